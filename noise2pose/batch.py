@@ -1,0 +1,51 @@
+"""What data modules yield and what methods answer: the only agreement between the two sides.
+
+Shape letters: B batch, F frames (clips only), J joints, N hypotheses, V vertices. A method asks for the keys that it
+needs; a data module omits what it has not.
+"""
+
+from typing import TypedDict
+
+from torch import Tensor
+
+
+class Smpl(TypedDict, total=False):
+    """SMPL parameters as rotation matrices, which every body of `noise2pose.bodies` takes."""
+
+    global_orient: Tensor  # (B, 3, 3)
+    body_pose: Tensor  # (B, 23, 3, 3)
+    betas: Tensor  # (B, 10)
+
+
+class Camera(TypedDict, total=False):
+    """Pinhole intrinsics of each sample, in pixels."""
+
+    focal: Tensor  # (B, 2)
+    principal_point: Tensor  # (B, 2)
+    image_size: Tensor  # (B, 2) width, height
+
+
+class PoseBatch(TypedDict, total=False):
+    """One batch of people. `[F]` is there for clips only."""
+
+    image: Tensor  # (B, 3, H, W) RGB in [0, 1]
+    keypoints_2d: Tensor  # (B, [F], J, 3) pixels and confidence
+    keypoints_3d: Tensor  # (B, [F], J, 4) metres in the camera frame (not root-relative) and validity 0/1
+    smpl: Smpl
+    has_smpl: Tensor  # (B,) bool
+    camera: Camera
+    box: Tensor  # (B, 3) centre x, centre y and side, pixels
+    sample_id: list[str]
+    subject: list[str]
+    action: list[str]
+
+
+class Prediction(TypedDict, total=False):
+    """One pose per sample, deployable: nothing in it was chosen with ground truth."""
+
+    joints_3d: Tensor  # (B, [F], J, 3) metres, relative to the root joint of the skeleton
+    vertices: Tensor  # (B, V, 3) metres
+    smpl: Smpl
+    camera_translation: Tensor  # (B, 3) metres
+    hypotheses: Tensor  # (N, B, [F], J, 3) metres
+    uncertainty: Tensor  # (B, [F], J) metres, one standard deviation of the joint's position

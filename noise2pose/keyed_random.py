@@ -1,0 +1,79 @@
+"""Random numbers that belong to a sample, not to a batch.
+
+A number is a pure function of (sample key, stream, seed, position), so a prediction does not depend on the batch size,
+the order of the samples, the process that computed it or what was drawn before. That is what makes two methods see the
+same detection errors, and one process and four report the same metrics.
+
+The generator is SplitMix64's finaliser applied to a counter (Steele, Lea and Flood, "Fast splittable pseudorandom number
+generators", OOPSLA 2014), written in int64 tensor operations, which wrap around on every device.
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
+_MIX2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
+_SEED, _STREAM = 0xD1B54A32D192ED03, 0xABC98388FB8FAC03  # odd, so that no two seeds or streams coincide
+
+
+def keys_of(names: Sequence[str], device: torch.device | str | None = None) -> Tensor:
+    """Sample keys from sample names.
+
+    Args:
+        names: B names, for example `sample_id` of a batch.
+        device: where the keys are wanted.
+
+    Returns:
+        (B,) int64; equal names give equal keys on every machine.
+    """
+    return torch.tensor([zlib.crc32(name.encode("utf-8")) for name in names], dtype=torch.int64, device=device)
+
+
+def uniform(keys: Tensor, shape: Sequence[int], *, stream: int = 0, seed: int = 0) -> Tensor:
+    """Uniform numbers in the open interval (0, 1), on a grid of 2^-23 (exact in float32, never 0 or 1).
+
+    Args:
+        keys: (B,) int64 sample keys.
+        shape: shape of one sample's numbers.
+        stream: which use of randomness this is; two uses of one sample must differ in it.
+        seed: which repetition of the experiment this is.
+
+    Returns:
+        (B, *shape) float32.
+    """
+    count = math.prod(shape)
+    start = _mix(_mix(keys + _signed(seed * _SEED)) + _signed(stream * _STREAM))
+    position = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device)
+    bits = _shift_right(_mix(start[:, None] + position * _GOLDEN), 41)
+    return ((bits.to(torch.float32) + 0.5) * 2.0**-23).reshape(len(keys), *shape)
+
+
+def normal(keys: Tensor, shape: Sequence[int], *, stream: int = 0, seed: int = 0) -> Tensor:
+    """Standard normal numbers, by inversion of `uniform`; arguments as there.
+
+    Returns:
+        (B, *shape) float32, bounded by 5.3 in absolute value.
+    """
+    return torch.special.ndtri(uniform(keys, shape, stream=stream, seed=seed))
+
+
+def _signed(value: int) -> int:
+    """The int64 with the same lowest 64 bits."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical shift; the shift of signed tensors copies the sign bit."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = x + _GOLDEN
+    x = (x ^ _shift_right(x, 30)) * _MIX1
+    x = (x ^ _shift_right(x, 27)) * _MIX2
+    return x ^ _shift_right(x, 31)
