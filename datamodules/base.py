@@ -1,0 +1,192 @@
+"""Whole-tensor data modules: a split is a `PoseBatch` of all its samples, and batches are cut from it on the device."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, Literal, TypeVar
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from noise2pose.batch import PoseBatch
+from noise2pose.errors import InputError
+from noise2pose.metrics.protocols import Protocol
+
+Split = Literal["train", "val", "test"]
+
+_Tree = TypeVar("_Tree")
+
+
+class EpochOrder:
+    """Which samples make up each batch of this process.
+
+    Training shuffles all samples anew each epoch, gives every process equally many and drops the incomplete last batch.
+    Evaluation keeps the order and deals whole batches to the processes, so that no sample is padded, repeated or lost
+    and a batch is the same batch however many processes there are.
+
+    Args:
+        num_samples: in the split.
+        batch_size: of one process.
+        shuffle: training order if true, evaluation order otherwise.
+        seed: of the shuffling.
+        rank: this process.
+        world_size: number of processes.
+
+    Raises:
+        InputError: if there are fewer samples than the processes need.
+    """
+
+    def __init__(
+        self, num_samples: int, batch_size: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if num_samples < world_size:
+            raise InputError(f"a split of {num_samples} samples cannot be shared by {world_size} processes")
+        # No process may be left without a batch: it would miss the exchange of the metrics.
+        self.batch_size = min(batch_size, num_samples // world_size)
+        self.num_samples = num_samples
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch, also after resuming."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self.shuffle:
+            return self.num_samples // (self.batch_size * self.world_size)
+        num_batches = -(-self.num_samples // self.batch_size)
+        return len(range(self.rank, num_batches, self.world_size))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.shuffle:
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+            order = torch.randperm(self.num_samples, generator=generator)
+        else:
+            order = torch.arange(self.num_samples)
+        for batch in range(len(self)):
+            start = (batch * self.world_size + self.rank) * self.batch_size
+            yield order[start : start + self.batch_size]
+
+
+class TensorLoader:
+    """Iterates over batches of a split. Not a `DataLoader`: there is nothing to collate and nothing to wait for.
+
+    Args:
+        samples: all samples of the split, every tensor with the samples in its first dimension.
+        sampler: which samples make up each batch.
+    """
+
+    def __init__(self, samples: PoseBatch, sampler: EpochOrder) -> None:
+        self.samples = samples
+        self.sampler = self.batch_sampler = sampler  # names that Lightning looks for to announce epochs
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[PoseBatch]:
+        for index in self.sampler:
+            yield select(self.samples, index)
+
+
+def select(samples: _Tree, index: Tensor) -> _Tree:
+    """The samples at the positions `index` (int64, CPU), in every tensor and list of a nested dictionary."""
+    tree: Any = samples
+    if isinstance(tree, dict):
+        chosen: Any = {key: select(value, index) for key, value in tree.items()}
+    elif isinstance(tree, Tensor):
+        chosen = tree.index_select(0, index.to(tree.device))
+    else:
+        chosen = [tree[i] for i in index.tolist()]
+    return chosen
+
+
+def move(samples: _Tree, device: torch.device) -> _Tree:
+    """The nested dictionary with every tensor on `device`."""
+    tree: Any = samples
+    if isinstance(tree, dict):
+        moved: Any = {key: move(value, device) for key, value in tree.items()}
+    else:
+        moved = tree.to(device) if isinstance(tree, Tensor) else tree
+    return moved
+
+
+def check_keypoints(samples: PoseBatch, source: str, num_joints: int) -> None:
+    """Refuses a split that no method could use.
+
+    Args:
+        samples: all samples of the split.
+        source: file or key, for the message.
+        num_joints: of the skeleton that the data module promises.
+
+    Raises:
+        InputError: if there is no sample, another number of joints, or a value that is not finite.
+    """
+    for key in ("keypoints_2d", "keypoints_3d"):
+        values: Tensor = samples[key]
+        if values.shape[0] == 0:
+            raise InputError(f"{source}: no samples in {key}")
+        if values.shape[-2] != num_joints:
+            raise InputError(f"{source}: {key} has {values.shape[-2]} joints, expected {num_joints}")
+        if not values.isfinite().all():
+            sample = int((~values.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+            raise InputError(f"{source}: {key} of sample {sample} holds NaN or infinity")
+
+
+class PoseDataModule(L.LightningDataModule):
+    """A data set with one evaluation set.
+
+    A data set writes `load` and `protocols`; splits are loaded once, when they are first needed.
+
+    Args:
+        batch_size: training samples of one process.
+        eval_batch_size: validation, test and prediction samples of one process.
+    """
+
+    def __init__(self, batch_size: int = 256, eval_batch_size: int = 1024) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self._seed = 0
+        self._splits: dict[Split, PoseBatch] = {}
+
+    def setup(self, stage: str) -> None:
+        self._seed = torch.initial_seed()  # of the run; it decides the order of training samples
+
+    @abstractmethod
+    def load(self, split: Split) -> PoseBatch:
+        """All samples of a split, in main memory."""
+
+    @abstractmethod
+    def protocols(self, split: Split) -> list[Protocol]:
+        """What the numbers of each evaluation set mean, in the order of the loaders."""
+
+    def train_dataloader(self) -> TensorLoader:
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> TensorLoader:
+        return self._loader("val", shuffle=False)
+
+    def test_dataloader(self) -> TensorLoader:
+        return self._loader("test", shuffle=False)
+
+    def predict_dataloader(self) -> TensorLoader:
+        return self._loader("test", shuffle=False)
+
+    def _loader(self, split: Split, shuffle: bool) -> TensorLoader:
+        if split not in self._splits:
+            device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+            self._splits[split] = move(self.load(split), device)
+        samples = self._splits[split]
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = EpochOrder(
+            len(samples["keypoints_2d"]),
+            self.batch_size if shuffle else self.eval_batch_size,
+            shuffle=shuffle,
+            seed=self._seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        return TensorLoader(samples, sampler)

@@ -1,0 +1,113 @@
+"""CMU motion capture, prepared by `scripts/prepare.py cmu_mocap`, seen by virtual cameras."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from datamodules.base import Split
+from datamodules.virtual_cameras import SKELETON, Clip, VirtualCameraMotion
+from noise2pose.errors import InputError
+
+_PREPARE = "prepare it with `python scripts/prepare.py cmu_mocap --source allasfamc.zip --output {root}`"
+
+
+class CMUMocap(VirtualCameraMotion):
+    """Real motion under a free licence, split by clip.
+
+    Test clips are those of subjects whose number ends in 2 (in the shipped split; subject 02 walks, runs, jumps, punches
+    and swings), none of whom is in training. Every sixth clip of the other subjects is for validation, the rest for
+    training; no two splits share a frame.
+
+    Args:
+        root: folder written by `scripts/prepare.py cmu_mocap`.
+        keypoints_2d, train_stride, eval_stride, noise_seed: see `VirtualCameraMotion`.
+        batch_size, eval_batch_size: see `PoseDataModule`.
+    """
+
+    dataset = "cmu_mocap"
+
+    def __init__(
+        self,
+        root: str = "data/cmu_mocap",
+        keypoints_2d: Literal["gt", "detected"] = "detected",
+        train_stride: int = 5,
+        eval_stride: int = 10,
+        noise_seed: int = 0,
+        batch_size: int = 256,
+        eval_batch_size: int = 1024,
+    ) -> None:
+        super().__init__(keypoints_2d, train_stride, eval_stride, noise_seed, batch_size, eval_batch_size)
+        self.root = Path(root)
+
+    def prepare_data(self) -> None:
+        _read_manifest(self.root)  # fail before any process starts, not in each of them
+
+    def split_in_words(self, split: Split) -> str:
+        return {
+            "train": "subjects whose number does not end in 2, five of six clips",
+            "val": "subjects whose number does not end in 2, every sixth clip",
+            "test": "subjects whose number ends in 2",
+        }[split]
+
+    def clips(self, split: Split) -> list[Clip]:
+        manifest = _read_manifest(self.root)
+        joints = _open_joints(self.root, manifest)
+        chosen = assign_splits([(clip["name"], clip["subject"]) for clip in manifest["clips"]])
+        return [
+            Clip(
+                name=clip["name"],
+                subject=clip["subject"],
+                action=clip["action"],
+                joints=torch.from_numpy(np.array(joints[clip["start"] : clip["stop"]])),
+            )
+            for clip in manifest["clips"]
+            if chosen[clip["name"]] == split
+        ]
+
+
+def assign_splits(clips: list[tuple[str, str]]) -> dict[str, Split]:
+    """The split of each clip; adding subjects to a prepared folder never moves a clip of another subject.
+
+    Args:
+        clips: (name, subject number) of every clip.
+    """
+    splits: dict[str, Split] = {}
+    rank: dict[str, int] = {}
+    for name, subject in sorted(clips):
+        position = rank[subject] = rank.get(subject, -1) + 1
+        if subject.endswith("2"):
+            splits[name] = "test"
+        else:
+            splits[name] = "val" if position % 6 == 3 else "train"
+    return splits
+
+
+def _read_manifest(root: Path) -> dict[str, Any]:
+    path = root / "manifest.json"
+    if not path.is_file():
+        raise InputError(f"data.root: {path} does not exist; " + _PREPARE.format(root=root))
+    try:
+        manifest = json.loads(path.read_text())
+        if not manifest["clips"]:
+            raise InputError(f"{path}: lists no clips")
+        for clip in manifest["clips"]:
+            if clip["stop"] <= clip["start"]:
+                raise InputError(f"{path}: clip {clip['name']} is empty")
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a manifest of `scripts/prepare.py cmu_mocap` ({error!r})") from error
+    return manifest
+
+
+def _open_joints(root: Path, manifest: dict[str, Any]) -> np.ndarray:
+    path = root / "joints_3d.npy"
+    try:
+        joints = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: missing or truncated ({error}); " + _PREPARE.format(root=root)) from error
+    frames = max(clip["stop"] for clip in manifest["clips"])
+    if joints.ndim != 3 or joints.shape[1:] != (17, 3) or len(joints) < frames:
+        raise InputError(f"{path}: shape {joints.shape}, expected ({frames}, 17, 3) in the order of {SKELETON}")
+    return joints

@@ -1,0 +1,78 @@
+"""Parameterised activities on the free body, seen by virtual cameras: works without any file. Always called synthetic."""
+
+from typing import Literal
+
+import torch
+
+from datamodules import activities
+from datamodules.base import Split
+from datamodules.virtual_cameras import SKELETON, Clip, VirtualCameraMotion
+from noise2pose import rotations
+from noise2pose.bodies import BodyModel
+
+_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
+_SHARE: dict[Split, float] = {"train": 1.0, "val": 0.1, "test": 0.2}
+
+
+class SyntheticMotion(VirtualCameraMotion):
+    """Seeded clips of every activity in `datamodules.activities`; each clip is another person with another style.
+
+    Numbers on this data say that a method trains, not how good it is on people.
+
+    Args:
+        clips_per_activity: training clips of each activity; validation has a tenth and test a fifth as many, with other
+            seeds.
+        frames_per_clip: at 50 Hz.
+        keypoints_2d, train_stride, eval_stride, noise_seed: see `VirtualCameraMotion`.
+        batch_size, eval_batch_size: see `PoseDataModule`.
+    """
+
+    dataset = "synthetic"
+
+    def __init__(
+        self,
+        clips_per_activity: int = 40,
+        frames_per_clip: int = 100,
+        keypoints_2d: Literal["gt", "detected"] = "detected",
+        train_stride: int = 5,
+        eval_stride: int = 10,
+        noise_seed: int = 0,
+        batch_size: int = 256,
+        eval_batch_size: int = 1024,
+    ) -> None:
+        super().__init__(keypoints_2d, train_stride, eval_stride, noise_seed, batch_size, eval_batch_size)
+        self.clips_per_activity = clips_per_activity
+        self.frames_per_clip = frames_per_clip
+
+    def split_in_words(self, split: Split) -> str:
+        number = self._clips_of(split)
+        return (
+            f"synthetic motion, {number} clips of each of {len(activities.ACTIVITIES)} activities, own seeds and bodies"
+        )
+
+    def clips(self, split: Split) -> list[Clip]:
+        body = BodyModel.free_body()
+        clips = []
+        for activity in activities.ACTIVITIES:
+            for number in range(self._clips_of(split)):
+                motion = activities.generate(activity, self.frames_per_clip, seed=_FIRST_SEED[split] + number)
+                joints = _joints(body, motion)
+                clips.append(Clip(f"{activity}_{split}_{number:03d}", f"{split}_{number:03d}", activity, joints))
+        return clips
+
+    def _clips_of(self, split: Split) -> int:
+        return max(1, round(self.clips_per_activity * _SHARE[split]))
+
+
+def _joints(body: BodyModel, motion: activities.Motion) -> torch.Tensor:
+    """Human3.6M-17 joints (F, 17, 3) in a z-up world, from a motion in the body's y-up world."""
+    matrices = rotations.rotvec_to_rotmat(torch.as_tensor(motion.rotations, dtype=torch.float32))
+    joints = body.joints(
+        matrices[:, 0],
+        matrices[:, 1:],
+        torch.as_tensor(motion.betas, dtype=torch.float32).expand(len(matrices), -1),
+        torch.as_tensor(motion.translation, dtype=torch.float32),
+        regressor=SKELETON,
+    )
+    x, y, z = joints.unbind(-1)
+    return torch.stack((x, -z, y), dim=-1)

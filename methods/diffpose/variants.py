@@ -1,0 +1,160 @@
+"""The two DiffPoses: what the authors released and what the paper describes. Each holds its denoiser and schedule.
+
+Shape letters: B batch, N hypotheses, J joints, C state channels.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from methods.diffpose import diffusion, gmm
+from methods.diffpose.denoisers import GraphDenoiser
+
+
+class Lifted(NamedTuple):
+    """What the frozen context encoder says of a batch."""
+
+    screen: Float[Tensor, "B J 2"]  # 2-D input, screen coordinates
+    pose: Float[Tensor, "B J 3"]  # its answer, root-relative metres
+    features: Float[Tensor, "B J D"]  # f_ST
+    uncertain_poses: Float[Tensor, "B S J 3"] | None = None  # samples of H_K, for the paper's variant
+
+
+class ReleasedDiffusion(nn.Module):
+    """The release: state (u, v, x, y, z), predicted noise, a schedule that stays near the clean pose.
+
+    Training noises the true pose; at test the state starts from the detection and the encoder's pose with no noise added,
+    so all hypotheses would be equal and there is one. The in-place root-centring of the release, which moves no joint but
+    the root, is not copied.
+
+    Args:
+        denoiser: network with five state channels and no context.
+        num_steps: T of the training schedule.
+        start_step: T' of sampling; the released schedules are 24 (detected 2-D) and 12 (true 2-D).
+        num_sampling_steps: S of sampling.
+        uv_noise_scale: s of the two image channels, relative to the 1 of x, y and z.
+    """
+
+    noise_scale: Tensor
+    alphas_cumprod: Tensor
+
+    def __init__(
+        self,
+        denoiser: GraphDenoiser,
+        num_steps: int,
+        start_step: int,
+        num_sampling_steps: int,
+        uv_noise_scale: float,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.timesteps = diffusion.ddim_timesteps(start_step, num_sampling_steps)
+        self.register_buffer("noise_scale", torch.tensor([uv_noise_scale] * 2 + [1.0] * 3), persistent=False)
+        alphas_cumprod = diffusion.linear_alphas_cumprod(num_steps, 1e-4, 1e-3)
+        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
+
+    def loss(self, lifted: Lifted, target: Float[Tensor, "B J 3"], valid: Float[Tensor, "B J"]) -> Float[Tensor, ""]:
+        """Squared error of the predicted noise, summed over channels; steps are drawn in antithetic pairs."""
+        clean = torch.cat((lifted.screen, target), dim=-1)
+        last = len(self.alphas_cumprod) - 1
+        steps = torch.randint(0, last + 1, ((len(clean) + 1) // 2,), device=clean.device)
+        steps = torch.cat((steps, last - steps))[: len(clean)]
+        noise = torch.randn_like(clean) * self.noise_scale
+        state = diffusion.add_noise(clean, noise, self.alphas_cumprod[steps, None, None])
+        error = (self.denoiser(state, steps) - noise).square().sum(dim=-1) * valid
+        return error.sum(dim=-1).mean()
+
+    def sample(self, lifted: Lifted, num_hypotheses: int, keys: Int[Tensor, " B"]) -> Float[Tensor, "1 B J 3"]:
+        """Denoised poses, relative to no particular root. The process is deterministic; keys are not used."""
+
+        def denoise(state: Tensor, step: int) -> tuple[Tensor, Tensor]:
+            noise = self.denoiser(state, torch.full_like(state[:, 0, 0], step))
+            return diffusion.clean_from_noise(state, noise, self.alphas_cumprod[step]), noise
+
+        state = torch.cat((lifted.screen, lifted.pose), dim=-1)
+        return diffusion.ddim_sample(denoise, state, self.alphas_cumprod, self.timesteps)[None, ..., 2:]
+
+
+class MixtureDiffusion(nn.Module):
+    """The paper: state (x, y, z), a Gaussian mixture per pose, Eq. 7 forward, Eq. 8 reverse.
+
+    Equation 9 asks the network for h_{k-1} itself. Neighbouring steps differ by less than the network's error, which then
+    accumulates over the chain; so the network predicts a correction of the encoder's pose, h_0 = pose + g, and h_{k-1}
+    follows from it (`diffusion.ddim_step`), which is the same target under another parametrisation. The loss weighs all
+    steps equally in h_0.
+
+    Args:
+        denoiser: network with three state channels and the encoder's features as context.
+        num_steps: K of the schedule.
+        num_sampling_steps: of DDIM.
+        num_components: M of the mixture.
+        num_em_iterations: of its fit.
+    """
+
+    alphas_cumprod: Tensor
+    state_scale = 0.3  # metres per unit of the network's state, about the spread of joints around the root
+
+    def __init__(
+        self,
+        denoiser: GraphDenoiser,
+        num_steps: int,
+        num_sampling_steps: int,
+        num_components: int,
+        num_em_iterations: int,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.num_components = num_components
+        self.num_em_iterations = num_em_iterations
+        stride = num_steps // num_sampling_steps
+        # The chain starts at K itself, where the state is a draw from the mixture.
+        self.timesteps = list(range(num_steps - 1, -1, -stride))
+        self.register_buffer("alphas_cumprod", diffusion.cosine_alphas_cumprod(num_steps), persistent=False)
+
+    def draw(
+        self, lifted: Lifted, num_hypotheses: int, keys: Int[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "N B J 3"], Float[Tensor, "N B J 3"]]:
+        """Fits the mixtures (Eq. 6) and draws mu^G and eps^G of each hypothesis, metres."""
+        if lifted.uncertain_poses is None:
+            raise ValueError("the paper's variant starts from samples of H_K")
+        mixture = gmm.fit_mixture(
+            lifted.uncertain_poses.flatten(2),
+            self.num_components,
+            keys,
+            num_iterations=self.num_em_iterations,
+        )
+        mean, noise = mixture.draw(keys, num_hypotheses)
+        joints = lifted.pose.shape[-2]
+        return mean.transpose(0, 1).unflatten(-1, (joints, 3)), noise.transpose(0, 1).unflatten(-1, (joints, 3))
+
+    def predict_clean(
+        self, state: Float[Tensor, "B J 3"], steps: Float[Tensor, " B"], lifted: Lifted
+    ) -> Float[Tensor, "B J 3"]:
+        """Estimate of h_0, metres."""
+        return lifted.pose + self.state_scale * self.denoiser(state / self.state_scale, steps, lifted.features)
+
+    def loss(self, lifted: Lifted, target: Float[Tensor, "B J 3"], valid: Float[Tensor, "B J"]) -> Float[Tensor, ""]:
+        """Eq. 9 for one draw (i, k) per pose, in h_0 and in units of the state scale."""
+        keys = torch.randint(0, 2**62, (len(target),), device=target.device)
+        mean, noise = self.draw(lifted, 1, keys)
+        steps = torch.randint(0, len(self.alphas_cumprod), (len(target),), device=target.device)
+        state = diffusion.add_noise(target, noise[0], self.alphas_cumprod[steps, None, None], mean[0])
+        error = (self.predict_clean(state, steps, lifted) - target) / self.state_scale
+        return (error.square().sum(dim=-1) * valid).sum(dim=-1).mean()
+
+    def sample(self, lifted: Lifted, num_hypotheses: int, keys: Int[Tensor, " B"]) -> Float[Tensor, "N B J 3"]:
+        """Denoised hypotheses."""
+        mean, noise = self.draw(lifted, num_hypotheses, keys)
+        mean, state = mean.flatten(0, 1), (mean + noise).flatten(0, 1)
+        repeated = Lifted(
+            lifted.screen, lifted.pose.repeat(num_hypotheses, 1, 1), lifted.features.repeat(num_hypotheses, 1, 1)
+        )
+
+        def denoise(state: Tensor, step: int) -> tuple[Tensor, Tensor]:
+            clean = self.predict_clean(state, torch.full_like(state[:, 0, 0], step), repeated)
+            return clean, diffusion.noise_from_clean(state, clean, self.alphas_cumprod[step], mean)
+
+        clean = diffusion.ddim_sample(denoise, state, self.alphas_cumprod, self.timesteps, mean)
+        return clean.unflatten(0, (num_hypotheses, -1))

@@ -1,0 +1,217 @@
+"""Cameras: world, camera, image and crop, with and without distortion.
+
+The camera frame is x right, y down, z forward. Rotations act on column vectors and take world to camera:
+X_camera = R X_world + t.
+
+Shape letters: J points.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """A pinhole camera with polynomial distortion, in pixels.
+
+    Attributes:
+        name: of the camera.
+        size: width and height.
+        focal: in x and y.
+        principal_point: x and y.
+        radial: k1, k2, k3.
+        tangential: p1, p2.
+    """
+
+    name: str
+    size: tuple[float, float]
+    focal: tuple[float, float]
+    principal_point: tuple[float, float]
+    radial: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    tangential: tuple[float, float] = (0.0, 0.0)
+
+    def normalised(self) -> Float[Tensor, "9"]:
+        """f (2), c (2), k (3), p (2) in units of half the image width, as `project_distorted` takes them."""
+        size, focal = torch.tensor(self.size), torch.tensor(self.focal)
+        centre = to_screen(torch.tensor(self.principal_point), size)
+        return torch.cat((focal * 2.0 / size[0], centre, torch.tensor(self.radial), torch.tensor(self.tangential)))
+
+
+# The four cameras of Human3.6M, as VideoPose3D publishes them.
+H36M_INTRINSICS = (
+    Intrinsics(
+        "54138969",
+        (1000.0, 1002.0),
+        (1145.0494384765625, 1143.7811279296875),
+        (512.54150390625, 515.4514770507812),
+        (-0.20709891617298126, 0.24777518212795258, -0.0030751503072679043),
+        (-0.0009756988729350269, -0.00142447161488235),
+    ),
+    Intrinsics(
+        "55011271",
+        (1000.0, 1000.0),
+        (1149.6756591796875, 1147.5916748046875),
+        (508.8486328125, 508.0649108886719),
+        (-0.1942136287689209, 0.2404085397720337, 0.006819975562393665),
+        (-0.0016190266469493508, -0.0027408944442868233),
+    ),
+    Intrinsics(
+        "58860488",
+        (1000.0, 1000.0),
+        (1149.1407470703125, 1148.7989501953125),
+        (519.8158569335938, 501.40264892578125),
+        (-0.2083381861448288, 0.25548800826072693, -0.0024604974314570427),
+        (0.0014843869721516967, -0.0007599993259645998),
+    ),
+    Intrinsics(
+        "60457274",
+        (1000.0, 1002.0),
+        (1145.5113525390625, 1144.77392578125),
+        (514.9682006835938, 501.88201904296875),
+        (-0.19838409125804901, 0.21832367777824402, -0.008947807164365783),
+        (-0.0005872055771760643, -0.0018133620033040643),
+    ),
+)
+
+
+def world_to_camera(
+    points: Float[Tensor, "*batch J 3"], rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch J 3"]:
+    """R X + t of each point, metres."""
+    return points @ rotation.transpose(-1, -2) + translation[..., None, :]
+
+
+def camera_to_world(
+    points: Float[Tensor, "*batch J 3"], rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch J 3"]:
+    """Inverse of `world_to_camera`."""
+    return (points - translation[..., None, :]) @ rotation
+
+
+def extrinsics_from_pose(
+    orientation: Float[Tensor, "*batch 3 3"], position: Float[Tensor, "*batch 3"]
+) -> tuple[Float[Tensor, "*batch 3 3"], Float[Tensor, "*batch 3"]]:
+    """Rotation and translation of `world_to_camera` for a camera given by its pose in the world.
+
+    Human3.6M's files have poses: `orientation` is the matrix of their quaternion (w, x, y, z), `position` is in metres,
+    and X_camera = orientation^-1 (X_world - position).
+    """
+    rotation = orientation.transpose(-1, -2)
+    return rotation, -(rotation @ position[..., None])[..., 0]
+
+
+def look_at(
+    position: Float[Tensor, "*batch 3"], target: Float[Tensor, "*batch 3"], up: Float[Tensor, "3"]
+) -> tuple[Float[Tensor, "*batch 3 3"], Float[Tensor, "*batch 3"]]:
+    """Rotation and translation of a camera at `position` that looks at `target`, upright with respect to `up`."""
+    forward = torch.nn.functional.normalize(target - position, dim=-1)
+    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up.expand_as(forward)), dim=-1)
+    down = torch.linalg.cross(forward, right)
+    orientation = torch.stack((right, down, forward), dim=-1)
+    return extrinsics_from_pose(orientation, position)
+
+
+def project(
+    points: Float[Tensor, "*batch J 3"], focal: Float[Tensor, "*batch 2"], principal_point: Float[Tensor, "*batch 2"]
+) -> Float[Tensor, "*batch J 2"]:
+    """Pinhole projection of points in the camera frame to pixels."""
+    return points[..., :2] / points[..., 2:] * focal[..., None, :] + principal_point[..., None, :]
+
+
+def project_distorted(
+    points: Float[Tensor, "*batch J 3"], intrinsics: Float[Tensor, "*batch 9"]
+) -> Float[Tensor, "*batch J 2"]:
+    """Projection with radial and tangential distortion, exactly as VideoPose3D does it.
+
+    x/z and y/z are clamped to [-1, 1] first, since the polynomial diverges outside the field of view.
+
+    Args:
+        points: camera frame.
+        intrinsics: `Intrinsics.normalised`.
+
+    Returns:
+        Screen coordinates (`to_screen`).
+    """
+    focal, centre, radial, tangential = intrinsics[..., None, :].split((2, 2, 3, 2), dim=-1)
+    image = (points[..., :2] / points[..., 2:]).clamp(-1.0, 1.0)
+    square = image.square().sum(dim=-1, keepdim=True)
+    powers = torch.cat((square, square**2, square**3), dim=-1)
+    stretch = 1.0 + (radial * powers).sum(dim=-1, keepdim=True) + (tangential * image).sum(dim=-1, keepdim=True)
+    return focal * (image * stretch + tangential * square) + centre
+
+
+def to_screen(pixels: Float[Tensor, "*batch 2"], size: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+    """Pixels to screen coordinates: x in [-1, 1] across the image, y in the same unit, origin in the middle.
+
+    Args:
+        pixels: (..., 2).
+        size: width and height of the image, broadcast against the pixels.
+    """
+    width = size[..., :1]
+    return (2.0 * pixels - size) / width
+
+
+def from_screen(screen: Float[Tensor, "*batch 2"], size: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+    """Inverse of `to_screen`."""
+    return (screen * size[..., :1] + size) / 2.0
+
+
+def fit_weak_perspective(
+    points_3d: Float[Tensor, "*batch J 3"],
+    points_2d: Float[Tensor, "*batch J 2"],
+    weights: Float[Tensor, "*batch J"],
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 2"]]:
+    """Scale s and translation t that minimise sum_j w_j |s (x, y)_j + t - u_j|^2, in closed form.
+
+    Args:
+        points_3d: camera frame, metres; depth is ignored.
+        points_2d: pixels.
+        weights: not negative, for example confidences.
+
+    Returns:
+        Pixels per metre (0 where all points or all weights coincide) and translation in pixels.
+    """
+    weights = weights[..., None]
+    total = weights.sum(dim=-2, keepdim=True).clamp_min(1e-9)
+    mean_3d = (weights * points_3d[..., :2]).sum(dim=-2, keepdim=True) / total
+    mean_2d = (weights * points_2d).sum(dim=-2, keepdim=True) / total
+    offset_3d, offset_2d = points_3d[..., :2] - mean_3d, points_2d - mean_2d
+    covariance = (weights * offset_3d * offset_2d).sum(dim=(-1, -2))
+    scale = covariance / (weights * offset_3d.square()).sum(dim=(-1, -2)).clamp_min(1e-12)
+    return scale, (mean_2d - scale[..., None, None] * mean_3d)[..., 0, :]
+
+
+def weak_to_translation(
+    camera: Float[Tensor, "*batch 3"], focal: Float[Tensor, "*batch"], crop_size: float
+) -> Float[Tensor, "*batch 3"]:
+    """Translation of the body for the weak-perspective camera (s, tx, ty) of a square crop, as HMR and SPIN do it.
+
+    Args:
+        camera: scale and shift; s = 1 makes the crop two metres wide.
+        focal: of the perspective camera of the crop, in crop pixels.
+        crop_size: side of the crop in pixels.
+    """
+    scale, shift = camera[..., :1], camera[..., 1:]
+    return torch.cat((shift, 2.0 * focal[..., None] / (crop_size * scale + 1e-9)), dim=-1)
+
+
+def crop_to_full_translation(
+    camera: Float[Tensor, "*batch 3"],
+    box: Float[Tensor, "*batch 3"],
+    size: Float[Tensor, "*batch 2"],
+    focal: Float[Tensor, "*batch"],
+) -> Float[Tensor, "*batch 3"]:
+    """Translation of the body in the camera of the whole image, from the weak-perspective camera of a crop (CLIFF).
+
+    Args:
+        camera: (s, tx, ty) of the crop.
+        box: centre x, centre y and side of the crop, pixels.
+        size: width and height of the image.
+        focal: of the whole image, pixels.
+    """
+    pixels_per_metre = camera[..., :1] * box[..., 2:] / 2.0 + 1e-9
+    offset = (box[..., :2] - size / 2.0) / pixels_per_metre
+    return torch.cat((camera[..., 1:] + offset, focal[..., None] / pixels_per_metre), dim=-1)

@@ -1,0 +1,187 @@
+"""Errors of 3-D poses, as pure functions: one number a pose, in the units of the input; reduction is the caller's.
+
+Every function takes arbitrary leading dimensions that broadcast against each other, and an optional mask `valid`: a
+joint whose mask is 0 counts neither in an alignment nor in a mean, whatever it holds. A pose without a valid joint has
+no error and gets NaN. Apart from `pa_mpjpe`, which removes any translation itself, centring on a root is the caller's.
+
+Shape letters: F frames, J joints.
+"""
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+# Rounding must not decide whether an error of exactly the threshold is below it: a micrometre, in metres.
+_ROUNDING = 1e-6
+_AUC_STEP, _AUC_STEPS = 0.005, 30
+
+
+def joint_error(pred: Float[Tensor, "*#batch J 3"], target: Float[Tensor, "*#batch J 3"]) -> Float[Tensor, "*#batch J"]:
+    """Euclidean distance of each joint, in the units of the input.
+
+    Args:
+        pred: (..., J, 3).
+        target: (..., J, 3).
+    """
+    return torch.linalg.vector_norm(pred - target, dim=-1)
+
+
+def mpjpe(
+    pred: Float[Tensor, "*#batch J 3"],
+    target: Float[Tensor, "*#batch J 3"],
+    valid: Shaped[Tensor, "*#batch J"] | None = None,
+) -> Float[Tensor, "*#batch"]:
+    """Mean per-joint position error, "protocol 1" of Human3.6M when both poses are relative to their root.
+
+    Args:
+        pred: (..., J, 3).
+        target: (..., J, 3).
+        valid: (..., J), 0 for joints that do not count.
+    """
+    return _mean_over_joints(joint_error(pred, target), valid)
+
+
+def pa_mpjpe(
+    pred: Float[Tensor, "*#batch J 3"],
+    target: Float[Tensor, "*#batch J 3"],
+    valid: Shaped[Tensor, "*#batch J"] | None = None,
+) -> Float[Tensor, "*#batch"]:
+    """MPJPE after the best similarity transform of each pose, "protocol 2" or P-MPJPE; see `procrustes_align`.
+
+    Args:
+        pred: (..., J, 3).
+        target: (..., J, 3).
+        valid: (..., J), 0 for joints that do not count.
+    """
+    return mpjpe(procrustes_align(pred, target, valid), target, valid)
+
+
+def n_mpjpe(
+    pred: Float[Tensor, "*#batch J 3"],
+    target: Float[Tensor, "*#batch J 3"],
+    valid: Shaped[Tensor, "*#batch J"] | None = None,
+) -> Float[Tensor, "*#batch"]:
+    """MPJPE after scaling each pose by <target, pred> / <pred, pred> (Rhodin et al., CVPR 2018, as VideoPose3D has it).
+
+    A prediction of zero size has the error of the zero pose, which every scale leaves it with.
+
+    Args:
+        pred: (..., J, 3) relative to the root.
+        target: (..., J, 3) relative to the root.
+        valid: (..., J), 0 for joints that do not count.
+    """
+    x, y = _counted(pred, valid), _counted(target, valid)
+    scale = _ratio((x * y).sum(dim=(-2, -1)), x.square().sum(dim=(-2, -1)))
+    return mpjpe(scale[..., None, None] * pred, target, valid)
+
+
+def mpjve(
+    pred: Float[Tensor, "*#batch F J 3"],
+    target: Float[Tensor, "*#batch F J 3"],
+    valid: Shaped[Tensor, "*#batch F J"] | None = None,
+) -> Float[Tensor, "*#batch F-1"]:
+    """Mean per-joint velocity error of each step from one frame to the next, per frame (Pavllo et al., CVPR 2019).
+
+    The mean over the last dimension is the error of a sequence. Differences never cross from one sequence to another.
+
+    Args:
+        pred: (..., F, J, 3).
+        target: (..., F, J, 3).
+        valid: (..., F, J), 0 for joints that do not count; a step needs the joint in both frames.
+    """
+    if valid is not None:
+        valid = (valid[..., 1:, :] > 0) & (valid[..., :-1, :] > 0)
+    return mpjpe(pred.diff(dim=-3), target.diff(dim=-3), valid)
+
+
+def pck(
+    pred: Float[Tensor, "*#batch J 3"],
+    target: Float[Tensor, "*#batch J 3"],
+    threshold: float = 0.150,
+    valid: Shaped[Tensor, "*#batch J"] | None = None,
+) -> Float[Tensor, "*#batch"]:
+    """Share of correct keypoints, in [0, 1]: an error of the threshold itself is not correct (MPI-INF-3DHP).
+
+    Args:
+        pred: (..., J, 3) metres.
+        target: (..., J, 3) metres.
+        threshold: metres.
+        valid: (..., J), 0 for joints that do not count.
+    """
+    error = joint_error(pred, target)
+    return _mean_over_joints((error < threshold - _ROUNDING).to(error.dtype), valid)
+
+
+def auc(
+    pred: Float[Tensor, "*#batch J 3"],
+    target: Float[Tensor, "*#batch J 3"],
+    valid: Shaped[Tensor, "*#batch J"] | None = None,
+) -> Float[Tensor, "*#batch"]:
+    """Mean of `pck` over the 31 thresholds 0, 5, ..., 150 mm (MPI-INF-3DHP).
+
+    Nothing is below the threshold 0, so a perfect pose has 30/31.
+
+    Args:
+        pred: (..., J, 3) metres.
+        target: (..., J, 3) metres.
+        valid: (..., J), 0 for joints that do not count.
+    """
+    missed = torch.floor((joint_error(pred, target) + _ROUNDING) / _AUC_STEP)
+    return _mean_over_joints((_AUC_STEPS - missed).clamp(min=0) / (_AUC_STEPS + 1), valid)
+
+
+def procrustes_align(
+    pred: Float[Tensor, "*#batch J 3"],
+    target: Float[Tensor, "*#batch J 3"],
+    valid: Shaped[Tensor, "*#batch J"] | None = None,
+) -> Float[Tensor, "*#batch J 3"]:
+    """The prediction after the translation, rotation and scale that bring it closest to the target in least squares.
+
+    A reflection is refused (Umeyama, PAMI 1991). A prediction of zero size is moved to the target's centre.
+
+    Args:
+        pred: (..., J, 3).
+        target: (..., J, 3).
+        valid: (..., J), 0 for joints that have no say; they are moved along with the others.
+
+    Returns:
+        (..., J, 3) in the frame of the target.
+    """
+    x, x_mean = _centred(pred, valid)
+    y, y_mean = _centred(target, valid)
+    # A pose that is not finite gets the error NaN; it must not make the decomposition of the whole batch fail.
+    u, s, vh = torch.linalg.svd((y.mT @ x).nan_to_num(0.0, 0.0, 0.0))
+    signs = torch.ones_like(s)
+    signs[..., 2] = torch.where(torch.linalg.det(u @ vh) < 0, -1.0, 1.0)
+    rotation = (u * signs[..., None, :]) @ vh
+    # What centring leaves of points that coincide is rounding, which must not be scaled up.
+    floor = _counted(pred, valid).square().sum(dim=(-2, -1)) * (10 * torch.finfo(pred.dtype).eps) ** 2
+    scale = _ratio((s * signs).sum(dim=-1), x.square().sum(dim=(-2, -1)), floor)
+    return scale[..., None, None] * (pred - x_mean) @ rotation.mT + y_mean
+
+
+def _mean_over_joints(values: Tensor, valid: Tensor | None) -> Tensor:
+    if valid is None:
+        return values.mean(dim=-1)
+    counted = valid > 0
+    return torch.where(counted, values, 0.0).sum(dim=-1) / counted.sum(dim=-1)
+
+
+def _counted(points: Tensor, valid: Tensor | None) -> Tensor:
+    """The points, with zeros where they do not count."""
+    return points if valid is None else torch.where(valid[..., None] > 0, points, 0.0)
+
+
+def _centred(points: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The points relative to their mean, with zeros where they do not count, and the mean (..., 1, 3)."""
+    if valid is None:
+        mean = points.mean(dim=-2, keepdim=True)
+    else:
+        count = (valid > 0).sum(dim=-1)[..., None, None]
+        mean = _counted(points, valid).sum(dim=-2, keepdim=True) / count.clamp(min=1)
+    return _counted(points - mean, valid), mean
+
+
+def _ratio(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0) -> Tensor:
+    """The ratio, or 0 where the denominator is not above the floor; NaN stays NaN."""
+    return torch.where(denominator <= floor, 0.0, numerator / denominator)

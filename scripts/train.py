@@ -1,0 +1,108 @@
+"""Train, validate, test and predict with any method on any data."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
+
+from datamodules.base import PoseDataModule
+from methods.base import PoseMethod
+from methods.checkpoints import AtomicCheckpointIO
+from methods.run import PredictionWriter, RunRecord
+from noise2pose.errors import InputError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+DESCRIPTION = """Train, validate, test and predict with any method on any data.
+
+examples:
+  python scripts/train.py fit -c configs/experiments/diffpose_synthetic_frame.yaml
+  python scripts/train.py fit -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path last        (resume)
+  python scripts/train.py test -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path best
+  python scripts/train.py fit -c ... -c configs/loggers/wandb.yaml --name my_run --trainer.devices 4 --model.width 64
+
+A run is the folder runs/<name>; see `fit --help` for every option, and `fit -c ... --print_config` for their values.
+"""
+
+
+class PoseCLI(LightningCLI):
+    """LightningCLI with its silent behaviours closed: one run is one folder, and nothing is overridden unseen."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--name", type=str, default="run", help="Name of the run and of its folder below runs/.")
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let the hyper-parameters of a checkpoint override the command line silently."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self._get_subcommand_config()
+        folder = Path(config.trainer.default_root_dir)
+        checkpoints = folder / "checkpoints"
+        given = config.get("ckpt_path")
+        if given in ("last", "best"):
+            path = checkpoints / f"{given}.ckpt"
+            if not path.is_file():
+                raise InputError(f"--ckpt_path {given}: {path} does not exist; train the run first, or check --name")
+            config.ckpt_path = str(path)
+        elif given is not None:
+            if not Path(given).is_file():
+                raise InputError(f"--ckpt_path: {given} does not exist")
+        elif self.subcommand == "fit":
+            if rank_zero_only.rank == 0 and any(checkpoints.glob("*.ckpt")):
+                raise InputError(
+                    f"{folder} already holds a run: continue it with --ckpt_path last, or start another with --name NEW"
+                )
+        else:
+            raise InputError(f"{self.subcommand} needs trained weights: give --ckpt_path best, last or a file")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        config = self._get_subcommand_config()
+        plugins = config.trainer.get("plugins") or []
+        plugins = [*plugins] if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
+
+    def _get_subcommand_config(self) -> Any:
+        return self.config[str(self.subcommand)]
+
+
+def main(args: ArgsType = None) -> int:
+    """Runs the command line; returns the exit status."""
+    # Files say ${data.init_args.x}, although every option lives below a sub-command.
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    settings = {
+        name: {"parser_mode": "omegaconf+", "default_config_files": [str(CONFIGS / "base.yaml")]}
+        for name in PoseCLI.subcommands()
+    }
+    try:
+        PoseCLI(
+            PoseMethod,
+            PoseDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=RunRecord,
+            trainer_defaults={"callbacks": [PredictionWriter()]},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={"parser_mode": "omegaconf+", "description": DESCRIPTION, **settings},
+            args=args,
+        )
+    except Exception as error:
+        reason = _input_error(error)
+        if reason is None:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The user's mistake behind an exception, which the parser and the Trainer may have wrapped; None if there is none."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from methods.diffpose import diffusion
+
+
+def test_release_schedule_has_the_published_values():
+    alphas = diffusion.linear_alphas_cumprod(51, 1e-4, 1e-3)
+    expected = {0: 0.9999, 6: 0.998922, 12: 0.997299, 24: 0.992130, 50: 0.972331}
+    for step, value in expected.items():
+        assert alphas[step].item() == pytest.approx(value, abs=1e-6)
+
+
+def test_cosine_schedule_falls_to_nothing():
+    alphas = diffusion.cosine_alphas_cumprod(50)
+    assert (alphas.diff() < 0).all()
+    assert alphas[0] > 0.99 and alphas[-1] < 1e-4
+
+
+@pytest.mark.parametrize("start, steps", [(5, 0), (5, 6)])
+def test_impossible_numbers_of_steps_are_refused(start, steps):
+    with pytest.raises(ValueError, match="num_steps"):
+        diffusion.ddim_timesteps(start, steps)
+
+
+def test_forward_process_ends_in_the_mixture_and_starts_at_the_pose():
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.full((4000, 2, 3), 2.0)
+    mean = torch.where(torch.rand(4000, 1, 1, generator=generator) < 0.3, -1.0, 3.0).expand_as(clean)
+    noise = 0.5 * torch.randn(clean.shape, generator=generator)
+    alphas = diffusion.cosine_alphas_cumprod(50)
+    last = diffusion.add_noise(clean, noise, alphas[-1], mean)
+    assert last.mean().item() == pytest.approx(0.3 * -1.0 + 0.7 * 3.0, abs=0.08)
+    assert last.var().item() == pytest.approx(0.25 + 0.3 * 0.7 * 16.0, rel=0.05)
+    assert (diffusion.add_noise(clean, noise, torch.ones(()), mean) - clean).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.5])
+def test_noise_and_clean_are_inverses_of_the_forward_process(mean):
+    clean, noise = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    alpha = torch.tensor(0.3, dtype=torch.float64)
+    state = diffusion.add_noise(clean, noise, alpha, mean)
+    assert torch.allclose(diffusion.clean_from_noise(state, noise, alpha, mean), clean)
+    assert torch.allclose(diffusion.noise_from_clean(state, clean, alpha, mean), noise)
+
+
+def test_a_perfect_denoiser_recovers_the_pose_from_any_component():
+    clean, noise = torch.randn(2, 6, 17, 3, generator=torch.Generator().manual_seed(0))
+    mean = torch.randn(6, 17, 3, generator=torch.Generator().manual_seed(1))
+    alphas = diffusion.cosine_alphas_cumprod(50)
+    state = diffusion.add_noise(clean, noise, alphas[49], mean)
+
+    def denoise(state, step):
+        return clean, diffusion.noise_from_clean(state, clean, alphas[step], mean)
+
+    recovered = diffusion.ddim_sample(denoise, state, alphas, [49, 39, 29, 19, 9], mean)
+    assert (recovered - clean).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_ddim_equals_diffusers_for_a_unit_gaussian(eta):
+    alphas = diffusion.linear_alphas_cumprod(50, 1e-4, 2e-2)
+    scheduler = DDIMScheduler(50, 1e-4, 2e-2, clip_sample=False, set_alpha_to_one=True, steps_offset=0)
+    scheduler.set_timesteps(5)
+    generator = torch.Generator().manual_seed(0)
+    state = reference = torch.randn(2, 17, 3, generator=generator)
+    fresh = torch.randn(5, 2, 17, 3, generator=generator)
+
+    def predict(state):
+        return torch.tanh(state)
+
+    for call, step in enumerate(scheduler.timesteps):
+        (reference,) = scheduler.step(
+            predict(reference), int(step), reference, eta=eta, variance_noise=fresh[call], return_dict=False
+        )[:1]
+    timesteps = diffusion.ddim_timesteps(50, 5)
+    assert timesteps == scheduler.timesteps.tolist()
+
+    def denoise(state, step):
+        return diffusion.clean_from_noise(state, predict(state), alphas[step]), predict(state)
+
+    ours = diffusion.ddim_sample(denoise, state, alphas, timesteps, eta=eta, draw_noise=lambda call: fresh[call])
+    assert torch.allclose(ours, reference, atol=2e-5)

@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from methods.diffpose import diffusion, official
+from noise2pose.errors import InputError
+from tests.parity.procedural import procedural_state_dict, procedural_tensor, read_fixture
+
+PARITY = Path(__file__).resolve().parents[2] / "parity"
+TOLERANCE = 2e-5  # of the largest value, as the fixtures ask
+
+
+def fixture(name):
+    tensors, meta = read_fixture(PARITY / f"diffpose_{name}.safetensors")
+    weights = procedural_state_dict(meta["state_dict"], salt=meta["salt"])
+    return {key: torch.as_tensor(value) for key, value in tensors.items()}, weights, meta
+
+
+def assert_close(ours, theirs):
+    assert (ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max()
+
+
+@torch.no_grad()
+def test_gcndiff_predicts_the_released_noise():
+    tensors, weights, _ = fixture("gcndiff")
+    network = official.load_gcndiff(weights)
+    assert_close(network(tensors["input/x"], tensors["input/t"]), tensors["output/eps"])
+    assert sum(parameter.numel() for parameter in network.parameters()) == 1_025_674
+
+
+@torch.no_grad()
+def test_gcnpose_gives_the_released_pose():
+    tensors, weights, _ = fixture("gcnpose")
+    network = official.load_gcnpose(weights)
+    pose = network(tensors["input/uv"])
+    assert_close(pose, tensors["output/xyz"])
+    assert_close(pose - pose[:, :1], tensors["output/xyz_rootrel"])
+    assert sum(parameter.numel() for parameter in network.parameters()) == 654_344
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "case, eta",
+    [
+        ("cpn_frame_24_2", 0.0),
+        ("gt_frame_12_2", 0.0),
+        ("cpn_video_6_1", 0.0),
+        ("paper_like_50_5", 0.0),
+        ("paper_like_50_5", 1.0),
+        ("uneven_50_4", 0.0),
+    ],
+)
+def test_ddim_loop_is_the_released_one(case, eta):
+    tensors, weights, meta = fixture("ddim")
+    network = official.load_gcndiff(weights)
+    alphas = diffusion.linear_alphas_cumprod(51, 1e-4, 1e-3)
+    assert torch.equal(alphas, tensors["output/alphas_cumprod"])
+    timesteps = diffusion.ddim_timesteps(*meta["config"]["cases"][case])
+    assert timesteps[::-1] == tensors[f"output/{case}/seq"].tolist()
+    first = {}
+
+    def denoise(state, step):
+        noise = network(state, torch.full((len(state),), float(step)))
+        clean = diffusion.clean_from_noise(state, noise, alphas[step])
+        first.setdefault("clean", clean)
+        return clean, noise
+
+    def draw_noise(call):
+        return torch.as_tensor(procedural_tensor(f"noise/ddim/{call}", tensors["input/x"].shape, meta["salt"]))
+
+    last = diffusion.ddim_sample(denoise, tensors["input/x"], alphas, timesteps, eta=eta, draw_noise=draw_noise)
+    assert_close(last, tensors[f"output/{case}{'_eta1' if eta else ''}/x_last"])
+    assert_close(first["clean"], tensors[f"output/{case}/x0_first"])
+
+
+def test_sizes_are_read_off_the_tensors():
+    _, weights, meta = fixture("gcndiff")
+    small = {
+        key: tuple(2 * 8 * (n // 96) if n % 96 == 0 else n for n in shape)
+        for key, shape in meta["state_dict"].items()
+        if not key.startswith(("atten_layers.4", "gconv_layers.4"))
+    }
+    network = official.load_gcndiff(procedural_state_dict(small), num_heads=2)
+    assert len(network.blocks) == 4
+    assert network(torch.zeros(2, 17, 5), torch.zeros(2)).shape == (2, 17, 5)
+
+
+@pytest.mark.parametrize("wrap", ["bare", "module", "list", "ema", "dict"])
+def test_every_published_container_is_read(wrap):
+    _, weights, _ = fixture("gcnpose")
+    tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
+    raw = {f"module.{key}": value for key, value in tensors.items()}
+    zeros = {key: torch.zeros_like(value) for key, value in raw.items()}
+    checkpoint = {
+        "bare": tensors,
+        "module": raw,
+        "list": [raw, {}, 3, 4, zeros],
+        "ema": [zeros, {}, 3, 4, tensors],
+        "dict": {"state_dict": raw, "epoch": 1},
+    }[wrap]
+    found = official.extract_state_dict(checkpoint, ema=wrap == "ema")
+    assert set(found) == set(tensors)
+    assert all(torch.equal(found[key], tensors[key]) for key in tensors)
+
+
+def test_a_wrong_state_dict_is_refused_by_official_key():
+    _, weights, _ = fixture("gcnpose")
+    del weights["gconv_output.bias"]
+    weights["atten_layers.0.feed_forward.gconv1.fc.bias"] = np.zeros(7, np.float32)
+    weights["foo"] = np.zeros(3, np.float32)
+    with pytest.raises(InputError) as error:
+        official.load_gcnpose(weights)
+    for part in ("gconv_output.bias is missing", "gconv1.fc.bias has shape (7,)", "foo is not known"):
+        assert part in str(error.value)
+    with pytest.raises(InputError, match="gconv_input.weight is missing"):
+        official.load_gcndiff({})
+    with pytest.raises(InputError, match="time_projection|belongs to another|is not known|is missing"):
+        official.load_gcndiff(fixture("gcnpose")[1])
+    with pytest.raises(InputError, match="no state dict"):
+        official.extract_state_dict([3, 4])
+    with pytest.raises(InputError, match="moving average"):
+        official.extract_state_dict([weights], ema=True)

@@ -1,0 +1,60 @@
+"""The metrics against the numbers of VideoPose3D, D3DP and P-STMO."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from noise2pose.metrics import AUC, MPJPE, MPJVE, NMPJPE, PAMPJPE, PCK, functional
+from tests.parity.procedural import read_fixture
+
+PARITY = Path(__file__).resolve().parents[2] / "parity"
+TORSO = tuple(range(14))  # MPI-INF-3DHP counts these for PCK and AUC
+PELVIS = 14
+
+
+def read(name: str) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value) for key, value in read_fixture(PARITY / name)[0].items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_videopose3d(dtype: torch.dtype) -> None:
+    data = read("diffpose_metrics.safetensors")
+    pred, target = data["input/pred"].to(dtype), data["input/gt"].to(dtype)
+    found = {
+        "mpjpe": functional.mpjpe(pred, target).mean(),
+        "n_mpjpe": functional.n_mpjpe(pred, target).mean(),
+        "p_mpjpe": functional.pa_mpjpe(pred, target).mean(),
+        "p_mpjpe_per_pose": functional.pa_mpjpe(pred, target).flatten(),
+        "mpjve_per_sequence": functional.mpjve(pred, target).mean(-1),
+        "mpjve_flat": functional.mpjve(pred.flatten(0, 1), target.flatten(0, 1)).mean(),
+        "weighted_mpjpe": (data["input/w"] * functional.joint_error(pred, target)).mean(),
+    }
+    for name, value in found.items():
+        torch.testing.assert_close(value.double(), data[f"output/{name}"].double(), rtol=1e-5, atol=1e-7, msg=name)
+    for metric, name in ((MPJPE, "mpjpe"), (NMPJPE, "n_mpjpe"), (PAMPJPE, "p_mpjpe")):
+        value = metric(root=None)(data["input/pred"], data["input/gt"])
+        assert value == pytest.approx(1000 * data[f"output/{name}"].item(), rel=1e-6)
+    value = MPJVE(root=None)(data["input/pred"], data["input/gt"])
+    assert value == pytest.approx(1000 * data["output/mpjve_per_sequence"].mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mpi_inf_3dhp(dtype: torch.dtype) -> None:
+    data = read("diffpose_metrics_3dhp.safetensors")
+    overall = (MPJPE(root=PELVIS), PCK(TORSO, PELVIS), AUC(TORSO, PELVIS))
+    per_sequence = []
+    for number in range(3):
+        sequence = (MPJPE(root=PELVIS), PCK(TORSO, PELVIS), AUC(TORSO, PELVIS))
+        pred = data[f"input/seq{number}/pred_rootrel_mm"].to(dtype) / 1000
+        target = data[f"input/seq{number}/gt_mm"].to(dtype) / 1000
+        # The official error does not centre the prediction.
+        pred = pred - pred[:, PELVIS : PELVIS + 1] if pred[:, PELVIS].any() else pred
+        for metric in (*overall, *sequence):
+            metric.update(pred, target)
+        per_sequence.append(torch.stack([metric.compute() for metric in sequence]))
+    expected = torch.stack([data[f"output/{name}"] for name in ("mpjpe", "pck150", "auc")], dim=-1)
+    torch.testing.assert_close(torch.stack(per_sequence), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(torch.stack(per_sequence).mean(0), data["output/mean_over_sequences"], rtol=1e-6, atol=0)
+    found = torch.stack([metric.compute() for metric in overall])
+    torch.testing.assert_close(found, data["output/mean_over_frames"], rtol=1e-6, atol=0)

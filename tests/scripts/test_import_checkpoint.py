@@ -1,0 +1,67 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from methods.diffpose import ContextEncoder, DiffPose
+from methods.diffpose.official import load_gcndiff
+from tests.parity.procedural import procedural_state_dict, read_fixture
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def import_checkpoint(*arguments):
+    command = [sys.executable, str(ROOT / "scripts" / "import_checkpoint.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def weights(name):
+    _, meta = read_fixture(ROOT / "tests" / "parity" / f"diffpose_{name}.safetensors")
+    return {k: torch.as_tensor(v) for k, v in procedural_state_dict(meta["state_dict"], salt=meta["salt"]).items()}
+
+
+@pytest.fixture
+def imported(tmp_path):
+    released = {f"module.{key}": value for key, value in weights("gcndiff").items()}
+    torch.save([released, {"state": {}}, 80, 12345, weights("gcndiff")], tmp_path / "gcndiff.pth")
+    torch.save([{f"module.{key}": value for key, value in weights("gcnpose").items()}], tmp_path / "gcnpose.pth")
+    for name in ("gcndiff", "gcnpose"):
+        done = import_checkpoint("diffpose", tmp_path / f"{name}.pth", tmp_path / f"{name}.ckpt")
+        assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+@torch.no_grad()
+def test_imported_weights_compute_what_the_official_ones_do(imported):
+    encoder = ContextEncoder.load_from_checkpoint(imported / "gcnpose.ckpt")
+    method = DiffPose.load_from_checkpoint(
+        imported / "gcndiff.ckpt", context_checkpoint=str(imported / "gcnpose.ckpt")
+    ).eval()
+    state, steps = torch.randn(3, 17, 5), torch.tensor([0.0, 12.0, 24.0])
+    assert torch.equal(method.diffusion.denoiser(state, steps), load_gcndiff(weights("gcndiff"))(state, steps))
+    assert torch.equal(method.encoder.output.bias, encoder.network.output.bias)
+
+
+def test_a_denoiser_without_its_encoder_is_refused(imported):
+    with pytest.raises(ValueError, match="give its encoder as model.context_checkpoint"):
+        DiffPose.load_from_checkpoint(imported / "gcndiff.ckpt")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_broken_file_is_named_and_nothing_is_written(tmp_path, content):
+    source = tmp_path / "broken.pth"
+    if content is not None:
+        source.write_bytes(content)
+    done = import_checkpoint("diffpose", source, tmp_path / "out.ckpt")
+    assert done.returncode == 2 and "broken.pth" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_truncated_file_is_refused(imported):
+    whole = (imported / "gcndiff.pth").read_bytes()
+    (imported / "half.pth").write_bytes(whole[: len(whole) // 2])
+    done = import_checkpoint("diffpose", imported / "half.pth", imported / "half.ckpt")
+    assert done.returncode == 2 and "half.pth cannot be read" in done.stderr
+    assert not (imported / "half.ckpt").exists()

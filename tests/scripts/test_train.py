@@ -1,0 +1,219 @@
+"""The command line's promises, each through the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wandb
+import yaml
+
+from scripts.train import main
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = """
+model:
+  class_path: methods.diffpose.DiffPose
+  init_args: {width: 16, num_blocks: 1, num_heads: 2, context_width: 16, context_blocks: 1, context_epochs: 1,
+              warmup_steps: 2}
+data: {class_path: tests.tiny.TinyPoses}
+trainer: {max_epochs: 3, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
+"""
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder to work in, with a small experiment."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    return tmp_path
+
+
+@pytest.fixture
+def train(folder, capfd):
+    """Runs the command in this process, which saves the imports; returns what it printed."""
+
+    def run(*arguments, status=0):
+        try:
+            returned = main(list(arguments))
+        except SystemExit as stop:
+            returned = stop.code
+        captured = capfd.readouterr()
+        assert returned == status, captured.err
+        return captured.out + captured.err
+
+    return run
+
+
+def start(folder, *arguments):
+    """Starts the command in a process of its own."""
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def checkpoint(folder, name="last"):
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def assert_same_weights(left, right):
+    for part in ("state_dict", "current_model_state"):
+        assert left[part].keys() == right[part].keys()
+        for key, value in left[part].items():
+            assert torch.equal(value, right[part][key]), key
+
+
+def test_one_run_is_one_folder_and_is_never_overwritten(folder, train):
+    train("fit", "-c", "tiny.yaml", "--name", "a")
+    run = folder / "runs" / "a"
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "metrics.csv", "fit.json", "checkpoints"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["ckpt_path"] is None and config["trainer"]["default_root_dir"] == "runs/a"
+    fit = json.loads((run / "fit.json").read_text())
+    assert fit["steps"] == 12 and fit["epochs"] == 3 and fit["dataset"] == "tiny" and fit["seconds"] > 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    message = train("fit", "-c", "tiny.yaml", "--name", "a", status=2)
+    assert "runs/a already holds a run" in message and "--ckpt_path last" in message
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_bit_for_bit(folder):
+    long = ("-c", "tiny.yaml", "--data.num_samples", "4096", "--trainer.max_epochs", "4")
+    whole = start(folder, "fit", *long, "--name", "whole")
+    cut = start(folder, "fit", *long, "--name", "cut")
+    curve, last = (folder / "runs" / "cut" / name for name in ("metrics.csv", "checkpoints/last.ckpt"))
+    deadline = time.monotonic() + 120
+    while (
+        cut.poll() is None
+        and time.monotonic() < deadline
+        and not (last.is_file() and len(curve.read_text().splitlines()) > 20)
+    ):
+        time.sleep(0.02)
+    cut.send_signal(signal.SIGKILL)
+    cut.communicate()
+    finish(whole)
+    assert 0 < checkpoint(folder / "runs" / "cut")["global_step"] < 1024
+    finish(start(folder, "fit", *long, "--name", "cut", "--ckpt_path", "last"))
+    whole, resumed = (folder / "runs" / name for name in ("whole", "cut"))
+    assert checkpoint(resumed)["global_step"] == checkpoint(whole)["global_step"] == 1024
+    assert_same_weights(checkpoint(whole), checkpoint(resumed))
+    assert (whole / "metrics.csv").read_text() == (resumed / "metrics.csv").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_test_like_one(folder):
+    """Also trains in two processes, through both phases, for both variants."""
+    for variant in ("release", "paper"):
+        options = ("-c", "tiny.yaml", "--name", variant, "--model.variant", variant)
+        two = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+        finish(start(folder, "fit", *options, *two))
+        found = []
+        for processes in ((), two):
+            finish(start(folder, "test", *options, "--ckpt_path", "best", *processes))
+            found.append(json.loads((folder / "runs" / variant / "test.json").read_text())["metrics"])
+        assert found[0].keys() == found[1].keys() and "test/tiny/mpjpe" in found[0]
+        for key, value in found[0].items():
+            assert found[1][key] == pytest.approx(value, abs=1e-4), key
+
+
+def test_a_checkpoint_never_overrides_the_command_line(folder, train):
+    train("fit", "-c", "tiny.yaml", "--name", "a")
+    file = "runs/a/checkpoints/last.ckpt"
+    train("fit", "-c", "tiny.yaml", "--name", "b", "--ckpt_path", file, "--model.learning_rate", "0.5")
+    config = yaml.safe_load((folder / "runs" / "b" / "config.yaml").read_text())
+    assert config["model"]["init_args"]["learning_rate"] == 0.5
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        main(["test", "-c", "tiny.yaml", "--name", "a", "--ckpt_path", file, "--model.width", "24"])
+
+
+def test_resuming_fails_loudly_when_there_is_nothing_to_resume(folder, train):
+    assert "last.ckpt does not exist" in train("fit", "-c", "tiny.yaml", "--ckpt_path", "last", status=2)
+    assert "needs trained weights" in train("test", "-c", "tiny.yaml", status=2)
+    assert "nowhere.ckpt does not exist" in train("test", "-c", "tiny.yaml", "--ckpt_path", "nowhere.ckpt", status=2)
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--model.widht", "3"), "widht"),
+        (("--trainer.max_epoch", "x"), "max_epoch"),
+        (("-c", "nowhere.yaml"), "nowhere.yaml"),
+        (("--model.skeleton", "octopus"), "octopus"),
+        (("--data.num_joints", "16"), "17 joints in the order of h36m_17"),
+        (("--model.context_epochs", "0"), "model.context_checkpoint"),
+        (("--model.context_checkpoint", "nowhere.ckpt"), "nowhere.ckpt does not exist"),
+        (("--model.context_epochs", "3"), "trainer.max_epochs (3) must exceed model.context_epochs (3)"),
+    ],
+)
+def test_a_wrong_argument_is_named(train, arguments, message):
+    output = train("fit", "-c", "tiny.yaml", *arguments, status=2)
+    assert message in output and "Traceback" not in output
+
+
+def test_interpolation_crosses_files_and_the_command_line(folder, train):
+    (folder / "more.yaml").write_text("model: {init_args: {width: '${data.init_args.batch_size}'}}\n")
+    train("fit", "-c", "tiny.yaml", "-c", "more.yaml", "--data.batch_size", "24", "--name", "x")
+    config = yaml.safe_load((folder / "runs" / "x" / "config.yaml").read_text())
+    assert config["model"]["init_args"]["width"] == 24
+
+
+def test_wandb_offline_keeps_the_best_value_and_the_protocol(folder, train):
+    config = str(ROOT / "configs" / "loggers" / "wandb.yaml")
+    train("fit", "-c", "tiny.yaml", "-c", config, "--name", "w", "--trainer.log_every_n_steps", "2")
+    wandb.finish()
+    run = folder / "runs" / "w"
+    assert (run / "metrics.csv").is_file()
+    folder = next((run / "wandb").glob("offline-run-*-w"))
+    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(folder)]
+    found = json.loads(subprocess.run(inspect, capture_output=True, check=True, text=True).stdout)
+    rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    column = rows[0].index("val/tiny/mpjpe")
+    best = min(float(row[column]) for row in rows[1:] if row[column])
+    assert found["summary"]["val/tiny/mpjpe"]["min"] == pytest.approx(best)
+    assert {"train/loss", "val/tiny/pa_mpjpe", "val/tiny/pck", "val/tiny/auc"} <= set(found["summary"])
+    assert found["config"]["method"] == "DiffPose (release)" and found["config"]["dataset"] == "tiny"
+    assert found["config"]["protocol"]["keypoints_2d"] == "gt" and found["config"]["model"]["init_args"]["width"] == 16
+    assert found["run_id"] == "w"
+
+
+def test_predictions_do_not_depend_on_the_batch(folder, train):
+    options = ("-c", "tiny.yaml", "--name", "p", "--model.variant", "paper")
+    train("fit", *options)
+    found = []
+    for batch_size in ("35", "7"):
+        train("predict", *options, "--ckpt_path", "best", "--data.eval_batch_size", batch_size)
+        found.append(dict(np.load(folder / "runs" / "p" / "predictions.npz")))
+    assert found[0]["hypotheses"].shape == (35, 5, 17, 3)
+    assert (found[0]["sample_id"] == found[1]["sample_id"]).all()
+    scale = np.abs(found[0]["hypotheses"]).max()
+    assert np.abs(found[0]["hypotheses"] - found[1]["hypotheses"]).max() < 1e-4 * scale
+
+
+def test_help_is_quick_and_teaches(folder):
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import lightning.pytorch.cli"], check=True, env=ENVIRONMENT)
+    lightning = time.perf_counter() - started
+    started = time.perf_counter()
+    text = finish(start(folder, "--help"))
+    assert time.perf_counter() - started < 2.0 * lightning + 2.0  # loose: machines that test are noisy
+    assert "--ckpt_path last" in text and "configs/loggers/wandb.yaml" in text
