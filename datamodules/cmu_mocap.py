@@ -17,9 +17,9 @@ _PREPARE = "prepare it with `python scripts/prepare.py cmu_mocap --source allasf
 class CMUMocap(VirtualCameraMotion):
     """Real motion under a free licence, split by clip.
 
-    Test clips are those of subjects whose number ends in 2 (in the shipped split; subject 02 walks, runs, jumps, punches
-    and swings), none of whom is in training. Every sixth clip of the other subjects is for validation, the rest for
-    training; no two splits share a frame.
+    Test clips are those of subjects whose number ends in 2, none of whom is in training (subject 02 walks, runs, jumps,
+    punches and washes). Every sixth clip of the other subjects is for validation, the rest for training; no two splits
+    share a frame.
 
     Args:
         root: folder written by `scripts/prepare.py cmu_mocap`.

@@ -1,4 +1,4 @@
-"""Parameterised activities on the free body, seen by virtual cameras: works without any file. Always called synthetic."""
+"""Parameterised activities on the free body, seen by virtual cameras. Needs no file; always called synthetic."""
 
 from typing import Literal
 

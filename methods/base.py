@@ -25,8 +25,8 @@ class PoseMethod(L.LightningModule):
     """A method that answers a batch of people with a `Prediction`.
 
     A method writes `forward`, `training_step` and `configure_optimizers`; validation, test and prediction are written
-    here once. Constructor arguments are plain scalars, so that checkpoints load with `weights_only=True` and the command
-    line can show them.
+    here once. Constructor arguments are plain scalars, so that checkpoints load with `weights_only=True` and the
+    command line can show them.
 
     Attributes:
         title: how tables call the method, for example "DiffPose (release)".

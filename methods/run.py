@@ -106,7 +106,8 @@ class RunRecord(SaveConfigCallback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.is_global_zero:
             self.config.ckpt_path = None  # a record of what the run is, not of how this process started
-            name = "config.yaml" if stage == "fit" else f"config_{trainer.state.fn.value}.yaml"
+            verb = trainer.state.fn.value if trainer.state.fn else stage
+            name = "config.yaml" if verb == "fit" else f"config_{verb}.yaml"
             text = self.parser.dump(self.config, skip_none=False)
             write_text(Path(trainer.default_root_dir) / name, text)
 

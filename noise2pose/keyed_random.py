@@ -4,8 +4,8 @@ A number is a pure function of (sample key, stream, seed, position), so a predic
 the order of the samples, the process that computed it or what was drawn before. That is what makes two methods see the
 same detection errors, and one process and four report the same metrics.
 
-The generator is SplitMix64's finaliser applied to a counter (Steele, Lea and Flood, "Fast splittable pseudorandom number
-generators", OOPSLA 2014), written in int64 tensor operations, which wrap around on every device.
+The generator is SplitMix64's finaliser applied to a counter (Steele, Lea and Flood, "Fast splittable pseudorandom
+number generators", OOPSLA 2014), written in int64 tensor operations, which wrap around on every device.
 """
 
 import math

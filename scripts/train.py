@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -38,6 +39,8 @@ class PoseCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self._get_subcommand_config()
+        if config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
+            config.trainer.accelerator = "cpu"  # metrics are in double precision, which Apple's GPUs lack
         folder = Path(config.trainer.default_root_dir)
         checkpoints = folder / "checkpoints"
         given = config.get("ckpt_path")
@@ -98,7 +101,7 @@ def main(args: ArgsType = None) -> int:
 
 
 def _input_error(error: BaseException | None) -> InputError | None:
-    """The user's mistake behind an exception, which the parser and the Trainer may have wrapped; None if there is none."""
+    """The user's mistake behind an exception that the parser or the Trainer may have wrapped; None if there is none."""
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__ or error.__context__
     return error

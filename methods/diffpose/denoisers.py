@@ -14,8 +14,8 @@ class GraphDenoiser(nn.Module):
     """The diffusion model g(h_k, f_ST, k).
 
     Without context this is the released network: the 2-D pose is part of the state and the only condition. With context
-    it is the paper's (section 4.5): the state is lifted to half the width, the other half is filled with the features of
-    the context encoder.
+    it is the paper's (section 4.5): the state is lifted to half the width, the other half is filled with the features
+    of the context encoder.
 
     Args:
         state_channels: C of the state per joint, in and out.

@@ -1,11 +1,11 @@
 """The forward and reverse diffusion of DiffPose, both variants, top to bottom.
 
-* **paper** (Eq. 7): h_k = mu + sqrt(a_k) (h_0 - mu) + sqrt(1 - a_k) eps with one component (mu, Sigma) of the pose's own
-  Gaussian mixture and eps ~ N(0, Sigma), so that h_K is a draw from the mixture.
-* **release**: mu = 0, eps ~ N(0, diag(s^2)) with a fixed s per channel, and a schedule that never comes near pure noise.
+* **paper** (Eq. 7): h_k = mu + sqrt(a_k) (h_0 - mu) + sqrt(1 - a_k) eps with one component (mu, Sigma) of the pose's
+  own Gaussian mixture and eps ~ N(0, Sigma), so that h_K is a draw from the mixture.
+* **release**: mu = 0, eps ~ N(0, diag(s^2)) with a fixed s per channel, and a schedule that stays far from pure noise.
 
 Both are the same affine map, and both are reversed by the same DDIM step in coordinates centred on mu. `a_k` is the
-cumulative product that DDPM writes as alpha-bar. Index k = 0 is the first noisy step, as in the release; a = 1 before it.
+cumulative product that DDPM writes as alpha-bar. Index k = 0 is the first noisy step, as in the release; a = 1 before.
 
 Shape letters: B batch (any leading dimensions), J joints, C channels, K steps.
 """

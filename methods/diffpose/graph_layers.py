@@ -1,7 +1,7 @@
 """Layers on the skeleton graph: Chebyshev convolution, graph attention, learnable adjacency.
 
-They follow the released DiffPose network, itself modified from GraFormer (Zhao et al., CVPR 2022, [52] in the paper), to
-the last detail that published weights can notice; `official.py` renames those weights.
+They follow the released DiffPose network, itself modified from GraFormer (Zhao et al., CVPR 2022, [52] in the paper),
+to the last detail that published weights can notice; `official.py` renames those weights.
 
 Shape letters: B batch, J joints, C channels, H heads, K Chebyshev terms.
 """

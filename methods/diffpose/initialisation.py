@@ -15,8 +15,8 @@ from noise2pose import cameras, keyed_random
 from noise2pose.batch import PoseBatch
 
 _PIXELS, _DEPTHS = 31, 32  # streams of keyed_random
-# Standard deviation of a detection in metres on the body, for confidence 1 and for confidence 0. It stands for the width
-# of the detector's heat-map, which key-point files do not carry.
+# Standard deviation of a detection in metres on the body, for confidence 1 and for confidence 0. It stands for the
+# width of the detector's heat-map, which key-point files do not carry.
 _SHARP, _BLURRED = 0.02, 0.17
 
 

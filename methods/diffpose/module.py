@@ -1,4 +1,4 @@
-"""DiffPose (Gong et al., CVPR 2023) as a Lightning method: pre-train the context encoder, freeze it, train the denoiser."""
+"""DiffPose (Gong et al., CVPR 2023): pre-train the context encoder, freeze it, train the denoiser."""
 
 import math
 from collections.abc import Iterator

@@ -60,8 +60,8 @@ def extract_state_dict(checkpoint: Any, ema: bool = False) -> dict[str, Tensor]:
     """The state dict inside an official checkpoint file.
 
     Args:
-        checkpoint: what `torch.load` returned: the release's list `[weights, optimizer, epoch, step, ema]`, a dictionary
-            holding the weights under `state_dict`, `model` or `model_pos`, or the weights themselves.
+        checkpoint: what `torch.load` returned: the release's list `[weights, optimizer, epoch, step, ema]`, a
+            dictionary holding the weights under `state_dict`, `model` or `model_pos`, or the weights themselves.
         ema: take the exponential moving average (fifth entry of the list, or key `ema`) instead of the raw weights.
 
     Raises:

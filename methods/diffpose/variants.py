@@ -25,9 +25,9 @@ class Lifted(NamedTuple):
 class ReleasedDiffusion(nn.Module):
     """The release: state (u, v, x, y, z), predicted noise, a schedule that stays near the clean pose.
 
-    Training noises the true pose; at test the state starts from the detection and the encoder's pose with no noise added,
-    so all hypotheses would be equal and there is one. The in-place root-centring of the release, which moves no joint but
-    the root, is not copied.
+    Training noises the true pose; at test the state starts from the detection and the encoder's pose with no noise
+    added, so all hypotheses would be equal and there is one. The in-place root-centring of the release, which moves no
+    joint but the root, is not copied.
 
     Args:
         denoiser: network with five state channels and no context.
@@ -80,10 +80,10 @@ class ReleasedDiffusion(nn.Module):
 class MixtureDiffusion(nn.Module):
     """The paper: state (x, y, z), a Gaussian mixture per pose, Eq. 7 forward, Eq. 8 reverse.
 
-    Equation 9 asks the network for h_{k-1} itself. Neighbouring steps differ by less than the network's error, which then
-    accumulates over the chain; so the network predicts a correction of the encoder's pose, h_0 = pose + g, and h_{k-1}
-    follows from it (`diffusion.ddim_step`), which is the same target under another parametrisation. The loss weighs all
-    steps equally in h_0.
+    Equation 9 asks the network for h_{k-1} itself. Neighbouring steps differ by less than the network's error, which
+    then accumulates over the chain; so the network predicts a correction of the encoder's pose, h_0 = pose + g, and
+    h_{k-1} follows from it (`diffusion.ddim_step`), which is the same target under another parametrisation. The loss
+    weighs all steps equally in h_0.
 
     Args:
         denoiser: network with three state channels and the encoder's features as context.

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from noise2pose.metrics import functional
-from noise2pose.metrics.base import PoseMetric
+from noise2pose.metrics.pose_metric import PoseMetric
 
 
 class AUC(PoseMetric):
@@ -13,7 +13,7 @@ class AUC(PoseMetric):
     """
 
     higher_is_better = True
-    factor = 100.0
+    unit = 100.0
 
-    def errors(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         return functional.auc(pred, target, valid)

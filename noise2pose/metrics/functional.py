@@ -97,16 +97,16 @@ def mpjve(
 def pck(
     pred: Float[Tensor, "*#batch J 3"],
     target: Float[Tensor, "*#batch J 3"],
-    threshold: float = 0.150,
     valid: Shaped[Tensor, "*#batch J"] | None = None,
+    threshold: float = 0.150,
 ) -> Float[Tensor, "*#batch"]:
     """Share of correct keypoints, in [0, 1]: an error of the threshold itself is not correct (MPI-INF-3DHP).
 
     Args:
         pred: (..., J, 3) metres.
         target: (..., J, 3) metres.
-        threshold: metres.
         valid: (..., J), 0 for joints that do not count.
+        threshold: metres.
     """
     error = joint_error(pred, target)
     return _mean_over_joints((error < threshold - _ROUNDING).to(error.dtype), valid)

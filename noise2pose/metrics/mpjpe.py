@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from noise2pose.metrics import functional
-from noise2pose.metrics.base import PoseMetric
+from noise2pose.metrics.pose_metric import PoseMetric
 
 
 class MPJPE(PoseMetric):
@@ -11,5 +11,5 @@ class MPJPE(PoseMetric):
 
     higher_is_better = False
 
-    def errors(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         return functional.mpjpe(pred, target, valid)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from noise2pose.metrics import functional
-from noise2pose.metrics.base import PoseMetric
+from noise2pose.metrics.pose_metric import PoseMetric
 
 
 class MPJVE(PoseMetric):
@@ -14,5 +14,5 @@ class MPJVE(PoseMetric):
 
     higher_is_better = False
 
-    def errors(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         return functional.mpjve(pred, target, valid)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from noise2pose.metrics import functional
-from noise2pose.metrics.base import PoseMetric
+from noise2pose.metrics.pose_metric import PoseMetric
 
 
 class PAMPJPE(PoseMetric):
@@ -19,8 +19,8 @@ class PAMPJPE(PoseMetric):
 
     higher_is_better = False
 
-    def __init__(self, joints: tuple[int, ...] | None = None, root: int | None = 0, **kwargs) -> None:
+    def __init__(self, joints: tuple[int, ...] | None = None, root: int | None = None, **kwargs) -> None:
         super().__init__(joints, root=None, **kwargs)
 
-    def errors(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         return functional.pa_mpjpe(pred, target, valid)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from noise2pose.metrics import functional
-from noise2pose.metrics.base import PoseMetric
+from noise2pose.metrics.pose_metric import PoseMetric
 
 
 class PCK(PoseMetric):
@@ -17,13 +17,13 @@ class PCK(PoseMetric):
     """
 
     higher_is_better = True
-    factor = 100.0
+    unit = 100.0
 
     def __init__(
-        self, joints: tuple[int, ...] | None = None, root: int | None = 0, threshold: float = 0.150, **kwargs
+        self, joints: tuple[int, ...] | None = None, root: int | None = None, threshold: float = 0.150, **kwargs
     ) -> None:
         super().__init__(joints, root, **kwargs)
         self.threshold = threshold
 
-    def errors(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return functional.pck(pred, target, self.threshold, valid)
+    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+        return functional.pck(pred, target, valid, self.threshold)

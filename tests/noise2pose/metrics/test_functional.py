@@ -175,6 +175,6 @@ def test_an_error_of_exactly_the_threshold_is_not_below_it(at: int, dtype: torch
     target = torch.full((1, 3), 0.7, dtype=dtype)
     pred = target + torch.tensor([[at / 1000.0, 0.0, 0.0]], dtype=dtype)
     below = pred - torch.tensor([[1e-5, 0.0, 0.0]], dtype=dtype)
-    assert F.pck(pred, target, at / 1000.0) == 0.0 and F.pck(below, target, at / 1000.0) == 1.0
+    assert F.pck(pred, target, threshold=at / 1000.0) == 0.0 and F.pck(below, target, threshold=at / 1000.0) == 1.0
     assert F.auc(pred, target) == pytest.approx((30 - at // 5) / 31)
     assert F.auc(below, target) == pytest.approx((31 - at // 5) / 31)
