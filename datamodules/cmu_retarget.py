@@ -5,7 +5,8 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.asf_amc import Skeleton, forward_kinematics, resample, root_position, rotations
+from datamodules.asf_amc import Skeleton
+from datamodules.asf_kinematics import forward_kinematics, resample, root_position, rotations
 
 Array = NDArray[np.float64]
 
@@ -68,7 +69,7 @@ def retarget(skeleton: Skeleton, motion: dict[str, Array], source_fps: float, ta
 
     Returns:
         joints_3d (F, 17, 3): Human3.6M-17 joints in the world, metres, z up.
-        rotations (F, 24, 3): SMPL-24 axis-angle; the first turns the body (T-pose, y up, facing +z) into the z-up world.
+        rotations (F, 24, 3): SMPL-24 axis-angle; the first turns the body (T-pose, y up, facing +z) into the world.
         translation (F, 3): position of the pelvis joint in the world, metres.
     """
     quaternions, position = resample(

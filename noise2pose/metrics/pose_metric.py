@@ -4,7 +4,7 @@ processes agree on."""
 from abc import abstractmethod
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -41,18 +41,13 @@ class PoseMetric(Metric):
     def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         """One value per pose, in metres or as a share; NaN for a pose that does not count."""
 
-    def update(
-        self,
-        pred: Float[Tensor, "*batch J 3"],
-        target: Float[Tensor, "*batch J 3"],
-        valid: Shaped[Tensor, "*batch J"] | None = None,
-    ) -> None:
+    def update(self, pred: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
         """Adds poses.
 
         Args:
-            pred: predictions, metres.
-            target: ground truth, metres.
-            valid: 1 for joints that have ground truth, else 0.
+            pred: (..., J, 3) predictions, metres.
+            target: (..., J, 3) ground truth, metres.
+            valid: (..., J) 1 for joints that have ground truth, else 0.
 
         Raises:
             InputError: if shapes differ, or a joint that counts is NaN or infinite.
@@ -60,6 +55,8 @@ class PoseMetric(Metric):
         name = type(self).__name__
         if pred.shape != target.shape:
             raise InputError(f"{name}: prediction {tuple(pred.shape)} and target {tuple(target.shape)} differ in shape")
+        if valid is not None and valid.shape != pred.shape[:-1]:
+            raise InputError(f"{name}: prediction {tuple(pred.shape)} and mask {tuple(valid.shape)} differ in shape")
         pred, target = pred.double(), target.double()
         if self.root is not None:
             root = slice(self.root, self.root + 1)

@@ -26,7 +26,7 @@ def naive_procrustes(pred: np.ndarray, target: np.ndarray) -> np.ndarray:
     return x @ (u @ vt) * s.sum() / (x**2).sum() + target.mean(0)
 
 
-def naive_errors(pred: np.ndarray, target: np.ndarray, valid: np.ndarray) -> dict[str, float]:
+def naive_errors(pred: np.ndarray, target: np.ndarray, valid: np.ndarray) -> dict[str, np.floating]:
     """Each metric of one pose, with the joints that do not count cut out."""
     p, t = pred[valid > 0], target[valid > 0]
 
@@ -144,7 +144,7 @@ def test_a_reflection_is_refused(dtype: torch.dtype) -> None:
 def test_degenerate_poses_have_the_error_they_have(dtype: torch.dtype) -> None:
     target = poses(8, 2, dtype=dtype)
     point = torch.full_like(target, 1.1)
-    to_centre = F.mpjpe(target.mean(-2, keepdim=True), target)
+    to_centre = F.mpjpe(target.mean(-2, keepdim=True).expand_as(target), target)
     torch.testing.assert_close(F.pa_mpjpe(point, target), to_centre)
     torch.testing.assert_close(F.pa_mpjpe(torch.zeros_like(point), target), to_centre)
     torch.testing.assert_close(F.pa_mpjpe(target, point), torch.zeros_like(to_centre), atol=1e-6, rtol=0)

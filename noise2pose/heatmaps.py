@@ -1,0 +1,65 @@
+"""Heat-maps of 2-D joints, and samples from heat-maps.
+
+Coordinates are in cells of the grid, x to the right and y down; the centre of the first cell is (0, 0).
+
+Shape letters: J joints, H rows, W columns, S samples.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from noise2pose import keyed_random
+from noise2pose.errors import InputError
+
+_STREAM = 140  # of keyed_random
+
+
+def heatmaps(
+    keypoints: Float[Tensor, "*batch J 2"], size: tuple[int, int], sigma: float
+) -> Float[Tensor, "*batch J H W"]:
+    """Gaussian heat-maps with peak 1, not normalised; a joint outside the grid leaves its tail on it.
+
+    Args:
+        keypoints: (..., J, 2) joints, cells.
+        size: H rows and W columns.
+        sigma: standard deviation, cells.
+    """
+    rows, columns = (torch.arange(n, dtype=keypoints.dtype, device=keypoints.device) for n in size)
+    x = torch.exp(-0.5 * ((columns - keypoints[..., :1]) / sigma).square())
+    y = torch.exp(-0.5 * ((rows - keypoints[..., 1:]) / sigma).square())
+    return y[..., :, None] * x[..., None, :]
+
+
+def sample_heatmaps(
+    maps: Float[Tensor, "B *batch J H W"], keys: Int[Tensor, " B"], num_samples: int, seed: int = 0
+) -> Float[Tensor, "B *batch S J 2"]:
+    """Samples positions of joints: a cell in proportion to its value, then uniformly within the cell.
+
+    Joints are sampled independently. The samples of an image depend on its key and the seed, not on the batch.
+
+    Args:
+        maps: (B, ..., J, H, W) any values that are not negative, in any scale.
+        keys: (B,) of `keyed_random`.
+        num_samples: S.
+        seed: which repetition of the experiment this is.
+
+    Returns:
+        (B, ..., S, J, 2) cells.
+
+    Raises:
+        InputError: if a map has a negative value, NaN or infinity, or is zero everywhere.
+    """
+    width = maps.shape[-1]
+    # Double precision, because single would lose the small cells of a large map in the running sum.
+    cumulative = maps.flatten(-2).double().cumsum(dim=-1)
+    total = cumulative[..., -1:]
+    # Comparisons with NaN are false, so this refuses NaN too.
+    if bad := int((~((maps.flatten(-2) >= 0).all(dim=-1) & (total[..., 0] > 0) & total[..., 0].isfinite())).sum()):
+        raise InputError(f"heat-maps: {bad} of {total.numel()} have negative values, NaN or infinity, or are all zero")
+    shape = (*maps.shape[1:-2], num_samples, 3)
+    uniform = keyed_random.uniform(keys, shape, stream=_STREAM, seed=seed)
+    cell = torch.searchsorted(cumulative, uniform[..., 0].double() * total, right=True)
+    within = uniform[..., 1:].to(maps.dtype) - 0.5
+    corner = torch.stack((cell % width, cell // width), dim=-1).to(maps.dtype)
+    return (corner + within).transpose(-2, -3)
