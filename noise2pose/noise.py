@@ -67,8 +67,7 @@ _AVOIDED = (_ALL, _ALL, _ALL, _ALL, (True, True, False, False))
 
 _TRIES = (1, 3, 12, 48)  # the first is enough for most joints; the later ones are for the few that are left
 _STREAM = 100  # of keyed_random: this and the next 30
-_CONFIDENCE_NOISE = 0.8  # standard deviation of the logit
-_PLACES_PER_CHUNK = 1 << 17  # keeps the work in the cache of a core, and the memory small for any number of people
+_PLACES_PER_CHUNK = 1 << 16  # fits the caches of one core; larger tensors gain nothing from more cores
 
 
 class Detections(NamedTuple):
@@ -252,12 +251,14 @@ def _is_clear(candidate: Tensor, points: Tensor, avoided: Tensor, source: Tensor
 
 
 def _confidence(similarity: Tensor, keys: Tensor, seed: int) -> Tensor:
-    """A modelling assumption, not a published one: the similarity to the place that was found, on a noisy logit.
+    """A modelling assumption, not a published one: similarity to the place found, unit normal noise on its logit.
 
     Small errors are confident and misses are not, with overlap; inversions and swaps are confident about a wrong place.
     """
     noise = keyed_random.normal(keys, (1,), stream=_STREAM + 30, seed=seed)[:, 0].to(similarity.dtype)
-    return torch.sigmoid(torch.logit(similarity.clamp(0.05, 0.95)) + _CONFIDENCE_NOISE * noise)
+    similarity = similarity.clamp(0.05, 0.95)
+    # Not torch.sigmoid, whose rounding on the CPU depends on where in the tensor a number stands.
+    return similarity / (similarity + (1.0 - similarity) * torch.exp(-noise))
 
 
 def _categorical(weights: Tensor, uniform: Tensor) -> Tensor:

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,15 @@ COCO_SIGMAS = [26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89,
 H36M_SIGMAS = [107, 107, 87, 89, 107, 87, 89, 107, 79, 26, 35, 79, 72, 62, 79, 72, 62]
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors of this size gain nothing from more, and on a busy machine threads wait long for each other."""
+    number = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(number)
+
+
 def people(number: int, seed: int = 0, joints: int = 17) -> tuple[torch.Tensor, ...]:
     """Random keypoints in a box of 150 by 400 pixels, with keys."""
     generator = torch.Generator().manual_seed(seed)
@@ -21,12 +31,12 @@ def people(number: int, seed: int = 0, joints: int = 17) -> tuple[torch.Tensor, 
     return keypoints, torch.ones(number, joints), torch.full((number,), 60000.0), torch.arange(number)
 
 
-def crowd(number: int) -> dict[str, torch.Tensor]:
+def others(number: int) -> torch.Tensor:
     """Three other people for each, some joints of whom are not valid."""
     generator = torch.Generator().manual_seed(9)
     near = people(3 * number, seed=8)[0].reshape(number, 3, 17, 2)
     valid = torch.rand(number, 3, 17, 1, generator=generator) < 0.8
-    return {"neighbours": torch.cat((near, valid), dim=-1)}
+    return torch.cat((near, valid), dim=-1)
 
 
 def radius(sigma: int, area: float, similarity: float) -> float:
@@ -54,8 +64,8 @@ def test_shares_of_the_published_code(scene: str) -> None:
     band = (distance >= edges[:, None]).sum(dim=0)
     shares = torch.stack([(band == i).double().mean(dim=0) for i in range(4)]).numpy()[:, :counted]
     published = data[f"output/{scene}/fraction_good_jitter_miss_far"][:, :counted]
-    error = np.sqrt(shares * (1 - shares) / meta["config"]["draws"])
-    assert (np.abs(shares - published) <= 4 * error + 1e-3).all()
+    variance = np.maximum(shares * (1 - shares), published * (1 - published)) / meta["config"]["draws"]
+    assert (np.abs(shares - published) <= 4 * np.sqrt(variance)).all()
     assert (np.abs((shares - published).mean(axis=1)) <= 0.014).all()
     mean_distance = data[f"output/{scene}/mean_distance"][:counted].mean()
     assert distance[:, :counted].mean().item() == pytest.approx(mean_distance, rel=0.06)
@@ -66,7 +76,7 @@ def test_shares_of_the_published_code(scene: str) -> None:
 def test_every_error_is_where_its_kind_says(skeleton: str, sigmas: list[int], dtype: torch.dtype) -> None:
     keypoints, valid, area, keys = people(60)
     valid[::2, 3:9] = 0
-    near = crowd(60)["neighbours"]
+    near = others(60)
     result = noise.detect_with_errors(
         keypoints.to(dtype),
         valid,
@@ -133,22 +143,22 @@ def test_chances_are_the_published_ones_when_everything_is_possible() -> None:
 def test_a_crowd_is_swapped_more_often() -> None:
     keypoints, valid, area, keys = people(2000)
     valid[:, 15:] = 0
-    near = crowd(2000)
+    near = others(2000)
 
-    def swaps(**settings: torch.Tensor) -> int:
-        return int((noise.detect_with_errors(keypoints, valid, area, keys, **settings).errors == noise.SWAP).sum())
+    def swaps(neighbours: torch.Tensor | None, num_overlap: int | None = None) -> int:
+        overlap = None if num_overlap is None else torch.full((2000,), num_overlap)
+        drawn = noise.detect_with_errors(keypoints, valid, area, keys, neighbours=neighbours, num_overlap=overlap)
+        return int((drawn.errors == noise.SWAP).sum())
 
-    assert swaps() == 0
-    few = swaps(**near, num_overlap=torch.full((2000,), 2))
-    many = swaps(**near, num_overlap=torch.full((2000,), 3))
-    assert 0 < 1.5 * few < many
-    assert swaps(**near) == many  # three people near are three that overlap
+    assert swaps(None, 3) == 0
+    assert 0 < 1.5 * swaps(near, 2) < swaps(near, 3)
+    assert swaps(near) == swaps(near, 3)  # three people near are three that overlap
 
 
 def test_a_person_does_not_depend_on_the_batch() -> None:
     keypoints, valid, area, keys = people(100)
     valid[::3, 4:12] = 0
-    near = crowd(100)["neighbours"]
+    near = others(100)
     whole = noise.detect(keypoints, valid, area, keys, neighbours=near)
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     shuffled = noise.detect(keypoints[order], valid[order], area[order], keys[order], neighbours=near[order])
@@ -191,7 +201,7 @@ def test_the_knobs() -> None:
 
 def test_confidence_falls_with_the_error() -> None:
     keypoints, valid, area, keys = people(3000)
-    result = noise.detect_with_errors(keypoints, valid, area, keys, **crowd(3000))
+    result = noise.detect_with_errors(keypoints, valid, area, keys, neighbours=others(3000))
     confidence = result.keypoints[..., 2]
     assert ((confidence > 0) & (confidence <= 1)).all()
     mean = [confidence[result.errors == error].mean().item() for error in range(5)]
@@ -199,7 +209,7 @@ def test_confidence_falls_with_the_error() -> None:
     # Found on the wrong joint or person, and sure of it.
     assert mean[noise.INVERSION] > mean[noise.JITTER] and mean[noise.SWAP] > mean[noise.JITTER]
     good, missed = confidence[result.errors == noise.GOOD], confidence[result.errors == noise.MISS]
-    assert missed.quantile(0.95) > good.quantile(0.05)  # neither is recognised by its confidence alone
+    assert missed.quantile(0.98) > good.quantile(0.02)  # neither is recognised by its confidence alone
 
 
 def test_joints_in_one_place_are_still_answered() -> None:
@@ -228,7 +238,7 @@ def test_joints_in_one_place_are_still_answered() -> None:
 )
 def test_wrong_input_is_named(spoil: dict, message: str) -> None:
     keypoints, valid, area, keys = people(3)
-    tensors = {"keypoints": keypoints, "area": area, "neighbours": crowd(3)["neighbours"]}
+    tensors = {"keypoints": keypoints, "area": area, "neighbours": others(3)}
     settings = {}
     for name, value in spoil.items():
         if name in tensors:

@@ -1,4 +1,4 @@
-"""The metrics against the numbers of VideoPose3D, D3DP and P-STMO."""
+"""The metrics against the numbers of VideoPose3D, D3DP, P-STMO, mmhuman3d and SPIN."""
 
 from pathlib import Path
 
@@ -56,3 +56,22 @@ def test_mpi_inf_3dhp(dtype: torch.dtype) -> None:
     torch.testing.assert_close(torch.stack(per_sequence).mean(0), data["output/mean_over_sequences"], rtol=1e-6, atol=0)
     found = torch.stack([metric.compute() for metric in overall])
     torch.testing.assert_close(found, data["output/mean_over_frames"], rtol=1e-6, atol=0)
+
+
+def test_mmhuman3d_and_spin() -> None:
+    data = read("hmr_metrics.safetensors")
+    pred, target, mask = (data[f"input/{name}"] for name in ("pred", "gt", "mask"))
+    aligned = functional.procrustes_align(pred, target)
+    torch.testing.assert_close(aligned, data["output/aligned"], rtol=1e-6, atol=1e-6)
+    per_pose = functional.pa_mpjpe(pred, target)
+    torch.testing.assert_close(per_pose, data["output/pa_mpjpe_per_sample"], rtol=1e-6, atol=1e-6)
+    for name, pose in (("none", pred), ("procrustes", aligned)):
+        error = functional.joint_error(pose, target)
+        found = {
+            f"mpjpe_{name}": functional.mpjpe(pose, target).mean(),
+            f"mpjpe_{name}_masked": error[mask].mean(),
+            f"pck150_{name}": 100 * functional.pck(pose / 1000, target / 1000).mean(),
+            f"auc_{name}": 100 * functional.auc(pose / 1000, target / 1000).mean(),
+        }
+        for key, value in found.items():
+            assert value.item() == pytest.approx(data[f"output/{key}"].item(), rel=1e-6), key
