@@ -260,6 +260,7 @@ def _describe(trainer: L.Trainer, pl_module: L.LightningModule, config: Any) -> 
         "input_2d": protocol["keypoints_2d"],
         "num_hypotheses": pl_module.num_hypotheses,
         "steps": pl_module.num_steps,
+        "num_steps": pl_module.num_steps,
         "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
         "device": f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name,
         "command": shlex.join(["python", *sys.argv]),

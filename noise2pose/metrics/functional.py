@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-# Rounding must not decide whether an error of exactly the threshold is below it: a micrometre, in metres.
-_ROUNDING = 1e-6
+# Metres. Rounding must not decide whether an error of exactly the threshold is below it; this is what single precision
+# leaves of coordinates up to 8 m.
+_ROUNDING = 5e-7
 _AUC_STEP, _AUC_STEPS = 0.005, 30
 
 

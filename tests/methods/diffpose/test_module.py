@@ -1,0 +1,87 @@
+import lightning as L
+import pytest
+import torch
+from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
+from tests.tiny import TinyPoses
+
+from methods.diffpose import ContextEncoder, DiffPose
+from methods.diffpose.initialisation import sample_uncertain_poses
+from methods.diffpose.module import _read_encoder
+from noise2pose import cameras
+from noise2pose.errors import InputError
+
+
+class Watch(L.Callback):
+    """Copies the weights at the end of each epoch."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.epochs.append({key: value.clone() for key, value in pl_module.state_dict().items()})
+
+
+@pytest.mark.parametrize("variant", ["release", "paper"])
+def test_the_encoder_is_trained_first_and_frozen_then(variant, tmp_path):
+    watch = Watch()
+    method = DiffPose(variant=variant, **SMALL_DIFFPOSE)
+    start = {key: value.clone() for key, value in method.state_dict().items()}
+    trainer = L.Trainer(
+        default_root_dir=tmp_path, max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[watch],
+    )  # fmt: skip
+    trainer.fit(method, datamodule=TinyPoses())
+    first, second, third = watch.epochs
+
+    def same(left, right, part):
+        return all(torch.equal(left[key], right[key]) for key in left if key.startswith(part))
+
+    assert not same(start, first, "encoder.") and same(start, first, "diffusion.")
+    assert same(first, third, "encoder.") and not same(first, second, "diffusion.")
+    assert first["denoiser_steps"] == 0 and third["denoiser_steps"] == 8
+
+
+def test_until_the_denoiser_is_trained_the_answer_is_the_encoders():
+    method = DiffPose(**SMALL_DIFFPOSE).eval()
+    batch = TinyPoses().load("val")
+    prediction = method(batch)
+    assert set(prediction) == {"joints_3d"}
+    method.denoiser_steps += 1
+    assert not torch.equal(method(batch)["joints_3d"], prediction["joints_3d"])
+
+
+def test_a_given_encoder_is_used_and_must_fit(tmp_path):
+    encoder = ContextEncoder(**SMALL)
+    trainer, _ = fit(encoder, tmp_path)
+    path = tmp_path / "encoder.ckpt"
+    trainer.save_checkpoint(path)
+    options = {**SMALL_DIFFPOSE, "context_epochs": 0, "context_checkpoint": str(path)}
+    method = DiffPose(**options)
+    fit(method, tmp_path)
+    for key, value in encoder.network.state_dict().items():
+        assert torch.equal(method.encoder.state_dict()[key], value), key
+    with pytest.raises(InputError, match="set model.context_width and model.context_blocks"):
+        fit(DiffPose(**{**options, "context_width": 8}), tmp_path)
+    (tmp_path / "broken.ckpt").write_bytes(path.read_bytes()[:500])
+    with pytest.raises(InputError, match="broken.ckpt cannot be read as a checkpoint"):
+        _read_encoder(str(tmp_path / "broken.ckpt"), method.encoder)
+
+
+def test_samples_of_h_k_lie_on_the_viewing_rays():
+    batch = TinyPoses().load("val")
+    target = batch["keypoints_3d"][..., :3]
+    pose = target - target[:, :1]
+    spread = torch.full((17,), 0.1)
+    samples = sample_uncertain_poses(batch, pose, spread, torch.arange(len(pose)), 400, root=0)
+    assert samples.shape == (32, 400, 17, 3)
+    assert samples[:, :, 0].abs().max() == 0
+    assert (samples.mean(dim=1) - pose).norm(dim=-1).mean() < 0.05
+    # The root's own depth error moves every joint, so each has both errors.
+    assert samples[..., 1:, 2].std(dim=1).mean().item() == pytest.approx(0.1 * 2**0.5, rel=0.05)
+    # Put back at its distance, a sample projects to the detection up to the detection's own blur.
+    scale, _ = cameras.fit_weak_perspective(pose, batch["keypoints_2d"][..., :2], batch["keypoints_2d"][..., 2])
+    absolute = samples + target[:, None, :1] * torch.tensor([1.0, 1.0, 0.0])
+    absolute[..., 2] += (1145.0 / scale)[:, None, None]
+    pixels = cameras.project(absolute, torch.tensor([1145.0, 1145.0]), torch.tensor([500.0, 500.0]))
+    error = (pixels - batch["keypoints_2d"][:, None, :, :2]).norm(dim=-1).median()
+    assert error < 0.1 * scale.mean()
