@@ -1,0 +1,198 @@
+"""Pictures of skeletons, with matplotlib's object interface: no display, no global state, no backend to choose.
+
+Left limbs are blue, right limbs vermilion, the middle purple (Okabe and Ito's colours, told apart with every common colour
+blindness); the ground truth is a wide grey shadow. Lines and text keep their contrast on white and on dark paper.
+Shape letters: J joints.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from mpl_toolkits.mplot3d import Axes3D
+
+    from noise2pose.skeletons import Skeleton
+
+LEFT, RIGHT, MIDDLE, NEUTRAL = "#0072B2", "#D55E00", "#AA5FA0", "#7F858D"
+_VIEW = {"elev": 12.0, "azim": -50.0}  # 40 degrees beside the camera, so that errors in depth show
+_TILE = 0.5  # metres between the lines of the floor
+_MARGIN = 0.12  # around a person, as a share of their size
+_PANEL = (2.7, 3.3)  # inches
+
+
+def draw_skeleton_2d(
+    ax: "Axes", keypoints: ArrayLike, skeleton: "Skeleton", image_size: ArrayLike | None = None
+) -> None:
+    """Draws keypoints as the image shows them, y down, framed around the person.
+
+    Joints with zero confidence or without a finite position are left out, and so are their limbs.
+
+    Args:
+        ax: two-dimensional axes.
+        keypoints: (J, 2) pixels, or (J, 3) with confidence.
+        skeleton: of `noise2pose.skeletons`, with J joints.
+        image_size: (2,) width and height in pixels; draws the border of the image where it is in sight.
+
+    Raises:
+        ValueError: if `keypoints` does not fit the skeleton.
+    """
+    from matplotlib.collections import LineCollection
+    from matplotlib.patches import Rectangle
+
+    points = _check(keypoints, skeleton, (2, 3))
+    seen = np.isfinite(points).all(axis=1) & (points[:, 2:] > 0).all(axis=1)
+    points = np.where(seen[:, None], points, np.nan)[:, :2]
+    for color, edges in _edges_by_side(skeleton):
+        drawn = [edge for edge in edges if seen[list(edge)].all()]
+        ax.add_collection(LineCollection(points[drawn], colors=color, linewidths=2.2, capstyle="round"))
+    ax.plot(*points.T, "o", color=NEUTRAL, markersize=2.6)
+    if image_size is not None:
+        width, height = np.asarray(image_size, dtype=float)
+        ax.add_patch(Rectangle((0, 0), width, height, fill=False, edgecolor=NEUTRAL, linewidth=0.8, linestyle=":"))
+    if seen.any():
+        low, high = points[seen].min(axis=0), points[seen].max(axis=0)
+        centre, half = (low + high) / 2, max((high - low).max() * (0.5 + _MARGIN), 1.0)
+        ax.set_xlim(centre[0] - half, centre[0] + half)
+        ax.set_ylim(centre[1] + half, centre[1] - half)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+
+
+def draw_skeleton_3d(
+    ax: "Axes3D", joints: ArrayLike, skeleton: "Skeleton", shadow: bool = False, extent: ArrayLike | None = None
+) -> None:
+    """Draws a pose upright above a floor of half-metre tiles, seen from beside the camera, with equal axes.
+
+    Args:
+        ax: three-dimensional axes; may hold other poses already.
+        joints: (J, 3) metres in the camera frame (x right, y down, z forward).
+        skeleton: of `noise2pose.skeletons`, with J joints.
+        shadow: draw a wide grey shadow, as for the ground truth behind a prediction.
+        extent: (K, 3) points that the picture must hold, so that several pictures share one scale; default the joints.
+
+    Raises:
+        ValueError: if `joints` does not fit the skeleton.
+    """
+    from mpl_toolkits.mplot3d.art3d import Line3DCollection
+
+    points = _upright(_check(joints, skeleton, (3,)))
+    for color, edges in _edges_by_side(skeleton):
+        style = (
+            {"colors": NEUTRAL, "linewidths": 6.0, "alpha": 0.38} if shadow else {"colors": color, "linewidths": 2.2}
+        )
+        lines = [points[list(edge)] for edge in edges if np.isfinite(points[list(edge)]).all()]
+        ax.add_collection3d(
+            Line3DCollection(lines, capstyle="round", zorder=2 if shadow else 3, **style), autolim=False
+        )
+    _set_stage(ax, points if extent is None else _upright(np.asarray(extent, dtype=float)))
+
+
+def comparison_figure(
+    keypoints_2d: ArrayLike,
+    target: ArrayLike,
+    predictions: Sequence[tuple[str, ArrayLike]],
+    skeleton: "Skeleton",
+    image_size: ArrayLike | None = None,
+    columns: int = 4,
+) -> "Figure":
+    """One sample, several methods: the 2-D input, then each prediction over the ground truth, all on one scale.
+
+    Args:
+        keypoints_2d: (J, 2) pixels, or (J, 3) with confidence.
+        target: (J, 3) metres in the camera frame, root at the origin.
+        predictions: (title, (J, 3) pose like `target`) of each method.
+        skeleton: of `noise2pose.skeletons`, with J joints.
+        image_size: (2,) width and height in pixels.
+        columns: pictures in a row.
+
+    Returns:
+        A figure with a transparent background and a legend; save it with `figure.savefig`.
+
+    Raises:
+        ValueError: if an array does not fit the skeleton.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    count = 1 + len(predictions)
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    size = (_PANEL[0] * columns, _PANEL[1] * rows + 0.4)
+    figure = Figure(figsize=size, facecolor="none")
+    FigureCanvasAgg(figure)
+    legend = 0.4 / size[1]
+    grid = figure.add_gridspec(
+        rows, columns, left=0, right=1, bottom=legend, top=1 - 0.45 / size[1], wspace=0, hspace=0.16
+    )
+
+    ax = figure.add_subplot(grid[0, 0])
+    draw_skeleton_2d(ax, keypoints_2d, skeleton, image_size)
+    ax.set_title("2-D input\n", color=NEUTRAL, fontsize=10)
+    extent = np.concatenate([np.asarray(pose, dtype=float) for pose in (target, *(pose for _, pose in predictions))])
+    for i, (title, prediction) in enumerate(predictions, start=1):
+        ax = figure.add_subplot(grid[divmod(i, columns)], projection="3d", computed_zorder=False, facecolor="none")
+        draw_skeleton_3d(ax, target, skeleton, shadow=True, extent=extent)
+        draw_skeleton_3d(ax, prediction, skeleton, extent=extent)
+        ax.set_title(title, color=NEUTRAL, fontsize=10)
+    handles = [
+        Line2D([], [], color=LEFT, linewidth=2.2, label="left"),
+        Line2D([], [], color=RIGHT, linewidth=2.2, label="right"),
+        Line2D([], [], color=MIDDLE, linewidth=2.2, label="middle"),
+        Line2D([], [], color=NEUTRAL, linewidth=6.0, alpha=0.38, label="truth"),
+    ]
+    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, labelcolor=NEUTRAL, fontsize=9)
+    return figure
+
+
+def _check(values: ArrayLike, skeleton: "Skeleton", dims: tuple[int, ...]) -> np.ndarray:
+    points = np.asarray(values, dtype=float)
+    if points.ndim != 2 or len(points) != len(skeleton.joints) or points.shape[1] not in dims:
+        wanted = " or ".join(f"({len(skeleton.joints)}, {dim})" for dim in dims)
+        raise ValueError(f"a pose of shape {points.shape} cannot be drawn as this skeleton, expected {wanted}")
+    return points
+
+
+def _edges_by_side(skeleton: "Skeleton") -> list[tuple[str, list[tuple[int, int]]]]:
+    """The limbs of the middle, the left and the right, each with its colour."""
+    left = {pair[0] for pair in skeleton.pairs}
+    right = {pair[1] for pair in skeleton.pairs}
+    sides: dict[str, list[tuple[int, int]]] = {MIDDLE: [], LEFT: [], RIGHT: []}
+    for a, b in skeleton.edges:
+        color = LEFT if {a, b} & left else RIGHT if {a, b} & right else MIDDLE
+        sides[color].append((int(a), int(b)))
+    return list(sides.items())
+
+
+def _upright(points: np.ndarray) -> np.ndarray:
+    """From the camera frame (y down, z forward) to the frame of the plot (z up)."""
+    return np.stack((points[..., 0], points[..., 2], -points[..., 1]), axis=-1)
+
+
+def _set_stage(ax: "Axes3D", points: np.ndarray) -> None:
+    """Limits with equal axes around the points, and a floor below them."""
+    from mpl_toolkits.mplot3d.art3d import Line3DCollection
+
+    points = points[np.isfinite(points).all(axis=1)] if np.isfinite(points).any() else np.zeros((1, 3))
+    low, high = points.min(axis=0), points.max(axis=0)
+    centre, half = (low + high) / 2, (high - low).max() * (0.5 + _MARGIN)
+    half = half if half > 0 else 1.0
+    for axis, middle in zip("xyz", centre, strict=True):
+        getattr(ax, f"set_{axis}lim")(middle - half, middle + half)
+    first, last = np.floor(low[:2] / _TILE) * _TILE, np.ceil(high[:2] / _TILE) * _TILE
+    floor = []
+    for x in np.arange(first[0], last[0] + _TILE / 2, _TILE):
+        floor.append([(x, first[1], low[2]), (x, last[1], low[2])])
+    for y in np.arange(first[1], last[1] + _TILE / 2, _TILE):
+        floor.append([(first[0], y, low[2]), (last[0], y, low[2])])
+    floor = Line3DCollection(floor, colors=NEUTRAL, linewidths=0.6, alpha=0.6, zorder=1)
+    ax.add_collection3d(floor, autolim=False)
+    ax.set_box_aspect((1, 1, 1), zoom=1.75)
+    ax.set_proj_type("ortho")
+    ax.view_init(**_VIEW)
+    ax.set_axis_off()

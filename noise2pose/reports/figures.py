@@ -1,0 +1,171 @@
+"""The pictures of a report: validation curves, and predictions of the same samples side by side."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from noise2pose.errors import InputError
+from noise2pose.rendering import NEUTRAL, comparison_figure
+from noise2pose.reports.runs import Run, Samples
+from noise2pose.reports.tables import Group, same_samples
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#AA5FA0", "#B8860B", "#3A9BD1")  # distinct, on white and on dark paper
+_DASHES = ("-", "--", ":", "-.")  # once the colours are used up
+_NUM_SAMPLES = 6
+_DPI = 130
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for a wide page and for a narrow one.
+
+    Attributes:
+        name: of its file, without ending.
+        wide: PNG for a page of a thousand pixels.
+        narrow: PNG of the same for a phone.
+        caption: what it shows.
+    """
+
+    name: str
+    wide: bytes
+    narrow: bytes
+    caption: str
+
+
+def curves_pictures(runs: Sequence[Run], labels: Mapping[Path, str], name: str) -> list[Picture]:
+    """Validation MPJPE of runs, one picture a data set, over steps and over training time.
+
+    Args:
+        runs: that may be compared.
+        labels: short name of each run's folder.
+        name: beginning of the files' names.
+    """
+    pictures = []
+    for dataset in dict.fromkeys(dataset for run in runs for dataset in run.curves):
+        drawn = [run for run in runs if dataset in run.curves]
+        wide, narrow = (_png(_curves_figure(drawn, labels, dataset, columns)) for columns in (2, 1))
+        lowest = "; ".join(f"{labels[run.folder]} {np.nanmin(run.curves[dataset][1]):.1f} mm" for run in drawn)
+        caption = f"MPJPE on {dataset} (validation) while training; a dot marks the lowest: {lowest}."
+        if any(run.fit for run in drawn):
+            caption += " Time is the run's training time, shared out evenly over its steps."
+        pictures.append(Picture(f"{name}_{dataset}", wide, narrow, caption))
+    return pictures
+
+
+def sample_pictures(group: Group, labels: Mapping[Path, str]) -> list[Picture]:
+    """The same samples as every run of a group saw and answered them; not chosen by error."""
+    from noise2pose import skeletons
+
+    runs = [run for run in group.runs if run.samples and same_samples(group.runs[0], run)]
+    rows = [{name: i for i, name in enumerate(run.samples.sample_id)} for run in runs if run.samples]
+    common = [name for name in (rows[0] if rows else []) if all(name in row for row in rows)]
+    chosen = [common[i] for i in np.linspace(0, len(common) - 1, min(_NUM_SAMPLES, len(common))).astype(int)]
+    if not chosen:
+        return []
+    first, root, pictures = _samples(runs[0]), group.protocol["root"], []
+    skeleton = skeletons.get(first.skeleton)
+    if skeleton.num_joints != first.target.shape[1]:
+        raise InputError(
+            f"{runs[0].folder / 'test_samples.npz'}: {first.target.shape[1]} joints, but {first.skeleton} has "
+            f"{skeleton.num_joints}"
+        )
+    for number, name in enumerate(chosen, start=1):
+        predictions, words = [], []
+        for run, row in zip(runs, rows, strict=True):
+            error = sample_errors(run)[row[name]]
+            predictions.append((f"{labels[run.folder]}\n{error:.1f} mm", _samples(run).prediction[row[name]]))
+            words.append(f"{labels[run.folder]} {error:.1f} mm")
+        i = rows[0][name]
+        wide, narrow = (
+            _png(
+                comparison_figure(
+                    first.keypoints_2d[i],
+                    first.target[i] - first.target[i, root],
+                    [(title, pose - pose[root]) for title, pose in predictions],
+                    skeleton,
+                    first.image_size[i],
+                    columns,
+                )
+            )
+            for columns in (4, 2)
+        )
+        file = f"sample_{group.letter}{number}"
+        pictures.append(Picture(file, wide, narrow, f"{name}: MPJPE {', '.join(words)}."))
+    return pictures
+
+
+def sample_errors(run: Run) -> np.ndarray:
+    """(S,) MPJPE of each sample in millimetres, over the joints and around the root of the run's protocol."""
+    samples, root, joints = _samples(run), run.protocol["root"], run.protocol.get("joints")
+    offset = (samples.prediction - samples.prediction[:, root, None]) - (samples.target - samples.target[:, root, None])
+    distance = np.linalg.norm(offset, axis=-1)
+    return 1000 * distance[:, slice(None) if joints is None else joints].mean(axis=1)
+
+
+def _samples(run: Run) -> Samples:
+    assert run.samples is not None
+    return run.samples
+
+
+def _curves_figure(runs: Sequence[Run], labels: Mapping[Path, str], dataset: str, columns: int) -> "Figure":
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    timed = [run for run in runs if run.fit and run.fit["steps"] > 0]
+    minutes = max((run.fit["seconds"] for run in timed), default=0.0) / 60
+    panels = [("training steps", runs, lambda run, steps: steps)]
+    if timed:
+        unit, scale = ("hours", 3600.0) if minutes > 120 else ("minutes", 60.0) if minutes > 2 else ("seconds", 1.0)
+        share = lambda run, steps: steps / run.fit["steps"] * run.fit["seconds"] / scale  # noqa: E731
+        panels.append((f"training time ({unit})", timed, share))
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    legend = 0.25 * -(-len(runs) // columns) + 0.1
+    figure = Figure(figsize=(5.2 * columns, 3.3 * rows + legend), facecolor="none", layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    values = np.concatenate([run.curves[dataset][1] for run in runs])
+    values = values[np.isfinite(values)]
+    lines = []
+    for panel, (ax, (title, shown, position)) in enumerate(zip(axes, panels, strict=False)):
+        for i, run in enumerate(runs):
+            if run not in shown:
+                continue
+            steps, errors = run.curves[dataset]
+            style = {"color": _COLORS[i % len(_COLORS)], "linestyle": _DASHES[i // len(_COLORS) % len(_DASHES)]}
+            x = position(run, steps)
+            (line,) = ax.plot(x, errors, linewidth=1.8, label=labels[run.folder], **style)
+            if np.isfinite(errors).any():
+                best = np.nanargmin(errors)
+                ax.plot(x[best], errors[best], "o", markersize=5, color=style["color"])
+            if panel == 0:
+                lines.append(line)
+        if len(values) and values.min() > 0 and values.max() > 4 * values.min():
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+            ax.yaxis.set_major_formatter(ScalarFormatter())
+            ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_facecolor("none")
+        ax.set_xlabel(title, color=NEUTRAL)
+        ax.set_ylabel("MPJPE (mm)" if panel % columns == 0 else "", color=NEUTRAL)
+        ax.tick_params(colors=NEUTRAL, which="both", labelsize=9)
+        ax.grid(color=NEUTRAL, alpha=0.25, linewidth=0.6)
+        for side, spine in ax.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(NEUTRAL)
+    figure.legend(
+        handles=lines, loc="outside lower center", ncols=columns, frameon=False, labelcolor=NEUTRAL, fontsize=9
+    )
+    return figure
+
+
+def _png(figure: "Figure") -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+    return file.getvalue()

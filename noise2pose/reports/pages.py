@@ -1,0 +1,242 @@
+"""Writes a report: `index.html`, one file that needs nothing beside it, and `report.md` with its pictures in `figures/`."""
+
+import base64
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from noise2pose.errors import InputError
+from noise2pose.reports.figures import Picture, curves_pictures, sample_pictures
+from noise2pose.reports.runs import Run
+from noise2pose.reports.tables import (
+    LEFT_ALIGNED,
+    LEGEND,
+    ORACLE_TITLE,
+    SAME_IN_A_GROUP,
+    Row,
+    device_note,
+    devices_of,
+    group_by_protocol,
+    labels,
+    oracle_rows,
+    protocol_in_words,
+    result_rows,
+    warnings,
+)
+
+_STYLE = Path(__file__).resolve().parent.parent / "assets" / "report.css"
+_ORACLE = (
+    "The pose closest to the truth was picked with the truth at hand, which nobody has in use. The null control picks "
+    "among as many poses of pure noise with the same spread: what it gains is what picking gains by itself."
+)
+_SAMPLES = "The same samples for every run, spread over the test set and not chosen by error. Poses are seen from the side."
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A heading and what stands below it.
+
+    Attributes:
+        title: of the section.
+        text: paragraphs.
+        tables: (caption, rows) of each table.
+        pictures: shown one below the other.
+        kind: class of the section in the page.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[tuple[str, Sequence[Row]]] = ()
+    pictures: Sequence[Picture] = ()
+    kind: str = ""
+
+
+def write_report(runs: Sequence[Run], output: Path | str, title: str | None = None, note: str = "") -> Path:
+    """Writes `index.html` and `report.md` that compare runs.
+
+    Everything is made before anything is written, and each file is replaced whole.
+
+    Args:
+        runs: from `load_run`.
+        output: folder; made if it is missing.
+        title: heading of the page.
+        note: paragraph below the heading.
+
+    Returns:
+        The path of `index.html`.
+
+    Raises:
+        InputError: if the folder cannot be written, or samples do not fit their skeleton.
+    """
+    title = title or f"{len(runs)} run{'s' if len(runs) > 1 else ''} compared"
+    sections, loud = _sections(runs), warnings(group_by_protocol(runs))
+    pictures = [picture for section in sections for picture in section.pictures]
+    files = {f"figures/{picture.name}.png": picture.wide for picture in pictures}
+    files["report.md"] = _markdown(title, note, loud, sections, runs).encode()
+    files["index.html"] = _html(title, note, loud, sections, runs).encode()
+    output = Path(output)
+    for name, content in files.items():
+        try:
+            _write(output / name, content)
+        except OSError as error:
+            raise InputError(f"{output / name}: cannot be written ({error.strerror})") from error
+    return output / "index.html"
+
+
+def _sections(runs: Sequence[Run]) -> list[_Section]:
+    groups, devices = group_by_protocol(runs), devices_of(runs)
+    short = {run.folder: label for run, label in zip(runs, labels(runs), strict=True)}
+    untested = [run for run in runs if not run.test]
+    tables = [
+        (f"Protocol {group.letter}: {protocol_in_words(group.protocol)}.", result_rows(group.runs, devices, group.letter))
+        for group in groups
+    ]
+    if untested:
+        tables.append(("Not tested yet: the command for it is at the end.", result_rows(untested, devices)))
+    sections = [_Section("Results", [LEGEND, device_note(devices)], tables)]
+    oracles = [(f"Protocol {group.letter}", rows) for group in groups if (rows := oracle_rows(group.runs))]
+    if oracles:
+        sections.append(_Section(ORACLE_TITLE, [_ORACLE], oracles))
+    curves = [
+        picture
+        for name, members in [*((group.letter, group.runs) for group in groups), ("untested", untested)]
+        for picture in curves_pictures(members, short, f"curves_{name}")
+    ]
+    if curves:
+        sections.append(_Section("Validation while training", pictures=curves))
+    for group in groups:
+        where = f"Predictions, protocol {group.letter}" if len(groups) > 1 else "Predictions"
+        shown = sample_pictures(group, short)
+        absent = [run.name for run in group.runs if not run.samples]
+        text = [_SAMPLES] if shown else ["No sample was kept by every run of this protocol."]
+        text += [f"No samples were kept by: {', '.join(absent)}."] if absent else []
+        sections.append(_Section(where, text, pictures=shown, kind="samples"))
+    return sections
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """What is needed to repeat a run's numbers; values that start with `$ ` are commands."""
+    facts = {}
+    if run.test:
+        facts["protocol"] = f"{protocol_in_words(run.protocol)}; hypotheses: {run.protocol['num_hypotheses']}"
+        facts["test metrics"] = ", ".join(f"{name} {value:.4g}" for name, value in run.metrics().items())
+    else:
+        facts["not tested yet; type"] = f"$ {run.test_command}"
+    for name, record in (("trained", run.fit), ("tested", run.test)):
+        if record:
+            facts[f"{name} with"] = f"$ {record['command']}"
+            facts[f"{name} on"] = (
+                f"{record['device']}; commit {record.get('commit') or 'unknown'}, seed {record.get('seed', 'unknown')}"
+            )
+    if not run.fit:
+        facts["trained with"] = "not trained in this folder"
+    if run.test.get("checkpoint"):
+        facts["weights"] = str(run.test["checkpoint"])
+    return facts
+
+
+def _html(title: str, note: str, loud: Sequence[str], sections: Iterable[_Section], runs: Sequence[Run]) -> str:
+    body = [f"<header><h1>{escape(title)}</h1>"]
+    body += [f'<p class="lead note">{escape(note)}</p>'] if note else []
+    body += [f'<p class="warning" role="note">{escape(warning)}</p>' for warning in loud]
+    body.append("</header><main>")
+    for section in sections:
+        body.append(f'<section class="{section.kind}"><h2>{escape(section.title)}</h2>')
+        body += [f'<p class="soft">{escape(text)}</p>' for text in section.text if text]
+        body += [_html_table(caption, rows) for caption, rows in section.tables]
+        body += [_html_picture(picture) for picture in section.pictures]
+        body.append("</section>")
+    body.append("<section><h2>How each number was made</h2>")
+    for run in runs:
+        body.append(f"<article><h3>{escape(run.method)} ({escape(run.name)})</h3><dl>")
+        for name, value in _facts(run).items():
+            shown = f"<code>{escape(value[2:])}</code>" if value.startswith("$ ") else escape(value)
+            body.append(f"<dt>{escape(name)}</dt><dd>{shown}</dd>")
+        body.append("</dl></article>")
+    body.append("</section></main><footer>Made by <code>scripts/compare.py</code> of noise2pose.</footer>")
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>",
+            *body,
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def _html_table(caption: str, rows: Sequence[Row]) -> str:
+    columns = _page_columns(rows)[2:]
+    heads = "".join(f'<th scope="col"{_align(column)}>{escape(column)}</th>' for column in ("method", *columns))
+    lines = [
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>',
+        f"<caption>{escape(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>",
+    ]
+    for row in rows:
+        name = f'<th scope="row">{escape(row.cells["method"])}<small>{escape(row.cells["run"])}</small></th>'
+        cells = []
+        for column in columns:
+            best = " best" if column in row.best else ""
+            kind = "" if column in LEFT_ALIGNED else f' class="number{best}"'
+            text = escape(row.cells[column])
+            cells.append(f"<td{kind}>{f'<strong>{text}</strong>' if best else text}</td>")
+        lines.append(f"<tr>{name}{''.join(cells)}</tr>")
+    return "\n".join([*lines, "</tbody></table></div>"])
+
+
+def _html_picture(picture: Picture) -> str:
+    wide, narrow = (base64.b64encode(image).decode() for image in (picture.wide, picture.narrow))
+    return (
+        f'<figure><picture><source media="(max-width: 640px)" srcset="data:image/png;base64,{narrow}">'
+        f'<img src="data:image/png;base64,{wide}" alt="{escape(picture.caption)}" loading="lazy"></picture>'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    )
+
+
+def _align(column: str) -> str:
+    return "" if column in LEFT_ALIGNED else ' class="number"'
+
+
+def _page_columns(rows: Sequence[Row]) -> list[str]:
+    return [column for column in rows[0].cells if column not in SAME_IN_A_GROUP]
+
+
+def _markdown(title: str, note: str, loud: Sequence[str], sections: Iterable[_Section], runs: Sequence[Run]) -> str:
+    parts = [f"# {_plain(title)}", *([_plain(note)] if note else []), *(f"> **{_plain(text)}**" for text in loud)]
+    for section in sections:
+        parts.append(f"## {_plain(section.title)}")
+        parts += [_plain(text) for text in section.text if text]
+        for caption, rows in section.tables:
+            parts += [_plain(caption), _markdown_table(rows)]
+        for picture in section.pictures:
+            parts += [f"![{_plain(picture.caption)}](figures/{picture.name}.png)", _plain(picture.caption)]
+    parts.append("## How each number was made")
+    for run in runs:
+        parts.append(f"### {_plain(run.method)} ({_plain(run.name)})")
+        for name, value in _facts(run).items():
+            parts.append(f"{name}:\n\n    {value[2:]}" if value.startswith("$ ") else f"{name}: {_plain(value)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(rows: Sequence[Row]) -> str:
+    columns = _page_columns(rows)
+    lines = [columns, ["---" if column in LEFT_ALIGNED else "---:" for column in columns]]
+    for row in rows:
+        cells = {column: _plain(row.cells[column]) for column in columns}
+        lines.append([f"**{text}**" if column in row.best else text for column, text in cells.items()])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

@@ -1,0 +1,285 @@
+"""The joints of every skeleton, in the order of its data set. Use them through `noise2pose.skeletons`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from noise2pose.errors import InputError
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """An ordered set of named joints.
+
+    Attributes:
+        name: key in `SKELETONS`.
+        joints: joint names, in the order of the data.
+        parents: index of each joint's parent, -1 for a joint without one.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+
+    @property
+    def num_joints(self) -> int:
+        return len(self.joints)
+
+    @property
+    def root(self) -> int:
+        """First joint without a parent; the pelvis wherever the skeleton has one."""
+        return self.parents.index(-1)
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """(parent, child) of every bone."""
+        return tuple((parent, joint) for joint, parent in enumerate(self.parents) if parent >= 0)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """(left, right) of every joint that has a mirror image."""
+        mirrored = {joint: _mirror(joint) for joint in self.joints if joint.startswith("left_")}
+        return tuple((self.index(left), self.index(right)) for left, right in mirrored.items() if right in self.joints)
+
+    @property
+    def flip_order(self) -> tuple[int, ...]:
+        """Joint order after mirroring the image: `points[..., flip_order, :]` swaps left and right."""
+        order = list(range(self.num_joints))
+        for left, right in self.pairs:
+            order[left], order[right] = right, left
+        return tuple(order)
+
+    def index(self, joint: str) -> int:
+        """Position of a joint by name.
+
+        Raises:
+            InputError: if the skeleton has no such joint.
+        """
+        if joint not in self.joints:
+            raise InputError(f"skeleton {self.name} has no joint {joint}; it has {', '.join(self.joints)}")
+        return self.joints.index(joint)
+
+
+def _mirror(joint: str) -> str:
+    return joint.replace("left_", "right_", 1)
+
+
+def _both(*joints: str) -> tuple[str, ...]:
+    """Left then right of each joint, as COCO orders them."""
+    return tuple(f"{side}_{joint}" for joint in joints for side in ("left", "right"))
+
+
+def _one_side(side: str, *joints: str) -> tuple[str, ...]:
+    return tuple(f"{side}_{joint}" for joint in joints)
+
+
+def _tree(name: str, joints: tuple[str, ...], parents: Mapping[str, str]) -> Skeleton:
+    """A skeleton whose parents are given by name; a joint on the right side has the mirror image of the left's."""
+
+    def parent_of(joint: str) -> int:
+        left = joint.replace("right_", "left_", 1)
+        parent = parents.get(joint) or parents.get(left)
+        if parent is None:
+            return -1
+        parent = _mirror(parent) if joint.startswith("right_") else parent
+        return joints.index(parent)
+
+    return Skeleton(name, joints, tuple(parent_of(joint) for joint in joints))
+
+
+_LIMBS = {
+    "left_knee": "left_hip",
+    "left_ankle": "left_knee",
+    "left_elbow": "left_shoulder",
+    "left_wrist": "left_elbow",
+}
+_LEG, _ARM = ("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist")
+_COCO = ("nose", *_both("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
+_COCO_PARENTS = {
+    **_LIMBS,
+    "left_eye": "nose",
+    "left_ear": "left_eye",
+    "left_shoulder": "left_ear",
+    "left_hip": "left_shoulder",
+}
+_HALPE_26 = (*_COCO, "head_top", "neck", "pelvis", *_both("big_toe", "small_toe", "heel"))
+_HALPE_PARENTS = {
+    **_LIMBS,
+    "neck": "pelvis",
+    "nose": "neck",
+    "head_top": "nose",
+    "left_eye": "nose",
+    "left_ear": "left_eye",
+    "left_shoulder": "neck",
+    "left_hip": "pelvis",
+    "left_big_toe": "left_ankle",
+    "left_small_toe": "left_ankle",
+    "left_heel": "left_ankle",
+}
+_FACE = tuple(f"face_{number}" for number in range(68))
+_HANDS = tuple(f"{side}_hand_{number}" for side in ("left", "right") for number in range(21))
+_HAND_PARENTS = {  # each finger is a chain of four from the root of the hand
+    f"left_hand_{number}": "left_wrist" if number == 0 else f"left_hand_{0 if number % 4 == 1 else number - 1}"
+    for number in range(21)
+}
+_H36M_PARENTS = {
+    **_LIMBS,
+    "left_hip": "pelvis",
+    "spine": "pelvis",
+    "thorax": "spine",
+    "chin": "thorax",
+    "head_top": "chin",
+    "left_shoulder": "thorax",
+}
+_H36M_32_PARENTS = {
+    **_H36M_PARENTS,
+    "left_foot_base": "left_ankle",
+    "left_toe": "left_foot_base",
+    "spine_base": "pelvis",
+    "spine": "spine_base",
+    "left_collar": "spine",  # as published, although it lies at the thorax
+    "left_shoulder": "left_collar",
+    "left_thumb_base": "left_wrist",
+    "left_thumb": "left_thumb_base",
+    "left_hand_base": "left_wrist",
+    "left_hand": "left_hand_base",
+}
+_H36M_ARM_32 = ("collar", "shoulder", "elbow", "wrist", "thumb_base", "thumb", "hand_base", "hand")
+_3DHP_PARENTS = {
+    **_LIMBS,
+    "left_hip": "pelvis",
+    "spine": "pelvis",
+    "neck": "spine",
+    "head": "neck",
+    "head_top": "head",
+    "left_shoulder": "neck",
+}
+_3DHP_28_PARENTS = {
+    **_3DHP_PARENTS,
+    "spine2": "spine",
+    "spine3": "spine2",
+    "spine4": "spine3",
+    "neck": "spine4",
+    "left_clavicle": "neck",
+    "left_shoulder": "left_clavicle",
+    "left_hand": "left_wrist",
+    "left_foot": "left_ankle",
+    "left_toe": "left_foot",
+}
+_SMPL_PARENTS = {
+    **_LIMBS,
+    "left_hip": "pelvis",
+    "spine1": "pelvis",
+    "spine2": "spine1",
+    "spine3": "spine2",
+    "left_foot": "left_ankle",
+    "neck": "spine3",
+    "skull_base": "neck",
+    "left_collar": "spine3",
+    "left_shoulder": "left_collar",
+    "left_hand": "left_wrist",
+}
+_OPENPOSE_PARENTS = {
+    **_LIMBS,
+    "nose": "neck",
+    "left_shoulder": "neck",
+    "left_hip": "neck",
+    "left_eye": "nose",
+    "left_ear": "left_eye",
+}
+
+SKELETONS: dict[str, Skeleton] = {
+    skeleton.name: skeleton
+    for skeleton in (
+        _tree(
+            "h36m_17",
+            (
+                "pelvis",
+                *_one_side("right", *_LEG),
+                *_one_side("left", *_LEG),
+                *("spine", "thorax", "chin", "head_top"),
+                *_one_side("left", *_ARM),
+                *_one_side("right", *_ARM),
+            ),
+            _H36M_PARENTS,
+        ),
+        _tree(
+            "h36m_32",
+            (
+                "pelvis",
+                *_one_side("right", *_LEG, "foot_base", "toe"),
+                *_one_side("left", *_LEG, "foot_base", "toe"),
+                *("spine_base", "spine", "thorax", "chin", "head_top"),
+                *_one_side("left", *_H36M_ARM_32),
+                *_one_side("right", *_H36M_ARM_32),
+            ),
+            _H36M_32_PARENTS,
+        ),
+        _tree(
+            "mpi_inf_3dhp_17",
+            (
+                *("head_top", "neck"),
+                *_one_side("right", *_ARM),
+                *_one_side("left", *_ARM),
+                *_one_side("right", *_LEG),
+                *_one_side("left", *_LEG),
+                *("pelvis", "spine", "head"),
+            ),
+            _3DHP_PARENTS,
+        ),
+        _tree(
+            "mpi_inf_3dhp_28",
+            (
+                *("spine3", "spine4", "spine2", "spine", "pelvis", "neck", "head", "head_top"),
+                *_one_side("left", "clavicle", *_ARM, "hand"),
+                *_one_side("right", "clavicle", *_ARM, "hand"),
+                *_one_side("left", *_LEG, "foot", "toe"),
+                *_one_side("right", *_LEG, "foot", "toe"),
+            ),
+            _3DHP_28_PARENTS,
+        ),
+        _tree("coco_17", _COCO, _COCO_PARENTS),
+        _tree("halpe_26", _HALPE_26, _HALPE_PARENTS),
+        _tree("halpe_136", (*_HALPE_26, *_FACE, *_HANDS), {**_HALPE_PARENTS, **_HAND_PARENTS}),
+        _tree(
+            "openpose_18",
+            (
+                *("nose", "neck"),
+                *_one_side("right", *_ARM),
+                *_one_side("left", *_ARM),
+                *_one_side("right", *_LEG),
+                *_one_side("left", *_LEG),
+                *("right_eye", "left_eye", "right_ear", "left_ear"),
+            ),
+            _OPENPOSE_PARENTS,
+        ),
+        _tree(
+            "smpl_24",
+            (
+                "pelvis",
+                *_both("hip"),
+                "spine1",
+                *_both("knee"),
+                "spine2",
+                *_both("ankle"),
+                "spine3",
+                *_both("foot"),
+                "neck",
+                *_both("collar"),
+                "skull_base",
+                *_both("shoulder", "elbow", "wrist", "hand"),
+            ),
+            _SMPL_PARENTS,
+        ),
+        _tree(
+            "lsp_14",
+            (
+                *_one_side("right", "ankle", "knee", "hip"),
+                *_one_side("left", "hip", "knee", "ankle"),
+                *_one_side("right", "wrist", "elbow", "shoulder"),
+                *_one_side("left", "shoulder", "elbow", "wrist"),
+                *("neck", "head_top"),
+            ),
+            {**_LIMBS, "head_top": "neck", "left_shoulder": "neck", "left_hip": "neck"},
+        ),
+    )
+}

@@ -1,0 +1,62 @@
+"""Compare runs: one table here, and a page with curves and pictures."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from noise2pose.errors import InputError
+from noise2pose.reports.pages import write_report
+from noise2pose.reports.runs import Run, load_run
+from noise2pose.reports.tables import text_report
+
+__all__ = ["load_run", "main", "write_report"]
+
+DESCRIPTION = """Compare runs: prints one table, and writes report/index.html and report/report.md with validation
+curves and with the predictions of every run for the same samples.
+
+examples:
+  python scripts/compare.py context_cmu_frame diffpose_cmu_frame
+  python scripts/compare.py runs/* --output report/cmu --title "Lifting on CMU motion" --note "One seed each."
+"""
+EPILOG = """how to read it:
+  MPJPE, PA-MPJPE   mean error per joint in millimetres, after centring on the root / after the best similarity transform
+  protocol          rows are comparable within one letter only: same data, split, joints, root and source of 2-D input
+  hyp., steps       hypotheses averaged for the answer, and denoiser calls for each (0: no diffusion)
+  poses/s, training measured on the device named below the table; they compare on the same device only
+  oracle            numbers whose poses were picked with the ground truth stand in a table of their own, beside the same
+                    choice among poses of noise (null control); they never compare with the others
+
+A run is the folder that scripts/train.py fills. One that has not been tested is listed with the command to type.
+A broken file ends the command with status 2 and is named.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or its name below runs/")
+    parser.add_argument("--output", type=Path, default=Path("report"), help="folder to write (default: report)")
+    parser.add_argument("--title", help="heading of the report")
+    parser.add_argument("--note", default="", help="paragraph below the heading")
+    arguments = parser.parse_args(args)
+    try:
+        runs = _load_each_once(arguments.runs)
+        print(text_report(runs))
+        page = write_report(runs, arguments.output, arguments.title, arguments.note)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"\n{page}\n{page.with_name('report.md')}")
+    return 0
+
+
+def _load_each_once(names: Sequence[str]) -> list[Run]:
+    runs = {run.folder.resolve(): run for run in map(load_run, names)}
+    return list(runs.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
