@@ -1,109 +1,76 @@
-"""Motion of an ASF skeleton: channel rotations, resampling, forward kinematics.
-
-A bone's global rotation is parent * C * M * C^-1, with C from the skeleton's `axis` and M from the motion's channels;
-in the rest pose all are the identity.
+"""Motion of an ASF skeleton: rotations from channels, resampling, forward kinematics.
 
 Shape letters: F frames, B bones (the root first).
 """
 
 import numpy as np
 
-from datamodules.asf_amc import Array, Skeleton
+from datamodules import quaternions
+from datamodules.asf_amc import Skeleton
+from datamodules.quaternions import Array
 
 
-def rotations(skeleton: Skeleton, motion: dict[str, Array]) -> Array:
-    """Quaternions (w, x, y, z) of every bone's channel rotation M.
+def channel_rotations(skeleton: Skeleton, motion: dict[str, Array]) -> Array:
+    """(F, B, 4) quaternions (w, x, y, z) of every bone's rotation M; the identity for a bone without channels.
 
-    Returns:
-        (F, B, 4), unit, without sign jumps from frame to frame.
+    Args:
+        skeleton: of the subject.
+        motion: of `asf_amc.parse_amc`.
     """
-    frames = len(next(iter(motion.values())))
-    result = np.zeros((frames, len(skeleton.bones), 4))
+    result = np.zeros((len(motion["root"]), len(skeleton.bones), 4))
     result[..., 0] = 1.0
     for number, bone in enumerate(skeleton.bones):
-        turning = [i for i, channel in enumerate(bone.channels) if channel[0] == "r"]
-        if bone.name not in motion or not turning:
-            continue
-        quaternion = np.zeros((frames, 4))
-        quaternion[:, 0] = 1.0
-        for i in turning:
-            angle = motion[bone.name][:, i]
-            angle = (np.radians(angle) if skeleton.degrees else angle) / 2.0
-            turn = np.zeros((frames, 4))
-            turn[:, 0], turn[:, 1 + "xyz".index(bone.channels[i][1])] = np.cos(angle), np.sin(angle)
-            quaternion = _multiply(turn, quaternion)
-        flips = np.cumprod(np.where((quaternion[1:] * quaternion[:-1]).sum(-1) < 0, -1.0, 1.0))
-        quaternion[1:] *= flips[:, None]
-        result[:, number] = quaternion
+        axes = "".join(axis for axis in bone.order if "r" + axis in bone.channels)
+        columns = [bone.channels.index("r" + axis) for axis in axes]
+        if axes:
+            result[:, number] = quaternions.from_euler(motion[bone.name][:, columns], axes)
     return result
 
 
 def root_position(skeleton: Skeleton, motion: dict[str, Array]) -> Array:
-    """(F, 3) metres."""
-    channels = skeleton.bones[0].channels
-    columns = [channels.index(channel) for channel in ("tx", "ty", "tz")]
-    return motion["root"][:, columns] * skeleton.metres_per_unit
+    """(F, 3) metres, in the y-up world of the file."""
+    columns = [skeleton.bones[0].channels.index(channel) for channel in ("tx", "ty", "tz")]
+    return skeleton.position + motion["root"][:, columns]
 
 
-def resample(quaternions: Array, position: Array, source_fps: float, target_fps: float) -> tuple[Array, Array]:
+def resample(rotations: Array, position: Array, source_fps: float, target_fps: float) -> tuple[Array, Array]:
     """Rotations by spherical and positions by linear interpolation, so that bones keep their length.
 
     Args:
-        quaternions: (F, B, 4) from `rotations`.
-        position: (F, 3).
+        rotations: (F, B, 4) local rotations.
+        position: (F, 3) of the root.
         source_fps: of both.
-        target_fps: of the result; its first frame is the source's first.
+        target_fps: of the result; its first frame is the source's first, its last not after the source's last.
     """
-    count = int((len(position) - 1) * target_fps / source_fps + 1e-9) + 1
+    last = len(position) - 1
+    count = int(last * target_fps / source_fps + 1e-9) + 1
     time = np.arange(count) * (source_fps / target_fps)
-    before = np.minimum(time.astype(int), len(position) - 1)
-    after = np.minimum(before + 1, len(position) - 1)
-    share = (time - before)[:, None]
-    start, end = quaternions[before], quaternions[after]
-    angle = np.arccos(np.clip((start * end).sum(-1, keepdims=True), -1.0, 1.0))
-    small = angle < 1e-6
-    sine = np.where(small, 1.0, np.sin(angle))
-    weight = share[:, None]
-    left = np.where(small, 1.0 - weight, np.sin((1.0 - weight) * angle) / sine)
-    right = np.where(small, weight, np.sin(weight * angle) / sine)
-    turned = left * start + right * end
-    turned /= np.linalg.norm(turned, axis=-1, keepdims=True)
+    before = np.minimum((time + 1e-9).astype(int), last)
+    after = np.minimum(before + 1, last)
+    share = np.clip(time - before, 0.0, 1.0)[:, None]
+    turned = quaternions.slerp(rotations[before], rotations[after], share)
     return turned, (1.0 - share) * position[before] + share * position[after]
 
 
-def forward_kinematics(skeleton: Skeleton, quaternions: Array, position: Array) -> tuple[Array, Array]:
+def forward_kinematics(skeleton: Skeleton, rotations: Array, position: Array) -> tuple[Array, Array]:
     """Global rotation of every bone and the position of its end.
 
     Args:
-        quaternions: (F, B, 4) channel rotations.
+        skeleton: of the subject.
+        rotations: (F, B, 4) quaternions M.
         position: (F, 3) of the root, metres.
 
     Returns:
-        Rotations (F, B, 3, 3), identity in the rest pose, and ends (F, B, 3) in metres; the root's end is the root.
+        Quaternions (F, B, 4), identity in the rest pose, and ends (F, B, 3) in metres; the root's end is the root.
     """
-    local = _to_matrix(quaternions)
-    turned, ends = np.empty_like(local), np.empty(local.shape[:2] + (3,))
+    turned, ends = np.empty_like(rotations), np.empty((*rotations.shape[:2], 3))
     for number, bone in enumerate(skeleton.bones):
-        own = bone.axis @ local[:, number] @ bone.axis.T
+        own = quaternions.multiply(
+            bone.axis, quaternions.multiply(rotations[:, number], quaternions.conjugate(bone.axis))
+        )
         if bone.parent < 0:
             turned[:, number], ends[:, number] = own, position
         else:
-            turned[:, number] = turned[:, bone.parent] @ own
-            ends[:, number] = ends[:, bone.parent] + turned[:, number] @ bone.offset
+            turned[:, number] = quaternions.multiply(turned[:, bone.parent], own)
+            ends[:, number] = ends[:, bone.parent] + quaternions.rotate(turned[:, number], bone.offset)
     return turned, ends
-
-
-def _multiply(left: Array, right: Array) -> Array:
-    w, v = left[..., :1], left[..., 1:]
-    s, u = right[..., :1], right[..., 1:]
-    return np.concatenate((w * s - (v * u).sum(-1, keepdims=True), w * u + s * v + np.cross(v, u)), axis=-1)
-
-
-def _to_matrix(quaternion: Array) -> Array:
-    w, x, y, z = np.moveaxis(quaternion, -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)

@@ -75,13 +75,16 @@ def assign_splits(clips: list[tuple[str, str]]) -> dict[str, Split]:
         clips: (name, subject number) of every clip.
     """
     splits: dict[str, Split] = {}
-    rank: dict[str, int] = {}
+    takes: dict[str, list[str]] = {}  # of each subject, in order; what a cut left of a take stays together
     for name, subject in sorted(clips):
-        position = rank[subject] = rank.get(subject, -1) + 1
+        take = name.split("#")[0]
+        seen = takes.setdefault(subject, [])
+        if take not in seen:
+            seen.append(take)
         if subject.endswith("2"):
             splits[name] = "test"
         else:
-            splits[name] = "val" if position % 6 == 3 else "train"
+            splits[name] = "val" if seen.index(take) % 6 == 3 else "train"
     return splits
 
 

@@ -1,6 +1,6 @@
 """Pictures of skeletons, with matplotlib's object interface: no display, no global state, no backend to choose.
 
-Left limbs are blue, right limbs vermilion, the middle purple (Okabe and Ito's colours, told apart with every common colour
+Left limbs are blue, right limbs vermilion, the middle purple (after Okabe and Ito, told apart with every common colour
 blindness); the ground truth is a wide grey shadow. Lines and text keep their contrast on white and on dark paper.
 Shape letters: J joints.
 """
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from noise2pose.skeletons import Skeleton
 
 LEFT, RIGHT, MIDDLE, NEUTRAL = "#0072B2", "#D55E00", "#AA5FA0", "#7F858D"
-_VIEW = {"elev": 12.0, "azim": -50.0}  # 40 degrees beside the camera, so that errors in depth show
-_TILE = 0.5  # metres between the lines of the floor
+_ELEVATION, _AZIMUTH = 12.0, -50.0  # degrees; 40 beside the camera, so that errors in depth show
+_FLOOR = (-0.5, 0.0, 0.5)  # metres; lines of the floor around its middle, which also show the scale
 _MARGIN = 0.12  # around a person, as a share of their size
-_PANEL = (2.7, 3.3)  # inches
+_PANEL = (2.7, 2.9)  # inches
 
 
 def draw_skeleton_2d(
@@ -45,11 +45,13 @@ def draw_skeleton_2d(
     from matplotlib.patches import Rectangle
 
     points = _check(keypoints, skeleton, (2, 3))
-    seen = np.isfinite(points).all(axis=1) & (points[:, 2:] > 0).all(axis=1)
+    seen = np.logical_and(np.isfinite(points).all(axis=1), (points[:, 2:] > 0).all(axis=1))
     points = np.where(seen[:, None], points, np.nan)[:, :2]
     for color, edges in _edges_by_side(skeleton):
         drawn = [edge for edge in edges if seen[list(edge)].all()]
-        ax.add_collection(LineCollection(points[drawn], colors=color, linewidths=2.2, capstyle="round"))
+        ax.add_collection(
+            LineCollection([points[list(edge)] for edge in drawn], colors=color, linewidths=2.2, capstyle="round")
+        )
     ax.plot(*points.T, "o", color=NEUTRAL, markersize=2.6)
     if image_size is not None:
         width, height = np.asarray(image_size, dtype=float)
@@ -66,7 +68,7 @@ def draw_skeleton_2d(
 def draw_skeleton_3d(
     ax: "Axes3D", joints: ArrayLike, skeleton: "Skeleton", shadow: bool = False, extent: ArrayLike | None = None
 ) -> None:
-    """Draws a pose upright above a floor of half-metre tiles, seen from beside the camera, with equal axes.
+    """Draws a pose upright above a floor of one square metre, seen from beside the camera, with equal axes.
 
     Args:
         ax: three-dimensional axes; may hold other poses already.
@@ -105,10 +107,10 @@ def comparison_figure(
     Args:
         keypoints_2d: (J, 2) pixels, or (J, 3) with confidence.
         target: (J, 3) metres in the camera frame, root at the origin.
-        predictions: (title, (J, 3) pose like `target`) of each method.
+        predictions: (title, (J, 3) pose like `target`) of each method, at least one.
         skeleton: of `noise2pose.skeletons`, with J joints.
         image_size: (2,) width and height in pixels.
-        columns: pictures in a row.
+        columns: pictures in a row, at most.
 
     Returns:
         A figure with a transparent background and a legend; save it with `figure.savefig`.
@@ -121,19 +123,19 @@ def comparison_figure(
     from matplotlib.lines import Line2D
 
     count = 1 + len(predictions)
-    columns = min(columns, count)
     rows = -(-count // columns)
-    size = (_PANEL[0] * columns, _PANEL[1] * rows + 0.4)
+    columns = -(-count // rows)  # rows of about the same length
+    title_lines = max(title.count("\n") + 1 for title, _ in predictions)
+    heading, legend = 0.17 * title_lines + 0.1, 0.4  # inches
+    size = (_PANEL[0] * columns, (_PANEL[1] + heading) * rows + legend)
     figure = Figure(figsize=size, facecolor="none")
     FigureCanvasAgg(figure)
-    legend = 0.4 / size[1]
-    grid = figure.add_gridspec(
-        rows, columns, left=0, right=1, bottom=legend, top=1 - 0.45 / size[1], wspace=0, hspace=0.16
-    )
+    grid = figure.add_gridspec(rows, columns, wspace=0, hspace=heading / _PANEL[1])
+    grid.update(left=0, right=1, bottom=legend / size[1], top=1 - heading / size[1])
 
     ax = figure.add_subplot(grid[0, 0])
     draw_skeleton_2d(ax, keypoints_2d, skeleton, image_size)
-    ax.set_title("2-D input\n", color=NEUTRAL, fontsize=10)
+    ax.set_title("2-D input" + "\n" * (title_lines - 1), color=NEUTRAL, fontsize=10)
     extent = np.concatenate([np.asarray(pose, dtype=float) for pose in (target, *(pose for _, pose in predictions))])
     for i, (title, prediction) in enumerate(predictions, start=1):
         ax = figure.add_subplot(grid[divmod(i, columns)], projection="3d", computed_zorder=False, facecolor="none")
@@ -184,15 +186,12 @@ def _set_stage(ax: "Axes3D", points: np.ndarray) -> None:
     half = half if half > 0 else 1.0
     for axis, middle in zip("xyz", centre, strict=True):
         getattr(ax, f"set_{axis}lim")(middle - half, middle + half)
-    first, last = np.floor(low[:2] / _TILE) * _TILE, np.ceil(high[:2] / _TILE) * _TILE
-    floor = []
-    for x in np.arange(first[0], last[0] + _TILE / 2, _TILE):
-        floor.append([(x, first[1], low[2]), (x, last[1], low[2])])
-    for y in np.arange(first[1], last[1] + _TILE / 2, _TILE):
-        floor.append([(first[0], y, low[2]), (last[0], y, low[2])])
-    floor = Line3DCollection(floor, colors=NEUTRAL, linewidths=0.6, alpha=0.6, zorder=1)
+    (x, y), (start, *_, end) = centre[:2], _FLOOR
+    lines = [[(x + start, y + step, low[2]), (x + end, y + step, low[2])] for step in _FLOOR]
+    lines += [[(x + step, y + start, low[2]), (x + step, y + end, low[2])] for step in _FLOOR]
+    floor = Line3DCollection(lines, colors=NEUTRAL, linewidths=0.6, alpha=0.6, zorder=1)
     ax.add_collection3d(floor, autolim=False)
-    ax.set_box_aspect((1, 1, 1), zoom=1.75)
+    ax.set_box_aspect((1, 1, 1), zoom=1.75)  # pyright: ignore[reportArgumentType]
     ax.set_proj_type("ortho")
-    ax.view_init(**_VIEW)
+    ax.view_init(elev=_ELEVATION, azim=_AZIMUTH)
     ax.set_axis_off()

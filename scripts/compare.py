@@ -20,7 +20,7 @@ examples:
   python scripts/compare.py runs/* --output report/cmu --title "Lifting on CMU motion" --note "One seed each."
 """
 EPILOG = """how to read it:
-  MPJPE, PA-MPJPE   mean error per joint in millimetres, after centring on the root / after the best similarity transform
+  MPJPE, PA-MPJPE   mean error per joint in mm, after centring on the root / after the best similarity transform
   protocol          rows are comparable within one letter only: same data, split, joints, root and source of 2-D input
   hyp., steps       hypotheses averaged for the answer, and denoiser calls for each (0: no diffusion)
   poses/s, training measured on the device named below the table; they compare on the same device only

@@ -1,115 +1,110 @@
 """Turn data sets as their publishers ship them into folders that the data modules read."""
 
 import argparse
-import os
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from textwrap import fill
 
-from tqdm import tqdm
-
-from datamodules import cmu_archive
+from datamodules import cmu_archive, cmu_conversion
+from datamodules.download import download
 from noise2pose.errors import InputError
 
-CMU_HELP = f"""Convert the CMU motion capture database from ASF/AMC to 50 fps joints and body rotations.
+DESCRIPTION = """Turn data sets as their publishers ship them into folders that the data modules read.
+
+  python scripts/prepare.py cmu_mocap --help
+"""
+CMU_MOCAP = f"""Convert the CMU motion capture database from ASF/AMC to 50 fps joints and body rotations.
 
   python scripts/prepare.py cmu_mocap --source allasfamc.zip --output data/cmu_mocap
-  python scripts/prepare.py cmu_mocap --download --output data/cmu_mocap      (fetches {cmu_archive.URL})
+  python scripts/prepare.py cmu_mocap --download --output data/cmu_mocap      (fetches the archive first, about 1 GB)
 
-The source is the official archive, the same unpacked, or any folder of NN/NN.asf with NN/NN_MM.amc.
+what goes in: the official archive ({cmu_archive.URL}), the same unpacked, or any folder of
+NN/NN.asf with NN/NN_MM.amc.
 
-written to OUTPUT:
-  joints_3d.npy    (N, 17, 3) Human3.6M-17 joints, metres, z up
-  rotations.npy    (N, 24, 3) SMPL-24 axis-angle
-  translation.npy  (N, 3) pelvis, metres
-  manifest.json    clips, counts, checksums, licence, and what was left out and why
-Interrupt it when you like; the same command goes on where it stopped. Malformed files are named and left out.
+what comes out, in DIR:
+  joints_3d.npy    (N, 17, 3) float32, Human3.6M-17 joints, metres, world with z up
+  rotations.npy    (N, 24, 3) float32, SMPL-24 axis-angle; the first turns the body (y up, facing +z) into that world
+  translation.npy  (N, 3) float32, the body's pelvis, metres
+  manifest.json    clips and where they are in the arrays, counts, checksums, licence, what was left out and why
+  LICENSE.txt      licence and credit line
+
+Where a joint is faster than {cmu_conversion.MAX_SPEED:.0f} m/s the tracking is wrong: those frames are cut, and what is
+left of the clip becomes segments like 01_06#0 and 01_06#1. Malformed files are named with the line and left out.
+Interrupt it whenever you like; the same command goes on where it stopped.
+
+exit status: 0 something was prepared, 1 every clip is malformed, 2 the source cannot be read or the command is wrong.
+
+licence:
+{fill(cmu_archive.LICENCE, 118)}
+{fill(cmu_archive.CREDIT, 118)}
 """
 
 
-def download(url: str, target: Path) -> None:
-    """Fetches a file, going on where an interrupted download stopped.
+def cmu_mocap(arguments: argparse.Namespace) -> int:
+    """Prepares the CMU motion capture database; returns the exit status.
 
     Raises:
-        InputError: if the server cannot be reached or answers with an error.
+        InputError: if the source cannot be fetched or read.
     """
-    partial = target.with_name(target.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    have = partial.stat().st_size if partial.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            if answer.status != 206:  # the server sends all of it
-                have = 0
-            size = have + int(answer.headers.get("Content-Length") or 0)
-            with (
-                partial.open("ab" if have else "wb") as file,
-                tqdm(total=size or None, initial=have, unit="B", unit_scale=True, desc=target.name) as bar,
-            ):
-                for chunk in _chunks(answer):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # all of it is here already
-            raise InputError(f"{url}: {error}") from error
-        size = have
-    except OSError as error:
-        raise InputError(f"{url}: {error}; the same command goes on where this one stopped") from error
-    if size and partial.stat().st_size != size:
-        raise InputError(f"{url}: the connection ended early; the same command goes on where this one stopped")
-    os.replace(partial, target)
-
-
-def _chunks(stream: Any) -> Iterator[bytes]:
-    while chunk := stream.read(1 << 20):
-        yield chunk
-
-
-def cmu_mocap(arguments: argparse.Namespace) -> int:
-    """The sub-command; returns the exit status."""
-    source = arguments.source or arguments.output / "allasfamc.zip"
-    if arguments.download and not source.exists():
-        download(arguments.url, source)
-    elif arguments.source is None and not source.exists():
-        raise InputError("give --source ZIP_OR_FOLDER, or --download to fetch the archive")
-    manifest = cmu_archive.prepare(source, arguments.output, arguments.source_fps)
+    if not arguments.source_fps > 0.0:
+        raise InputError(f"--source_fps is {arguments.source_fps}, expected more than 0")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise InputError(f"--output: {arguments.output} is a file, expected a folder")
+    source = arguments.source
+    if arguments.download:
+        source = arguments.output.absolute().parent / "allasfamc.zip"
+        if not source.exists():
+            download(arguments.url, source)
+    if source is None:
+        raise InputError(
+            f"nothing to prepare: add --download to fetch {cmu_archive.URL}, or --source ZIP_OR_FOLDER if you have it"
+        )
+    manifest = cmu_conversion.prepare(source, arguments.output, arguments.source_fps)
     counts = manifest["counts"]
-    print(
-        f"{arguments.output}: {counts['clips']} clips of {counts['subjects']} subjects, {counts['frames']} frames "
-        f"({counts['minutes']} minutes at {cmu_archive.FPS} fps); {counts['rejected']} clips left out, "
-        f"{counts['frames_cut']} frames cut as tracking errors"
-    )
     for clip in manifest["rejected"]:
-        print(f"left out: {clip['reason']}")
-    print("\n" + cmu_archive.LICENCE.split("\n\n", 1)[1].strip())
+        print(f"left out: {clip['reason']}", file=sys.stderr)
+    if not manifest["clips"]:
+        print(f"error: {source}: none of its {counts['rejected']} clips could be prepared", file=sys.stderr)
+        return 1
+    print(
+        f"{arguments.output}: {counts['clips']} clips of {counts['subjects']} subjects, {counts['segments']} segments, "
+        f"{counts['frames']} frames, {counts['seconds'] / 60:.1f} minutes at {cmu_conversion.FPS} fps; "
+        f"{counts['rejected']} clips left out, {counts['frames_cut']} frames cut as tracking errors\n"
+        f"{cmu_archive.LICENCE}\n{cmu_archive.CREDIT}"
+    )
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=raw)
+    commands = parser.add_subparsers(required=True, metavar="DATASET")
+    cmu = commands.add_parser(
+        "cmu_mocap", help="CMU motion capture (ASF/AMC), free", description=CMU_MOCAP, formatter_class=raw
+    )
+    source = cmu.add_mutually_exclusive_group()
+    source.add_argument(
+        "--source", type=Path, metavar="ZIP_OR_FOLDER", help="official archive, or a folder of its files"
+    )
+    source.add_argument("--download", action="store_true", help="fetch the archive into the folder above DIR")
+    cmu.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    cmu.add_argument("--source_fps", type=float, default=120.0, help="frame rate of the AMC files (default: 120)")
+    cmu.add_argument("--url", default=cmu_archive.URL, help="where --download fetches from (default: %(default)s)")
+    cmu.set_defaults(run=cmu_mocap)
+    return parser
 
 
 def main() -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="DATASET")
-    cmu = commands.add_parser(
-        "cmu_mocap",
-        help="CMU motion capture (ASF/AMC), free",
-        description=CMU_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    cmu.add_argument("--source", type=Path, metavar="ZIP_OR_FOLDER", help="official archive, or a folder of its files")
-    cmu.add_argument("--download", action="store_true", help="fetch the archive first (about 1 GB)")
-    cmu.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
-    cmu.add_argument("--source_fps", type=float, default=120.0, help="frame rate of the AMC files (120)")
-    cmu.add_argument("--url", default=cmu_archive.URL, help="where --download fetches from")
-    cmu.set_defaults(run=cmu_mocap)
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     try:
         return arguments.run(arguments)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Runs side by side: read their folders, compare like with like, write a page. Needs neither torch nor a Trainer to read."""
+"""Runs side by side: read their folders, compare like with like, write a page."""

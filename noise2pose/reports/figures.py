@@ -1,9 +1,9 @@
 """The pictures of a report: validation curves, and predictions of the same samples side by side."""
 
 import io
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from noise2pose.errors import InputError
 from noise2pose.rendering import NEUTRAL, comparison_figure
 from noise2pose.reports.runs import Run, Samples
-from noise2pose.reports.tables import Group, same_samples
+from noise2pose.reports.tables import Group, labels, same_samples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,36 +30,44 @@ class Picture:
         name: of its file, without ending.
         wide: PNG for a page of a thousand pixels.
         narrow: PNG of the same for a phone.
+        alt: what it is, for those who cannot see it.
         caption: what it shows.
     """
 
     name: str
     wide: bytes
     narrow: bytes
+    alt: str
     caption: str
 
 
-def curves_pictures(runs: Sequence[Run], labels: Mapping[Path, str], name: str) -> list[Picture]:
+def curves_pictures(runs: Sequence[Run], title: str, name: str) -> list[Picture]:
     """Validation MPJPE of runs, one picture a data set, over steps and over training time.
 
     Args:
         runs: that may be compared.
-        labels: short name of each run's folder.
+        title: beginning of the captions.
         name: beginning of the files' names.
     """
     pictures = []
     for dataset in dict.fromkeys(dataset for run in runs for dataset in run.curves):
         drawn = [run for run in runs if dataset in run.curves]
-        wide, narrow = (_png(_curves_figure(drawn, labels, dataset, columns)) for columns in (2, 1))
-        lowest = "; ".join(f"{labels[run.folder]} {np.nanmin(run.curves[dataset][1]):.1f} mm" for run in drawn)
-        caption = f"MPJPE on {dataset} (validation) while training; a dot marks the lowest: {lowest}."
+        wide, narrow = (_png(_curves_figure(drawn, dataset, columns)) for columns in (2, 1))
+        lowest = "; ".join(
+            f"{label} {np.fmin.reduce(run.curves[dataset][1]):.1f} mm"
+            for run, label in zip(drawn, labels(drawn), strict=True)
+        )
+        caption = f"{title}: validation MPJPE on {dataset}; a dot marks the lowest ({lowest})."
         if any(run.fit for run in drawn):
             caption += " Time is the run's training time, shared out evenly over its steps."
-        pictures.append(Picture(f"{name}_{dataset}", wide, narrow, caption))
+        if len({run.fit["device"] for run in drawn if run.fit}) > 1:
+            caption += " The runs were trained on different devices, so their times do not compare."
+        alt = "Curves of the validation MPJPE over training steps and over training time"
+        pictures.append(Picture(f"{name}_{dataset}", wide, narrow, alt, caption))
     return pictures
 
 
-def sample_pictures(group: Group, labels: Mapping[Path, str]) -> list[Picture]:
+def sample_pictures(group: Group) -> list[Picture]:
     """The same samples as every run of a group saw and answered them; not chosen by error."""
     from noise2pose import skeletons
 
@@ -78,10 +86,10 @@ def sample_pictures(group: Group, labels: Mapping[Path, str]) -> list[Picture]:
         )
     for number, name in enumerate(chosen, start=1):
         predictions, words = [], []
-        for run, row in zip(runs, rows, strict=True):
+        for run, row, label in zip(runs, rows, labels(runs), strict=True):
             error = sample_errors(run)[row[name]]
-            predictions.append((f"{labels[run.folder]}\n{error:.1f} mm", _samples(run).prediction[row[name]]))
-            words.append(f"{labels[run.folder]} {error:.1f} mm")
+            predictions.append((f"{textwrap.fill(label, 28)}\n{error:.1f} mm", _samples(run).prediction[row[name]]))
+            words.append(f"{label} {error:.1f} mm")
         i = rows[0][name]
         wide, narrow = (
             _png(
@@ -97,7 +105,8 @@ def sample_pictures(group: Group, labels: Mapping[Path, str]) -> list[Picture]:
             for columns in (4, 2)
         )
         file = f"sample_{group.letter}{number}"
-        pictures.append(Picture(file, wide, narrow, f"{name}: MPJPE {', '.join(words)}."))
+        alt = "Skeletons of the 2-D input, and of each prediction over the truth"
+        pictures.append(Picture(file, wide, narrow, alt, f"{name}. MPJPE: {'; '.join(words)}."))
     return pictures
 
 
@@ -114,7 +123,7 @@ def _samples(run: Run) -> Samples:
     return run.samples
 
 
-def _curves_figure(runs: Sequence[Run], labels: Mapping[Path, str], dataset: str, columns: int) -> "Figure":
+def _curves_figure(runs: Sequence[Run], dataset: str, columns: int) -> "Figure":
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
@@ -134,13 +143,13 @@ def _curves_figure(runs: Sequence[Run], labels: Mapping[Path, str], dataset: str
     values = values[np.isfinite(values)]
     lines = []
     for panel, (ax, (title, shown, position)) in enumerate(zip(axes, panels, strict=False)):
-        for i, run in enumerate(runs):
-            if run not in shown:
+        for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
+            if not any(run is one for one in shown):
                 continue
             steps, errors = run.curves[dataset]
             style = {"color": _COLORS[i % len(_COLORS)], "linestyle": _DASHES[i // len(_COLORS) % len(_DASHES)]}
             x = position(run, steps)
-            (line,) = ax.plot(x, errors, linewidth=1.8, label=labels[run.folder], **style)
+            (line,) = ax.plot(x, errors, linewidth=1.8, label=label, **style)
             if np.isfinite(errors).any():
                 best = np.nanargmin(errors)
                 ax.plot(x[best], errors[best], "o", markersize=5, color=style["color"])

@@ -1,4 +1,4 @@
-"""Writes a report: `index.html`, one file that needs nothing beside it, and `report.md` with its pictures in `figures/`."""
+"""Writes a report: `index.html`, which needs nothing beside it, and `report.md` with its pictures in `figures/`."""
 
 import base64
 import os
@@ -20,7 +20,6 @@ from noise2pose.reports.tables import (
     device_note,
     devices_of,
     group_by_protocol,
-    labels,
     oracle_rows,
     protocol_in_words,
     result_rows,
@@ -32,7 +31,10 @@ _ORACLE = (
     "The pose closest to the truth was picked with the truth at hand, which nobody has in use. The null control picks "
     "among as many poses of pure noise with the same spread: what it gains is what picking gains by itself."
 )
-_SAMPLES = "The same samples for every run, spread over the test set and not chosen by error. Poses are seen from the side."
+_SAMPLES = (
+    "The same samples for every run, spread over the test set and not chosen by error. The person is seen from beside "
+    "the camera, where errors in depth show; the floor is a metre wide."
+)
 
 
 @dataclass(frozen=True)
@@ -88,28 +90,28 @@ def write_report(runs: Sequence[Run], output: Path | str, title: str | None = No
 
 def _sections(runs: Sequence[Run]) -> list[_Section]:
     groups, devices = group_by_protocol(runs), devices_of(runs)
-    short = {run.folder: label for run, label in zip(runs, labels(runs), strict=True)}
     untested = [run for run in runs if not run.test]
-    tables = [
-        (f"Protocol {group.letter}: {protocol_in_words(group.protocol)}.", result_rows(group.runs, devices, group.letter))
-        for group in groups
-    ]
+    tables = [(group.heading, result_rows(group.runs, devices, group.letter)) for group in groups]
     if untested:
-        tables.append(("Not tested yet: the command for it is at the end.", result_rows(untested, devices)))
+        commands = "; ".join(f"{run.name}: {run.test_command}" for run in untested)
+        tables.append((f"Not tested yet; type - {commands}", result_rows(untested, devices)))
     sections = [_Section("Results", [LEGEND, device_note(devices)], tables)]
     oracles = [(f"Protocol {group.letter}", rows) for group in groups if (rows := oracle_rows(group.runs))]
     if oracles:
         sections.append(_Section(ORACLE_TITLE, [_ORACLE], oracles))
     curves = [
         picture
-        for name, members in [*((group.letter, group.runs) for group in groups), ("untested", untested)]
-        for picture in curves_pictures(members, short, f"curves_{name}")
+        for title, name, members in [
+            *((f"Protocol {group.letter}", group.letter, group.runs) for group in groups),
+            ("Not tested yet", "untested", untested),
+        ]
+        for picture in curves_pictures(members, title, f"curves_{name}")
     ]
     if curves:
         sections.append(_Section("Validation while training", pictures=curves))
     for group in groups:
         where = f"Predictions, protocol {group.letter}" if len(groups) > 1 else "Predictions"
-        shown = sample_pictures(group, short)
+        shown = sample_pictures(group)
         absent = [run.name for run in group.runs if not run.samples]
         text = [_SAMPLES] if shown else ["No sample was kept by every run of this protocol."]
         text += [f"No samples were kept by: {', '.join(absent)}."] if absent else []
@@ -121,7 +123,9 @@ def _facts(run: Run) -> dict[str, str]:
     """What is needed to repeat a run's numbers; values that start with `$ ` are commands."""
     facts = {}
     if run.test:
-        facts["protocol"] = f"{protocol_in_words(run.protocol)}; hypotheses: {run.protocol['num_hypotheses']}"
+        facts["protocol"] = (
+            f"{run.protocol['name']}: {protocol_in_words(run.protocol)}; hypotheses: {run.protocol['num_hypotheses']}"
+        )
         facts["test metrics"] = ", ".join(f"{name} {value:.4g}" for name, value in run.metrics().items())
     else:
         facts["not tested yet; type"] = f"$ {run.test_command}"
@@ -143,10 +147,10 @@ def _html(title: str, note: str, loud: Sequence[str], sections: Iterable[_Sectio
     body += [f'<p class="lead note">{escape(note)}</p>'] if note else []
     body += [f'<p class="warning" role="note">{escape(warning)}</p>' for warning in loud]
     body.append("</header><main>")
-    for section in sections:
+    for number, section in enumerate(sections):
         body.append(f'<section class="{section.kind}"><h2>{escape(section.title)}</h2>')
         body += [f'<p class="soft">{escape(text)}</p>' for text in section.text if text]
-        body += [_html_table(caption, rows) for caption, rows in section.tables]
+        body += [_html_table(f"table{number}_{i}", *table) for i, table in enumerate(section.tables)]
         body += [_html_picture(picture) for picture in section.pictures]
         body.append("</section>")
     body.append("<section><h2>How each number was made</h2>")
@@ -168,22 +172,23 @@ def _html(title: str, note: str, loud: Sequence[str], sections: Iterable[_Sectio
     )
 
 
-def _html_table(caption: str, rows: Sequence[Row]) -> str:
+def _html_table(name: str, caption: str, rows: Sequence[Row]) -> str:
     columns = _page_columns(rows)[2:]
     heads = "".join(f'<th scope="col"{_align(column)}>{escape(column)}</th>' for column in ("method", *columns))
     lines = [
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>',
-        f"<caption>{escape(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>",
+        f'<p class="caption" id="{name}">{escape(caption)}</p>',
+        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{name}"><table aria-labelledby="{name}">',
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>",
     ]
     for row in rows:
-        name = f'<th scope="row">{escape(row.cells["method"])}<small>{escape(row.cells["run"])}</small></th>'
+        head = f'<th scope="row">{escape(row.cells["method"])}<small>{escape(row.cells["run"])}</small></th>'
         cells = []
         for column in columns:
             best = " best" if column in row.best else ""
             kind = "" if column in LEFT_ALIGNED else f' class="number{best}"'
             text = escape(row.cells[column])
             cells.append(f"<td{kind}>{f'<strong>{text}</strong>' if best else text}</td>")
-        lines.append(f"<tr>{name}{''.join(cells)}</tr>")
+        lines.append(f"<tr>{head}{''.join(cells)}</tr>")
     return "\n".join([*lines, "</tbody></table></div>"])
 
 
@@ -191,7 +196,7 @@ def _html_picture(picture: Picture) -> str:
     wide, narrow = (base64.b64encode(image).decode() for image in (picture.wide, picture.narrow))
     return (
         f'<figure><picture><source media="(max-width: 640px)" srcset="data:image/png;base64,{narrow}">'
-        f'<img src="data:image/png;base64,{wide}" alt="{escape(picture.caption)}" loading="lazy"></picture>'
+        f'<img src="data:image/png;base64,{wide}" alt="{escape(picture.alt)}" loading="lazy"></picture>'
         f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
     )
 
@@ -201,7 +206,10 @@ def _align(column: str) -> str:
 
 
 def _page_columns(rows: Sequence[Row]) -> list[str]:
-    return [column for column in rows[0].cells if column not in SAME_IN_A_GROUP]
+    """What the caption does not say already, names first and errors next, so that a phone shows them."""
+    columns = [column for column in rows[0].cells if column not in SAME_IN_A_GROUP]
+    first = ("run", "method", "MPJPE", "PA-MPJPE", "null control")
+    return sorted(columns, key=lambda column: first.index(column) if column in first else len(first))
 
 
 def _markdown(title: str, note: str, loud: Sequence[str], sections: Iterable[_Section], runs: Sequence[Run]) -> str:
@@ -212,7 +220,7 @@ def _markdown(title: str, note: str, loud: Sequence[str], sections: Iterable[_Se
         for caption, rows in section.tables:
             parts += [_plain(caption), _markdown_table(rows)]
         for picture in section.pictures:
-            parts += [f"![{_plain(picture.caption)}](figures/{picture.name}.png)", _plain(picture.caption)]
+            parts += [f"![{picture.alt}](figures/{picture.name}.png)", _plain(picture.caption)]
     parts.append("## How each number was made")
     for run in runs:
         parts.append(f"### {_plain(run.method)} ({_plain(run.name)})")

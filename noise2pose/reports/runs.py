@@ -126,7 +126,8 @@ class Run:
     @property
     def test_command(self) -> str:
         """What to type to test it."""
-        return f"python scripts/train.py test -c {shlex.quote(f'{self.folder.as_posix()}/config.yaml')} --ckpt_path best"
+        config = shlex.quote(f"{self.folder.as_posix()}/config.yaml")
+        return f"python scripts/train.py test -c {config} --ckpt_path best"
 
     def _tested(self) -> dict[str, float]:
         return self.test.get("metrics", {})
@@ -169,7 +170,8 @@ def _find(path: Path) -> Path:
     if path.is_dir():
         raise InputError(f"{path}: not a run of scripts/train.py (it holds none of {', '.join(_FILES)})")
     known = sorted(child.name for child in Path("runs").glob("*") if child.is_dir())
-    raise InputError(f"{path}: no such run" + (f"; runs/ holds {', '.join(known)}" if known else " here or below runs/"))
+    hint = f"runs/ holds {', '.join(known)}" if known else "expected its folder, or its name below runs/"
+    raise InputError(f"{path}: no such run; {hint}")
 
 
 def _read_json(path: Path, types: dict[str, type]) -> dict[str, Any]:

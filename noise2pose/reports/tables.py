@@ -47,6 +47,11 @@ class Group:
     protocol: dict[str, Any]
     runs: list[Run]
 
+    @property
+    def heading(self) -> str:
+        """What stands above its rows."""
+        return f"Protocol {self.letter} ({self.protocol['name']}): {protocol_in_words(self.protocol)}"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -117,7 +122,7 @@ def protocol_in_words(protocol: dict[str, Any]) -> str:
     joints = protocol.get("joints")
     which = "all joints" if joints is None else f"joints {', '.join(map(str, joints))}"
     return (
-        f"{protocol['name']}: {protocol['dataset']}, {protocol['split']}; 2-D input: {protocol['keypoints_2d']}; error in "
+        f"{protocol['dataset']}, {protocol['split']}; 2-D input: {protocol['keypoints_2d']}; error in "
         f"{protocol['units']} over {which} of {protocol['skeleton']}, both poses centred on joint {protocol['root']}"
     )
 
@@ -188,9 +193,9 @@ def device_note(devices: Sequence[str]) -> str:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """A short name of each run for pictures: its method, and the run where methods repeat."""
+    """A short name of each run in a picture: its method, and the run's own name too where methods repeat."""
     number = Counter(run.method for run in runs)
-    return [run.method if number[run.method] == 1 else f"{run.method}, {run.name}" for run in runs]
+    return [run.method if number[run.method] == 1 else f"{run.method}: {run.name}" for run in runs]
 
 
 def text_report(runs: Sequence[Run]) -> str:
@@ -198,10 +203,7 @@ def text_report(runs: Sequence[Run]) -> str:
     groups, devices = group_by_protocol(runs), devices_of(runs)
     untested = [run for run in runs if not run.test]
     parts = [_wrap(warning) for warning in warnings(groups)]
-    blocks = [
-        (f"Protocol {group.letter} - {protocol_in_words(group.protocol)}", result_rows(group.runs, devices, group.letter))
-        for group in groups
-    ]
+    blocks = [(group.heading, result_rows(group.runs, devices, group.letter)) for group in groups]
     if untested:
         blocks.append(("Not tested yet", result_rows(untested, devices)))
     parts.append("\n".join(_aligned(blocks)))
