@@ -120,8 +120,8 @@ class BodyModel(nn.Module):
         """Reads a body from an npz file with SMPL's keys.
 
         Args:
-            path: npz with `v_template` (V, 3), `shapedirs` (V, 3, at least 10; the first 10 are used), `weights` (V, K),
-                `J_regressor` (K, V), `kintree_table` (2, K) with parents in the first row, `f` (T, 3), and optionally
+            path: npz with `v_template` (V, 3), `shapedirs` (V, 3, at least 10; the first 10 are used), `weights`
+                (V, K), `J_regressor` (K, V), `kintree_table` (2, K) with parents in the first row, `f` (T, 3), and optionally
                 `posedirs` (V, 3, 9 * (K - 1)), `J_regressor_h36m` (17, V), `joint_names` (K,), and `vertex_id_names`
                 with `vertex_ids`.
             dtype: of the buffers.
@@ -300,7 +300,9 @@ class _Arrays:
         if key not in self.arrays:
             raise InputError(f"{self.path}: key `{key}` is missing, found {', '.join(sorted(self.arrays))}")
         array = self.arrays[key]
-        if array.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape)):
+        if array.ndim != len(shape) or any(
+            want not in (None, have) for want, have in zip(shape, array.shape, strict=True)
+        ):
             wanted = str(shape).replace("None", "any")
             raise InputError(f"{self.path}: `{key}` has shape {array.shape}, expected {wanted}")
         return array

@@ -3,11 +3,11 @@
 import lightning as L
 import pytest
 import torch
-from tests.tiny import TinyPoses
 
 from datamodules.base import select
 from methods.base import PoseMethod, warmup_cosine
 from methods.diffpose import ContextEncoder, DiffPose
+from tests.tiny import TinyPoses
 
 SMALL = {"width": 16, "num_blocks": 1, "num_heads": 2, "warmup_steps": 2}
 SMALL_DIFFPOSE = {**SMALL, "context_width": 16, "context_blocks": 1, "context_epochs": 1}

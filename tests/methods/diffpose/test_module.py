@@ -1,14 +1,14 @@
 import lightning as L
 import pytest
 import torch
-from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
-from tests.tiny import TinyPoses
 
 from methods.diffpose import ContextEncoder, DiffPose
 from methods.diffpose.initialisation import sample_uncertain_poses
 from methods.diffpose.module import _read_encoder
 from noise2pose import cameras
 from noise2pose.errors import InputError
+from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
+from tests.tiny import TinyPoses
 
 
 class Watch(L.Callback):

@@ -1,0 +1,128 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.cmu_mocap import CMUMocap, assign_splits
+from noise2pose import cameras
+from noise2pose.errors import InputError
+
+FRAMES = 40
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A prepared folder: eight clips of three subjects, a person walking along y."""
+    generator = np.random.default_rng(0)
+    person = generator.normal(0, 0.3, (17, 3)) + [0.0, 0.0, 1.0]
+    names = [("01", f"01_{n:02d}") for n in range(1, 6)] + [("02", "02_01"), ("02", "02_02"), ("03", "03_01")]
+    clips, joints = [], []
+    for number, (subject, name) in enumerate(names):
+        walk = np.linspace(0, 2, FRAMES)[:, None, None] * [0.0, 1.0, 0.0]
+        joints.append(person + walk + generator.normal(0, 0.01, (FRAMES, 17, 3)))
+        start = number * FRAMES
+        clips.append({"name": name, "subject": subject, "action": "walk", "start": start, "stop": start + FRAMES})
+    np.save(tmp_path / "joints_3d.npy", np.concatenate(joints).astype(np.float32))
+    (tmp_path / "manifest.json").write_text(json.dumps({"clips": clips}))
+    return tmp_path
+
+
+def test_no_two_splits_share_a_clip_and_test_subjects_are_unseen(root):
+    data = CMUMocap(str(root), eval_stride=1)
+    clips = {split: data.clips(split) for split in ("train", "val", "test")}
+    names = [clip.name for split in clips.values() for clip in split]
+    assert len(names) == len(set(names)) == 8
+    assert {clip.subject for clip in clips["test"]} == {"02"}
+    assert {clip.subject for clip in clips["train"]} == {"01", "03"} and clips["val"]
+
+
+def test_adding_a_subject_moves_no_clip_and_pieces_of_a_take_stay_together():
+    known = [("01_01", "01"), ("01_02", "01"), ("01_03", "01"), ("01_04#0", "01"), ("01_04#1", "01"), ("02_01", "02")]
+    before = assign_splits(known)
+    after = assign_splits([("00_01", "00"), *known, ("12_07", "12")])
+    assert before.items() <= after.items()
+    assert before["01_04#0"] == before["01_04#1"] == "val" and after["12_07"] == "test"
+
+
+def test_pixels_are_the_projection_of_the_joints(root):
+    data = CMUMocap(str(root), keypoints_2d="gt")
+    samples = data.load("test")
+    assert len(samples["sample_id"]) == len(set(samples["sample_id"])) == 2 * 4 * 4
+    for number in range(4):
+        rows = [i for i, name in enumerate(samples["sample_id"]) if f"/camera{number}/" in name]
+        intrinsics = cameras.H36M_INTRINSICS[number]
+        joints = samples["keypoints_3d"][rows][..., :3]
+        screen = cameras.project_distorted(joints, intrinsics.normalised())
+        pixels = cameras.from_screen(screen, torch.tensor(intrinsics.size))
+        assert torch.allclose(samples["keypoints_2d"][rows][..., :2], pixels)
+        assert torch.allclose(samples["camera"]["focal"][rows], torch.tensor(intrinsics.focal))
+        assert (joints[..., 2] > 2.0).all()
+        inside = (pixels > 0).all(dim=-1) & (pixels < torch.tensor(intrinsics.size)).all(dim=-1)
+        assert inside.all()
+
+
+def test_the_person_stands_upright_in_every_camera(root):
+    joints = torch.from_numpy(np.load(root / "joints_3d.npy"))
+    highest, lowest = int(joints[0, :, 2].argmax()), int(joints[0, :, 2].argmin())
+    seen = CMUMocap(str(root)).load("train")["keypoints_3d"]
+    assert (seen[:, highest, 1] < seen[:, lowest, 1]).float().mean() > 0.99  # y points down
+
+
+def test_detections_are_frozen_by_seed_whatever_is_loaded(root):
+    options = {"root": str(root), "keypoints_2d": "detected"}
+    first, again = CMUMocap(**options).load("test"), CMUMocap(**options).load("test")
+    assert torch.equal(first["keypoints_2d"], again["keypoints_2d"])
+    dense = CMUMocap(**options, eval_stride=5).load("test")
+    rows = [dense["sample_id"].index(name) for name in first["sample_id"]]
+    assert torch.equal(dense["keypoints_2d"][rows], first["keypoints_2d"])
+    other = CMUMocap(**options, noise_seed=1).load("test")
+    assert not torch.equal(other["keypoints_2d"], first["keypoints_2d"])
+    exact = CMUMocap(root=str(root), keypoints_2d="gt").load("test")
+    error = (first["keypoints_2d"] - exact["keypoints_2d"])[..., :2].norm(dim=-1)
+    assert 0.5 < error.median() < 20.0
+    assert (exact["keypoints_2d"][..., 2] == 1).all() and (first["keypoints_2d"][..., 2] < 1).all()
+
+
+def test_the_protocol_says_what_was_tested(root):
+    (protocol,) = CMUMocap(str(root), keypoints_2d="gt").protocols("test")
+    assert protocol.dataset == "cmu_mocap" and protocol.keypoints_2d == "gt" and "ends in 2" in protocol.split
+
+
+def broken(root, what):
+    joints = np.load(root / "joints_3d.npy")
+    manifest = json.loads((root / "manifest.json").read_text())
+    if what == "nan":
+        joints[5 * FRAMES, 3] = np.nan
+    elif what == "joints":
+        joints = joints[:, :16]
+    elif what == "short":
+        joints = joints[:100]
+    elif what == "empty":
+        manifest["clips"][2]["stop"] = manifest["clips"][2]["start"]
+    np.save(root / "joints_3d.npy", joints)
+    text = json.dumps(manifest)
+    (root / "manifest.json").write_text(text[: len(text) // 2] if what == "json" else text)
+    if what == "truncated":
+        whole = (root / "joints_3d.npy").read_bytes()
+        (root / "joints_3d.npy").write_bytes(whole[: len(whole) // 2])
+    if what == "missing":
+        (root / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "what, message",
+    [
+        ("nan", "cmu_mocap test: keypoints_.d of sample 0 holds NaN"),
+        ("joints", r"joints_3d.npy: shape \(320, 16, 3\), expected \(320, 17, 3\)"),
+        ("short", r"joints_3d.npy: shape \(100, 17, 3\), expected"),
+        ("empty", "manifest.json: clip 01_03 is empty"),
+        ("json", "manifest.json: not a manifest"),
+        ("truncated", "joints_3d.npy: missing or truncated"),
+        ("missing", "manifest.json does not exist; prepare it with `python scripts/prepare.py cmu_mocap"),
+    ],
+)
+def test_a_broken_folder_is_named(root, what, message):
+    broken(root, what)
+    with pytest.raises(InputError, match=message):
+        CMUMocap(str(root)).load("test")
