@@ -1,0 +1,69 @@
+"""Folders like those of `scripts/train.py`, made up without training anything."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+NUM_JOINTS = 17
+
+
+def write_run(folder: Path, method: str = "DiffPose (release)", mpjpe: float = 60.0, num_samples: int = 2, **changes):
+    """Writes a tested run; `changes` replace values of the protocol or, if it has none of that name, of `test.json`."""
+    folder.mkdir(parents=True)
+    protocol = {
+        "name": "toy_frames",
+        "dataset": "toy",
+        "split": "test: everyone",
+        "skeleton": "h36m_17",
+        "joints": None,
+        "root": 0,
+        "keypoints_2d": "detected",
+        "alignment": "root",
+        "units": "mm",
+        "num_hypotheses": 5,
+    }
+    about = {
+        "run": folder.name,
+        "method": method,
+        "dataset": "toy",
+        "protocol": protocol,
+        "parameters": 485582,
+        "device": "cpu, 2 threads",
+        "commit": "abc1234",
+        "seed": 0,
+    }
+    fit = {**about, "seconds": 300.0, "epochs": 2, "steps": 100, "command": "python scripts/train.py fit --name toy"}
+    test = {
+        **about,
+        "steps": 2,
+        "poses_per_second": 2457.6,
+        "command": f"python scripts/train.py test --name {folder.name}",
+        "checkpoint": "runs/toy/checkpoints/best.ckpt",
+        "metrics": {
+            "test/toy/mpjpe": mpjpe,
+            "test/toy/pa_mpjpe": 0.75 * mpjpe,
+            "test/toy/oracle/best_of_5/mpjpe": 31.25,
+            "test/toy/oracle/best_of_5_null/mpjpe": 41.75,
+        },
+    }
+    for key, value in changes.items():
+        (protocol if key in protocol else test)[key] = value
+    (folder / "config.yaml").write_text("model:\n  class_path: methods.diffpose.DiffPose\n")
+    (folder / "fit.json").write_text(json.dumps(fit))
+    (folder / "test.json").write_text(json.dumps(test))
+    (folder / "metrics.csv").write_text(
+        f"epoch,step,train/loss,val/toy/mpjpe\n0,19,2.5,\n0,49,,{4 * mpjpe}\n1,69,1.5,\n1,99,,{mpjpe}\n"
+    )
+    random = np.random.default_rng(0)
+    target = random.normal(scale=0.4, size=(num_samples, NUM_JOINTS, 3))
+    np.savez(
+        folder / "test_samples.npz",
+        sample_id=np.array([f"walk/{i}" for i in range(num_samples)]),
+        keypoints_2d=np.concatenate((500 + 200 * target[..., :2], np.ones_like(target[..., :1])), axis=-1),
+        target=target,
+        prediction=target + [0.0, 0.0, 0.05] * (np.arange(NUM_JOINTS) > 0)[:, None],
+        skeleton=np.array("h36m_17"),
+        image_size=np.full((num_samples, 2), 1000.0),
+    )
+    return folder

@@ -1,0 +1,100 @@
+import re
+
+import numpy as np
+import pytest
+
+from noise2pose.reports.runs import load_run
+from noise2pose.reports.tables import group_by_protocol, labels, result_rows, text_report, warnings
+from tests.fake_runs import write_run
+
+
+@pytest.fixture
+def make(tmp_path):
+    def _make(folder, **changes):
+        return load_run(write_run(tmp_path / folder, **changes))
+
+    return _make
+
+
+def test_rows_are_sorted_and_the_best_is_marked(make):
+    runs = [make("a", mpjpe=70.0), make("b", mpjpe=50.0), make("c", mpjpe=float("nan"))]
+    (group,) = group_by_protocol(runs)
+    assert [run.name for run in group.runs] == ["b", "a", "c"]
+    rows = result_rows(group.runs, ["cpu, 2 threads"])
+    assert [set(row.best) for row in rows] == [{"MPJPE", "PA-MPJPE"}, set(), set()]
+    assert rows[0].cells["params"] == "485.58 k" and rows[0].cells["training"] == "5 min"
+
+
+def test_one_run_alone_is_not_the_best(make):
+    assert not result_rows([make("a")], ["cpu, 2 threads"])[0].best
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"keypoints_2d": "gt"}, "2-D source (detected / gt)"),
+        ({"split": "test: nobody"}, "split (test: everyone / test: nobody)"),
+        ({"joints": [1, 2]}, "joints (null / [1, 2])"),
+        ({"root": 7}, "root (0 / 7)"),
+    ],
+)
+def test_what_differs_is_said_loudly_and_kept_apart(make, change, words):
+    runs = [make("a", mpjpe=70.0), make("b", mpjpe=50.0, **change)]
+    groups = group_by_protocol(runs)
+    assert [group.letter for group in groups] == ["A", "B"]
+    (warning,) = warnings(groups)
+    assert warning.startswith("NOT COMPARABLE") and words in warning
+    assert text_report(runs).startswith("NOT COMPARABLE")
+
+
+def test_hypotheses_and_names_of_protocols_do_not_forbid_comparing(make):
+    assert len(group_by_protocol([make("a"), make("b", num_hypotheses=1, name="other")])) == 1
+
+
+def test_other_inputs_under_the_same_names_are_noticed(make, tmp_path):
+    first = make("a")
+    folder = write_run(tmp_path / "b")
+    arrays = dict(np.load(folder / "test_samples.npz"))
+    arrays["keypoints_2d"][1, 3, 0] += 5
+    np.savez(folder / "test_samples.npz", **arrays)
+    (warning,) = warnings(group_by_protocol([first, load_run(folder)]))
+    assert "b saw other inputs than a" in warning
+
+
+def test_oracle_numbers_stand_in_a_table_of_their_own(make):
+    table, oracle = text_report([make("a")]).split("Needs the ground truth to choose - not comparable")
+    assert "31.2" not in table and "41.8" not in table
+    assert re.search(r"best of 5 +31\.2 +41\.8", oracle)
+
+
+def test_the_table_fits_a_terminal(make):
+    runs = [
+        make("a_run_with_a_name_that_is_far_too_long_for_any_table_and_ends_in_1", device="1 x NVIDIA H200"),
+        make(
+            "a_run_with_a_name_that_is_far_too_long_for_any_table_and_ends_in_2", method="A method (with details) " * 3
+        ),
+    ]
+    lines = text_report(runs).splitlines()
+    assert max(map(len, lines)) <= 140
+    assert any(re.match(r"a_run\S+\.\.\S+_1 ", line) for line in lines), "the end of a name tells it apart"
+
+
+def test_times_carry_their_device_where_devices_differ(make):
+    same, other = [make("a")], [make("b"), make("c", device="1 x NVIDIA H200")]
+    assert "[1]" not in text_report(same)
+    text = text_report(other)
+    assert "compare on the same device only: [1] cpu, 2 threads; [2] 1 x NVIDIA H200" in re.sub(r"\s+", " ", text)
+    assert re.search(r"2,458 \[2\]\s+5 min \[1\]", text)
+
+
+def test_an_untested_run_comes_with_the_command_to_type(make, tmp_path):
+    folder = write_run(tmp_path / "new one")
+    (folder / "test.json").unlink()
+    text = text_report([make("a"), load_run(folder)])
+    assert "Not tested yet" in text
+    assert f"python scripts/train.py test -c '{folder.as_posix()}/config.yaml' --ckpt_path best" in text
+
+
+def test_labels_tell_runs_of_one_method_apart(make):
+    runs = [make("a"), make("b"), make("c", method="context encoder")]
+    assert labels(runs) == ["DiffPose (release): a", "DiffPose (release): b", "context encoder"]

@@ -1,0 +1,151 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from noise2pose.reports.figures import sample_errors
+from scripts.compare import load_run, main, write_report
+from tests.fake_runs import write_run
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare.py"
+EMPTY = {"meta", "img", "source", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order, and collects what a page shows and refers to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sources, self.text, self.ids, self.labelled = [], [], "", set(), set()
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.open += [] if tag in EMPTY else [tag]
+        self.sources += [values[key] for key in ("src", "srcset", "href") if key in values]
+        self.ids |= {values["id"]} if "id" in values else set()
+        self.labelled |= {values["aria-labelledby"]} if "aria-labelledby" in values else set()
+        assert tag != "img" or values["alt"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Two comparable runs, one of another protocol, one not tested."""
+    folder = tmp_path_factory.mktemp("compare")
+    write_run(folder / "slow", method="A <b>|*bold*|</b> method", mpjpe=60.0)
+    write_run(folder / "fast", mpjpe=70.0)
+    write_run(folder / "easy", mpjpe=40.0, keypoints_2d="gt", num_samples=1)
+    (write_run(folder / "new") / "test.json").unlink()
+    runs = [load_run(folder / name) for name in ("fast", "slow", "easy", "new")]
+    page = write_report(runs, folder / "report", title="Toys & <games>", note="One seed.")
+    return page.parent
+
+
+def test_the_page_is_whole_and_needs_nothing_beside_it(report):
+    page = Page((report / "index.html").read_text())
+    assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert page.labelled and page.labelled <= page.ids
+    for words in (
+        "Toys & <games>",
+        "One seed.",
+        "NOT COMPARABLE",
+        "A <b>|*bold*|</b> method",
+        "--ckpt_path best",
+        "abc1234",
+    ):
+        assert words in page.text
+
+
+def test_the_best_of_a_protocol_is_bold_in_both(report):
+    assert re.findall(r"<strong>(.*?)</strong>", (report / "index.html").read_text()) == ["60.0", "45.0"]
+    assert re.findall(r"\| \*\*([\d.]+)\*\* ", (report / "report.md").read_text()) == ["60.0", "45.0"]
+
+
+def test_oracle_numbers_stay_in_their_section(report):
+    for name, heading in (("index.html", "<h2>"), ("report.md", "\n## ")):
+        sections = (report / name).read_text().split(heading)
+        holding = [section for section in sections if re.search(r"\b31\.2\b", section)]
+        assert len(holding) == 1 and holding[0].startswith("Needs the ground truth to choose - not comparable")
+        assert "41.8" in holding[0]
+
+
+def test_every_picture_of_the_markdown_is_there(report):
+    pictures = re.findall(r"!\[.+?\]\((.+?)\)", (report / "report.md").read_text())
+    assert len(pictures) == 3 + 2 + 1  # curves of two protocols and of the untested run, samples of two protocols
+    for picture in pictures:
+        assert (report / picture).read_bytes().startswith(b"\x89PNG")
+    assert not list(report.rglob("*.partial"))
+
+
+def test_markdown_shows_names_as_they_are(report):
+    assert r"A \<b\>\|\*bold\*\|\</b\> method" in (report / "report.md").read_text()
+
+
+def test_errors_of_samples_follow_the_protocol(tmp_path):
+    every, some = write_run(tmp_path / "every"), write_run(tmp_path / "some", joints=[0, 1])
+    np.testing.assert_allclose(sample_errors(load_run(every)), 50.0 * 16 / 17)
+    np.testing.assert_allclose(sample_errors(load_run(some)), 25.0)
+
+
+def test_a_failed_report_leaves_the_old_one(tmp_path, monkeypatch):
+    run = load_run(write_run(tmp_path / "toy", num_samples=1))
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").write_text("old")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("noise2pose.reports.pages.sample_pictures", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_report([run], tmp_path / "report")
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+    assert (tmp_path / "report" / "index.html").read_text() == "old"
+
+
+def test_runs_without_curves_or_samples_are_compared_all_the_same(tmp_path, capsys):
+    for name in ("a", "b"):
+        folder = write_run(tmp_path / name)
+        for missing in ("metrics.csv", "fit.json", "test_samples.npz"):
+            (folder / missing).unlink()
+    assert main([str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(tmp_path / "report")]) == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "No samples were kept by: a, b" in text and "not trained in this folder" in text
+    assert str(tmp_path / "report" / "index.html") in capsys.readouterr().out
+
+
+def test_a_run_given_twice_counts_once(tmp_path, capsys):
+    folder = write_run(tmp_path / "toy", num_samples=1)
+    assert main([str(folder), f"{folder}/", "--output", str(tmp_path / "report")]) == 0
+    assert len(re.findall(r"^toy ", capsys.readouterr().out.split("Needs")[0], re.MULTILINE)) == 1
+
+
+def test_broken_runs_and_places_end_with_one_clear_line(tmp_path, capsys):
+    good, bad = write_run(tmp_path / "good", num_samples=1), write_run(tmp_path / "bad")
+    (bad / "test.json").write_text("{")
+    assert main([str(good), str(bad), "--output", str(tmp_path / "report")]) == 2
+    assert re.fullmatch(r"error: \S*bad/test.json: not readable as JSON .*\n", capsys.readouterr().err)
+    assert not (tmp_path / "report").exists()
+    (tmp_path / "file").write_text("")
+    assert main([str(good), "--output", str(tmp_path / "file")]) == 2
+    assert re.fullmatch(r"error: \S*file/\S+: cannot be written .*\n", capsys.readouterr().err)
+
+
+def test_help_teaches_and_loads_nothing_heavy():
+    code = (
+        f"import runpy, sys\nsys.argv = ['compare.py', '--help']\n"
+        f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+        "except SystemExit: print(sorted({'torch', 'matplotlib', 'lightning'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("[]\n") and "examples:" in done.stdout and "oracle" in done.stdout
