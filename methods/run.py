@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ class RunRecord(SaveConfigCallback):
             name = "config.yaml" if verb == "fit" else f"config_{verb}.yaml"
             text = self.parser.dump(self.config, skip_none=False)
             write_text(Path(trainer.default_root_dir) / name, text)
+            _commit()  # of the code that runs, before anybody commits the next
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._describe_to_wandb(trainer, pl_module)
@@ -269,6 +271,7 @@ def _describe(trainer: L.Trainer, pl_module: L.LightningModule, config: Any) -> 
     }
 
 
+@cache
 def _commit() -> str | None:
     """The project's commit, with a `+` if files differ from it; None outside a checkout."""
     where = Path(__file__).resolve().parent

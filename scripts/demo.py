@@ -55,7 +55,7 @@ def model_options(*values: str) -> list[str]:
 def main() -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=12, help="of the encoder and of the denoiser (12)")
+    parser.add_argument("--epochs", type=int, default=5, help="of the encoder and of the denoiser (5)")
     parser.add_argument("--output", default="report", help="folder of the report (report)")
     arguments = parser.parse_args()
     started = time.perf_counter()
