@@ -41,7 +41,9 @@ def train_and_test(name: str, experiment: str, epochs: int, options: list[str]) 
     """Trains and tests one run from scratch; returns the seconds that training took."""
     shutil.rmtree(ROOT / "runs" / name, ignore_errors=True)
     given = ["-c", f"configs/experiments/{experiment}.yaml", "--name", name, "--trainer.accelerator", "cpu", *options]
-    given += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+    given += ["--trainer.enable_model_summary", "false"]
+    if not sys.stdout.isatty():
+        given += ["--trainer.enable_progress_bar", "false"]
     run("train.py", "fit", *given, "--trainer.max_epochs", str(epochs))
     run("train.py", "test", *given, "--ckpt_path", "best")
     return json.loads((ROOT / "runs" / name / "fit.json").read_text())["seconds"]
