@@ -87,13 +87,10 @@ class PoseMethod(L.LightningModule):
         prediction = self.predict_step(batch, batch_idx, dataloader_idx)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        if (
-            batch_idx > 0 or self.predicted_poses == 0
-        ):  # the first batch warms up, and counts only if it is the only one
-            if batch_idx == 1 and dataloader_idx == 0:
-                self.predicted_poses, self.predict_seconds = 0, 0.0
-            self.predict_seconds += time.perf_counter() - started
-            self.predicted_poses += prediction["joints_3d"].shape[:-2].numel()
+        if batch_idx == 1 and dataloader_idx == 0:  # the first batch warmed up; it counts only if it is the only one
+            self.predicted_poses, self.predict_seconds = 0, 0.0
+        self.predict_seconds += time.perf_counter() - started
+        self.predicted_poses += prediction["joints_3d"].shape[:-2].numel()
         self._update_metrics(dataloader_idx, batch, prediction)
         return prediction
 

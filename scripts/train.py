@@ -49,16 +49,17 @@ class PoseCLI(LightningCLI):
             if not path.is_file():
                 raise InputError(f"--ckpt_path {given}: {path} does not exist; train the run first, or check --name")
             config.ckpt_path = str(path)
-        elif given is not None:
-            if not Path(given).is_file():
-                raise InputError(f"--ckpt_path: {given} does not exist")
-        elif self.subcommand == "fit":
-            if rank_zero_only.rank == 0 and any(checkpoints.glob("*.ckpt")):
-                raise InputError(
-                    f"{folder} already holds a run: continue it with --ckpt_path last, or start another with --name NEW"
-                )
-        else:
+        elif given is not None and not Path(given).is_file():
+            raise InputError(f"--ckpt_path: {given} does not exist")
+        elif given is None and self.subcommand != "fit":
             raise InputError(f"{self.subcommand} needs trained weights: give --ckpt_path best, last or a file")
+        path = config.get("ckpt_path")
+        continues = path is not None and Path(path).resolve().parent == checkpoints.resolve()
+        holds_a_run = rank_zero_only.rank == 0 and any(checkpoints.glob("*.ckpt"))
+        if self.subcommand == "fit" and holds_a_run and not continues:
+            raise InputError(
+                f"{folder} already holds a run: continue it with --ckpt_path last, or start another with --name NEW"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self._get_subcommand_config()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,8 +91,10 @@ def test_one_run_is_one_folder_and_is_never_overwritten(folder, train):
     fit = json.loads((run / "fit.json").read_text())
     assert fit["steps"] == 12 and fit["epochs"] == 3 and fit["dataset"] == "tiny" and fit["seconds"] > 0
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    message = train("fit", "-c", "tiny.yaml", "--name", "a", status=2)
-    assert "runs/a already holds a run" in message and "--ckpt_path last" in message
+    shutil.copy(run / "checkpoints" / "last.ckpt", folder / "elsewhere.ckpt")
+    for more in ((), ("--ckpt_path", "elsewhere.ckpt")):
+        message = train("fit", "-c", "tiny.yaml", "--name", "a", *more, status=2)
+        assert "runs/a already holds a run" in message and "--ckpt_path last" in message
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
