@@ -122,8 +122,8 @@ class BodyModel(nn.Module):
         Args:
             path: npz with `v_template` (V, 3), `shapedirs` (V, 3, at least 10; the first 10 are used), `weights`
                 (V, K), `J_regressor` (K, V), `kintree_table` (2, K) with parents in the first row, `f` (T, 3), and
-                optionally `posedirs` (V, 3, 9 * (K - 1)), `J_regressor_h36m` (17, V), `joint_names` (K,), and `vertex_id_names`
-                with `vertex_ids`.
+                optionally `posedirs` (V, 3, 9 * (K - 1)), `J_regressor_h36m` (17, V), `joint_names` (K,), and
+                `vertex_id_names` with `vertex_ids`.
             dtype: of the buffers.
 
         Raises:
