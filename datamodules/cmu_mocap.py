@@ -23,7 +23,7 @@ class CMUMocap(VirtualCameraMotion):
 
     Args:
         root: folder written by `scripts/prepare.py cmu_mocap`.
-        keypoints_2d, train_stride, eval_stride, noise_seed: see `VirtualCameraMotion`.
+        keypoints_2d, train_stride, eval_stride, noise_seed, num_frames: see `VirtualCameraMotion`.
         batch_size, eval_batch_size: see `PoseDataModule`.
     """
 
@@ -36,10 +36,11 @@ class CMUMocap(VirtualCameraMotion):
         train_stride: int = 5,
         eval_stride: int = 10,
         noise_seed: int = 0,
+        num_frames: int = 1,
         batch_size: int = 256,
         eval_batch_size: int = 1024,
     ) -> None:
-        super().__init__(keypoints_2d, train_stride, eval_stride, noise_seed, batch_size, eval_batch_size)
+        super().__init__(keypoints_2d, train_stride, eval_stride, noise_seed, num_frames, batch_size, eval_batch_size)
         self.root = Path(root)
 
     def prepare_data(self) -> None:

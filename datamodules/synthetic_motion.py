@@ -23,7 +23,7 @@ class SyntheticMotion(VirtualCameraMotion):
         clips_per_activity: training clips of each activity; validation has a tenth and test a fifth as many, with other
             seeds.
         frames_per_clip: at 50 Hz.
-        keypoints_2d, train_stride, eval_stride, noise_seed: see `VirtualCameraMotion`.
+        keypoints_2d, train_stride, eval_stride, noise_seed, num_frames: see `VirtualCameraMotion`.
         batch_size, eval_batch_size: see `PoseDataModule`.
     """
 
@@ -37,10 +37,11 @@ class SyntheticMotion(VirtualCameraMotion):
         train_stride: int = 5,
         eval_stride: int = 10,
         noise_seed: int = 0,
+        num_frames: int = 1,
         batch_size: int = 256,
         eval_batch_size: int = 1024,
     ) -> None:
-        super().__init__(keypoints_2d, train_stride, eval_stride, noise_seed, batch_size, eval_batch_size)
+        super().__init__(keypoints_2d, train_stride, eval_stride, noise_seed, num_frames, batch_size, eval_batch_size)
         self.clips_per_activity = clips_per_activity
         self.frames_per_clip = frames_per_clip
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, check_keypoints
+from datamodules.windows import cut_windows
 from noise2pose import cameras, noise
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
@@ -53,7 +54,10 @@ class VirtualCameraMotion(PoseDataModule):
         train_stride: every how many frames one is taken for training.
         eval_stride: every how many frames one is taken for validation and test.
         noise_seed: of the cameras and of the detection errors; methods compared with each other must share it.
-        batch_size, eval_batch_size: see `PoseDataModule`.
+        num_frames: 1 for single frames. Otherwise a sample is a window of so many consecutive frames: for training one
+            starts every `train_stride` frames; for validation and test they cover every frame once (`eval_stride` is
+            not used).
+        batch_size, eval_batch_size: see `PoseDataModule`; in samples.
     """
 
     dataset: str = ""
@@ -64,13 +68,17 @@ class VirtualCameraMotion(PoseDataModule):
         train_stride: int,
         eval_stride: int,
         noise_seed: int,
+        num_frames: int,
         batch_size: int,
         eval_batch_size: int,
     ) -> None:
         super().__init__(batch_size, eval_batch_size)
+        if num_frames < 1:
+            raise InputError(f"data.num_frames is {num_frames}, expected 1 for single frames, or the length of a clip")
         self.keypoints_2d: Literal["gt", "detected"] = keypoints_2d
         self.strides = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.noise_seed = noise_seed
+        self.num_frames = num_frames
 
     @abstractmethod
     def clips(self, split: Split) -> list[Clip]:
@@ -81,11 +89,13 @@ class VirtualCameraMotion(PoseDataModule):
         """Which subjects and clips a split holds, for the protocol."""
 
     def protocols(self, split: Split) -> list[Protocol]:
+        single = self.num_frames == 1
+        frames = f"every {self.strides[split]} frames" if single else f"all frames, in clips of {self.num_frames},"
         return [
             Protocol(
-                name=f"{self.dataset}_frames",
+                name=f"{self.dataset}_{'frames' if single else 'clips'}",
                 dataset=self.dataset,
-                split=f"{split}: {self.split_in_words(split)}, every {self.strides[split]} frames of 50 Hz, 4 cameras",
+                split=f"{split}: {self.split_in_words(split)}, {frames} of 50 Hz, 4 cameras",
                 skeleton=SKELETON,
                 keypoints_2d=self.keypoints_2d,
             )
@@ -95,7 +105,8 @@ class VirtualCameraMotion(PoseDataModule):
         clips = self.clips(split)
         if not clips:
             raise InputError(f"{self.dataset}: no clips for {split} ({self.split_in_words(split)})")
-        views = [view for clip in clips for view in self._views(clip, self.strides[split])]
+        stride = self.strides[split] if self.num_frames == 1 else 1
+        views = [view for clip in clips for view in self._views(clip, stride)]
         joints = torch.cat([view.joints for view in views])
         pixels = torch.cat([view.pixels for view in views])
         # Named before any noise, so that a wrong file is not blamed on the noise.
@@ -114,7 +125,10 @@ class VirtualCameraMotion(PoseDataModule):
             samples["sample_id"] = [name for view in views for name in view.names()]
             samples["subject"] = [view.clip.subject for view in views for _ in view.joints]
             samples["action"] = [view.clip.action for view in views for _ in view.joints]
-        return samples
+        if self.num_frames == 1:
+            return samples
+        stride = self.strides["train"] if split == "train" else self.num_frames
+        return cut_windows(samples, [len(view.joints) for view in views], self.num_frames, stride)
 
     def _views(self, clip: Clip, stride: int) -> list["_View"]:
         """Every `stride`-th frame of a clip, from each camera."""

@@ -35,6 +35,7 @@ class PoseBatch(TypedDict, total=False):
     has_smpl: Tensor  # (B,) bool
     camera: Camera
     box: Tensor  # (B, 3) centre x, centre y and side, pixels
+    heatmaps: Tensor  # (B, J, H, W) of a 2-D detector over the square `box`, not negative, in any scale
     sample_id: list[str]
     subject: list[str]
     action: list[str]

@@ -184,6 +184,41 @@ def fit_weak_perspective(
     return scale, (mean_2d - scale[..., None, None] * mean_3d)[..., 0, :]
 
 
+def fit_translation(
+    points_3d: Float[Tensor, "*batch J 3"],
+    points_2d: Float[Tensor, "*#batch J 2"],
+    weights: Float[Tensor, "*#batch J"],
+    focal: Float[Tensor, "*#batch 2"],
+    principal_point: Float[Tensor, "*#batch 2"],
+) -> Float[Tensor, "*batch 3"]:
+    """Translation t for which the points project on their pixels, in weighted least squares (as SPIN and HMR do it).
+
+    The equation f (x + t_x) = (u - c) (z + t_z) of each joint and axis is linear in t.
+
+    Args:
+        points_3d: metres, relative to any origin.
+        points_2d: pixels.
+        weights: not negative, for example confidences; at least two joints need one.
+        focal: pixels.
+        principal_point: pixels.
+    """
+    ray = (points_2d - principal_point[..., None, :]) / focal[..., None, :]
+    # With rows (1, 0, -ray_x) and (0, 1, -ray_y), the normal equations are sums over the joints.
+    offset = ray * points_3d[..., 2:] - points_3d[..., :2]
+    weights, ray = torch.broadcast_tensors(weights[..., None], ray)
+    weights, ray, offset = torch.broadcast_tensors(weights, ray, offset)
+    total = weights.sum(dim=-2)
+    slope = -(weights * ray).sum(dim=-2)
+    matrix = torch.zeros((*total.shape[:-1], 3, 3), dtype=points_3d.dtype, device=points_3d.device)
+    matrix[..., 0, 0], matrix[..., 1, 1] = total[..., 0], total[..., 1]
+    matrix[..., :2, 2] = matrix[..., 2, :2] = slope
+    matrix[..., 2, 2] = (weights * ray.square()).sum(dim=(-1, -2))
+    vector = torch.cat(((weights * offset).sum(dim=-2), -(weights * ray * offset).sum(dim=(-1, -2))[..., None]), dim=-1)
+    # Keeps a pose without weights solvable; far below what a joint contributes.
+    matrix = matrix + 1e-9 * torch.eye(3, dtype=matrix.dtype, device=matrix.device)
+    return torch.linalg.solve(matrix, vector[..., None])[..., 0]
+
+
 def weak_to_translation(
     camera: Float[Tensor, "*batch 3"], focal: Float[Tensor, "*batch"], crop_size: float
 ) -> Float[Tensor, "*batch 3"]:

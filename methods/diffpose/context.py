@@ -1,6 +1,12 @@
-"""The context encoder of DiffPose for single frames: a GraFormer-style lifter, and the baseline of every table."""
+"""The context encoder of DiffPose: lifts 2-D joints directly, and is the baseline of every table.
 
-from typing import Any
+For single frames it is the graph network of the release (GraFormer), for clips MixSTE.
+
+Shape letters: B batch, F frames (clips only), J joints, W width.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,21 +16,30 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from methods.base import PoseMethod, warmup_cosine
 from methods.diffpose.denoisers import GraphLifter
+from methods.diffpose.mixste import MixSTE
 from noise2pose import cameras, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
+from noise2pose.mirroring import mirror_batch, mirror_pose
+
+Encoder = Literal["graph", "mixste"]
 
 
 class ContextEncoder(PoseMethod):
-    """Lifts the 2-D joints of one frame to 3-D; DiffPose freezes it and starts from its answer.
+    """Lifts the 2-D joints of a frame or of a clip to 3-D; DiffPose freezes it and starts from its answer.
 
     Trained as GraFormer was ([52] in the paper): mean squared error on root-relative joints in metres, Adam at 1e-3.
 
     Args:
-        width: channels of the blocks (release: 96).
-        num_blocks: of graph attention and convolution (release: 5).
-        num_heads: of the attention (release: 4).
-        dropout: of the attention sub-layers (release: 0.25).
+        encoder: `graph` for single frames, `mixste` for clips.
+        width: channels of the blocks (release: 96; MixSTE: 512).
+        num_blocks: of graph attention and convolution (release: 5), or of spatial and temporal attention (MixSTE: 8).
+        num_heads: of the attention (release: 4; MixSTE: 8).
+        dropout: of the attention sub-layers (release: 0.25); for MixSTE, of whole residual paths (published: 0.1).
+        num_frames: of a clip, 1 for single frames.
+        causal: MixSTE only: a frame sees itself and those before it, for real time.
+        flip_augmentation: mirror every other batch while training.
+        flip_test: average the answers to the image and to its mirror image.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
         learning_rate: of Adam, at its peak.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
@@ -34,10 +49,15 @@ class ContextEncoder(PoseMethod):
 
     def __init__(
         self,
+        encoder: Encoder = "graph",
         width: int = 96,
         num_blocks: int = 5,
         num_heads: int = 4,
         dropout: float = 0.25,
+        num_frames: int = 1,
+        causal: bool = False,
+        flip_augmentation: bool = False,
+        flip_test: bool = False,
         skeleton: str = "h36m_17",
         learning_rate: float = 1e-3,
         warmup_steps: int = 100,
@@ -45,16 +65,20 @@ class ContextEncoder(PoseMethod):
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.skeleton = skeletons.get(skeleton)
+        self.num_frames = num_frames
+        self.flip_augmentation = flip_augmentation
+        self.flip_test = flip_test
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
-        self.network = GraphLifter(width, num_blocks, num_heads, dropout, self.skeleton.parents)
+        self.network = build_encoder(encoder, width, num_blocks, num_heads, dropout, num_frames, causal, self.skeleton)
 
     def forward(self, batch: PoseBatch) -> Prediction:
-        pose = self.network(screen_joints(batch, self.skeleton))
-        return {"joints_3d": centred(pose, self.skeleton.root)}
+        return {"joints_3d": encode(self.network, batch, self.skeleton, self.num_frames, self.flip_test).pose}
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
-        loss = regression_loss(self(batch)["joints_3d"], batch, self.skeleton.root)
+        if self.flip_augmentation:
+            batch = maybe_mirrored(batch, self.skeleton)
+        loss = encoder_loss(self.network, batch, self.skeleton, self.num_frames)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -65,19 +89,83 @@ class ContextEncoder(PoseMethod):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def screen_joints(batch: PoseBatch, skeleton: skeletons.Skeleton) -> Float[Tensor, "B J 2"]:
+def build_encoder(
+    encoder: Encoder,
+    width: int,
+    num_blocks: int,
+    num_heads: int,
+    dropout: float,
+    num_frames: int,
+    causal: bool,
+    skeleton: skeletons.Skeleton,
+) -> GraphLifter | MixSTE:
+    """The network of a context encoder; arguments as in `ContextEncoder`.
+
+    Raises:
+        InputError: if the encoder is for frames and the data are clips, or the other way round.
+    """
+    if encoder == "graph":
+        if num_frames != 1 or causal:
+            raise InputError(f"the graph encoder takes single frames; for clips of {num_frames} use encoder mixste")
+        return GraphLifter(width, num_blocks, num_heads, dropout, skeleton.parents)
+    if num_frames < 2:
+        raise InputError("the mixste encoder takes clips: set num_frames to 27, 81 or 243, in the data as well")
+    return MixSTE(num_frames, width, num_blocks, num_heads, dropout, skeleton.num_joints, causal)
+
+
+class Encoded(NamedTuple):
+    """What a context encoder says of a batch."""
+
+    screen: Float[Tensor, "B *F J 2"]  # 2-D input, screen coordinates
+    pose: Float[Tensor, "B *F J 3"]  # its answer, root-relative metres
+    features: Float[Tensor, "B *F J W"]  # f_ST
+
+
+def encode(
+    network: GraphLifter | MixSTE, batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int, flip: bool
+) -> Encoded:
+    """Lifts a batch; with `flip`, the pose is the mean of the answers to the image and to its mirror image."""
+    screen = screen_joints(batch, skeleton, num_frames)
+    features = network.features(screen)
+    pose = centred(network.output(features), skeleton.root)
+    if flip:
+        mirrored = network(screen_joints(mirror_batch(batch, skeleton), skeleton, num_frames))
+        pose = (pose + centred(mirror_pose(mirrored, skeleton), skeleton.root)) / 2.0
+    return Encoded(screen, pose, features)
+
+
+def encoder_loss(
+    network: GraphLifter | MixSTE, batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int
+) -> Float[Tensor, ""]:
+    """Mean squared error of root-relative joints, over the valid ones."""
+    pose = centred(network(screen_joints(batch, skeleton, num_frames)), skeleton.root)
+    target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3:]
+    squared = F.mse_loss(pose, centred(target, skeleton.root), reduction="none") * valid
+    return squared.sum() / (3.0 * valid.sum()).clamp_min(1.0)
+
+
+def maybe_mirrored(batch: PoseBatch, skeleton: skeletons.Skeleton) -> PoseBatch:
+    """The batch or, every other time, its mirror image."""
+    return mirror_batch(batch, skeleton) if torch.rand(()) < 0.5 else batch
+
+
+def screen_joints(batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int = 1) -> Float[Tensor, "B *F J 2"]:
     """2-D joints of a batch in screen coordinates: x in [-1, 1] across the image, y in the same unit.
 
     Raises:
         InputError: if the batch has another number of joints than the skeleton, or clips instead of frames.
     """
     keypoints = batch["keypoints_2d"]
-    if keypoints.ndim != 3 or keypoints.shape[-2] != skeleton.num_joints:
+    expected = (num_frames, skeleton.num_joints) if num_frames > 1 else (skeleton.num_joints,)
+    if keypoints.shape[1:-1] != expected:
+        wanted = f"clips of {num_frames} frames" if num_frames > 1 else "single frames"
         raise InputError(
-            f"keypoints_2d has shape {tuple(keypoints.shape)}; this method takes single frames of "
-            f"{skeleton.num_joints} joints in the order of {skeleton.name}: (batch, {skeleton.num_joints}, 3)"
+            f"keypoints_2d has shape {tuple(keypoints.shape)}; this method takes {wanted} of {skeleton.num_joints} "
+            f"joints in the order of {skeleton.name}: (batch, {', '.join(map(str, expected))}, 3); set "
+            "model.num_frames and data.num_frames to the same number"
         )
-    return cameras.to_screen(keypoints[..., :2], batch["camera"]["image_size"][:, None])
+    size = batch["camera"]["image_size"]
+    return cameras.to_screen(keypoints[..., :2], size.view(-1, *[1] * (keypoints.ndim - 2), 2))
 
 
 def centred(pose: Float[Tensor, "*batch J 3"], root: int) -> Float[Tensor, "*batch J 3"]:
@@ -85,8 +173,26 @@ def centred(pose: Float[Tensor, "*batch J 3"], root: int) -> Float[Tensor, "*bat
     return pose - pose[..., root : root + 1, :]
 
 
-def regression_loss(pose: Float[Tensor, "B J 3"], batch: PoseBatch, root: int) -> Float[Tensor, ""]:
-    """Mean squared error of root-relative joints, over the valid ones."""
-    target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3:]
-    squared = F.mse_loss(pose, centred(target, root), reduction="none") * valid
-    return squared.sum() / (3.0 * valid.sum()).clamp_min(1.0)
+def read_encoder(path: str, encoder: GraphLifter | MixSTE) -> dict[str, Tensor]:
+    """Weights of the `ContextEncoder` checkpoint at `path`, checked against the encoder they are for.
+
+    Raises:
+        InputError: if the file is missing, broken, or of another size.
+    """
+    if not Path(path).is_file():
+        raise InputError(
+            f"model.context_checkpoint: {path} does not exist; train one with "
+            "`python scripts/train.py fit -c configs/experiments/context_....yaml`, or set it to null"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise InputError(f"model.context_checkpoint: {path} cannot be read as a checkpoint ({error})") from error
+    weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
+    expected = encoder.state_dict()
+    if {key: value.shape for key, value in weights.items()} != {key: value.shape for key, value in expected.items()}:
+        raise InputError(
+            f"model.context_checkpoint: {path} does not hold an encoder of this size; set model.context_width and "
+            "model.context_blocks to what it was trained with"
+        )
+    return weights

@@ -1,13 +1,18 @@
 """Gaussian mixtures fitted to many sample sets at once by expectation maximisation (Eq. 6 of the paper).
 
-One problem is one pose: S samples of its uncertain state, D dimensions, M components. All B problems advance together,
-in log space, and each depends on its own samples and key alone, so results do not change with the batch.
+One problem is the uncertain state of one pose (D = 3J) or of one joint (D = 2 or 3). Problems advance together, each
+until its own likelihood stops rising, and each depends on its own samples and key alone.
 
-Shape letters: B problems, S samples, D dimensions, M components.
+The log density of a Gaussian is affine in the features (1, x, x x^T), of a diagonal one in (1, x, x^2). So both steps
+of EM are one matrix product each: parameters times features gives the log densities, responsibilities times features
+the moments that the next parameters follow from.
+
+Shape letters: B problems, S samples, D dimensions, M components, P features.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -16,25 +21,41 @@ from torch import Tensor
 from noise2pose import keyed_random
 from noise2pose.errors import InputError
 
+Covariance = Literal["diagonal", "full"]
+
 _SEEDING, _COMPONENT, _NOISE = 11, 12, 13  # streams of keyed_random
+_CHUNK = {"cpu": 1 << 24, "cuda": 1 << 29}  # bytes of features worked on at once: enough to hide the cost of a call
+_NEGLIGIBLE = (
+    -60.0
+)  # log of a responsibility that does not count; its exponential would be slow to compute, or denormal
 
 
 class Mixture(NamedTuple):
-    """B diagonal Gaussian mixtures.
+    """B Gaussian mixtures.
 
     Attributes:
         weights: (B, M), rows sum to one.
         means: (B, M, D).
-        stds: (B, M, D) standard deviation of each dimension.
+        scales: (B, M, D) standard deviations, or (B, M, D, D) lower Cholesky factors of full covariances.
     """
 
     weights: Float[Tensor, "B M"]
     means: Float[Tensor, "B M D"]
-    stds: Float[Tensor, "B M D"]
+    scales: Float[Tensor, "B M D"] | Float[Tensor, "B M D D"]
+
+    @property
+    def covariances(self) -> Float[Tensor, "B M D D"]:
+        """Covariance matrix of each component."""
+        if self.scales.ndim == 4:
+            return self.scales @ self.scales.mT
+        return torch.diag_embed(self.scales.square())
 
     def log_prob(self, points: Float[Tensor, "B S D"]) -> Float[Tensor, "B S"]:
         """Log density of each point under its problem's mixture."""
-        return _component_log_prob(points, self).logsumexp(dim=-1)
+        offset = self.means.mean(dim=1, keepdim=True)  # the features lose the digits of a large common offset
+        centred = self._replace(means=self.means - offset)
+        features = _features(points - offset, self.scales.ndim == 4)
+        return torch.bmm(_parameters(centred), features).logsumexp(dim=1)
 
     def draw(
         self, keys: Int[Tensor, " B"], num_samples: int, *, seed: int = 0
@@ -54,9 +75,16 @@ class Mixture(NamedTuple):
         cumulative = self.weights.cumsum(dim=-1)
         chance = chance.to(cumulative.dtype) * cumulative[:, -1:]
         component = torch.searchsorted(cumulative, chance).clamp_max(self.weights.shape[-1] - 1)
-        index = component[:, :, None].expand(-1, -1, self.means.shape[-1])
-        noise = keyed_random.normal(keys, tuple(index.shape[1:]), stream=_NOISE, seed=seed)
-        return self.means.gather(1, index), self.stds.gather(1, index) * noise.to(self.stds.dtype)
+        noise = keyed_random.normal(keys, (num_samples, self.means.shape[-1]), stream=_NOISE, seed=seed)
+        problem = torch.arange(len(keys), device=keys.device)[:, None]
+        scale, noise = self.scales[problem, component], noise.to(self.scales.dtype)
+        noise = (scale @ noise[..., None])[..., 0] if scale.ndim == 4 else scale * noise
+        return self.means[problem, component], noise
+
+    def sample(self, keys: Int[Tensor, " B"], num_samples: int, *, seed: int = 0) -> Float[Tensor, "B N D"]:
+        """Samples of each mixture; arguments as in `draw`."""
+        mean, noise = self.draw(keys, num_samples, seed=seed)
+        return mean + noise
 
 
 def fit_mixture(
@@ -64,17 +92,23 @@ def fit_mixture(
     num_components: int,
     keys: Int[Tensor, " B"],
     *,
-    num_iterations: int = 20,
+    covariance: Covariance = "diagonal",
+    max_iterations: int = 100,
+    tolerance: float = 1e-3,
     variance_floor: float = 1e-6,
     seed: int = 0,
 ) -> Mixture:
-    """Fits B diagonal mixtures by EM from k-means++-style seeds.
+    """Fits B mixtures by EM from k-means++ seeds, on the device and in the precision of the samples.
+
+    Full covariances are worked out in double precision: a component on few samples is close to singular.
 
     Args:
         samples: (B, S, D).
         num_components: M, at most S.
         keys: (B,) sample keys of `noise2pose.keyed_random`, which decide the seeding.
-        num_iterations: of EM, the same for every problem, so that a problem's result does not depend on its batch.
+        covariance: `diagonal` or `full` components.
+        max_iterations: of EM.
+        tolerance: a problem is finished when its mean log-likelihood per sample changes by less than this.
         variance_floor: added to every variance, in squared units of the samples.
         seed: which repetition of the experiment this is.
 
@@ -84,59 +118,152 @@ def fit_mixture(
     Raises:
         InputError: if there are fewer samples than components, or a sample is not finite.
     """
-    if samples.shape[1] < num_components:
-        raise InputError(f"a mixture of {num_components} components needs as many samples, got {samples.shape[1]}")
+    if num_components < 1 or samples.shape[1] < num_components:
+        raise InputError(
+            f"a mixture of {num_components} components needs at least as many samples, and one; got {samples.shape[1]}"
+        )
     if not samples.isfinite().all():
         raise InputError("samples of a mixture must be finite; found NaN or infinity")
-    centre = samples.mean(dim=1, keepdim=True)
-    centred = samples - centre  # the squares below would lose the digits of a large common offset
-    squares = centred.square()
-    variance = squares.mean(dim=1, keepdim=True) + variance_floor
-    mixture = Mixture(
-        weights=torch.full_like(centred[:, :num_components, 0], 1.0 / num_components),
-        means=_seed_means(centred, variance, num_components, keys, seed),
-        stds=variance.sqrt().expand(-1, num_components, -1),
-    )
-    for _ in range(num_iterations):
-        responsibilities = _component_log_prob(centred, mixture, squares).softmax(dim=-1).transpose(1, 2)
-        mass = responsibilities.sum(dim=-1, keepdim=True)  # (B, M, 1)
-        # An empty component keeps a vanishing mass and falls back to the mean of all samples.
-        share = mass.clamp_min(1e-8 * samples.shape[1])
-        means = responsibilities @ centred / share
-        variances = (responsibilities @ squares / share - means.square()).clamp_min(0.0) + variance_floor
-        mixture = Mixture(mass.squeeze(-1) / samples.shape[1], means, variances.sqrt())
-    return mixture._replace(means=mixture.means + centre)
+    fitted = []
+    for part, part_keys in _chunks(samples, keys, covariance):
+        work = part.double() if covariance == "full" else part
+        centre = work.mean(dim=1, keepdim=True)  # the features would lose the digits of a large common offset
+        seeds = _seed_means(work - centre, num_components, part_keys, seed)
+        mixture = _expectation_maximisation(
+            _features(work - centre, covariance == "full"), seeds, max_iterations, tolerance, variance_floor
+        )
+        mixture = mixture._replace(means=mixture.means + centre)
+        fitted.append(Mixture(*(field.to(samples.dtype) for field in mixture)))
+    return Mixture(*(torch.cat(fields) for fields in zip(*fitted, strict=True)))
 
 
-def _component_log_prob(
-    points: Float[Tensor, "B S D"], mixture: Mixture, squares: Tensor | None = None
-) -> Float[Tensor, "B S M"]:
-    """log pi_m + log N(x; mu_m, sigma_m), expanded so that the work is two matrix products."""
-    squares = points.square() if squares is None else squares
-    precision = mixture.stds.square().reciprocal()
-    scaled = mixture.means * precision
-    quadratic = squares @ precision.transpose(1, 2) - 2.0 * points @ scaled.transpose(1, 2)
-    constant = (
-        (mixture.means * scaled).sum(-1) + 2.0 * mixture.stds.log().sum(-1) + points.shape[-1] * math.log(2 * math.pi)
-    )
-    log_weights = mixture.weights.clamp_min(torch.finfo(points.dtype).tiny).log()
-    return log_weights[:, None] - 0.5 * (quadratic + constant[:, None])
+def _chunks(samples: Tensor, keys: Tensor, covariance: Covariance) -> Iterator[tuple[Tensor, Tensor]]:
+    num_problems, num_samples, dims = samples.shape
+    num_features = 1 + dims + (dims * (dims + 1) // 2 if covariance == "full" else dims)
+    budget = _CHUNK.get(samples.device.type, _CHUNK["cpu"])
+    size = max(1, budget // (num_features * num_samples * samples.element_size()))
+    # An empty batch is a batch as well.
+    return zip(samples.split(size), keys.split(size), strict=True) if num_problems else iter([(samples, keys)])
+
+
+def _features(points: Float[Tensor, "B S D"], full: bool) -> Float[Tensor, "B P S"]:
+    """(1, x, x_i x_j with i <= j), or (1, x, x^2) for diagonal covariances."""
+    x = points.mT
+    if full:
+        rows, columns = _upper(x.shape[1], x.device)
+        second = x[:, rows] * x[:, columns]
+    else:
+        second = x.square()
+    return torch.cat((torch.ones_like(x[:, :1]), x, second), dim=1)
+
+
+def _parameters(mixture: Mixture) -> Float[Tensor, "B M P"]:
+    """What the features are multiplied by to give log pi_m + log N(x; mu_m, Sigma_m)."""
+    weights, means, scales = mixture
+    if scales.ndim == 4:
+        rows, columns = _upper(means.shape[-1], means.device)
+        precision = torch.cholesky_inverse(scales)
+        linear = (precision @ means[..., None])[..., 0]
+        # An off-diagonal product stands for two equal terms of the quadratic form.
+        quadratic = precision[..., rows, columns] * torch.where(rows == columns, -0.5, -1.0).to(means)
+        log_scale = scales.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+    else:
+        precision = scales.square().reciprocal()
+        linear = precision * means
+        quadratic = -0.5 * precision
+        log_scale = scales.log().sum(dim=-1)
+    log_weights = weights.clamp_min(torch.finfo(weights.dtype).tiny).log()
+    constant = log_weights - 0.5 * (means * linear).sum(-1) - log_scale - 0.5 * means.shape[-1] * math.log(2 * math.pi)
+    return torch.cat((constant[..., None], linear, quadratic), dim=-1)
+
+
+def _maximise(moments: Float[Tensor, "B M P"], num_samples: int, dims: int, variance_floor: float) -> Mixture:
+    """The mixture whose components have these sums of features."""
+    mass = moments[..., :1]
+    # An empty component keeps a vanishing mass and falls back to the mean of all samples.
+    share = moments[..., 1:] / mass.clamp_min(1e-8 * num_samples)
+    means, second = share[..., :dims], share[..., dims:]
+    if second.shape[-1] == dims:
+        scales = ((second - means.square()).clamp_min(0.0) + variance_floor).sqrt()
+    else:
+        rows, columns = _upper(dims, means.device)
+        upper = second.new_zeros((*second.shape[:-1], dims, dims))
+        upper[..., rows, columns] = second - means[..., rows] * means[..., columns]
+        scales = _cholesky(upper + upper.triu(1).mT, variance_floor)
+    return Mixture(mass[..., 0] / num_samples, means, scales)
+
+
+def _cholesky(covariance: Float[Tensor, "B M D D"], variance_floor: float) -> Float[Tensor, "B M D D"]:
+    """Cholesky factor of the covariance plus the floor; what rounding made indefinite becomes diagonal."""
+    identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    factor, failed = torch.linalg.cholesky_ex(covariance + variance_floor * identity)
+    variances = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(0.0) + variance_floor
+    return torch.where((failed > 0)[..., None, None], torch.diag_embed(variances.sqrt()), factor)
+
+
+def _expectation_maximisation(
+    features: Float[Tensor, "B P S"],
+    seeds: Float[Tensor, "B M D"],
+    max_iterations: int,
+    tolerance: float,
+    variance_floor: float,
+) -> Mixture:
+    """EM of all problems at once; a problem's result is taken at its own last iteration."""
+    num_problems, num_features, num_samples = features.shape
+    dims = seeds.shape[-1]
+    result = features.new_empty((num_problems, seeds.shape[1], num_features))
+    active = torch.arange(num_problems, device=features.device)
+    moments = _hard_moments(features, seeds)
+    previous = features.new_full((num_problems,), -torch.inf)
+    for iteration in range(max_iterations):
+        mixture = _maximise(moments, num_samples, dims, variance_floor)
+        logits = torch.bmm(_parameters(mixture), features)
+        peak = logits.amax(dim=1, keepdim=True)
+        joint = logits.sub_(peak).clamp_min_(_NEGLIGIBLE).exp_()
+        total = joint.sum(dim=1, keepdim=True)
+        likelihood = (total.log() + peak).mean(dim=(1, 2))
+        result[active] = moments
+        running = (likelihood - previous).abs() >= tolerance
+        if iteration == max_iterations - 1 or not running.any():
+            break
+        moments = torch.bmm(joint.div_(total), features.mT)
+        previous = likelihood
+        if running.sum() < 0.8 * len(running):  # copying the rest costs about an iteration
+            features, moments, previous, active = (x[running] for x in (features, moments, previous, active))
+    return _maximise(result, num_samples, dims, variance_floor)
+
+
+def _hard_moments(features: Float[Tensor, "B P S"], seeds: Float[Tensor, "B M D"]) -> Float[Tensor, "B M P"]:
+    """Sums of features over the samples nearest to each seed."""
+    points = features[:, 1 : 1 + seeds.shape[-1]]
+    # |x - s|^2 up to |x|^2, which is the same for every seed.
+    distance = 0.5 * seeds.square().sum(dim=-1, keepdim=True) - torch.bmm(seeds, points)
+    nearest = (distance == distance.amin(dim=1, keepdim=True)).to(features.dtype)
+    return torch.bmm(nearest / nearest.sum(dim=1, keepdim=True), features.mT)  # equal seeds share their samples
 
 
 def _seed_means(
-    centred: Tensor, variance: Tensor, num_components: int, keys: Tensor, seed: int
+    centred: Float[Tensor, "B S D"], num_components: int, keys: Int[Tensor, " B"], seed: int
 ) -> Float[Tensor, "B M D"]:
-    """k-means++: each further mean is a sample drawn in proportion to its squared distance from the nearest mean."""
+    """k-means++: each further seed is a sample drawn in proportion to its squared distance from the nearest seed."""
     chance = keyed_random.uniform(keys, (num_components,), stream=_SEEDING, seed=seed).to(centred.dtype)
-    scaled = centred / variance.sqrt()
-    distance = torch.ones_like(scaled[..., 0])
+    squares = centred.square().sum(dim=-1)
+    distance = torch.ones_like(squares)
+    problem = torch.arange(len(centred), device=centred.device)
     chosen = []
     for component in range(num_components):
         cumulative = (distance + 1e-12).cumsum(dim=1)
         target = chance[:, component : component + 1] * cumulative[:, -1:]
-        index = torch.searchsorted(cumulative, target).clamp_max(centred.shape[1] - 1)[:, :, None]
-        chosen.append(centred.gather(1, index.expand(-1, -1, centred.shape[2])))
-        mean = scaled.gather(1, index.expand(-1, -1, scaled.shape[2]))
-        distance_to_new = (scaled - mean).square().sum(dim=-1)
-        distance = distance_to_new if component == 0 else torch.minimum(distance, distance_to_new)
-    return torch.cat(chosen, dim=1)
+        index = torch.searchsorted(cumulative, target)[:, 0].clamp_max(centred.shape[1] - 1)
+        mean = centred[problem, index]
+        chosen.append(mean)
+        to_new = squares + mean.square().sum(-1, keepdim=True) - 2.0 * torch.bmm(centred, mean[..., None])[..., 0]
+        to_new = to_new.clamp_min(0.0)
+        distance = to_new if component == 0 else torch.minimum(distance, to_new)
+    return torch.stack(chosen, dim=1)
+
+
+def _upper(dims: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the upper triangle."""
+    rows, columns = torch.triu_indices(dims, dims, device=device)
+    return rows, columns

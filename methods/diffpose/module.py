@@ -2,70 +2,71 @@
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from methods.base import PoseMethod, warmup_cosine
-from methods.diffpose.context import centred, regression_loss, screen_joints
-from methods.diffpose.denoisers import GraphDenoiser, GraphLifter
-from methods.diffpose.initialisation import sample_uncertain_poses
-from methods.diffpose.variants import Lifted, MixtureDiffusion, ReleasedDiffusion
-from noise2pose import keyed_random, skeletons
+from methods.diffpose import initialisation
+from methods.diffpose.ablations import Regression, StandardDiffusion
+from methods.diffpose.clips import as_frames, frame_keys
+from methods.diffpose.context import (
+    Encoder,
+    build_encoder,
+    centred,
+    encode,
+    encoder_loss,
+    maybe_mirrored,
+    read_encoder,
+)
+from methods.diffpose.denoisers import GraphDenoiser
+from methods.diffpose.variants import DEFAULTS, Lifted, MixtureDiffusion, ReleasedDiffusion, Variant
+from noise2pose import hypotheses, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 
-# What each variant is when nothing else is asked for.
-_DEFAULTS: dict[str, dict[str, int]] = {
-    "release": {
-        "width": 96,
-        "num_blocks": 5,
-        "num_diffusion_steps": 51,
-        "start_step": 24,
-        "num_sampling_steps": 2,
-        "num_hypotheses": 1,
-    },
-    "paper": {
-        "width": 256,
-        "num_blocks": 3,
-        "num_diffusion_steps": 50,
-        "start_step": 50,
-        "num_sampling_steps": 5,
-        "num_hypotheses": 5,
-    },
-}
 _ENCODER = "encoder."
 
 
 class DiffPose(PoseMethod):
-    """Lifts the 2-D joints of one frame to 3-D by reverse diffusion from an uncertain pose.
+    """Lifts the 2-D joints of a frame or of a clip to 3-D by reverse diffusion from an uncertain pose.
 
     The context encoder is pre-trained, then frozen: either loaded from `context_checkpoint`, or trained in the first
-    `context_epochs` epochs of the same run. Until the denoiser has been trained, the answer is the encoder's.
+    `context_epochs` epochs of the same run. Until the denoiser has been trained, the answer is the encoder's. Of a
+    clip, each frame is denoised by itself, with the features that the encoder has of it in the clip.
 
     Args:
-        variant: `release` (what the authors published) or `paper` (what the paper describes).
+        variant: `release` (what the authors published), `paper` (what the paper describes), or one of the paper's
+            ablations: `standard` (Stand-Diff), `single_step` (Baseline A), `stacked` (Baseline B).
         context_checkpoint: checkpoint of a trained `ContextEncoder`, or null to train one here.
         context_epochs: epochs of encoder training at the start of the run; ignored with a `context_checkpoint`.
+        encoder: `graph` for single frames, `mixste` for clips.
+        num_frames: of a clip, 1 for single frames.
+        causal: mixste only: a frame sees itself and those before it, for real time.
         width: channels of the denoiser; null for the variant's own (96 and 256).
         num_blocks: of the denoiser; null for the variant's own (5 and 3).
-        num_heads: of the attention.
+        num_heads: of the attention, in denoiser and encoder.
         dropout: of the attention sub-layers.
         context_width: channels of the context encoder.
         context_blocks: of the context encoder.
+        flip_augmentation: mirror every other batch while training.
+        flip_test: the encoder's pose is the mean of its answers to the image and to its mirror image.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
-        num_diffusion_steps: steps of the training schedule; null for the variant's own (51 and 50).
-        start_step: release only: first step of sampling, 24 for detected and 12 for true 2-D; null for 24.
-        num_sampling_steps: DDIM steps; null for the variant's own (2 and 5).
-        num_hypotheses: N, averaged for the answer; null for the variant's own (1 and 5).
+        num_diffusion_steps: K, steps of the training schedule; null for the variant's own (51 and 50).
+        start_step: release only: first step of sampling, 24 for detected and 12 for true 2-D.
+        num_sampling_steps: DDIM steps, or networks of the stack; null for the variant's own (2 and 5).
+        num_hypotheses: N, one answer is made of; null for the variant's own (1 and 5).
+        aggregation: `mean` of the hypotheses, or weighted by `reprojection` on the detection, joint by joint.
         uv_noise_scale: release only: noise on the image channels relative to that on x, y and z.
+        depth_from: paper only: z of H_K from the `encoder` or from the `histogram` of the training poses.
         num_components: paper only: M of the mixtures.
+        mixture_of: paper only: components are whole poses (`pose`), or each `joint` has a mixture of its own.
+        covariance: paper only: of the components, `diagonal` or `full`.
         num_mixture_samples: paper only: N_GMM, samples of H_K that a mixture is fitted to.
         num_em_iterations: paper only: of the fit.
         learning_rate: of Adam, for encoder and denoiser, at its peak.
@@ -73,26 +74,36 @@ class DiffPose(PoseMethod):
     """
 
     depth_spread: Tensor
+    depth_histogram: Tensor
     denoiser_steps: Tensor
 
     def __init__(
         self,
-        variant: Literal["release", "paper"] = "release",
+        variant: Variant = "release",
         context_checkpoint: str | None = None,
         context_epochs: int = 0,
+        encoder: Encoder = "graph",
+        num_frames: int = 1,
+        causal: bool = False,
         width: int | None = None,
         num_blocks: int | None = None,
         num_heads: int = 4,
         dropout: float = 0.25,
         context_width: int = 96,
         context_blocks: int = 5,
+        flip_augmentation: bool = False,
+        flip_test: bool = False,
         skeleton: str = "h36m_17",
         num_diffusion_steps: int | None = None,
-        start_step: int | None = None,
+        start_step: int = 24,
         num_sampling_steps: int | None = None,
         num_hypotheses: int | None = None,
+        aggregation: Literal["mean", "reprojection"] = "mean",
         uv_noise_scale: float = 0.5,
+        depth_from: Literal["encoder", "histogram"] = "encoder",
         num_components: int = 5,
+        mixture_of: Literal["pose", "joint"] = "pose",
+        covariance: Literal["diagonal", "full"] = "diagonal",
         num_mixture_samples: int = 64,
         num_em_iterations: int = 10,
         learning_rate: float = 1e-3,
@@ -100,40 +111,46 @@ class DiffPose(PoseMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        defaults = _DEFAULTS[variant]
+        defaults = DEFAULTS[variant]
         self.skeleton = skeletons.get(skeleton)
         self.context_checkpoint = context_checkpoint
         self.context_epochs = context_epochs
+        self.num_frames = num_frames
+        self.flip_augmentation = flip_augmentation
+        self.flip_test = flip_test
+        self.aggregation = aggregation
+        self.depth_from = depth_from
         self.num_mixture_samples = num_mixture_samples
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
-        self.title = f"DiffPose ({variant})"
-        self.num_hypotheses = num_hypotheses or defaults["num_hypotheses"]
+        self.title = defaults.title
+        self.num_hypotheses = num_hypotheses or defaults.num_hypotheses
 
-        self.encoder = GraphLifter(context_width, context_blocks, num_heads, dropout, self.skeleton.parents)
-        sizes = (width or defaults["width"], num_blocks or defaults["num_blocks"], num_heads, dropout)
-        num_steps = num_diffusion_steps or defaults["num_diffusion_steps"]
-        sampling_steps = num_sampling_steps or defaults["num_sampling_steps"]
+        self.encoder = build_encoder(
+            encoder, context_width, context_blocks, num_heads, dropout, num_frames, causal, self.skeleton
+        )
+        sizes = (width or defaults.width, num_blocks or defaults.num_blocks, num_heads, dropout)
+        steps = num_diffusion_steps or defaults.num_diffusion_steps
+        sampling_steps = num_sampling_steps or defaults.num_sampling_steps
+
+        def denoiser(channels: int, context_channels: int) -> GraphDenoiser:
+            return GraphDenoiser(channels, *sizes, self.skeleton.parents, context_channels=context_channels)
+
+        self.diffusion: ReleasedDiffusion | MixtureDiffusion | Regression
         if variant == "release":
-            self.diffusion = ReleasedDiffusion(
-                GraphDenoiser(5, *sizes, self.skeleton.parents),
-                num_steps,
-                start_step or defaults["start_step"],
-                sampling_steps,
-                uv_noise_scale,
-            )
+            self.diffusion = ReleasedDiffusion(denoiser(5, 0), steps, start_step, sampling_steps, uv_noise_scale)
+        elif variant in ("single_step", "stacked"):
+            self.diffusion = Regression([denoiser(3, context_width) for _ in range(sampling_steps)])
+        elif variant == "standard":
+            self.diffusion = StandardDiffusion(denoiser(3, context_width), steps, sampling_steps)
         else:
-            self.diffusion = MixtureDiffusion(
-                GraphDenoiser(3, *sizes, self.skeleton.parents, context_channels=context_width),
-                num_steps,
-                sampling_steps,
-                num_components,
-                num_em_iterations,
-            )
+            mixture = (num_components, mixture_of, covariance, num_em_iterations)
+            self.diffusion = MixtureDiffusion(denoiser(3, context_width), steps, sampling_steps, *mixture)
         self.num_steps = len(self.diffusion.timesteps)
         # Running estimate of the encoder's error in depth, which spreads z in H_K; starts at what GraFormer-size
         # encoders reach on unseen subjects.
         self.register_buffer("depth_spread", torch.full((self.skeleton.num_joints,), 0.08))
+        self.register_buffer("depth_histogram", initialisation.empty_histogram(self.skeleton.num_joints))
         self.register_buffer("denoiser_steps", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -147,20 +164,29 @@ class DiffPose(PoseMethod):
 
     def forward(self, batch: PoseBatch) -> Prediction:
         lifted = self._lift(batch)
+        clip = (len(batch["keypoints_2d"]), self.num_frames) if self.num_frames > 1 else (len(lifted.pose),)
         if self.denoiser_steps == 0:
-            return {"joints_3d": lifted.pose}
-        keys = keyed_random.keys_of(batch["sample_id"], device=lifted.pose.device)
-        lifted = self._with_uncertainty(lifted, batch, keys)
-        hypotheses = centred(self.diffusion.sample(lifted, self.num_hypotheses, keys), self.skeleton.root)
-        prediction: Prediction = {"joints_3d": hypotheses.mean(dim=0), "hypotheses": hypotheses}
-        if len(hypotheses) > 1:
-            prediction["uncertainty"] = hypotheses.var(dim=0).sum(dim=-1).sqrt()
+            return {"joints_3d": lifted.pose.unflatten(0, clip)}
+        frames = as_frames(batch, self.num_frames)
+        keys = frame_keys(batch, self.num_frames, lifted.pose.device)
+        lifted = self._with_uncertainty(lifted, frames, keys)
+        poses = centred(self.diffusion.sample(lifted, self.num_hypotheses, keys), self.skeleton.root)
+        answer = poses.mean(dim=0)
+        if self.aggregation == "reprojection":
+            answer = self._average_by_reprojection(poses, frames, lifted)
+        prediction: Prediction = {
+            "joints_3d": answer.unflatten(0, clip),
+            "hypotheses": poses.unflatten(1, clip),
+        }
+        if len(poses) > 1:
+            prediction["uncertainty"] = hypotheses.spread(poses).unflatten(0, clip)
         return prediction
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        if self.flip_augmentation:
+            batch = maybe_mirrored(batch, self.skeleton)
         if self.pretraining:
-            pose = centred(self.encoder(screen_joints(batch, self.skeleton)), self.skeleton.root)
-            loss = regression_loss(pose, batch, self.skeleton.root)
+            loss = encoder_loss(self.encoder, batch, self.skeleton, self.num_frames)
             self.log("train/loss_context", loss, prog_bar=True)
         else:
             loss = self._diffusion_loss(batch)
@@ -192,7 +218,7 @@ class DiffPose(PoseMethod):
         max_epochs = self.trainer.max_epochs or 0
         if self.context_checkpoint is not None:
             if not self.trainer.ckpt_path:  # a resumed run restores the encoder from its own checkpoint
-                self.encoder.load_state_dict(_read_encoder(self.context_checkpoint, self.encoder))
+                self.encoder.load_state_dict(read_encoder(self.context_checkpoint, self.encoder))
         elif self.context_epochs < 1:
             raise InputError(
                 "DiffPose needs a context encoder: give model.context_checkpoint, or model.context_epochs of at least 1"
@@ -208,7 +234,7 @@ class DiffPose(PoseMethod):
         if not any(key.startswith(_ENCODER) for key in state):  # an imported GCNdiff carries the denoiser alone
             if self.context_checkpoint is None:
                 raise InputError("the checkpoint holds a denoiser alone: give its encoder as model.context_checkpoint")
-            encoder = _read_encoder(self.context_checkpoint, self.encoder)
+            encoder = read_encoder(self.context_checkpoint, self.encoder)
             state.update({_ENCODER + key: value for key, value in encoder.items()})
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -216,17 +242,13 @@ class DiffPose(PoseMethod):
         share = 0.0
         if self.context_checkpoint is None:
             share = self.context_epochs / (self.trainer.max_epochs or math.inf)
-        context_steps = round(num_steps * share)
-        groups = [
-            {"params": list(self.encoder.parameters())},
-            {"params": list(self.diffusion.parameters())},
-        ]
+        first = round(num_steps * share)
+        rest = num_steps - first
+        groups = [{"params": list(self.encoder.parameters())}, {"params": list(self.diffusion.parameters())}]
         optimizer = torch.optim.Adam(groups, lr=self.learning_rate)
         factors = [
-            warmup_cosine(context_steps, min(self.warmup_steps, context_steps // 2)),
-            warmup_cosine(
-                num_steps - context_steps, min(self.warmup_steps, (num_steps - context_steps) // 2), context_steps
-            ),
+            warmup_cosine(first, min(self.warmup_steps, first // 2)),
+            warmup_cosine(rest, min(self.warmup_steps, rest // 2), first),
         ]
         return {
             "optimizer": optimizer,
@@ -234,52 +256,44 @@ class DiffPose(PoseMethod):
         }
 
     def _lift(self, batch: PoseBatch) -> Lifted:
-        screen = screen_joints(batch, self.skeleton)
-        features = self.encoder.features(screen)
-        return Lifted(screen, centred(self.encoder.output(features), self.skeleton.root), features)
+        """What the encoder says of each frame, clips laid out one after the other."""
+        encoded = encode(self.encoder, batch, self.skeleton, self.num_frames, self.flip_test and not self.training)
+        return Lifted(*(part.flatten(0, -3) for part in encoded))
 
-    def _with_uncertainty(self, lifted: Lifted, batch: PoseBatch, keys: Int[Tensor, " B"]) -> Lifted:
+    def _with_uncertainty(self, lifted: Lifted, frames: PoseBatch, keys: Int[Tensor, " B"]) -> Lifted:
         """Adds samples of H_K, which only the paper's variant starts from."""
-        if not isinstance(self.diffusion, MixtureDiffusion):
+        if not isinstance(self.diffusion, MixtureDiffusion) or isinstance(self.diffusion, StandardDiffusion):
             return lifted
-        samples = sample_uncertain_poses(
-            batch, lifted.pose, self.depth_spread, keys, self.num_mixture_samples, self.skeleton.root
-        )
+        if self.depth_from == "encoder":
+            depths = initialisation.encoder_depths(lifted.pose, self.depth_spread, keys, self.num_mixture_samples)
+        else:
+            depths = initialisation.histogram_depths(self.depth_histogram, keys, self.num_mixture_samples)
+        samples = initialisation.sample_uncertain_poses(frames, lifted.pose, depths, keys, self.skeleton.root)
         return lifted._replace(uncertain_poses=samples)
 
+    def _average_by_reprojection(self, poses: Tensor, frames: PoseBatch, lifted: Lifted) -> Tensor:
+        blur = initialisation.detection_blur(frames, initialisation.pixels_per_metre(frames, lifted.pose))
+        camera = frames["camera"]
+        answer = hypotheses.average_by_reprojection(
+            poses, frames["keypoints_2d"], camera["focal"], camera["principal_point"], blur
+        )
+        return centred(answer, self.skeleton.root)
+
     def _diffusion_loss(self, batch: PoseBatch) -> Tensor:
-        target = centred(batch["keypoints_3d"][..., :3], self.skeleton.root)
-        valid = batch["keypoints_3d"][..., 3]
         with torch.no_grad():
             lifted = self._lift(batch)
+            frames = as_frames(batch, self.num_frames)
+            target = centred(frames["keypoints_3d"][..., :3], self.skeleton.root)
+            valid = frames["keypoints_3d"][..., 3]
             error = ((lifted.pose - target)[..., 2] * valid).square().mean(dim=0).sqrt()
             self.depth_spread.lerp_(error, 0.01)
+            initialisation.count_depths(self.depth_histogram, target[..., 2], valid)
             keys = torch.randint(0, 2**62, (len(target),), device=target.device)
-            lifted = self._with_uncertainty(lifted, batch, keys)
+            lifted = self._with_uncertainty(lifted, frames, keys)
         self.denoiser_steps += 1
         return self.diffusion.loss(lifted, target, valid)
 
     def _resting_parameters(self) -> Iterator[Parameter]:
         """Parameters that this epoch does not train."""
-        return self.diffusion.parameters() if self.pretraining else self.encoder.parameters()
-
-
-def _read_encoder(path: str, encoder: GraphLifter) -> dict[str, Tensor]:
-    """Weights of the `ContextEncoder` checkpoint at `path`, checked against the encoder they are for."""
-    if not Path(path).is_file():
-        raise InputError(
-            f"model.context_checkpoint: {path} does not exist; train one with "
-            "`python scripts/train.py fit -c configs/experiments/context_....yaml`, or set it to null"
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:
-        raise InputError(f"model.context_checkpoint: {path} cannot be read as a checkpoint ({error})") from error
-    weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
-    expected = encoder.state_dict()
-    if {key: value.shape for key, value in weights.items()} != {key: value.shape for key, value in expected.items()}:
-        raise InputError(
-            f"model.context_checkpoint: {path} does not hold an encoder of this size; set model.context_width and "
-            "model.context_blocks to what it was trained with"
-        )
-    return weights
+        resting: nn.Module = self.diffusion if self.pretraining else self.encoder
+        return resting.parameters()

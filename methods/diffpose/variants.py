@@ -1,9 +1,13 @@
-"""The two DiffPoses: what the authors released and what the paper describes. Each holds its denoiser and schedule.
+"""The two DiffPoses: what the authors released and what the paper describes.
+
+Each holds its network and its schedule, and answers `loss` and `sample` from what the frozen context encoder says.
+`ablations.py` has what the paper compares them with.
 
 Shape letters: B batch, N hypotheses, J joints, C state channels.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,9 +16,34 @@ from torch import Tensor, nn
 from methods.diffpose import diffusion, gmm
 from methods.diffpose.denoisers import GraphDenoiser
 
+Variant = Literal["release", "paper", "standard", "single_step", "stacked"]
+STATE_SCALE = 0.3  # metres per unit of a denoiser's state, about the spread of joints around the root
+_VARIANCE_FLOOR = 1e-6  # square metres, of the components
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a variant is when nothing else is asked for; the fields are arguments of `DiffPose`."""
+
+    title: str
+    width: int = 256
+    num_blocks: int = 3
+    num_diffusion_steps: int = 50
+    num_sampling_steps: int = 5
+    num_hypotheses: int = 5
+
+
+DEFAULTS: dict[Variant, Defaults] = {
+    "release": Defaults("DiffPose (release)", 96, 5, num_diffusion_steps=51, num_sampling_steps=2, num_hypotheses=1),
+    "paper": Defaults("DiffPose (paper)"),
+    "standard": Defaults("Stand-Diff"),
+    "single_step": Defaults("Baseline A (single step)", num_sampling_steps=1, num_hypotheses=1),
+    "stacked": Defaults("Baseline B (stacked)", num_hypotheses=1),
+}
+
 
 class Lifted(NamedTuple):
-    """What the frozen context encoder says of a batch."""
+    """What the frozen context encoder says of a batch of frames."""
 
     screen: Float[Tensor, "B J 2"]  # 2-D input, screen coordinates
     pose: Float[Tensor, "B J 3"]  # its answer, root-relative metres
@@ -90,23 +119,30 @@ class MixtureDiffusion(nn.Module):
         num_steps: K of the schedule.
         num_sampling_steps: of DDIM.
         num_components: M of the mixture.
+        mixture_of: `pose` for components that are whole poses (the paper), `joint` for a mixture per joint whose
+            components are drawn independently (the release's file).
+        covariance: of the components, `diagonal` or `full`.
         num_em_iterations: of its fit.
     """
 
     alphas_cumprod: Tensor
-    state_scale = 0.3  # metres per unit of the network's state, about the spread of joints around the root
+    state_scale = STATE_SCALE
 
     def __init__(
         self,
         denoiser: GraphDenoiser,
         num_steps: int,
         num_sampling_steps: int,
-        num_components: int,
-        num_em_iterations: int,
+        num_components: int = 5,
+        mixture_of: Literal["pose", "joint"] = "pose",
+        covariance: gmm.Covariance = "diagonal",
+        num_em_iterations: int = 10,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.num_components = num_components
+        self.mixture_of = mixture_of
+        self.covariance: gmm.Covariance = covariance
         self.num_em_iterations = num_em_iterations
         stride = num_steps // num_sampling_steps
         # The chain starts at K itself, where the state is a draw from the mixture.
@@ -119,15 +155,28 @@ class MixtureDiffusion(nn.Module):
         """Fits the mixtures (Eq. 6) and draws mu^G and eps^G of each hypothesis, metres."""
         if lifted.uncertain_poses is None:
             raise ValueError("the paper's variant starts from samples of H_K")
+        joints = lifted.pose.shape[-2]
+        if self.mixture_of == "pose":
+            samples = lifted.uncertain_poses.flatten(2)  # (B, S, 3J)
+        else:
+            samples = lifted.uncertain_poses.transpose(1, 2).flatten(0, 1)  # (B J, S, 3)
+            keys = (keys[:, None] * joints + torch.arange(joints, device=keys.device)).flatten()
         mixture = gmm.fit_mixture(
-            lifted.uncertain_poses.flatten(2),
+            samples,
             self.num_components,
             keys,
-            num_iterations=self.num_em_iterations,
+            covariance=self.covariance,
+            max_iterations=self.num_em_iterations,
+            tolerance=0.0,  # the same number for every problem, so that an answer depends little on its batch
+            variance_floor=_VARIANCE_FLOOR,
         )
         mean, noise = mixture.draw(keys, num_hypotheses)
-        joints = lifted.pose.shape[-2]
-        return mean.transpose(0, 1).unflatten(-1, (joints, 3)), noise.transpose(0, 1).unflatten(-1, (joints, 3))
+        return self._to_poses(mean, joints), self._to_poses(noise, joints)
+
+    def _to_poses(self, drawn: Tensor, joints: int) -> Float[Tensor, "N B J 3"]:
+        if self.mixture_of == "pose":
+            return drawn.transpose(0, 1).unflatten(-1, (joints, 3))
+        return drawn.unflatten(0, (-1, joints)).permute(2, 0, 1, 3)
 
     def predict_clean(
         self, state: Float[Tensor, "B J 3"], steps: Float[Tensor, " B"], lifted: Lifted

@@ -2,9 +2,8 @@ import lightning as L
 import pytest
 import torch
 
-from methods.diffpose import ContextEncoder, DiffPose
-from methods.diffpose.initialisation import sample_uncertain_poses
-from methods.diffpose.module import _read_encoder
+from methods.diffpose import ContextEncoder, DiffPose, initialisation
+from methods.diffpose.context import read_encoder
 from noise2pose import cameras
 from noise2pose.errors import InputError
 from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
@@ -64,7 +63,7 @@ def test_a_given_encoder_is_used_and_must_fit(tmp_path):
         fit(DiffPose(**{**options, "context_width": 8}), tmp_path)
     (tmp_path / "broken.ckpt").write_bytes(path.read_bytes()[:500])
     with pytest.raises(InputError, match="broken.ckpt cannot be read as a checkpoint"):
-        _read_encoder(str(tmp_path / "broken.ckpt"), method.encoder)
+        read_encoder(str(tmp_path / "broken.ckpt"), method.encoder)
 
 
 def test_samples_of_h_k_lie_on_the_viewing_rays():
@@ -72,7 +71,9 @@ def test_samples_of_h_k_lie_on_the_viewing_rays():
     target = batch["keypoints_3d"][..., :3]
     pose = target - target[:, :1]
     spread = torch.full((17,), 0.1)
-    samples = sample_uncertain_poses(batch, pose, spread, torch.arange(len(pose)), 400, root=0)
+    keys = torch.arange(len(pose))
+    depths = initialisation.encoder_depths(pose, spread, keys, 400)
+    samples = initialisation.sample_uncertain_poses(batch, pose, depths, keys, root=0)
     assert samples.shape == (32, 400, 17, 3)
     assert samples[:, :, 0].abs().max() == 0
     assert (samples.mean(dim=1) - pose).norm(dim=-1).mean() < 0.05

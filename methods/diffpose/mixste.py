@@ -1,0 +1,110 @@
+"""MixSTE (Zhang et al., CVPR 2022, [49] in the paper): the context encoder for clips, sequence to sequence.
+
+Attention over the joints of a frame and attention over the frames of a joint take turns. The details follow the
+published network; `official.py` renames its weights.
+
+Shape letters: B batch, F frames, J joints, W width.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from noise2pose.errors import InputError
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm attention and a two-layer net of twice the width, each on a residual path that may be dropped.
+
+    Args:
+        channels: width.
+        num_heads: of the attention.
+        drop_path: chance that a sample goes without a residual path while training (stochastic depth).
+        causal: whether a token sees only those before it.
+    """
+
+    def __init__(self, channels: int, num_heads: int, drop_path: float, causal: bool = False) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise InputError(f"width {channels} is not a multiple of num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.drop_path = drop_path
+        self.causal = causal
+        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.output = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        self.expand = nn.Linear(channels, 2 * channels)
+        self.contract = nn.Linear(2 * channels, channels)
+
+    def forward(self, x: Float[Tensor, "B L W"]) -> Float[Tensor, "B L W"]:
+        q_k_v = self.query_key_value(self.norm1(x)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(*q_k_v.unbind(0), is_causal=self.causal)
+        x = x + self._drop(self.output(attended.transpose(1, 2).flatten(2)))
+        return x + self._drop(self.contract(F.gelu(self.expand(self.norm2(x)))))
+
+    def _drop(self, residual: Tensor) -> Tensor:
+        if not self.training or self.drop_path == 0.0:
+            return residual
+        keep = torch.rand(len(residual), 1, 1, device=residual.device) >= self.drop_path
+        return residual * keep / (1.0 - self.drop_path)
+
+
+class MixSTE(nn.Module):
+    """2-D joints of a clip in, 3-D joints and features of every frame out.
+
+    Args:
+        num_frames: longest clip, for which there are position embeddings.
+        width: channels W (published: 512).
+        num_blocks: pairs of spatial and temporal attention (published: 8).
+        num_heads: of the attention (published: 8).
+        drop_path: of the last block; it grows linearly from 0 at the first.
+        num_joints: J.
+        causal: a frame sees itself and those before it, but none after.
+    """
+
+    def __init__(
+        self,
+        num_frames: int,
+        width: int,
+        num_blocks: int,
+        num_heads: int,
+        drop_path: float = 0.0,
+        num_joints: int = 17,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.input = nn.Linear(2, width)
+        self.joint_embedding = nn.Parameter(torch.zeros(1, num_joints, width))
+        self.frame_embedding = nn.Parameter(torch.zeros(1, num_frames, width))
+        rates = torch.linspace(0.0, drop_path, num_blocks).tolist()
+        self.spatial_blocks = nn.ModuleList(TransformerBlock(width, num_heads, rate) for rate in rates)
+        self.temporal_blocks = nn.ModuleList(TransformerBlock(width, num_heads, rate, causal) for rate in rates)
+        self.spatial_norm = nn.LayerNorm(width, eps=1e-6)
+        self.temporal_norm = nn.LayerNorm(width, eps=1e-6)
+        self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3))
+
+    def features(self, screen: Float[Tensor, "B F J 2"]) -> Float[Tensor, "B F J W"]:
+        """Features f_ST of every frame, from 2-D joints in screen coordinates.
+
+        Raises:
+            InputError: if the clip is longer than the position embeddings.
+        """
+        batch, frames, joints, _ = screen.shape
+        if frames > self.frame_embedding.shape[1]:
+            raise InputError(f"a clip of {frames} frames is longer than the {self.frame_embedding.shape[1]} of MixSTE")
+        x = self.input(screen).flatten(0, 1) + self.joint_embedding
+        for i, (spatial, temporal) in enumerate(zip(self.spatial_blocks, self.temporal_blocks, strict=True)):
+            # Both norms are shared by all blocks, as published.
+            x = self.spatial_norm(spatial(x))
+            x = x.view(batch, frames, joints, -1).transpose(1, 2).flatten(0, 1)
+            if i == 0:
+                x = x + self.frame_embedding[:, :frames]
+            x = self.temporal_norm(temporal(x))
+            x = x.view(batch, joints, frames, -1).transpose(1, 2).flatten(0, 1)
+        return x.view(batch, frames, joints, -1)
+
+    def forward(self, screen: Float[Tensor, "B F J 2"]) -> Float[Tensor, "B F J 3"]:
+        """3-D joints in metres; only their positions relative to the root are trained."""
+        return self.output(self.features(screen))
