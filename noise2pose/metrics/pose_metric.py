@@ -66,8 +66,8 @@ class PoseMetric(Metric):
         if self.joints is not None:
             pred, target = pred[..., self.joints, :], target[..., self.joints, :]
             valid = None if valid is None else valid[..., self.joints]
-        _check_finite(f"{name}: the prediction", pred, valid)
-        _check_finite(f"{name}: the target", target, valid)
+        check_finite(f"{name}: the prediction", pred, valid)
+        check_finite(f"{name}: the target", target, valid)
         values = self.per_pose(pred, target, valid)
         counted = ~values.isnan()
         self.total += values[counted].sum()
@@ -78,7 +78,7 @@ class PoseMetric(Metric):
         return self.unit * self.total / self.count
 
 
-def _check_finite(what: str, pose: Tensor, valid: Tensor | None) -> None:
+def check_finite(what: str, pose: Tensor, valid: Tensor | None) -> None:
     bad = ~pose.isfinite().all(dim=-1)
     bad = bad if valid is None else bad & (valid > 0)
     if number := int(bad.sum()):
