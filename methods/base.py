@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch, Prediction
-from noise2pose.metrics import AUC, MPJPE, MPJVE, NMPJPE, PAMPJPE, PCK
+from noise2pose.metrics import AUC, MPJPE, MPJVE, NMPJPE, PAMPJPE, PCK, Calibration
 from noise2pose.metrics.oracle import best_of, null_hypotheses
 from noise2pose.metrics.protocols import Protocol
 
@@ -44,6 +44,7 @@ class PoseMethod(L.LightningModule):
         self.protocols: list[Protocol] = []
         self.predicted_poses = 0
         self.predict_seconds = 0.0
+        self.calibration: dict[str, list[float]] = {}  # curves of the last test, for its record
         self._seed = 0
 
     @property
@@ -101,6 +102,10 @@ class PoseMethod(L.LightningModule):
             self.log(MONITOR, value, logger=False, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
+        calibration: Any = self.eval_metrics["0"]["calibration"] if self.eval_metrics else None
+        if calibration is not None and calibration.update_called:
+            curves = {**calibration.sparsification(), "crps_per_joint": calibration.crps_per_joint()}
+            self.calibration = {name: values.tolist() for name, values in curves.items()}
         self._log_metrics("test")
 
     def _update_metrics(self, dataloader_idx: int, batch: PoseBatch, prediction: Prediction) -> None:
@@ -114,6 +119,7 @@ class PoseMethod(L.LightningModule):
             return
         root = self.protocols[dataloader_idx].root
         keys = keyed_random.keys_of(batch["sample_id"], device=target.device)
+        metrics["calibration"].update(hypotheses, target, valid)
         oracle = metrics["oracle"]
         oracle["best"].update(best_of(hypotheses, target, valid, root), target, valid)
         oracle["null"].update(best_of(null_hypotheses(hypotheses, keys), target, valid, root), target, valid)
@@ -129,7 +135,10 @@ class PoseMethod(L.LightningModule):
             values[f"{prefix}/oracle/best_of_{number}/mpjpe"] = metrics["oracle"]["best"]
             values[f"{prefix}/oracle/best_of_{number}_null/mpjpe"] = metrics["oracle"]["null"]
             logged = {name: metric.compute() for name, metric in values.items() if metric.update_called}
-            for metric in values.values():
+            calibration = metrics["calibration"]
+            if calibration.update_called:
+                logged |= {f"{prefix}/calibration/{name}": value for name, value in calibration.compute().items()}
+            for metric in (*values.values(), calibration):
                 metric.reset()
             # Already the same on every process; `sync_dist` only tells Lightning so.
             self.log_dict({name: value.float() for name, value in logged.items()}, sync_dist=True)
@@ -149,7 +158,13 @@ def _metrics(protocol: Protocol) -> nn.ModuleDict:
         "auc": AUC(**choices),
     }
     oracle = {"best": MPJPE(**choices), "null": MPJPE(**choices)}
-    return nn.ModuleDict({"deployable": nn.ModuleDict(deployable), "oracle": nn.ModuleDict(oracle)})
+    return nn.ModuleDict(
+        {
+            "deployable": nn.ModuleDict(deployable),
+            "calibration": Calibration(**choices),
+            "oracle": nn.ModuleDict(oracle),
+        }
+    )
 
 
 def warmup_cosine(num_steps: int, warmup_steps: int, start: int = 0) -> Callable[[int], float]:

@@ -161,6 +161,7 @@ class RunRecord(SaveConfigCallback):
                 "checkpoint": str(trainer.ckpt_path),
                 "poses_per_second": pl_module.predicted_poses / max(pl_module.predict_seconds, 1e-9),
                 "metrics": metrics,
+                "calibration": pl_module.calibration,
             }
             write_text(folder / "test.json", json.dumps(record, indent=2) + "\n")
 

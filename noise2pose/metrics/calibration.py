@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from torchmetrics import Metric
 
 from noise2pose.errors import InputError
+from noise2pose.hypotheses import spread
 from noise2pose.metrics.functional import joint_error
 from noise2pose.metrics.pose_metric import check_finite
 
@@ -59,15 +60,6 @@ def energy_score(
     for i in range(1, number):  # one hypothesis at a time: all pairs at once would not fit for clips
         between += joint_error(hypotheses[:i], hypotheses[i]).sum(dim=0)
     return joint_error(hypotheses, target).mean(dim=0) - between / (number * (number - 1))
-
-
-def joint_spread(hypotheses: Float[Tensor, "N *batch J 3"]) -> Float[Tensor, "*batch J"]:
-    """Uncertainty of each joint: the root of the unbiased variance of the hypotheses, summed over x, y and z.
-
-    Args:
-        hypotheses: (N, ..., J, 3), N at least 2.
-    """
-    return _variance(hypotheses).sum(dim=-1).sqrt()
 
 
 def sparsification_curve(uncertainty: Float[Tensor, " P"], error: Float[Tensor, " P"]) -> dict[str, Tensor]:
@@ -198,10 +190,10 @@ class Calibration(Metric):
     def _add_pairs(self, hypotheses: Tensor, target: Tensor, counted: Tensor) -> None:
         """Adds the P pairs of a joint and a pose that count: (N, P, 3) and (P, 3), chosen by (..., J)."""
         # Not "deviation > 0": the mean of equal numbers is rounded.
-        spread = hypotheses.amax(dim=0) > hypotheses.amin(dim=0)
-        self.coordinates += spread.sum()
-        self.covered_50 += (in_interval(hypotheses, target, 0.5) & spread).sum()
-        self.covered_90 += (in_interval(hypotheses, target, 0.9) & spread).sum()
+        differs = hypotheses.amax(dim=0) > hypotheses.amin(dim=0)
+        self.coordinates += differs.sum()
+        self.covered_50 += (in_interval(hypotheses, target, 0.5) & differs).sum()
+        self.covered_90 += (in_interval(hypotheses, target, 0.9) & differs).sum()
         score = torch.zeros_like(counted, dtype=torch.float64)
         score[counted] = energy_score(hypotheses, target)
         num_joints = counted.shape[-1]
@@ -209,7 +201,7 @@ class Calibration(Metric):
         self.score_total = self.score_total + score.reshape(-1, num_joints).sum(dim=0)
         self.score_count = self.score_count + counted.reshape(-1, num_joints).sum(dim=0)
         assert isinstance(self.uncertainty, list) and isinstance(self.error, list)  # tensors only while synchronised
-        self.uncertainty.append(joint_spread(hypotheses).float())
+        self.uncertainty.append(spread(hypotheses).float())
         self.error.append(joint_error(hypotheses.mean(dim=0), target).float())
 
     def _curve(self) -> dict[str, Tensor]:

@@ -87,10 +87,13 @@ def test_every_method_logs_the_same_keys(name, tmp_path):
     trainer, _ = fit(make(name), tmp_path)
     logged = set(trainer.callback_metrics)
     assert {"train/loss", *(f"val/tiny/{key}" for key in ("mpjpe", "pa_mpjpe", "n_mpjpe", "pck", "auc"))} <= logged
+    calibration = {key for key in logged if "/calibration/" in key}
     oracle = {key for key in logged if "/oracle/" in key}
     number = METHODS[name]().num_hypotheses
     expected = {f"val/tiny/oracle/best_of_{number}{end}/mpjpe" for end in ("", "_null")} if number > 1 else set()
     assert oracle == expected
+    names = ("coverage_50", "coverage_90", "crps", "ause") if number > 1 else ()
+    assert calibration == {f"val/tiny/calibration/{name}" for name in names}
 
 
 def test_hyper_parameters_are_plain_values(name):

@@ -7,8 +7,9 @@ import torch
 import torch.multiprocessing as mp
 
 from noise2pose.errors import InputError
+from noise2pose.hypotheses import spread
 from noise2pose.metrics import calibration
-from noise2pose.metrics.calibration import Calibration, energy_score, in_interval, joint_spread, sparsification_curve
+from noise2pose.metrics.calibration import Calibration, energy_score, in_interval, sparsification_curve
 
 JOINTS = (0, 2, 4)
 DTYPES = [torch.float32, torch.float64]
@@ -140,7 +141,7 @@ def test_the_score_does_not_depend_on_the_number_of_hypotheses() -> None:
 
 def test_functions_take_any_leading_dimensions() -> None:
     hypotheses, target = draws(4, 2, 3)
-    for function in (energy_score, lambda x, y: in_interval(x, y, 0.5), lambda x, _: joint_spread(x)):
+    for function in (energy_score, lambda x, y: in_interval(x, y, 0.5), lambda x, _: spread(x)):
         found = function(hypotheses, target)
         assert found.shape[:3] == (2, 3, 6)
         assert torch.equal(found[1, 2], function(hypotheses[:, 1, 2], target[1, 2]))
