@@ -17,10 +17,10 @@ FOLDER = ROOT / "configs" / "experiments" / "ablations"
 DESCRIPTION = """Train and test every ablation of DiffPose (configs/experiments/ablations) with several seeds, and print
 the medians, the gains over the context encoder, and whether the hypotheses are calibrated.
 
-All runs of a seed start from the same encoder, which is trained once. What is finished is not trained again, and what was
-interrupted continues, so the command can be stopped and repeated. Run several at once with different --seeds.
+All runs of a seed start from the same encoder, which is trained once. What is finished is not trained again, and what
+was interrupted continues, so the command can be stopped and repeated. Run several at once with different --seeds.
 
-  python scripts/ablations.py                                     about 4 hours on two cores
+  python scripts/ablations.py                                     about two hours on one core
   python scripts/ablations.py --seeds 0 --only encoder gmm_5 control
   python scripts/ablations.py --table                             only prints the table of what there is
 """
