@@ -1,5 +1,6 @@
-"""What a checkpoint holds and how it reaches the disk."""
+"""What a checkpoint holds, how it reaches the disk and how a method comes back from it."""
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,14 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
+
+from methods.base import PoseMethod
+from noise2pose.errors import InputError
+
+SHIPPED = Path(__file__).resolve().parent.parent / "noise2pose" / "assets" / "checkpoints"
+# What a checkpoint without a class path is, by the beginning of its tensors' names.
+_CLASS_BY_PREFIX = {"encoder.": "methods.diffpose.DiffPose", "network.": "methods.diffpose.ContextEncoder"}
+_ROOM = "methods."
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -36,3 +45,112 @@ class WarmupEMA(WeightAveraging):
             return torch.lerp(current, averaged, warm)
 
         super().__init__(use_buffers=False, avg_fn=average)
+
+
+def load_method(path_or_name: str | Path) -> PoseMethod:
+    """A trained method in evaluation mode, on the CPU.
+
+    Args:
+        path_or_name: file of a checkpoint, or the name of one that is shipped, such as `diffpose-cmu`.
+
+    Raises:
+        InputError: if there is none, or if it does not hold a whole method of this project.
+    """
+    path = _find(path_or_name)
+    checkpoint = _read(path)
+    class_path = _class_path(path, checkpoint)
+    try:
+        method = _class_at(class_path)(**_hyper_parameters(checkpoint))
+        method.load_state_dict(checkpoint["state_dict"])
+    except (ImportError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path} does not hold a whole {class_path} ({error})") from error
+    return method.eval()
+
+
+def export_checkpoint(source: Path, target: Path) -> None:
+    """Writes what predictions need of a training checkpoint: weights in float32, hyper-parameters and class path.
+
+    Args:
+        source: checkpoint of a run; its `state_dict` is the moving average where the run kept one.
+        target: file to write, which `load_method` reads.
+
+    Raises:
+        InputError: as `load_method` for the source.
+    """
+    load_method(source)  # refuses what could not be loaded again
+    checkpoint = _read(source)
+    hyper_parameters = _hyper_parameters(checkpoint)
+    small = {
+        "state_dict": {
+            # Cloned, because a view would be saved with the whole tensor that it looks at.
+            key: value.float().clone() if value.is_floating_point() else value.clone()
+            for key, value in checkpoint["state_dict"].items()
+        },
+        "hyper_parameters": hyper_parameters,
+        "class_path": _class_path(source, checkpoint),
+    }
+    AtomicCheckpointIO().save_checkpoint(small, target)
+
+
+def _find(path_or_name: str | Path) -> Path:
+    """The file of a checkpoint; what has neither a folder nor an ending is the name of a shipped one."""
+    path = Path(path_or_name)
+    if len(path.parts) != 1 or path.suffix or path.is_file():
+        if not path.is_file():
+            raise InputError(f"checkpoint {path} does not exist")
+        return path
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.ckpt"))}
+    if path.name not in shipped:
+        raise InputError(
+            f"no checkpoint named {path_or_name} is shipped; there is {', '.join(shipped) or 'none'}. Give the path of "
+            "one that was trained: runs/NAME/checkpoints/best.ckpt"
+        )
+    return shipped[path.name]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as a checkpoint ({error})") from error
+    for key in ("state_dict", "hyper_parameters"):
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), dict):
+            raise InputError(f"{path} has no {key}: it is not a checkpoint of this project")
+    return checkpoint
+
+
+def _hyper_parameters(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Constructor arguments, without what Lightning keeps beside them; the encoder's weights are in the checkpoint."""
+    known = {key: value for key, value in checkpoint["hyper_parameters"].items() if not str(key).startswith("_")}
+    return {**known, "context_checkpoint": None} if "context_checkpoint" in known else known
+
+
+def _class_path(path: Path, checkpoint: dict[str, Any]) -> str:
+    """What the checkpoint says, as Lightning keeps it or as `export_checkpoint` does, else what its tensors look like.
+
+    Raises:
+        InputError: if neither tells, or if the class is not one of this project's methods.
+    """
+    stated = checkpoint.get("class_path", checkpoint["hyper_parameters"].get("_class_path"))
+    if stated is None:
+        guessed = (
+            class_path
+            for prefix, class_path in _CLASS_BY_PREFIX.items()
+            if any(str(key).startswith(prefix) for key in checkpoint["state_dict"])
+        )
+        stated = next(guessed, None)
+    if stated is None:
+        raise InputError(
+            f"{path}: has no class_path, and its weights are neither DiffPose with its encoder nor a context encoder"
+        )
+    if not str(stated).startswith(_ROOM):
+        raise InputError(f"{path}: class_path is {stated}, expected a class of {_ROOM}")
+    return str(stated)
+
+
+def _class_at(class_path: str) -> type[PoseMethod]:
+    module, _, name = class_path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, PoseMethod)):
+        raise TypeError(f"{class_path} is not a method")
+    return found

@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+VIRTUAL_FOCAL = 1.145  # of `virtual_image`, in sides
+_VIRTUAL_SIDE = 2.2  # in longer sides of the person's box
+
 
 @dataclass(frozen=True)
 class Intrinsics:
@@ -157,6 +160,25 @@ def to_screen(pixels: Float[Tensor, "*batch 2"], size: Float[Tensor, "*batch 2"]
 def from_screen(screen: Float[Tensor, "*batch 2"], size: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
     """Inverse of `to_screen`."""
     return (screen * size[..., :1] + size) / 2.0
+
+
+def virtual_image(points: Float[Tensor, "*batch P 2"]) -> tuple[Float[Tensor, "*batch 2"], Float[Tensor, "*batch"]]:
+    """A square around a person that shows them as the training images of lifting methods do: whole, near the middle.
+
+    A photograph may show the person small and in a corner, and seldom tells its focal length. Its keypoints are moved
+    to an image whose centre is the middle of the person's box, whose side is 2.2 times the longer side of the box, and
+    whose focal length is 1.145 sides, as that of Human3.6M's cameras (47 degrees). The camera of this image looks at
+    the person: a pose lifted from it is turned against the photograph's camera by the angle between the two.
+
+    Args:
+        points: (..., P, 2) joints in pixels; for a clip, those of all its frames.
+
+    Returns:
+        The upper left corner (..., 2) and the side (...,) in pixels; the side is 0 where all points coincide.
+    """
+    low, high = points.amin(dim=-2), points.amax(dim=-2)
+    side = _VIRTUAL_SIDE * (high - low).amax(dim=-1)
+    return (low + high - side[..., None]) / 2.0, side
 
 
 def fit_weak_perspective(

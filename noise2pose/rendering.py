@@ -57,16 +57,26 @@ def draw_skeleton_2d(
         width, height = np.asarray(image_size, dtype=float)
         ax.add_patch(Rectangle((0, 0), width, height, fill=False, edgecolor=NEUTRAL, linewidth=0.8, linestyle=":"))
     if seen.any():
-        low, high = points[seen].min(axis=0), points[seen].max(axis=0)
-        centre, half = (low + high) / 2, max((high - low).max() * (0.5 + _MARGIN), 1.0)
-        ax.set_xlim(centre[0] - half, centre[0] + half)
-        ax.set_ylim(centre[1] + half, centre[1] - half)
+        frame_2d(ax, points[seen])
     ax.set_aspect("equal")
     ax.set_axis_off()
 
 
+def frame_2d(ax: "Axes", points: np.ndarray) -> None:
+    """Frames (K, 2) pixels, y down; for pictures that share one frame."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    centre, half = (low + high) / 2, max((high - low).max() * (0.5 + _MARGIN), 1.0)
+    ax.set_xlim(centre[0] - half, centre[0] + half)
+    ax.set_ylim(centre[1] + half, centre[1] - half)
+
+
 def draw_skeleton_3d(
-    ax: "Axes3D", joints: ArrayLike, skeleton: "Skeleton", shadow: bool = False, extent: ArrayLike | None = None
+    ax: "Axes3D",
+    joints: ArrayLike,
+    skeleton: "Skeleton",
+    shadow: bool = False,
+    extent: ArrayLike | None = None,
+    uncertainty: ArrayLike | None = None,
 ) -> None:
     """Draws a pose upright above a floor of one square metre, seen from beside the camera, with equal axes.
 
@@ -76,9 +86,10 @@ def draw_skeleton_3d(
         skeleton: of `noise2pose.skeletons`, with J joints.
         shadow: draw a wide grey shadow, as for the ground truth behind a prediction.
         extent: (K, 3) points that the picture must hold, so that several pictures share one scale; default the joints.
+        uncertainty: (J,) metres, the radius of a translucent disc around each joint; not finite for a joint without.
 
     Raises:
-        ValueError: if `joints` does not fit the skeleton.
+        ValueError: if `joints` or `uncertainty` does not fit the skeleton.
     """
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
@@ -91,7 +102,61 @@ def draw_skeleton_3d(
         ax.add_collection3d(
             Line3DCollection(lines, capstyle="round", zorder=2 if shadow else 3, **style), autolim=False
         )
+    if uncertainty is not None:
+        _draw_discs(ax, points, np.asarray(uncertainty, dtype=float), skeleton)
     _set_stage(ax, points if extent is None else _upright(np.asarray(extent, dtype=float)))
+
+
+def prediction_figure(
+    keypoints_2d: ArrayLike,
+    joints: ArrayLike,
+    skeleton: "Skeleton",
+    uncertainty: ArrayLike | None = None,
+    title: str = "",
+    image_size: ArrayLike | None = None,
+    extent: ArrayLike | None = None,
+) -> "Figure":
+    """One sample, one method: the 2-D input beside the predicted pose with its uncertainty.
+
+    Args:
+        keypoints_2d: (J, 2) pixels, or (J, 3) with confidence.
+        joints: (J, 3) metres in the camera frame, root at the origin.
+        skeleton: of `noise2pose.skeletons`, with J joints.
+        uncertainty: (J,) metres, one standard deviation of each joint; drawn as discs and summed up in the caption.
+        title: above the pose.
+        image_size: (2,) width and height in pixels.
+        extent: as of `draw_skeleton_3d`.
+
+    Returns:
+        A white figure, which needs no paper behind it; save it with `figure.savefig`.
+
+    Raises:
+        ValueError: if an array does not fit the skeleton.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    size = (2 * 1.3 * _PANEL[0], 1.3 * _PANEL[1] + 0.75)
+    figure = Figure(figsize=size, facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(1, 2, left=0, right=1, bottom=0.45 / size[1], top=1 - 0.3 / size[1], wspace=0)
+    ax = figure.add_subplot(grid[0, 0])
+    draw_skeleton_2d(ax, keypoints_2d, skeleton, image_size)
+    ax.set_title("2-D input", color=NEUTRAL, fontsize=10)
+    ax = figure.add_subplot(grid[0, 1], projection="3d", computed_zorder=False, facecolor="none")
+    draw_skeleton_3d(ax, joints, skeleton, extent=extent, uncertainty=uncertainty)
+    ax.set_title(title, color=NEUTRAL, fontsize=10)
+    caption = "no uncertainty" if uncertainty is None else uncertainty_caption(uncertainty, skeleton)
+    figure.text(0.5, 0.15 / size[1], caption, ha="center", color=NEUTRAL, fontsize=9)
+    return figure
+
+
+def uncertainty_caption(uncertainty: ArrayLike, skeleton: "Skeleton") -> str:
+    """The mean uncertainty of (J,) metres and the three joints that have most of it, in centimetres."""
+    centimetres = 100.0 * np.asarray(uncertainty, dtype=float)
+    most = np.argsort(-centimetres, kind="stable")[:3]
+    named = ", ".join(f"{skeleton.joints[joint].replace('_', ' ')} {centimetres[joint]:.1f}" for joint in most)
+    return f"discs: one standard deviation, on average {centimetres.mean():.1f} cm, most at {named} cm"
 
 
 def comparison_figure(
@@ -150,6 +215,26 @@ def comparison_figure(
     ]
     figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, labelcolor=NEUTRAL, fontsize=9)
     return figure
+
+
+def _draw_discs(ax: "Axes3D", points: np.ndarray, radii: np.ndarray, skeleton: "Skeleton") -> None:
+    """Discs that face the viewer, in metres, in the colours of the limbs that end at the joints."""
+    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+
+    if radii.shape != (len(points),):
+        raise ValueError(f"an uncertainty of shape {radii.shape} cannot be drawn, expected ({len(points)},)")
+    elevation, azimuth = np.radians((_ELEVATION, _AZIMUTH))
+    right = np.array((-np.sin(azimuth), np.cos(azimuth), 0.0))
+    up = np.array((-np.sin(elevation) * np.cos(azimuth), -np.sin(elevation) * np.sin(azimuth), np.cos(elevation)))
+    angles = np.linspace(0.0, 2.0 * np.pi, 32, endpoint=False)[:, None]
+    circle = np.cos(angles) * right + np.sin(angles) * up
+    color_of = {child: color for color, edges in _edges_by_side(skeleton) for _, child in edges}
+    drawn = [joint for joint in range(len(points)) if np.isfinite(radii[joint]) and np.isfinite(points[joint]).all()]
+    discs = [points[joint] + radii[joint] * circle for joint in drawn]
+    colors = [color_of.get(joint, MIDDLE) for joint in drawn]
+    ax.add_collection3d(
+        Poly3DCollection(discs, facecolors=colors, edgecolors="none", alpha=0.22, zorder=2), autolim=False
+    )
 
 
 def _check(values: ArrayLike, skeleton: "Skeleton", dims: tuple[int, ...]) -> np.ndarray:

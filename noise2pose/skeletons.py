@@ -16,7 +16,7 @@ from torch import Tensor
 from noise2pose.errors import InputError
 from noise2pose.skeleton_tables import SKELETONS, Skeleton
 
-__all__ = ["SKELETONS", "Skeleton", "conversion_matrix", "convert", "get"]
+__all__ = ["SKELETONS", "Skeleton", "conversion_matrix", "convert", "get", "place_hidden"]
 
 
 def get(name: str) -> Skeleton:
@@ -76,6 +76,40 @@ def conversion_matrix(source: str, target: str) -> Float[Tensor, "K J"]:
         for joint, weight in (row or {}).items():
             matrix[position, given.index(joint)] = weight
     return matrix
+
+
+def place_hidden(keypoints: Float[Tensor, "*batch J 3"], skeleton: str) -> Float[Tensor, "*batch J 3"]:
+    """Gives joints without confidence, which files often put at (0, 0), a place on the person.
+
+    A hidden joint goes to the mean of the visible joints that are nearest along the skeleton's bones; its confidence
+    stays 0. Visible joints stay where they are.
+
+    Args:
+        keypoints: (..., J, 3) pixels and confidence, finite; at least one joint of each pose is visible.
+        skeleton: name of the skeleton that the keypoints are of.
+
+    Raises:
+        InputError: if the skeleton is unknown.
+    """
+    seen = keypoints[..., 2] > 0
+    bones = _bones_between(get(skeleton).parents).to(keypoints)
+    bones = torch.where(seen[..., None, :], bones, torch.inf)  # a visible joint is its own nearest
+    nearest = ((bones == bones.amin(dim=-1, keepdim=True)) & seen[..., None, :]).to(keypoints)
+    places = nearest @ keypoints[..., :2] / nearest.sum(dim=-1, keepdim=True).clamp_min(1.0)
+    return torch.cat((torch.where(seen[..., None], keypoints[..., :2], places), keypoints[..., 2:]), dim=-1)
+
+
+@cache
+def _bones_between(parents: tuple[int, ...]) -> Float[Tensor, "J J"]:
+    """Number of bones between every two joints; infinite where no bones join them."""
+    bones = torch.full((len(parents), len(parents)), torch.inf)
+    bones.fill_diagonal_(0.0)
+    for joint, parent in enumerate(parents):
+        if parent >= 0:
+            bones[joint, parent] = bones[parent, joint] = 1.0
+    for middle in range(len(parents)):  # Floyd and Warshall
+        bones = torch.minimum(bones, bones[:, middle, None] + bones[middle])
+    return bones
 
 
 # What stands for a joint that a skeleton has not, first match first. Weights add up to one.

@@ -11,7 +11,15 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from noise2pose import skeletons
-from noise2pose.rendering import LEFT, MIDDLE, RIGHT, comparison_figure, draw_skeleton_2d, draw_skeleton_3d
+from noise2pose.rendering import (
+    LEFT,
+    MIDDLE,
+    RIGHT,
+    comparison_figure,
+    draw_skeleton_2d,
+    draw_skeleton_3d,
+    prediction_figure,
+)
 
 SKELETON = skeletons.get("h36m_17")
 
@@ -122,6 +130,33 @@ def test_tensors_are_accepted_and_diverged_predictions_survive():
         torch.from_numpy(keypoints()), torch.from_numpy(pose()).float(), [("nan", broken)], SKELETON
     )
     assert len(pixels(figure))
+
+
+def test_discs_have_the_radius_of_the_uncertainty_and_face_the_viewer():
+    figure = prediction_figure(keypoints(), pose(), SKELETON, uncertainty=np.full(17, 0.1))
+    panels: list[Any] = figure.axes
+    ax = panels[1]
+    figure.canvas.draw()
+    from mpl_toolkits.mplot3d import proj3d
+
+    (discs,) = (drawn for drawn in ax.collections if type(drawn).__name__ == "Poly3DCollection")
+    azimuth = np.radians(ax.azim)
+    x, _, _ = proj3d.proj_transform(
+        *np.array([[0.0, -np.sin(azimuth)], [0.0, np.cos(azimuth)], [0, 0]]) * 0.2, ax.get_proj()
+    )
+    sizes = np.array([np.ptp(path.vertices, axis=0) for path in discs.get_paths()])
+    assert sizes.shape == (17, 2)
+    assert np.allclose(sizes, abs(x[1] - x[0]), rtol=1e-2), "0.2 metres across on the paper, and round"
+
+
+def test_the_caption_names_the_most_uncertain_joints():
+    uncertainty = np.full(17, 0.01)
+    uncertainty[[3, 13, 16]] = 0.05, 0.2, 0.1
+    figure = prediction_figure(keypoints(), pose(), SKELETON, uncertainty)
+    (caption,) = (text.get_text() for text in figure.texts)
+    assert "on average 2.9 cm, most at left wrist 20.0, right wrist 10.0, right ankle 5.0 cm" in caption
+    with pytest.raises(ValueError, match=r"uncertainty of shape \(16,\)"):
+        prediction_figure(keypoints(), pose(), SKELETON, uncertainty[1:])
 
 
 @pytest.mark.parametrize("shape", [(16, 3), (17, 4), (2, 17, 3)])

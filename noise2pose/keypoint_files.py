@@ -1,0 +1,295 @@
+"""Files of 2-D keypoints, as detectors and annotators write them.
+
+Formats:
+
+- `.npz` with `keypoints` (T, J, 2 or 3), or (J, 2 or 3) for one pose; optional `skeleton` (a name) and `image_size`
+  (2,) or (T, 2). Files that hold pickled objects, as VideoPose3D's do, are refused and never unpickled.
+- `.json`: a COCO annotation file, one COCO annotation, a list of annotations or of results (COCO, AlphaPose, Halpe), or
+  a plain nested list of shape (T, J, 2 or 3).
+
+The third number of a joint is a confidence, or COCO's visibility (0 not labelled, 1 hidden, 2 visible); which one it is
+shows in the numbers. Two numbers mean a confidence of 1. Shape letters: T poses, J joints.
+"""
+
+import json
+import re
+import sys
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from noise2pose import skeletons
+from noise2pose.errors import InputError
+
+MIN_VISIBLE = 3  # joints; fewer say nothing about a pose
+_SKELETON_OF = {17: "coco_17", 26: "halpe_26"}
+_PICTURE = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?)$", re.IGNORECASE)
+_CONFIDENCE_OF_VISIBILITY = np.array([0.0, 0.5, 1.0])
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """The poses of one file, in the order of their images.
+
+    Attributes:
+        points: (T, J, 3) float32, pixels and confidence; no confidence is negative.
+        skeleton: name in `noise2pose.skeletons`.
+        names: T different names, for example `000000000785`, and `000000000785#2` for a second person in that image.
+        image_sizes: (T, 2) width and height in pixels, or None where the file does not say.
+    """
+
+    points: Float[Tensor, "T J 3"]
+    skeleton: str
+    names: list[str]
+    image_sizes: Float[Tensor, "T 2"] | None
+
+
+def read_keypoints(path: Path, skeleton: str | None = None) -> Keypoints:
+    """Reads a file of any format of this module.
+
+    Args:
+        path: an `.npz` or `.json` file.
+        skeleton: of the file; None for what an npz file says itself, else by the number of joints (17 is taken for
+            COCO's, 26 for Halpe's).
+
+    Raises:
+        InputError: if the file is missing, broken, empty or of another kind, or if a pose has the wrong number of
+            joints, a number that is not finite, or fewer than three visible joints. It names the file and the entry.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    if path.suffix == ".npz":
+        found = _read_npz(path, skeleton)
+    elif path.suffix == ".json":
+        found = _read_json(path, skeleton)
+    else:
+        raise InputError(f"{path}: keypoints are read from .npz and .json files")
+    seen = (found.points[..., 2] > 0).sum(dim=1).tolist()
+    for name, number in zip(found.names, seen, strict=True):
+        if number < MIN_VISIBLE:
+            raise InputError(
+                f"{path}: {name} has {number} visible joints, a pose needs at least {MIN_VISIBLE}; remove it"
+            )
+    return found
+
+
+def _read_npz(path: Path, skeleton: str | None) -> Keypoints:
+    expected = "expected an array `keypoints` of shape (poses, joints, 2 or 3)"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "keypoints" not in file.files and "positions_2d" in file.files:
+                raise InputError(
+                    f"{path}: a file of VideoPose3D holds pickled Python objects, which may run any code and are not "
+                    f"read; {expected}: save one camera of one action as such"
+                )
+            if "keypoints" not in file.files:
+                raise InputError(f"{path}: {expected}, found {', '.join(file.files) or 'nothing'}")
+            values = file["keypoints"]
+            stated = str(file["skeleton"]) if "skeleton" in file.files else None
+            size = file["image_size"] if "image_size" in file.files else None
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        if "Object arrays" in str(error):
+            raise InputError(f"{path}: holds pickled Python objects, which are not read; {expected}") from error
+        raise InputError(f"{path} cannot be read as an npz file ({error}); {expected}") from error
+    points = _array(path, values)
+    sizes = None if size is None else _image_sizes(path, size, len(points))
+    return _from_array(path, points, skeleton or stated, sizes)
+
+
+def _read_json(path: Path, skeleton: str | None) -> Keypoints:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})") from error
+    images: dict[Any, dict[str, Any]] = {}
+    if isinstance(content, dict) and "annotations" in content:
+        listed = content.get("images", [])
+        if not isinstance(listed, list) or not all(
+            isinstance(image, dict) and isinstance(image.get("id"), int | str) for image in listed
+        ):
+            raise InputError(f"{path}: images must be a list of objects with an id")
+        images = {image["id"]: image for image in listed}
+        content = content["annotations"]
+    elif isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        raise InputError(f"{path}: holds {type(content).__name__}, expected a list of poses")
+    if not content:
+        raise InputError(f"{path}: holds no poses")
+    if isinstance(content[0], list):
+        return _from_array(path, _array(path, content), skeleton, None)
+    return _from_entries(path, content, images, skeleton)
+
+
+def _from_array(path: Path, points: np.ndarray, skeleton: str | None, sizes: Float[Tensor, "T 2"] | None) -> Keypoints:
+    name = _skeleton_of(path, "keypoints", points.shape[1], skeleton)
+    _check_finite(path, [f"pose {number}" for number in range(len(points))], points, name)
+    names = [f"{path.stem}_{number:05d}" for number in range(len(points))]
+    return Keypoints(_with_confidence(points, labelled=False), name, names, sizes)
+
+
+def _from_entries(path: Path, entries: list[Any], images: dict[Any, dict[str, Any]], skeleton: str | None) -> Keypoints:
+    """Annotations or results, sorted by image, then by person where a tracker numbered them."""
+    known = [_Entry.read(path, number, entry, images) for number, entry in enumerate(entries)]
+    nobody = [entry for entry in known if not entry.values.any()]
+    if nobody:
+        print(f"{path}: skipped {len(nobody)} of {len(known)} poses without any keypoint", file=sys.stderr)
+    known = sorted((entry for entry in known if entry.values.any()), key=lambda entry: entry.order)
+    if not known:
+        raise InputError(f"{path}: no pose has any keypoint")
+    name = _skeleton_of(path, known[0].title, known[0].values.size // 3, skeleton)
+    joints = skeletons.get(name).num_joints
+    for entry in known:
+        if entry.values.size != 3 * joints:
+            raise InputError(
+                f"{path}: {entry.title} has {entry.values.size} numbers in keypoints, expected {3 * joints} for {name}"
+            )
+    points = np.stack([entry.values.reshape(joints, 3) for entry in known])
+    _check_finite(path, [entry.title for entry in known], points, name)
+    sizes = [entry.image_size for entry in known]
+    return Keypoints(
+        _with_confidence(points, any(entry.labelled for entry in known)),
+        name,
+        _numbered([entry.image for entry in known]),
+        torch.tensor(sizes, dtype=torch.float32) if all(size is not None for size in sizes) else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One annotation or result.
+
+    Attributes:
+        title: what messages call it.
+        values: (3 J,) float64.
+        image: name of its image.
+        order: by which poses are sorted.
+        labelled: has a key that annotations have and results have not.
+        image_size: width and height in pixels, where known.
+    """
+
+    title: str
+    values: np.ndarray
+    image: str
+    order: tuple[Any, float]
+    labelled: bool
+    image_size: tuple[float, float] | None
+
+    @classmethod
+    def read(cls, path: Path, number: int, entry: Any, images: dict[Any, dict[str, Any]]) -> "_Entry":
+        title = f"entry {number}"
+        if not isinstance(entry, dict):
+            raise InputError(f"{path}: {title} is {type(entry).__name__}, expected an object with keypoints")
+        identity = entry.get("image_id", number)
+        if not isinstance(identity, int | str):
+            raise InputError(f"{path}: {title}: image_id is {type(identity).__name__}, expected a number or a name")
+        title = f"{title} (image {identity})"
+        if "keypoints" not in entry:
+            raise InputError(f"{path}: {title} has no keypoints, only {', '.join(map(str, entry)) or 'nothing'}")
+        values = _floats(path, title, entry["keypoints"])
+        if values.ndim != 1 or values.size == 0 or values.size % 3:
+            raise InputError(f"{path}: {title}: keypoints have shape {values.shape}, expected 3 numbers for each joint")
+        image = images.get(identity, {})
+        index, size = entry.get("idx"), _size(image.get("width"), image.get("height"))
+        order = (_natural(str(identity)), float(index) if isinstance(index, int | float) else 0.0)
+        file_name = image.get("file_name", identity)
+        labelled = "num_keypoints" in entry or "area" in entry
+        return cls(title, values, _image_name(str(file_name)), order, labelled, size)
+
+
+def _size(width: Any, height: Any) -> tuple[float, float] | None:
+    known = isinstance(width, int | float) and isinstance(height, int | float) and width > 0 and height > 0
+    return (float(width), float(height)) if known else None
+
+
+def _natural(name: str) -> list[str | int]:
+    """Sorts `frame_10` after `frame_9`."""
+    return [int(part) if position % 2 else part for position, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def _image_name(file_name: str) -> str:
+    return _PICTURE.sub("", PurePosixPath(file_name.replace("\\", "/")).name) or "image"
+
+
+def _numbered(images: Sequence[str]) -> list[str]:
+    """A name for each person: that of the image, with a number from the second person on."""
+    people: Counter[str] = Counter()
+    names = []
+    for image in images:
+        people[image] += 1
+        names.append(image if people[image] == 1 else f"{image}#{people[image]}")
+    return names
+
+
+def _floats(path: Path, title: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: {title}: keypoints are not a regular array of numbers ({error})") from error
+
+
+def _array(path: Path, values: Any) -> np.ndarray:
+    """(T, J, 2 or 3) float64 of a plain array; a single pose gets its leading dimension."""
+    points = _floats(path, "keypoints", values)
+    points = points[None] if points.ndim == 2 else points
+    if points.ndim != 3 or points.shape[-1] not in (2, 3):
+        raise InputError(
+            f"{path}: keypoints have shape {points.shape}, expected (poses, joints, 2 or 3) or (joints, 2 or 3)"
+        )
+    if not len(points):
+        raise InputError(f"{path}: holds no poses")
+    return points
+
+
+def _image_sizes(path: Path, values: np.ndarray, number: int) -> Float[Tensor, "T 2"]:
+    if values.dtype.kind not in "iuf" or values.shape not in ((2,), (number, 2)) or not (values > 0).all():
+        raise InputError(
+            f"{path}: image_size has shape {values.shape} and type {values.dtype}, expected positive width and height "
+            f"of shape (2,) or ({number}, 2)"
+        )
+    return torch.as_tensor(values.astype(np.float32)).expand(number, 2)
+
+
+def _skeleton_of(path: Path, title: str, joints: int, stated: str | None) -> str:
+    if stated is None and joints not in _SKELETON_OF:
+        known = " or ".join(f"{number} ({name})" for number, name in _SKELETON_OF.items())
+        raise InputError(f"{path}: {title} has {joints} joints, expected {known}, or name the skeleton")
+    try:
+        expected = skeletons.get(stated or _SKELETON_OF[joints])
+    except InputError as error:
+        raise InputError(f"{path}: skeleton: {error}") from error
+    if joints != expected.num_joints:
+        raise InputError(f"{path}: {title} has {joints} joints, but {expected.name} has {expected.num_joints}")
+    return expected.name
+
+
+def _check_finite(path: Path, titles: Sequence[str], points: np.ndarray, skeleton: str) -> None:
+    wrong = np.argwhere(~(np.abs(points) <= 1e9).all(axis=-1))  # far from any image, and NaN
+    if len(wrong):
+        pose, joint = wrong[0]
+        raise InputError(
+            f"{path}: {titles[pose]}: {skeletons.get(skeleton).joints[joint]} is {points[pose, joint].tolist()}, "
+            "expected finite pixels"
+        )
+
+
+def _with_confidence(points: np.ndarray, labelled: bool) -> Float[Tensor, "T J 3"]:
+    """Adds a confidence where there is none, and turns COCO's visibility into one."""
+    if points.shape[-1] == 2:
+        points = np.concatenate((points, np.ones_like(points[..., :1])), axis=-1)
+    third = points[..., 2]
+    if np.isin(third, (0, 1, 2)).all() and (labelled or (third == 2).any()):
+        third = _CONFIDENCE_OF_VISIBILITY[third.astype(int)]
+    # Some detectors mark a joint that they did not find by -1.
+    return torch.as_tensor(np.concatenate((points[..., :2], third[..., None].clip(0.0)), axis=-1), dtype=torch.float32)

@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from methods import checkpoints
+from methods.checkpoints import export_checkpoint, load_method
+from methods.diffpose import ContextEncoder, DiffPose
+from noise2pose.errors import InputError
+from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
+
+
+def save(path, method, **more):
+    torch.save({"state_dict": method.state_dict(), "hyper_parameters": dict(method.hparams), **more}, path)
+    return path
+
+
+def same(left, right):
+    return type(left) is type(right) and all(torch.equal(a, b) for a, b in zip(*states(left, right), strict=True))
+
+
+def states(*methods):
+    return (method.state_dict().values() for method in methods)
+
+
+@pytest.mark.parametrize("make", [lambda: DiffPose(**SMALL_DIFFPOSE), lambda: ContextEncoder(**SMALL)])
+def test_the_class_is_told_by_the_weights(tmp_path, make):
+    method = make()
+    loaded = load_method(save(tmp_path / "a.ckpt", method))
+    assert same(loaded, method) and not loaded.training
+
+
+def test_the_encoders_own_checkpoint_is_not_needed_again(tmp_path):
+    method = DiffPose(**{**SMALL_DIFFPOSE, "context_checkpoint": "long/gone.ckpt"})
+    loaded = load_method(save(tmp_path / "a.ckpt", method))
+    assert same(loaded, method) and loaded.hparams["context_checkpoint"] is None
+
+
+def test_a_training_checkpoint_is_exported_small(tmp_path):
+    trainer, _ = fit(ContextEncoder(**SMALL), tmp_path)
+    source, target = tmp_path / "run.ckpt", tmp_path / "folder" / "small.ckpt"
+    trainer.save_checkpoint(source)
+    checkpoint = torch.load(source, weights_only=True)
+    # What Lightning's command line keeps beside the arguments.
+    checkpoint["hyper_parameters"] |= {
+        "_class_path": "methods.diffpose.ContextEncoder",
+        "_instantiator": "some.function",
+    }
+    checkpoint["state_dict"] = {key: value.double() for key, value in checkpoint["state_dict"].items()}
+    torch.save(checkpoint, source)
+    export_checkpoint(source, target)
+    small = torch.load(target, weights_only=True)
+    assert set(small) == {"state_dict", "hyper_parameters", "class_path"}
+    assert small["class_path"] == "methods.diffpose.ContextEncoder"
+    assert {value.dtype for value in small["state_dict"].values()} == {torch.float32}
+    assert not any(key.startswith("_") for key in small["hyper_parameters"])
+    assert target.stat().st_size < source.stat().st_size / 2
+    assert same(load_method(target), load_method(source))
+
+
+def test_shipped_checkpoints_have_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
+    with pytest.raises(InputError, match="no checkpoint named small is shipped; there is none"):
+        load_method("small")
+    save(tmp_path / "small.ckpt", ContextEncoder(**SMALL))
+    assert isinstance(load_method("small"), ContextEncoder)
+    with pytest.raises(InputError, match="no checkpoint named large is shipped; there is small"):
+        load_method("large")
+
+
+def test_what_is_not_a_method_is_refused_by_name(tmp_path):
+    path, method = tmp_path / "a.ckpt", ContextEncoder(**SMALL)
+    with pytest.raises(InputError, match="a.ckpt does not exist"):
+        load_method(path)
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(InputError, match="a.ckpt cannot be read as a checkpoint"):
+        load_method(path)
+    for content in ([1], {"state_dict": {}}):
+        torch.save(content, path)
+        with pytest.raises(InputError, match="a.ckpt has no (state_dict|hyper_parameters)"):
+            load_method(path)
+    for class_path, message in {
+        "os.system": "class_path is os.system, expected a class of methods.",
+        "methods.diffpose.nothing": "does not hold a whole methods.diffpose.nothing",
+        "methods.checkpoints.load_method": "is not a method",
+        "methods.diffpose.DiffPose": "does not hold a whole methods.diffpose.DiffPose",
+    }.items():
+        with pytest.raises(InputError, match=f"a.ckpt.*{message}"):
+            load_method(save(path, method, class_path=class_path))
+    torch.save({"state_dict": {"diffusion.denoiser.x": torch.ones(1)}, "hyper_parameters": {}}, path)
+    with pytest.raises(InputError, match="a.ckpt: has no class_path, and its weights are neither"):
+        load_method(path)
+    with pytest.raises(InputError, match="does not exist"):
+        load_method("folder/nothing")
