@@ -30,11 +30,13 @@ class PoseMethod(L.LightningModule):
 
     Attributes:
         title: how tables call the method, for example "DiffPose (release)".
+        num_frames: of the clips that it takes; 1 for single frames.
         num_hypotheses: poses averaged for the answer.
         num_steps: denoiser calls per hypothesis; 0 for a method without diffusion.
     """
 
     title: str = ""
+    num_frames: int = 1
     num_hypotheses: int = 1
     num_steps: int = 0
 
@@ -102,8 +104,9 @@ class PoseMethod(L.LightningModule):
             self.log(MONITOR, value, logger=False, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
-        calibration: Any = self.eval_metrics["0"]["calibration"] if self.eval_metrics else None
-        if calibration is not None and calibration.update_called:
+        metrics: Any = self.eval_metrics["0"]
+        calibration = metrics["calibration"]
+        if calibration.update_called:
             curves = {**calibration.sparsification(), "crps_per_joint": calibration.crps_per_joint()}
             self.calibration = {name: values.tolist() for name, values in curves.items()}
         self._log_metrics("test")

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from methods.base import PoseMethod
 from noise2pose import cameras
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
+from noise2pose.windows import window_frames
 
 _BATCH_FRAMES = 512
 
@@ -45,8 +46,8 @@ def lift(method: PoseMethod, keypoints: Float[Tensor, "T J 3"], names: Sequence[
     Raises:
         InputError: if all joints of a pose lie at one point.
     """
-    length = getattr(method, "num_frames", 1)
-    frames, kept = _windows(len(keypoints), length)
+    length = method.num_frames
+    frames, kept = window_frames(len(keypoints), length, length)
     points = keypoints[frames]  # (W, F, J, 3)
     corner, side = cameras.virtual_image(points[..., :2].flatten(1, 2))
     if not (side > 0).all():
@@ -71,14 +72,6 @@ def lift(method: PoseMethod, keypoints: Float[Tensor, "T J 3"], names: Sequence[
         answers.append(_by_frame(method(batch), kept[rows]))
     joints, uncertainty, hypotheses = zip(*answers, strict=True)
     return LiftedPoses(torch.cat(joints), _joined(uncertainty), _joined(hypotheses))
-
-
-def _windows(number: int, length: int) -> tuple[Int[Tensor, "W F"], Bool[Tensor, "W F"]]:
-    """Frames of each window, and which of them it is the first to answer."""
-    first_unanswered = torch.arange(0, number, length)[:, None]
-    starts = first_unanswered.clamp(max=max(number - length, 0))
-    frames = starts + torch.arange(length)
-    return frames.clamp(max=number - 1), (frames >= first_unanswered) & (frames < number)
 
 
 def _by_frame(prediction: Prediction, kept: Bool[Tensor, "W F"]) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -63,7 +63,8 @@ def read_keypoints(path: Path, skeleton: str | None = None) -> Keypoints:
 
     Raises:
         InputError: if the file is missing, broken, empty or of another kind, or if a pose has the wrong number of
-            joints, a number that is not finite, or fewer than three visible joints. It names the file and the entry.
+            joints or a number that is not finite; it names the file and the entry. Also if no pose, or not every pose
+            of an npz file, has three visible joints; such poses of a JSON file are skipped with a note.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist")
@@ -73,13 +74,22 @@ def read_keypoints(path: Path, skeleton: str | None = None) -> Keypoints:
         found = _read_json(path, skeleton)
     else:
         raise InputError(f"{path}: keypoints are read from .npz and .json files")
-    seen = (found.points[..., 2] > 0).sum(dim=1).tolist()
-    for name, number in zip(found.names, seen, strict=True):
-        if number < MIN_VISIBLE:
-            raise InputError(
-                f"{path}: {name} has {number} visible joints, a pose needs at least {MIN_VISIBLE}; remove it"
-            )
-    return found
+    enough = (found.points[..., 2] > 0).sum(dim=1) >= MIN_VISIBLE
+    if enough.all():
+        return found
+    few = [name for name, kept in zip(found.names, enough.tolist(), strict=True) if not kept]
+    about = f"{len(few)} of {len(found.names)} poses have fewer than {MIN_VISIBLE} visible joints, {few[0]} the first"
+    if path.suffix == ".npz" or len(few) == len(
+        found.names
+    ):  # a clip would no longer be one without some of its frames
+        raise InputError(f"{path}: {about}; remove them")
+    print(f"{path}: skipped: {about}", file=sys.stderr)
+    return Keypoints(
+        found.points[enough],
+        found.skeleton,
+        [name for name, kept in zip(found.names, enough.tolist(), strict=True) if kept],
+        None if found.image_sizes is None else found.image_sizes[enough],
+    )
 
 
 def _read_npz(path: Path, skeleton: str | None) -> Keypoints:

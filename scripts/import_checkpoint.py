@@ -14,6 +14,7 @@ DESCRIPTION = """Turn the authors' published checkpoints into checkpoints of thi
 
   python scripts/import_checkpoint.py diffpose gcndiff.pth denoiser.ckpt     the denoiser (GCNdiff)
   python scripts/import_checkpoint.py diffpose gcnpose.pth encoder.ckpt      the context encoder (GCNpose)
+  python scripts/import_checkpoint.py diffpose mixste_cpn_243f.bin mixste.ckpt   the context encoder for clips (MixSTE)
   python scripts/train.py test -c configs/experiments/diffpose_cmu_frame.yaml --ckpt_path denoiser.ckpt \\
       --model configs/methods/diffpose_release.yaml --model.context_checkpoint encoder.ckpt --name imported
 
@@ -21,35 +22,42 @@ A file may hold the release's list, a dictionary or bare weights, with or withou
 """
 
 
-def import_diffpose(source: Path, num_heads: int, ema: bool) -> dict[str, Any]:
-    """Reads a GCNdiff or GCNpose file; which one it is shows in its tensors.
+def import_diffpose(source: Path, num_heads: int | None, ema: bool) -> dict[str, Any]:
+    """Reads a GCNdiff, GCNpose or MixSTE file; which one it is shows in its tensors.
 
     Args:
         source: file of the release.
-        num_heads: of the attention, which no tensor tells.
+        num_heads: of the attention, which no tensor tells; None for the release's 4, and MixSTE's 8.
         ema: take the moving average of the weights.
 
     Returns:
         A Lightning checkpoint of `DiffPose` (denoiser only) or of `ContextEncoder`.
     """
     from methods.diffpose import official
+    from methods.diffpose.initialisation import empty_histogram
 
     weights = official.extract_state_dict(_load(source), ema)
-    if any(".temb_proj." in key for key in weights):
-        denoiser = official.load_gcndiff(weights, num_heads)
-        prefix, network = "diffusion.denoiser.", denoiser
-        kind = {"variant": "release", "context_epochs": 0}
+    is_clip = "Temporal_pos_embed" in weights
+    num_heads = num_heads or (8 if is_clip else 4)
+    kind: dict[str, Any] = {"num_heads": num_heads}
+    if is_clip:
+        prefix, network = "network.", official.load_mixste(weights, num_heads)
+        kind |= {"encoder": "mixste", "num_frames": network.frame_embedding.shape[1], "flip_test": True}
+        kind |= {"width": network.input.out_features, "num_blocks": len(network.spatial_blocks)}
     else:
-        prefix, network = "network.", official.load_gcnpose(weights, num_heads)
-        kind = {}
-    width, num_blocks = network.output.linear.in_features, len(network.blocks)
+        is_denoiser = any(".temb_proj." in key for key in weights)
+        load = official.load_gcndiff if is_denoiser else official.load_gcnpose
+        prefix, network = ("diffusion.denoiser." if is_denoiser else "network."), load(weights, num_heads)
+        kind |= {"variant": "release", "context_epochs": 0} if is_denoiser else {}
+        kind |= {"width": network.output.linear.in_features, "num_blocks": len(network.blocks)}
     state = {prefix + key: value for key, value in network.state_dict().items()}
-    if prefix != "network.":
+    if prefix != "network.":  # buffers that the release's variant has no use for, but a whole checkpoint holds
         state["depth_spread"] = torch.full((17,), 0.08)
+        state["depth_histogram"] = empty_histogram(17)
         state["denoiser_steps"] = torch.ones((), dtype=torch.int64)
     return {
         "state_dict": state,
-        "hyper_parameters": {**kind, "width": width, "num_blocks": num_blocks, "num_heads": num_heads},
+        "hyper_parameters": kind,
         "epoch": 0,
         "global_step": 0,
         "pytorch-lightning_version": _lightning_version(),
@@ -78,7 +86,7 @@ def main() -> int:
     parser.add_argument("method", choices=["diffpose"], help="whose checkpoint it is")
     parser.add_argument("source", type=Path, help="published file")
     parser.add_argument("output", type=Path, help="checkpoint to write")
-    parser.add_argument("--num_heads", type=int, default=4, help="attention heads, which no tensor tells (release: 4)")
+    parser.add_argument("--num_heads", type=int, help="attention heads, which no tensor tells (default: 4; MixSTE: 8)")
     parser.add_argument("--ema", action="store_true", help="take the moving average of the weights")
     arguments = parser.parse_args()
     try:

@@ -110,7 +110,7 @@ def _predict(arguments: argparse.Namespace) -> str:
         checkpoint=np.array(arguments.checkpoint),
     )
     pictures = _write_pictures(output, arrays, read.names[: max(arguments.max_pictures, 0)])
-    is_clip = source.suffix == ".npz" or getattr(method, "num_frames", 1) > 1
+    is_clip = source.suffix == ".npz" or method.num_frames > 1
     if is_clip and len(read.names) > 1:
         written.append(_write_gif(output, arrays, read.names))
     spread = (

@@ -1,4 +1,4 @@
-"""Where the weights of the authors' release are renamed: GONGJIA0208/Diffpose, `GCNdiff` and `GCNpose`.
+"""Where published weights are renamed: GONGJIA0208/Diffpose, `GCNdiff` and `GCNpose`; Diffpose_video, `MixSTE2`.
 
 Every size is read off the tensors. What tensors cannot tell (the number of attention heads) is a keyword with the
 release's value.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.diffpose.denoisers import GraphDenoiser, GraphLifter
+from methods.diffpose.mixste import MixSTE
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 
@@ -39,7 +40,7 @@ def load_gcndiff(state_dict: Mapping[str, Any], num_heads: int = 4) -> GraphDeno
     sizes = _sizes(weights)
     parents = _parents(sizes)
     network = GraphDenoiser(sizes["in_channels"], sizes["width"], sizes["num_blocks"], num_heads, _DROPOUT, parents)
-    return _fill(network, weights, sizes["num_blocks"])
+    return _fill(network, *_rename(weights, sizes["num_blocks"]), weights)
 
 
 def load_gcnpose(state_dict: Mapping[str, Any], num_heads: int = 4) -> GraphLifter:
@@ -53,7 +54,30 @@ def load_gcnpose(state_dict: Mapping[str, Any], num_heads: int = 4) -> GraphLift
     weights = {key: value for key, value in _tensors(state_dict).items() if not key.startswith("temb.")}
     sizes = _sizes(weights)
     network = GraphLifter(sizes["width"], sizes["num_blocks"], num_heads, _DROPOUT, _parents(sizes))
-    return _fill(network, weights, sizes["num_blocks"])
+    return _fill(network, *_rename(weights, sizes["num_blocks"]), weights)
+
+
+def load_mixste(state_dict: Mapping[str, Any], num_heads: int = 8) -> MixSTE:
+    """The context encoder for clips, MixSTE. Arguments and errors as in `load_gcndiff`.
+
+    Returns:
+        Network in evaluation mode: `forward(screen: (B, F, 17, 2)) -> (B, F, 17, 3)`, metres, not centred on the root,
+        for clips of at most as many frames as there are position embeddings.
+    """
+    weights = _tensors(state_dict)
+    for key in ("Spatial_patch_to_embedding.weight", "Spatial_pos_embed", "Temporal_pos_embed"):
+        if key not in weights:
+            raise InputError(f"key {key} is missing; this is not a MixSTE state dict")
+    width, channels = weights["Spatial_patch_to_embedding.weight"].shape
+    if channels != 2:
+        raise InputError(
+            f"Spatial_patch_to_embedding.weight takes {channels} channels, the context encoder 2; D3DP's denoiser, "
+            "which takes 5, is another network"
+        )
+    blocks = {int(match[1]) for key in weights if (match := re.match(r"STEblocks\.(\d+)\.", key))}
+    num_frames, num_joints = weights["Temporal_pos_embed"].shape[1], weights["Spatial_pos_embed"].shape[1]
+    network = MixSTE(num_frames, width, len(blocks), num_heads, num_joints=num_joints)
+    return _fill(network, *_rename_mixste(weights, len(blocks)), weights)
 
 
 def extract_state_dict(checkpoint: Any, ema: bool = False) -> dict[str, Tensor]:
@@ -165,10 +189,32 @@ def _rename(weights: dict[str, Tensor], num_blocks: int) -> tuple[dict[str, Tens
     return renamed, origin
 
 
-def _fill(network: _Network, weights: dict[str, Tensor], num_blocks: int) -> _Network:
-    """Loads renamed weights strictly and puts the network in evaluation mode."""
-    left = dict(weights)
-    renamed, origin = _rename(left, num_blocks)
+def _rename_mixste(weights: dict[str, Tensor], num_blocks: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """As `_rename`, for MixSTE."""
+    names = {
+        "joint_embedding": "Spatial_pos_embed",
+        "frame_embedding": "Temporal_pos_embed",
+        "input": "Spatial_patch_to_embedding",
+        "spatial_norm": "Spatial_norm",
+        "temporal_norm": "Temporal_norm",
+        "output.0": "head.0",
+        "output.1": "head.1",
+    }
+    parts = {"norm1": "norm1", "query_key_value": "attn.qkv", "output": "attn.proj", "norm2": "norm2",
+             "expand": "mlp.fc1", "contract": "mlp.fc2"}  # fmt: skip
+    for ours, theirs in (("spatial_blocks", "STEblocks"), ("temporal_blocks", "TTEblocks")):
+        for i in range(num_blocks):
+            names |= {f"{ours}.{i}.{part}": f"{theirs}.{i}.{official}" for part, official in parts.items()}
+    origin = {
+        f"{ours}{end}": f"{theirs}{end}"
+        for ours, theirs in names.items()
+        for end in ([""] if ours.endswith("embedding") else [".weight", ".bias"])
+    }
+    return {ours: weights.pop(theirs) for ours, theirs in origin.items() if theirs in weights}, origin
+
+
+def _fill(network: _Network, renamed: dict[str, Tensor], origin: dict[str, str], left: dict[str, Tensor]) -> _Network:
+    """Loads renamed weights strictly, with nothing left over, and puts the network in evaluation mode."""
     expected = network.state_dict()
     problems = [f"{key} is not known" for key in sorted(left)]
     problems += [f"{origin[key]} is missing" for key in expected if key not in renamed]

@@ -131,7 +131,10 @@ def test_halpe_has_26_joints(tmp_path):
         ([result(1, keypoints=[*person()[:-1], None])], "expected finite"),
         ([result(1, keypoints="none")], "not a regular array"),
         ([result(1, keypoints={"nose": 1})], "not a regular array"),
-        ([result("x", keypoints=[1, 1, 1, 2, 1, 1, *[0] * 45])], "x has 2 visible joints, a pose needs at least 3"),
+        (
+            [result("x", keypoints=[1, 1, 1, 2, 1, 1, *[0] * 45])],
+            "1 of 1 poses have fewer than 3 visible joints, x the first; remove them",
+        ),
         ([[[1, 2], [3]]], "not a regular array"),
         ([[[1.0] * 4] * 17], r"shape \(1, 17, 4\)"),
         ([[[1.0] * 3] * 5], "has 5 joints"),
@@ -183,7 +186,7 @@ def test_objects_are_never_unpickled(tmp_path):
         ({"keypoints": np.full((2, 17, 2), np.nan)}, r"pose 0: nose is \[nan"),
         ({"keypoints": np.ones(17)}, r"shape \(17,\)"),
         ({"keypoints": np.ones((2, 17, 2)), "image_size": np.ones(3)}, "image_size has shape"),
-        ({"keypoints": np.zeros((2, 17, 3))}, "poses_00000 has 0 visible joints"),
+        ({"keypoints": np.zeros((2, 17, 3))}, "2 of 2 poses have fewer than 3 visible joints, poses_00000"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, arrays, message):
@@ -220,3 +223,11 @@ def test_the_virtual_image_is_centred_on_the_person():
     assert side.tolist() == pytest.approx([440.0, 440.0, 0.0])
     assert (corner[0] + side[0] / 2).tolist() == pytest.approx([120.0, 150.0])
     assert torch.allclose(corner[1], corner[0] + 1000.0)
+
+
+def test_a_person_with_too_few_joints_is_skipped_among_others(tmp_path, capsys):
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps([result(1), result(2, keypoints=[5, 5, 1, *[0] * 48])]))
+    found = read_keypoints(path)
+    assert found.names == ["1"] and len(found.points) == 1
+    assert "skipped: 1 of 2 poses have fewer than 3 visible joints" in capsys.readouterr().err

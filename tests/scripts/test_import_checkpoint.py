@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from methods.diffpose import ContextEncoder, DiffPose
-from methods.diffpose.official import load_gcndiff
+from methods.diffpose.official import load_gcndiff, load_mixste
 from tests.parity.procedural import procedural_state_dict, read_fixture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,12 +22,16 @@ def weights(name):
     return {k: torch.as_tensor(v) for k, v in procedural_state_dict(meta["state_dict"], salt=meta["salt"]).items()}
 
 
-@pytest.fixture
-def imported(tmp_path):
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("imported")
     released = {f"module.{key}": value for key, value in weights("gcndiff").items()}
     torch.save([released, {"state": {}}, 80, 12345, weights("gcndiff")], tmp_path / "gcndiff.pth")
     torch.save([{f"module.{key}": value for key, value in weights("gcnpose").items()}], tmp_path / "gcnpose.pth")
-    for name in ("gcndiff", "gcnpose"):
+    torch.save(
+        {"epoch": 1, "model_pos": {f"module.{key}": v for key, v in weights("mixste").items()}}, tmp_path / "mixste.pth"
+    )
+    for name in ("gcndiff", "gcnpose", "mixste"):
         done = import_checkpoint("diffpose", tmp_path / f"{name}.pth", tmp_path / f"{name}.ckpt")
         assert done.returncode == 0, done.stderr
     return tmp_path
@@ -42,6 +46,14 @@ def test_imported_weights_compute_what_the_official_ones_do(imported):
     state, steps = torch.randn(3, 17, 5), torch.tensor([0.0, 12.0, 24.0])
     assert torch.equal(method.diffusion.denoiser(state, steps), load_gcndiff(weights("gcndiff"))(state, steps))
     assert torch.equal(method.encoder.output.bias, encoder.network.output.bias)
+
+
+@torch.no_grad()
+def test_imported_mixste_is_a_context_encoder_for_clips(imported):
+    encoder = ContextEncoder.load_from_checkpoint(imported / "mixste.ckpt").eval()
+    assert encoder.num_frames == 9 and encoder.flip_test
+    clip = torch.randn(2, 9, 17, 2)
+    assert torch.equal(encoder.network(clip), load_mixste(weights("mixste"))(clip))
 
 
 def test_a_denoiser_without_its_encoder_is_refused(imported):

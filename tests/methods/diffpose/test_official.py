@@ -122,3 +122,30 @@ def test_a_wrong_state_dict_is_refused_by_official_key():
         official.extract_state_dict([3, 4])
     with pytest.raises(InputError, match="moving average"):
         official.extract_state_dict([weights], ema=True)
+
+
+@torch.no_grad()
+def test_mixste_lifts_a_clip_as_published():
+    tensors, weights, meta = fixture("mixste")
+    network = official.load_mixste(weights, num_heads=meta["config"]["num_heads"])
+    assert_close(network(tensors["input/x"]), tensors["output/xyz"])
+    with pytest.raises(InputError, match="clip of 10 frames is longer than the 9"):
+        network(torch.zeros(1, 10, 17, 2))
+
+
+def test_mixste_of_the_published_size_has_its_parameters():
+    network = official.MixSTE(243, 512, 8, 8)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 33_783_811
+
+
+def test_wrong_mixste_weights_are_named():
+    _, weights, _ = fixture("mixste")
+    missing = {key: value for key, value in weights.items() if key != "TTEblocks.1.attn.qkv.bias"}
+    with pytest.raises(InputError, match="TTEblocks.1.attn.qkv.bias is missing"):
+        official.load_mixste(missing)
+    with pytest.raises(InputError, match="extra is not known"):
+        official.load_mixste({**weights, "extra": np.zeros(1)})
+    with pytest.raises(InputError, match="key Temporal_pos_embed is missing"):
+        official.load_mixste({key: value for key, value in weights.items() if key != "Temporal_pos_embed"})
+    with pytest.raises(InputError, match="takes 5 channels"):
+        official.load_mixste({**weights, "Spatial_patch_to_embedding.weight": np.zeros((64, 5), np.float32)})
