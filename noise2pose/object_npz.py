@@ -1,0 +1,105 @@
+"""The npz files of VideoPose3D and its descendants: nested dictionaries of arrays, pickled into one "object array".
+
+A pickle may run any code when it is read. Here it may build arrays, numbers, strings and plain containers, nothing else.
+"""
+
+import pickle
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from noise2pose.errors import InputError
+
+# NumPy 2 has moved its internals; files name either place.
+_HARMLESS = {(module, name) for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+             for name in ("_reconstruct", "scalar")}  # fmt: skip
+_HARMLESS |= {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+_HARMLESS |= {(f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")}
+_TIME = (1980, 1, 1, 0, 0, 0)  # of the zip entry: the same content is the same file
+
+
+def read_object_npz(path: Path) -> dict[str, Any]:
+    """Every entry of an npz file, object arrays included, without running code.
+
+    Raises:
+        InputError: if the file is missing, broken, or holds other objects than arrays in plain containers.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy"): _read_entry(archive, name) for name in archive.namelist()}
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, zipfile.BadZipFile,
+            zlib.error, pickle.UnpicklingError) as error:  # fmt: skip
+        raise InputError(f"{path} cannot be read as an npz file ({error})") from error
+
+
+def write_object_npz(path: Path, key: str, tree: Any) -> None:
+    """Writes nested dictionaries and lists as the one entry of an npz file, whole or not at all.
+
+    `numpy.load(path, allow_pickle=True)[key].item()` reads it, with NumPy 1 as well as 2.
+
+    Args:
+        path: npz file.
+        key: name of the entry.
+        tree: dictionaries and lists whose leaves are functions without arguments that return an array. They are called
+            one after the other, so only one array is in memory at a time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        with archive.open(zipfile.ZipInfo(f"{key}.npy", _TIME), "w", force_zip64=True) as file:
+            header = {"descr": "|O", "fortran_order": False, "shape": ()}
+            np.lib.format.write_array_header_1_0(file, header)  # pyright: ignore[reportArgumentType]
+            wrapped = np.empty((), dtype=object)
+            wrapped[()] = tree
+            _Pickler(file, protocol=4).dump(wrapped)  # pyright: ignore[reportArgumentType]
+    partial.replace(path)
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        if (module_name, global_name) not in _HARMLESS:
+            raise pickle.UnpicklingError(f"it wants to call {module_name}.{global_name}, which is not an array")
+        if module_name.startswith("numpy.core"):
+            module_name = module_name.replace("numpy.core", "numpy._core")
+        return super().find_class(module_name, global_name)
+
+
+def _read_entry(archive: zipfile.ZipFile, name: str) -> Any:
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read_header: Callable[[BinaryIO], Any] = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, _, dtype = read_header(file)  # pyright: ignore[reportArgumentType]
+        if dtype.hasobject:
+            array = _Unpickler(file, encoding="latin1").load()
+            return array.item() if shape == () else array
+    with archive.open(name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)  # pyright: ignore[reportArgumentType]
+
+
+class _Pickler(pickle._Pickler):
+    """Forgets what it has written, and names NumPy's internals as NumPy 1 does."""
+
+    fast = True  # no memo, which would keep every array alive
+
+    def reducer_override(self, obj: Any) -> Any:
+        if callable(obj) and not isinstance(obj, type) and obj is not _RECONSTRUCT:
+            return np.ascontiguousarray(obj()).__reduce__()
+        return NotImplemented
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        if obj is _RECONSTRUCT:
+            self.write(b"cnumpy.core.multiarray\n_reconstruct\n")  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            super().save_global(obj, name)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
