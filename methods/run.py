@@ -13,10 +13,8 @@ import csv
 import json
 import os
 import shlex
-import subprocess
 import sys
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from methods.base import PoseMethod
+from noise2pose import provenance
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.files import write_npz, write_text
 
@@ -111,7 +110,7 @@ class RunRecord(SaveConfigCallback):
             name = "config.yaml" if verb == "fit" else f"config_{verb}.yaml"
             text = self.parser.dump(self.config, skip_none=False)
             write_text(Path(trainer.default_root_dir) / name, text)
-            _commit()  # of the code that runs, before anybody commits the next
+            provenance.commit()  # of the code that runs, before anybody commits the next
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._describe_to_wandb(trainer, pl_module)
@@ -267,23 +266,6 @@ def _describe(trainer: L.Trainer, pl_module: L.LightningModule, config: Any) -> 
         "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
         "device": f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name,
         "command": shlex.join(["python", *sys.argv]),
-        "commit": _commit(),
+        "commit": provenance.commit(),
         "seed": config.seed_everything,
     }
-
-
-@cache
-def _commit() -> str | None:
-    """The project's commit, with a `+` if files differ from it; None outside a checkout."""
-    where = Path(__file__).resolve().parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-            cwd=where,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return described.stdout.strip() or None

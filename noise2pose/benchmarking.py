@@ -1,0 +1,154 @@
+"""Speed of ours over speed of theirs, measured side by side so that the noise of a shared machine hits both."""
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+
+class Side(NamedTuple):
+    """One of the two things compared.
+
+    Attributes:
+        run: does the work once.
+        units: how many units of work that is.
+    """
+
+    run: Callable[[], object]
+    units: int
+
+
+class Checks(NamedTuple):
+    """What else must hold for a ratio to count.
+
+    Attributes:
+        values: numbers to report, by name.
+        complaint: what is wrong with them, empty if nothing.
+    """
+
+    values: dict[str, float]
+    complaint: str = ""
+
+
+class Prepared(NamedTuple):
+    """The two sides of a comparison, whose answers have been compared."""
+
+    ours: Side
+    theirs: Side
+    checks: Checks
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row of a benchmark.
+
+    Attributes:
+        name: of the row.
+        setting: sizes, in words.
+        against: what theirs is.
+        at_least: the ratio that ours must reach, or None for a row that only informs.
+        unit: of the work whose seconds are reported.
+        prepare: makes everything that is not timed.
+    """
+
+    name: str
+    setting: str
+    against: str
+    at_least: float | None
+    unit: str
+    prepare: Callable[[], Prepared]
+
+
+def measure(comparison: Comparison, repeats: int) -> dict[str, Any]:
+    """Times both sides alternately, after one untimed run of each.
+
+    Args:
+        comparison: what to measure.
+        repeats: timed runs of each side.
+
+    Returns:
+        The row: the median seconds of one unit on each side with their range, `ratio` (theirs over ours), the checks,
+        and `result`, which is `reached`, `no bar`, or what was missed.
+    """
+    prepared = comparison.prepare()
+    prepared.ours.run()
+    prepared.theirs.run()
+    ours, theirs = [], []
+    for _ in range(repeats):
+        ours.append(_seconds(prepared.ours))
+        theirs.append(_seconds(prepared.theirs))
+    our_seconds, their_seconds = statistics.median(ours), statistics.median(theirs)
+    ratio = their_seconds / our_seconds
+    missed = [prepared.checks.complaint] if prepared.checks.complaint else []
+    if comparison.at_least is not None and ratio < comparison.at_least:
+        missed.append(f"{ratio:.2f}x is below {comparison.at_least:g}x")
+    result = f"missed: {'; '.join(missed)}" if missed else "no bar" if comparison.at_least is None else "reached"
+    return {
+        **_description(comparison),
+        "ratio": ratio,
+        "our_seconds": our_seconds,
+        "their_seconds": their_seconds,
+        "our_range": [min(ours), max(ours)],
+        "their_range": [min(theirs), max(theirs)],
+        "repeats": repeats,
+        "checks": prepared.checks.values,
+        "result": result,
+    }
+
+
+def not_run(comparison: Comparison, reason: str) -> dict[str, Any]:
+    """The row of a comparison that could not be measured."""
+    return {**_description(comparison), "result": f"not run: {reason}"}
+
+
+def _description(comparison: Comparison) -> dict[str, Any]:
+    return {key: getattr(comparison, key) for key in ("name", "setting", "against", "at_least", "unit")}
+
+
+def _seconds(side: Side) -> float:
+    """Seconds of one unit of work, all of it finished."""
+    _wait_for_device()
+    start = time.perf_counter()
+    side.run()
+    _wait_for_device()
+    return (time.perf_counter() - start) / side.units
+
+
+def _wait_for_device() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def machine() -> dict[str, Any]:
+    """What the seconds depend on: processor, cores, GPU, versions and threads."""
+    return {
+        "cpu": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **{package: _version(package) for package in ("torch", "numpy", "scikit-learn")},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    table = Path("/proc/cpuinfo")  # Linux; `platform.processor` is empty there
+    if table.is_file():
+        for line in table.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,50 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.benchmark import main
+
+ROOT = Path(__file__).resolve().parents[2]
+MIXTURES_AND_LIFTING = ["per-joint mixtures", "whole-pose mixtures", "DDIM lifting"]
+
+
+@pytest.mark.slow
+def test_every_row_is_measured_and_written(tmp_path):
+    # In a process of its own, because it settles the threads of scikit-learn for the whole process.
+    command = [sys.executable, "scripts/benchmark.py", "diffpose", "--quick", "--threads", "1", "--output"]
+    done = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode in (0, 1), done.stderr  # whether the bars are reached is not a matter for a noisy machine
+    report = json.loads((tmp_path / "diffpose_cpu.json").read_text())
+    assert report["quick"] and report["machine"]["threads"] == 1
+    assert "--quick" in report["command"] and report["date"]
+    rows = {row["name"]: row for row in report["rows"]}
+    assert list(rows)[:3] == MIXTURES_AND_LIFTING and len(rows) == 5
+    for name, row in rows.items():
+        assert row["ratio"] > 0 and row["our_seconds"] > 0 and row["their_seconds"] > 0
+        assert f"{row['ratio']:.2f}x" in done.stdout and name in done.stdout
+    for name in MIXTURES_AND_LIFTING[:2]:
+        checks = rows[name]["checks"]
+        ours, theirs = checks["our_log_likelihood"], checks["their_log_likelihood"]
+        assert ours > theirs - 0.1 * abs(theirs)  # a handful of problems; the full run asks for 1 %
+    assert rows["DDIM lifting"]["checks"]["noise_difference"] < 1e-5
+    missed = [name for name, row in rows.items() if row["result"].startswith("missed")]
+    assert done.returncode == bool(missed) and all(name in done.stderr for name in missed)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_rows_without_their_device_say_so(tmp_path, capsys):
+    assert main(["diffpose", "--device", "cuda", "--output", str(tmp_path)]) == 1
+    rows = json.loads((tmp_path / "diffpose_cuda.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == MIXTURES_AND_LIFTING
+    assert {row["result"] for row in rows} == {"not run: no CUDA device"}
+    assert capsys.readouterr().out.count("not run: no CUDA device") == 3
+
+
+def test_a_missing_scikit_learn_is_named_with_its_remedy(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
+    assert main(["diffpose", "--quick", "--output", str(tmp_path)]) == 2
+    assert "pip install -e .[dev]" in capsys.readouterr().err
