@@ -14,7 +14,7 @@ MIXTURES_AND_LIFTING = ["per-joint mixtures", "whole-pose mixtures", "DDIM lifti
 
 @pytest.mark.slow
 def test_every_row_is_measured_and_written(tmp_path):
-    # In a process of its own, because it settles the threads of scikit-learn for the whole process.
+    # In a process of its own, because it settles the threads of PyTorch for the whole process.
     command = [sys.executable, "scripts/benchmark.py", "diffpose", "--quick", "--threads", "1", "--output"]
     done = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode in (0, 1), done.stderr  # whether the bars are reached is not a matter for a noisy machine
