@@ -31,6 +31,35 @@ def heatmaps(
     return y[..., :, None] * x[..., None, :]
 
 
+def detection_heatmaps(
+    detections: Float[Tensor, "B J 3"],
+    truth: Float[Tensor, "B J 2"],
+    box: Float[Tensor, "B 3"],
+    size: tuple[int, int],
+    sigma: float,
+) -> Float[Tensor, "B J H W"]:
+    """Heat-maps as a detector would give with the simulated detections of `noise2pose.noise`.
+
+    A detector that reports a wrong place seldom shows nothing at the right one. So a map has a peak of the confidence's
+    height at the reported place, and one of the rest at the true place.
+
+    Args:
+        detections: pixels and confidence.
+        truth: pixels.
+        box: square that the maps cover: centre x, centre y and side, pixels.
+        size: H rows and W columns.
+        sigma: standard deviation of a peak, cells.
+    """
+    cells = torch.tensor(size[::-1], dtype=truth.dtype, device=truth.device)
+
+    def in_cells(pixels: Tensor) -> Tensor:
+        return ((pixels - box[:, None, :2]) / box[:, None, 2:] + 0.5) * cells - 0.5
+
+    confidence = detections[..., 2].clamp(0.0, 1.0)[..., None, None]
+    reported = heatmaps(in_cells(detections[..., :2]), size, sigma)
+    return confidence * reported + (1.0 - confidence) * heatmaps(in_cells(truth), size, sigma)
+
+
 def sample_heatmaps(
     maps: Float[Tensor, "B *batch J H W"], keys: Int[Tensor, " B"], num_samples: int, seed: int = 0
 ) -> Float[Tensor, "B *batch S J 2"]:

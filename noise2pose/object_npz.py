@@ -1,6 +1,6 @@
 """The npz files of VideoPose3D and its descendants: nested dictionaries of arrays, pickled into one "object array".
 
-A pickle may run any code when it is read. Here it may build arrays, numbers, strings and plain containers, nothing else.
+A pickle may run any code when it is read. Here it may build arrays, numbers, strings and plain containers, no more.
 """
 
 import pickle

@@ -46,10 +46,11 @@ def sample_uncertain_poses(
     scale = pixels_per_metre(batch, pose)
     root_depth = focal.mean(dim=-1) / scale
     if "heatmaps" in batch:
-        pixels = _sample_heatmaps(batch, keys, depths.shape[1])
+        pixels = sample_boxes(batch["heatmaps"], batch["box"], keys, depths.shape[1])
     else:
         jitter = keyed_random.normal(keys, (*depths.shape[1:], 2), stream=_PIXELS).to(pose.dtype)
-        pixels = batch["keypoints_2d"][:, None, :, :2] + detection_blur(batch, scale)[:, None, :, None] * jitter
+        blur = detection_blur(batch["keypoints_2d"][..., 2], scale)
+        pixels = batch["keypoints_2d"][:, None, :, :2] + blur[:, None, :, None] * jitter
     rays = (pixels - principal_point[:, None, None]) / focal[:, None, None]
     absolute_depth = (root_depth[:, None, None] + depths).clamp_min(0.1)
     samples = torch.cat((rays * absolute_depth[..., None], depths[..., None]), dim=-1)
@@ -96,15 +97,15 @@ def pixels_per_metre(batch: PoseBatch, pose: Float[Tensor, "B J 3"]) -> Float[Te
     return torch.maximum(scale, 1e-3 * batch["camera"]["focal"].mean(dim=-1))  # no farther than 1 km
 
 
-def detection_blur(batch: PoseBatch, scale: Float[Tensor, " B"]) -> Float[Tensor, "B J"]:
-    """Standard deviation of each detection in pixels, from its confidence and the scale of `pixels_per_metre`."""
-    confidence = batch["keypoints_2d"][..., 2].clamp(0.0, 1.0)
-    return scale[:, None] * (_SHARP + (_BLURRED - _SHARP) * (1.0 - confidence))
+def detection_blur(confidence: Float[Tensor, "B J"], scale: Float[Tensor, " B"]) -> Float[Tensor, "B J"]:
+    """Standard deviation of each detection in pixels, from its confidence and the person's pixels per metre."""
+    return scale[:, None] * (_SHARP + (_BLURRED - _SHARP) * (1.0 - confidence.clamp(0.0, 1.0)))
 
 
-def _sample_heatmaps(batch: PoseBatch, keys: Int[Tensor, " B"], num_samples: int) -> Float[Tensor, "B S J 2"]:
-    """Pixels drawn from heat-maps that cover the square `box` of each person."""
-    maps, box = batch["heatmaps"], batch["box"]
+def sample_boxes(
+    maps: Float[Tensor, "B J R C"], box: Float[Tensor, "B 3"], keys: Int[Tensor, " B"], num_samples: int
+) -> Float[Tensor, "B S J 2"]:
+    """Pixels drawn from heat-maps of R rows and C columns that cover the square `box` of each person."""
     cells = sample_heatmaps(maps, keys, num_samples)
     size = torch.tensor(maps.shape[:-3:-1], dtype=cells.dtype, device=cells.device)  # columns, rows
     share = (cells + 0.5) / size - 0.5

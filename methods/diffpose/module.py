@@ -272,7 +272,8 @@ class DiffPose(PoseMethod):
         return lifted._replace(uncertain_poses=samples)
 
     def _average_by_reprojection(self, poses: Tensor, frames: PoseBatch, lifted: Lifted) -> Tensor:
-        blur = initialisation.detection_blur(frames, initialisation.pixels_per_metre(frames, lifted.pose))
+        scale = initialisation.pixels_per_metre(frames, lifted.pose)
+        blur = initialisation.detection_blur(frames["keypoints_2d"][..., 2], scale)
         camera = frames["camera"]
         answer = hypotheses.average_by_reprojection(
             poses, frames["keypoints_2d"], camera["focal"], camera["principal_point"], blur

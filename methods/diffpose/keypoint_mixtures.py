@@ -1,0 +1,235 @@
+"""One mixture for each detected joint of a file: what `scripts/fit_gmm.py` computes, and how it survives a kill.
+
+Work in progress is the suite's own layout, a folder that can be mapped into memory:
+
+    mixtures.npy    (T, J, M, 5) float32: weight, mean x, mean y, deviation x, y, in pixels; view after view
+    manifest.json   which frames belong to which view, settings, the input's checksum, how many frames are done
+
+Shape letters: T frames of all views, J joints, S samples, M components, R rows and C columns of a heat-map.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from methods.diffpose import gmm
+from methods.diffpose.initialisation import detection_blur, sample_boxes
+from noise2pose import keyed_random
+from noise2pose.errors import InputError
+from noise2pose.files import write_text
+from noise2pose.object_npz import write_object_npz
+
+CHUNK_FRAMES = 1024  # fitted at once; what a kill loses, and what memory depends on
+_PIXELS = 33  # stream of keyed_random
+_BODY_LENGTH = 1.6  # metres of the longer side of a person's box, which tells the scale where there is no 3-D pose
+_FLOOR = 0.25  # square pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera's frames of one action of one subject.
+
+    Attributes:
+        subject, action: keys of the file.
+        camera: position in the file's list.
+        keypoints: (T, J, 2) pixels.
+        confidence: (T, J), or None if the file has none.
+        heatmaps: (T, J, R, C), or None.
+        boxes: (T, 3) centre x, centre y and side of the square that the heat-maps cover, pixels, or None.
+    """
+
+    subject: str
+    action: str
+    camera: int
+    keypoints: np.ndarray
+    confidence: np.ndarray | None = None
+    heatmaps: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.subject}/{self.action}/{self.camera}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a fit depends on besides its input.
+
+    Attributes:
+        num_components: M.
+        num_samples: S, drawn from each detection.
+        confidence: of detections without one.
+        seed: which repetition of the experiment this is.
+    """
+
+    num_components: int = 5
+    num_samples: int = 100
+    confidence: float = 0.75
+    seed: int = 0
+
+
+def fit_frames(view: View, frames: slice, settings: Settings) -> Float[Tensor, "T J M 5"]:
+    """Mixtures of some frames of a view, in the order of `mixtures.npy`."""
+    keypoints = torch.from_numpy(np.array(view.keypoints[frames], dtype=np.float32))
+    number = torch.arange(len(view.keypoints))[frames]
+    keys = (zlib.crc32(view.name.encode("utf-8")) << 24) + number
+    if view.heatmaps is not None and view.boxes is not None:
+        maps = torch.from_numpy(np.array(view.heatmaps[frames], dtype=np.float32))
+        boxes = torch.from_numpy(np.array(view.boxes[frames], dtype=np.float32))
+        samples = sample_boxes(maps, boxes, keys, settings.num_samples)
+    else:
+        samples = _around(keypoints, view.confidence, frames, keys, settings)
+    joints = keypoints.shape[1]
+    joint_keys = (keys[:, None] * joints + torch.arange(joints)).flatten()
+    mixture = gmm.fit_mixture(
+        samples.transpose(1, 2).flatten(0, 1),
+        settings.num_components,
+        joint_keys,
+        variance_floor=_FLOOR,
+        seed=settings.seed,
+    )
+    packed = torch.cat((mixture.weights[..., None], mixture.means, mixture.scales), dim=-1)
+    return packed.unflatten(0, (-1, joints))
+
+
+def _around(
+    keypoints: Float[Tensor, "T J 2"],
+    confidence: np.ndarray | None,
+    frames: slice,
+    keys: Int[Tensor, " T"],
+    settings: Settings,
+) -> Float[Tensor, "T S J 2"]:
+    """Samples around each detection, wider where its confidence is low (`initialisation.detection_blur`)."""
+    if confidence is None:
+        sure = torch.full_like(keypoints[..., 0], settings.confidence)
+    else:
+        sure = torch.from_numpy(np.array(confidence[frames], dtype=np.float32))
+    longer_side = (keypoints.amax(dim=1) - keypoints.amin(dim=1)).amax(dim=-1)
+    blur = detection_blur(sure, longer_side / _BODY_LENGTH)
+    shape = (settings.num_samples, keypoints.shape[1], 2)
+    noise = keyed_random.normal(keys, shape, stream=_PIXELS, seed=settings.seed)
+    return keypoints[:, None] + blur[:, None, :, None] * noise
+
+
+class MixtureStore:
+    """The folder of this module's docstring: filled chunk by chunk, and continued where it was left.
+
+    Args:
+        folder: made if it is not there.
+        views: of the file, in its order; all with the same number of joints.
+        checksum: of the file.
+        settings: of the fit.
+
+    Raises:
+        InputError: if the folder holds the mixtures of another file or other settings, or is broken.
+    """
+
+    def __init__(self, folder: Path, views: Sequence[View], checksum: str, settings: Settings) -> None:
+        self.views = views
+        self.settings = settings
+        self.num_frames = sum(len(view.keypoints) for view in views)
+        self.manifest_path, self.array_path = folder / "manifest.json", folder / "mixtures.npy"
+        joints = views[0].keypoints.shape[1]
+        self.row = (joints, settings.num_components, 5)
+        self.manifest: dict[str, Any] = {
+            "input_sha256": checksum,
+            **asdict(settings),
+            "views": [{"name": view.name, "frames": len(view.keypoints)} for view in views],
+            "done": 0,
+        }
+        if self.manifest_path.is_file():
+            self._continue(folder)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            np.lib.format.open_memmap(self.array_path, "w+", np.float32, (self.num_frames, *self.row)).flush()
+            self._record(0)
+
+    @property
+    def done(self) -> int:
+        """Number of frames fitted."""
+        return self.manifest["done"]
+
+    def fit(self) -> Iterator[int]:
+        """Fits what is left, and yields the number of frames after each chunk, once it is on the disk."""
+        start = 0
+        for view in self.views:
+            length = len(view.keypoints)
+            # Chunks never cross views, so that they do not depend on where an earlier run was stopped.
+            for first in range(0, length, CHUNK_FRAMES):
+                last = min(first + CHUNK_FRAMES, length)
+                if start + first < self.done:
+                    continue
+                fitted = fit_frames(view, slice(first, last), self.settings).numpy()
+                self._write(start + first, fitted)
+                self._record(start + last)
+                yield last - first
+            start += length
+
+    def export(self, path: Path, image_width: float) -> None:
+        """Writes the layout of the authors' `_gmm.npz`: subject -> action -> cameras -> (T, J, M, 5).
+
+        Columns are weight, mean x, mean y in pixels, and deviations x, y in screen coordinates (half the image's width
+        is 1), since the release normalises columns 1 and 2 only and multiplies noise on the screen with the others.
+        """
+        tree: dict[str, dict[str, list[Any]]] = {}
+        start = 0
+        for view in self.views:
+            leaf = partial(self._read_official, start, len(view.keypoints), image_width)
+            tree.setdefault(view.subject, {}).setdefault(view.action, []).append(leaf)
+            start += len(view.keypoints)
+        write_object_npz(path, "positions_2d", tree)
+
+    def _continue(self, folder: Path) -> None:
+        try:
+            found = json.loads(self.manifest_path.read_text())
+            array = np.load(self.array_path, mmap_mode="r")
+            shape, done = array.shape, int(found.pop("done"))
+        except (OSError, ValueError, EOFError, KeyError, AttributeError) as error:
+            raise InputError(f"{folder} is broken ({error}); remove it to start again") from error
+        differs = [key for key, value in self.manifest.items() if key != "done" and found.get(key) != value]
+        if differs or shape != (self.num_frames, *self.row):
+            raise InputError(
+                f"{folder} holds mixtures of another input or other settings ({', '.join(differs) or 'shape'}); remove "
+                "it, or choose another --output"
+            )
+        self.manifest["done"] = done
+
+    def _offset(self, frame: int) -> int:
+        header = self.array_path.stat().st_size - self.num_frames * self._frame_bytes
+        return header + frame * self._frame_bytes
+
+    @property
+    def _frame_bytes(self) -> int:
+        return int(np.prod(self.row)) * np.dtype(np.float32).itemsize
+
+    def _write(self, frame: int, fitted: np.ndarray) -> None:
+        """Plain file access: pages of a memory map would count as memory of this process."""
+        with self.array_path.open("r+b") as file:
+            file.seek(self._offset(frame))
+            file.write(np.ascontiguousarray(fitted, dtype=np.float32).tobytes())
+
+    def _read_official(self, frame: int, length: int, image_width: float) -> np.ndarray:
+        count = length * int(np.prod(self.row))
+        values = np.fromfile(self.array_path, np.float32, count, offset=self._offset(frame)).reshape(length, *self.row)
+        values[..., 3:] *= 2.0 / image_width
+        return values
+
+    def _record(self, done: int) -> None:
+        self.manifest["done"] = done
+        write_text(self.manifest_path, json.dumps(self.manifest, indent=1) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,165 @@
+"""Fit a Gaussian mixture to every detected joint of a 2-D keypoint file."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from methods.diffpose.keypoint_mixtures import MixtureStore, Settings, View, sha256
+from noise2pose.errors import InputError
+from noise2pose.files import write_text
+from noise2pose.object_npz import read_object_npz
+
+DESCRIPTION = """Fit a Gaussian mixture to every detected joint of a 2-D keypoint file: the `_gmm.npz` that DiffPose's
+release reads and does not say how to make.
+
+  python scripts/fit_gmm.py --keypoints data_2d_h36m_cpn_ft_h36m_dbb.npz --output data_2d_h36m_cpn_gmm.npz
+
+The work can be stopped, or killed, at any time: the same command continues it, and ends with the same file.
+"""
+EPILOG = """the input, in VideoPose3D's layout (subject -> action -> list of cameras -> array, pickled into the npz; no
+code of the file is run):
+  positions_2d   (frames, joints, 2) pixels, or 3 with the confidence
+  confidences    optional, the same nesting: (frames, joints) in [0, 1]
+  heatmaps       optional, the same nesting: (frames, joints, rows, columns), not negative, in any scale; with
+  boxes          (frames, 3): centre x, centre y and side of the square that the heat-maps cover, pixels
+
+A joint's samples are drawn from its heat-map. Without heat-maps they are drawn around the detection, 2 cm wide on the
+body where the confidence is 1 and 17 cm where it is 0: one blob, of which several components can only tell the width.
+
+the output:
+  FILE_gmm.npz          the release's layout: `positions_2d`, subject -> action -> cameras -> (frames, joints, M, 5):
+                        weight, mean x, mean y in pixels, and deviations x, y in screen coordinates (half the image's
+                        width is 1), as the release uses them
+  FILE_gmm.npz.sha256   its checksum, as `sha256sum -c` reads it
+  FILE_gmm/             this project's own layout, for memory mapping: mixtures.npy (frames, joints, M, 5), the same
+                        with deviations in pixels, and manifest.json, which says which frames are whose
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--keypoints", type=Path, required=True, metavar="FILE.npz", help="2-D keypoints")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE_gmm.npz", help="file to write")
+    parser.add_argument("--num_components", type=int, default=5, help="M, components of a mixture (default: 5)")
+    parser.add_argument(
+        "--num_samples", type=int, default=100, help="samples that a mixture is fitted to (default: 100)"
+    )
+    parser.add_argument(
+        "--confidence", type=float, default=0.75, help="of detections where the file has none (default: 0.75)"
+    )
+    parser.add_argument("--image_width", type=float, default=1000.0, help="pixels (default: 1000, Human3.6M's)")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    parser.add_argument("--threads", type=int, help="processor threads (default: all)")
+    arguments = parser.parse_args(args)
+    try:
+        fit(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+def fit(arguments: argparse.Namespace) -> None:
+    """Fits what is left to fit, and writes the files."""
+    output: Path = arguments.output
+    if output.suffix != ".npz":
+        raise InputError(f"--output {output}: expected a name that ends in .npz")
+    if arguments.num_components < 1 or arguments.num_samples < arguments.num_components:
+        raise InputError("--num_components must be at least 1 and --num_samples at least as many")
+    if not 0.0 <= arguments.confidence <= 1.0:
+        raise InputError(f"--confidence is {arguments.confidence}, expected 0 to 1")
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    views = list(read_views(arguments.keypoints))
+    settings = Settings(arguments.num_components, arguments.num_samples, arguments.confidence, arguments.seed)
+    store = MixtureStore(output.with_suffix(""), views, sha256(arguments.keypoints), settings)
+    with tqdm(total=store.num_frames, initial=store.done, unit="frame", unit_scale=True, file=sys.stderr) as progress:
+        for frames in store.fit():
+            progress.update(frames)
+    store.export(output, arguments.image_width)
+    checksum = sha256(output)
+    write_text(output.with_name(output.name + ".sha256"), f"{checksum}  {output.name}\n")
+    print(f"{output}: {store.num_frames} frames of {len(views)} views, sha256 {checksum}")
+
+
+def read_views(path: Path) -> Iterator[View]:
+    """Every camera of every action of every subject of a file, checked.
+
+    Raises:
+        InputError: if the file is not in the layout of this command, or holds NaN; it names subject, action and camera.
+    """
+    content = read_object_npz(path)
+    if "positions_2d" not in content:
+        raise InputError(f"{path}: no positions_2d, only {', '.join(content) or 'nothing'}")
+    if ("heatmaps" in content) != ("boxes" in content):
+        raise InputError(f"{path}: heatmaps and boxes go together, it has only one of them")
+    joints = None
+    for subject, actions in _items(path, "positions_2d", content["positions_2d"]):
+        for action, cameras in _items(path, f"positions_2d {subject}", actions):
+            for camera, values in enumerate(_cameras(path, f"{subject}/{action}", cameras)):
+                where = f"{path}: {subject}/{action}/{camera}"
+                points = np.asarray(values)
+                if points.ndim != 3 or points.shape[-1] not in (2, 3) or not len(points):
+                    raise InputError(
+                        f"{where}: positions_2d has shape {points.shape}, expected (frames, joints, 2 or 3)"
+                    )
+                joints = joints or points.shape[1]
+                if points.shape[1] != joints:
+                    raise InputError(f"{where}: {points.shape[1]} joints, but {joints} in the views before it")
+                confidence = points[..., 2] if points.shape[-1] == 3 else None
+                found = {
+                    key: _companion(where, content[key], key, (subject, action, camera), len(points))
+                    for key in ("confidences", "heatmaps", "boxes")
+                    if key in content
+                }
+                confidence = found.get("confidences", confidence)
+                if not np.isfinite(points).all() or (confidence is not None and not np.isfinite(confidence).all()):
+                    raise InputError(f"{where}: positions_2d or confidences hold NaN or infinity")
+                yield View(
+                    subject, action, camera, points[..., :2], confidence, found.get("heatmaps"), found.get("boxes")
+                )
+    if joints is None:
+        raise InputError(f"{path}: positions_2d holds no view")
+
+
+def _items(path: Path, where: str, tree: Any) -> list[tuple[str, Any]]:
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: {where} is {type(tree).__name__}, expected a dictionary")
+    return [(str(key), value) for key, value in tree.items()]
+
+
+def _cameras(path: Path, where: str, cameras: Any) -> list[Any]:
+    if isinstance(cameras, np.ndarray) and cameras.ndim == 3 and cameras.dtype != object:
+        return [cameras]  # a single camera needs no list
+    if not isinstance(cameras, list | tuple | np.ndarray):
+        raise InputError(f"{path}: {where} is {type(cameras).__name__}, expected a list with an array for each camera")
+    return list(cameras)
+
+
+def _companion(where: str, tree: Any, key: str, place: tuple[str, str, int], frames: int) -> np.ndarray:
+    """The array of another key that belongs to a view."""
+    subject, action, camera = place
+    try:
+        values = np.asarray(_cameras(Path(where), key, tree[subject][action])[camera])
+    except (KeyError, IndexError, TypeError) as error:
+        raise InputError(f"{where}: {key} has nothing for this view ({error!r})") from error
+    dims = {"confidences": 2, "heatmaps": 4, "boxes": 2}[key]
+    if values.ndim != dims or len(values) != frames:
+        raise InputError(f"{where}: {key} has shape {values.shape}, expected {dims} dimensions and {frames} frames")
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())
