@@ -62,7 +62,7 @@ def run_one(experiment: str, seed: int) -> None:
     if experiment == "control":
         options = ["--trainer.max_epochs", str(control_epochs(seed))]
     elif experiment != "encoder":
-        options = ["--model.context_checkpoint", encoder, "--trainer.max_epochs", "20"]
+        options = ["--model.context_checkpoint", encoder, "--trainer.max_epochs", "12"]
     if experiment not in TESTED:
         resume = ["--ckpt_path", "last"] if (checkpoints / "last.ckpt").is_file() else []
         train("fit", experiment, seed, [*options, *resume])
@@ -74,7 +74,8 @@ def control_epochs(seed: int) -> int:
     encoder, diffpose = record("encoder", seed, "fit.json"), record("gmm_5", seed, "fit.json")
     if encoder is None or diffpose is None:
         sys.exit("error: the control needs encoder and gmm_5 of the same seed to be trained first")
-    return math.ceil(encoder["epochs"] * (encoder["seconds"] + diffpose["seconds"]) / encoder["seconds"])
+    epochs = encoder["epochs"] * (encoder["seconds"] + diffpose["seconds"]) / encoder["seconds"]
+    return 4 * math.ceil(epochs / 4)  # validated every four epochs, the last one included
 
 
 def table(seeds: list[int]) -> str:

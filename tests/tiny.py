@@ -11,11 +11,17 @@ class TinyPoses(PoseDataModule):
     """Random root-relative poses five metres from a pinhole camera; always the same."""
 
     def __init__(
-        self, num_samples: int = 64, batch_size: int = 16, eval_batch_size: int = 16, num_joints: int = 17
+        self,
+        num_samples: int = 64,
+        batch_size: int = 16,
+        eval_batch_size: int = 16,
+        num_joints: int = 17,
+        num_frames: int = 1,
     ) -> None:
         super().__init__(batch_size, eval_batch_size)
         self.num_samples = num_samples
         self.num_joints = num_joints
+        self.num_frames = num_frames
 
     def protocols(self, split: Split) -> list[Protocol]:
         return [Protocol(name="tiny", dataset="tiny", split=split, skeleton="h36m_17")]
@@ -24,7 +30,8 @@ class TinyPoses(PoseDataModule):
         number = {"train": self.num_samples, "val": self.num_samples // 2, "test": self.num_samples // 2 + 3}[split]
         generator = torch.Generator().manual_seed({"train": 0, "val": 1, "test": 2}[split])
         shape = 0.3 * torch.randn(1, self.num_joints, 3, generator=torch.Generator().manual_seed(9))
-        joints = shape + 0.1 * torch.randn(number, self.num_joints, 3, generator=generator)
+        clip = (number, self.num_frames) if self.num_frames > 1 else (number,)
+        joints = shape + 0.1 * torch.randn(*clip, self.num_joints, 3, generator=generator)
         joints = joints + torch.tensor([0.0, 0.0, 5.0])
         pixels = 1145.0 * joints[..., :2] / joints[..., 2:] + 500.0
         ones = torch.ones_like(joints[..., :1])

@@ -47,6 +47,9 @@ class GraphDenoiser(nn.Module):
             for _ in range(num_blocks)
         )
         self.output = ChebConv(width, state_channels, adjacency)
+        if context_channels:
+            # Starts as no correction at all of the pose that the context belongs to, however many are stacked.
+            nn.init.zeros_(self.output.linear.weight)
 
     def forward(
         self,
