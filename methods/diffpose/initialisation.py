@@ -72,7 +72,7 @@ def histogram_depths(
     chance, within = keyed_random.uniform(keys, (2, num_samples, len(histogram)), stream=_DEPTHS).unbind(1)
     # The small constant gives an empty histogram, before any training, the uniform distribution.
     cumulative = (histogram + 1e-6).cumsum(dim=-1)
-    chance = chance.movedim(-1, 0).flatten(1) * cumulative[:, -1:]  # (J, B S)
+    chance = chance.movedim(-1, 0).flatten(1).contiguous() * cumulative[:, -1:]  # (J, B S)
     chosen = torch.searchsorted(cumulative, chance).clamp_max(_DEPTH_BINS - 1)
     chosen = chosen.unflatten(1, within.shape[:2]).movedim(0, -1)
     return (chosen + within) * (2.0 * _DEPTH_RANGE / _DEPTH_BINS) - _DEPTH_RANGE

@@ -81,3 +81,10 @@ def test_weak_perspective_recovers_scale_and_translation():
     assert torch.allclose(translation, torch.tensor([500.0, 410.0], dtype=torch.float64).expand(6, 2))
     scale, translation = cameras.fit_weak_perspective(torch.ones(17, 3), torch.ones(17, 2), torch.ones(17))
     assert scale == 0 and translation.isfinite().all()
+
+
+def test_translation_is_the_least_squares_of_the_published_function():
+    t = fixture("hmr_geometry")
+    points, pixels, weights = (t[key].double() for key in ("input/points", "output/perspective_crop_px", "input/conf"))
+    focal, centre = torch.full((4, 2), 5000.0).double(), torch.full((4, 2), 112.0).double()
+    assert_close(cameras.fit_translation(points, pixels, weights, focal, centre), t["output/estimate_translation"])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from methods.diffpose import diffusion
+from methods.diffpose import diffusion, gmm
 
 
 def test_release_schedule_has_the_published_values():
@@ -82,3 +82,26 @@ def test_ddim_equals_diffusers_for_a_unit_gaussian(eta):
 
     ours = diffusion.ddim_sample(denoise, state, alphas, timesteps, eta=eta, draw_noise=lambda call: fresh[call])
     assert torch.allclose(ours, reference, atol=2e-5)
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_forward_samples_have_the_moments_of_a_fitted_mixture(covariance):
+    """Eq. 7 with mixtures as they are fitted: at k = K the mixture, at k = 0 the pose."""
+    generator = torch.Generator().manual_seed(0)
+    blobs = torch.randn(1, 400, 6, generator=generator) @ torch.randn(6, 6, generator=generator)
+    blobs[:, :150] += 8.0
+    mixture = gmm.fit_mixture(blobs, 2, torch.arange(1), covariance=covariance)
+    mean, noise = (part.unflatten(-1, (2, 3)) for part in mixture.draw(torch.arange(1), 40_000))
+    clean = torch.full((1, 40_000, 2, 3), 1.5)
+    alphas = diffusion.cosine_alphas_cumprod(50)
+    last = diffusion.add_noise(clean, noise, alphas[-1], mean).flatten(2)[0]
+    expected = (mixture.weights[..., None] * mixture.means).sum(dim=1)[0]
+    offset = mixture.means[0] - expected
+    second = (mixture.weights[0, :, None, None] * (mixture.covariances[0] + offset[:, :, None] * offset[:, None])).sum(
+        0
+    )
+    scale = second.diagonal().max().sqrt()
+    assert torch.allclose(last.mean(dim=0), expected, atol=0.03 * scale)
+    assert torch.allclose(last.T.cov(), second, atol=0.03 * scale**2)
+    first = diffusion.add_noise(clean, noise, torch.ones(()), mean)
+    assert (first - clean).abs().max() < 1e-5

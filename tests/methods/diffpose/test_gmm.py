@@ -1,6 +1,8 @@
 import pytest
 import torch
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 from methods.diffpose import gmm
 from noise2pose.errors import InputError
@@ -86,3 +88,115 @@ def test_degenerate_input_has_a_defined_answer():
         gmm.fit_mixture(torch.ones(2, 4, 3), 5, keys)
     with pytest.raises(InputError, match="finite"):
         gmm.fit_mixture(torch.full((2, 10, 3), torch.nan), 5, keys)
+
+
+def known_full_mixture(problems=4, dims=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    means = 8.0 * torch.randn(problems, 3, dims, generator=generator, dtype=torch.float64)
+    factors = torch.randn(problems, 3, dims, dims, generator=generator, dtype=torch.float64).tril() * 0.5
+    factors.diagonal(dim1=-2, dim2=-1).abs_().add_(0.3)
+    weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).expand(problems, -1)
+    return gmm.Mixture(weights, means, factors)
+
+
+def test_full_log_prob_equals_torch_distributions():
+    mixture = known_full_mixture()
+    points = 5.0 * torch.randn(4, 10, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 100.0
+    for i in range(4):
+        parts = MultivariateNormal(mixture.means[i], scale_tril=mixture.scales[i])
+        reference = MixtureSameFamily(Categorical(mixture.weights[i]), parts).log_prob(points[i])
+        assert torch.allclose(mixture.log_prob(points)[i], reference)
+        assert torch.allclose(mixture.covariances[i], parts.covariance_matrix)
+
+
+def test_a_known_full_mixture_is_recovered():
+    truth = known_full_mixture(problems=8)
+    samples = truth.sample(torch.arange(8), 4000)
+    fitted = gmm.fit_mixture(samples, 3, torch.arange(8), covariance="full")
+    recovered = 0
+    for i in range(8):
+        order = torch.cdist(truth.means[i], fitted.means[i]).argmin(dim=-1)
+        if len(set(order.tolist())) == 3:
+            recovered += 1
+            assert torch.allclose(fitted.means[i, order], truth.means[i], atol=0.15)
+            assert torch.allclose(fitted.covariances[i, order], truth.covariances[i], atol=0.15, rtol=0.15)
+            assert torch.allclose(fitted.weights[i, order], truth.weights[i], atol=0.04)
+    assert recovered >= 6
+
+
+def test_full_em_equals_a_naive_loop():
+    samples = known_full_mixture(problems=2).sample(torch.arange(2), 80)
+    before = gmm.fit_mixture(samples, 3, torch.arange(2), covariance="full", max_iterations=4, tolerance=0.0)
+    after = gmm.fit_mixture(samples, 3, torch.arange(2), covariance="full", max_iterations=5, tolerance=0.0)
+    for i in range(2):
+        parts = MultivariateNormal(before.means[i], before.covariances[i])
+        joint = before.weights[i].log() + parts.log_prob(samples[i][:, None])
+        share = (joint - joint.logsumexp(dim=1, keepdim=True)).exp()
+        for m in range(3):
+            mass = share[:, m].sum()
+            mean = (share[:, m, None] * samples[i]).sum(dim=0) / mass
+            offset = samples[i] - mean
+            covariance = (share[:, m, None] * offset).T @ offset / mass + 1e-6 * torch.eye(3)
+            assert torch.allclose(after.weights[i, m], mass / 80)
+            assert torch.allclose(after.means[i, m], mean)
+            assert torch.allclose(after.covariances[i, m], covariance)
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_likelihood_is_that_of_scikit_learn(covariance):
+    mixture = pytest.importorskip("sklearn.mixture")
+    samples = known_full_mixture(problems=12, seed=3).sample(torch.arange(12), 200)
+    ours = gmm.fit_mixture(samples, 3, torch.arange(12), covariance=covariance).log_prob(samples).mean(dim=1)
+    kind = {"diagonal": "diag", "full": "full"}[covariance]
+    theirs = [mixture.GaussianMixture(3, covariance_type=kind, random_state=0).fit(x).score(x) for x in samples.numpy()]
+    assert ours.mean() >= sum(theirs) / 12 - 0.01 * abs(sum(theirs) / 12)
+    agree = sum(abs(a - b) < 0.01 for a, b in zip(ours.tolist(), theirs, strict=True))
+    assert agree >= 8  # the others ended in another optimum
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_degenerate_full_and_diagonal_problems_are_finite(covariance):
+    equal = torch.full((10, 3), 7.0)
+    line = torch.linspace(0, 1, 10)[:, None] * torch.tensor([1.0, 2.0, 3.0])
+    pairs = torch.tensor([[0.0, 0, 0], [1, 1, 1]]).repeat(5, 1)
+    fitted = gmm.fit_mixture(torch.stack((equal, line, pairs)), 5, torch.arange(3), covariance=covariance)
+    assert all(part.isfinite().all() for part in fitted)
+    assert torch.allclose(fitted.means[0], equal[:5])
+    assert torch.allclose(fitted.weights.sum(dim=-1), torch.ones(3), atol=1e-5)
+    variances = fitted.covariances.diagonal(dim1=-2, dim2=-1)
+    assert torch.allclose(variances[0], torch.full((5, 3), 1e-6), rtol=0.01)
+    assert gmm.fit_mixture(torch.empty(0, 10, 3), 5, torch.arange(0), covariance=covariance).means.shape == (0, 5, 3)
+
+
+@given(shift=st.floats(-50, 50), scale=st.floats(0.1, 10), seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_a_fit_moves_and_grows_with_its_samples(shift, scale, seed):
+    samples = known_full_mixture(problems=2, seed=seed).sample(torch.arange(2), 60)
+    keys = torch.arange(2)
+    options = {"tolerance": 0.0, "max_iterations": 5, "variance_floor": 0.0}
+    before = gmm.fit_mixture(samples, 3, keys, **options)
+    after = gmm.fit_mixture(samples * scale + shift, 3, keys, **options)
+    assert torch.allclose(after.weights, before.weights, atol=1e-5)
+    assert torch.allclose(after.means, before.means * scale + shift, rtol=1e-5, atol=1e-4)
+
+
+def test_each_problem_ends_by_itself_and_results_repeat():
+    easy = known_mixture(problems=6).sample(torch.arange(6), 200)
+    hard = torch.randn(6, 200, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    keys = torch.arange(12)
+    together = gmm.fit_mixture(torch.cat((easy, hard)), 3, keys)
+    alone = gmm.fit_mixture(easy, 3, keys[:6])
+    assert all(torch.allclose(a[:6], b, atol=1e-8) for a, b in zip(together, alone, strict=True))
+    again = gmm.fit_mixture(torch.cat((easy, hard)), 3, keys)
+    assert all(torch.equal(a, b) for a, b in zip(together, again, strict=True))
+    other = gmm.fit_mixture(hard, 3, keys[6:], seed=1)
+    assert not torch.equal(other.means, together.means[6:])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_fits_the_same_mixtures():
+    samples = known_mixture(problems=20).sample(torch.arange(20), 200)
+    cpu = gmm.fit_mixture(samples, 3, torch.arange(20))
+    gpu = gmm.fit_mixture(samples.cuda(), 3, torch.arange(20).cuda())
+    assert torch.allclose(gpu.means.cpu(), cpu.means, atol=1e-6)
