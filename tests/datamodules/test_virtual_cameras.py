@@ -126,3 +126,24 @@ def test_a_broken_folder_is_named(root, what, message):
     broken(root, what)
     with pytest.raises(InputError, match=message):
         CMUMocap(str(root)).load("test")
+
+
+def test_clips_hold_every_test_frame_once(root):
+    single = CMUMocap(str(root), eval_stride=1).load("test")
+    data = CMUMocap(str(root), num_frames=27)
+    clips = data.load("test")
+    assert clips["keypoints_2d"].shape == (2 * 4 * 2, 27, 17, 3)  # 40 frames: two windows a view, which overlap
+    valid = clips["keypoints_3d"][..., 0, 3] > 0
+    assert torch.equal(clips["keypoints_3d"][valid], single["keypoints_3d"])
+    assert torch.equal(clips["keypoints_2d"][valid], single["keypoints_2d"])  # the same detection errors
+    assert clips["camera"]["focal"].shape == (16, 2)
+    assert clips["sample_id"][1] == "02_01/camera0/00013" and len(set(clips["sample_id"])) == 16
+    assert data.protocols("test")[0].name == "cmu_mocap_clips"
+
+
+def test_training_clips_overlap_and_are_valid(root):
+    clips = CMUMocap(str(root), num_frames=27, train_stride=5).load("train")
+    assert len(clips["keypoints_2d"]) % 4 == 0 and (clips["keypoints_3d"][..., 3] == 1).all()
+    assert torch.equal(clips["keypoints_3d"][0, 5:], clips["keypoints_3d"][1, :-5])
+    with pytest.raises(InputError, match="data.num_frames is 0"):
+        CMUMocap(str(root), num_frames=0)
