@@ -33,10 +33,11 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
     on_gpu = device.type == "cuda"
     poses, their_poses, batch = (10, 1, 64) if quick else (300, 3, 1024)
     wholes, their_wholes = (8, 2) if quick else (96, 16)
+    where = " on a GPU" if on_gpu else ""
     one_at_a_time = "scikit-learn GaussianMixture, one problem at a time on one CPU thread"
     return [
         Comparison(
-            name="per-joint mixtures",
+            name="per-joint mixtures" + where,
             setting="(x, y, z) of each of 17 joints a pose, 100 samples, M = 5, diagonal, float32 both",
             against=one_at_a_time,
             at_least=500.0 if on_gpu else 25.0,
@@ -44,7 +45,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
             prepare=lambda: _mixtures(_blobs(17 * poses, 100, 3), 17 * their_poses, 17 if quick else 204, device),
         ),
         Comparison(
-            name="whole-pose mixtures",
+            name="whole-pose mixtures" + where,
             setting="51 dimensions, 1,000 samples, M = 5, diagonal, float32 both",
             against=one_at_a_time,
             at_least=500.0 if on_gpu else 3.0,
@@ -52,7 +53,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
             prepare=lambda: _mixtures(_blobs(wholes, 1000, 51), their_wholes, wholes, device),
         ),
         Comparison(
-            name="DDIM lifting",
+            name="DDIM lifting" + where,
             setting=f"batch {batch}, width 96, 5 blocks, 4 heads, 2 denoiser calls, "
             + ("ours bfloat16 and compiled" if on_gpu else "float32 both"),
             against="the same network written plainly, on the CPU",
