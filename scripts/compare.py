@@ -24,6 +24,7 @@ EPILOG = """how to read it:
   protocol          rows are comparable within one letter only: same data, split, joints, root and source of 2-D input
   hyp., steps       hypotheses averaged for the answer, and denoiser calls for each (0: no diffusion)
   poses/s, training measured on the device named below the table; they compare on the same device only
+  calibration       of methods with several hypotheses: how well their spread tells the error; see docs/protocols.md
   oracle            numbers whose poses were picked with the ground truth stand in a table of their own, beside the same
                     choice among poses of noise (null control); they never compare with the others
 

@@ -43,6 +43,10 @@ def write_run(folder: Path, method: str = "DiffPose (release)", mpjpe: float = 6
         "metrics": {
             "test/toy/mpjpe": mpjpe,
             "test/toy/pa_mpjpe": 0.75 * mpjpe,
+            "test/toy/calibration/coverage_50": 44.04,
+            "test/toy/calibration/coverage_90": 81.52,
+            "test/toy/calibration/crps": 38.26,
+            "test/toy/calibration/ause": 12.34,
             "test/toy/oracle/best_of_5/mpjpe": 31.25,
             "test/toy/oracle/best_of_5_null/mpjpe": 41.75,
         },

@@ -12,11 +12,14 @@ from noise2pose.errors import InputError
 from noise2pose.reports.figures import Picture, curves_pictures, sample_pictures
 from noise2pose.reports.runs import Run
 from noise2pose.reports.tables import (
+    CALIBRATION_LEGEND,
+    CALIBRATION_TITLE,
     LEFT_ALIGNED,
     LEGEND,
     ORACLE_TITLE,
     SAME_IN_A_GROUP,
     Row,
+    calibration_rows,
     device_note,
     devices_of,
     group_by_protocol,
@@ -96,6 +99,9 @@ def _sections(runs: Sequence[Run]) -> list[_Section]:
         commands = "; ".join(f"{run.name}: {run.test_command}" for run in untested)
         tables.append((f"Not tested yet; type - {commands}", result_rows(untested, devices)))
     sections = [_Section("Results", [LEGEND, device_note(devices)], tables)]
+    calibrated = [(f"Protocol {group.letter}", rows) for group in groups if (rows := calibration_rows(group.runs))]
+    if calibrated:
+        sections.append(_Section(CALIBRATION_TITLE, [CALIBRATION_LEGEND], calibrated))
     oracles = [(f"Protocol {group.letter}", rows) for group in groups if (rows := oracle_rows(group.runs))]
     if oracles:
         sections.append(_Section(ORACLE_TITLE, [_ORACLE], oracles))

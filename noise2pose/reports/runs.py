@@ -114,6 +114,11 @@ class Run:
         found = {key.removeprefix(prefix): value for key, value in self._tested().items() if key.startswith(prefix)}
         return {name: value for name, value in found.items() if "/" not in name}
 
+    def calibration(self) -> dict[str, float]:
+        """What the spread of the hypotheses says of their error, by last name; empty for a method with one answer."""
+        prefix = f"test/{self.test.get('dataset')}/calibration/"
+        return {key.removeprefix(prefix): value for key, value in self._tested().items() if key.startswith(prefix)}
+
     def oracle(self) -> dict[str, tuple[float, float | None]]:
         """MPJPE of each choice made with the ground truth, and of its null control."""
         prefix = f"test/{self.test.get('dataset')}/"

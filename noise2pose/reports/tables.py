@@ -20,6 +20,12 @@ LEGEND = (
     "MPJPE and PA-MPJPE in mm, lower is better. hyp. = hypotheses averaged for the answer; steps = denoiser calls per "
     "hypothesis (0 = no diffusion)."
 )
+CALIBRATION_TITLE = "Does the spread of the hypotheses predict the error?"
+CALIBRATION_LEGEND = (
+    "Share of the true coordinates inside the 50 % and the 90 % interval of the hypotheses (less: too sure of "
+    "themselves). CRPS in mm: error of the whole distribution. AUSE in mm: what sorting by spread instead of by the "
+    "true error costs."
+)
 # What two numbers must share to be compared, and how it is called.
 _COMPARABLE = {
     "dataset": "data set",
@@ -177,6 +183,25 @@ def oracle_rows(runs: Iterable[Run]) -> list[Row]:
     ]
 
 
+def calibration_rows(runs: Iterable[Run]) -> list[Row]:
+    """How well calibrated the hypotheses of each run are, of those that have several."""
+    return [
+        Row(
+            {
+                "run": run.name,
+                "method": run.method,
+                "hyp.": str(run.protocol.get("num_hypotheses", "-")),
+                "in 50 %": _number(found.get("coverage_50")),
+                "in 90 %": _number(found.get("coverage_90")),
+                "CRPS": _number(found.get("crps")),
+                "AUSE": _number(found.get("ause")),
+            }
+        )
+        for run in runs
+        if (found := run.calibration())
+    ]
+
+
 def devices_of(runs: Iterable[Run]) -> list[str]:
     """Every device that a time or a speed was measured on."""
     return list(dict.fromkeys(record["device"] for run in runs for record in (run.test, run.fit) if record))
@@ -209,6 +234,10 @@ def text_report(runs: Sequence[Run]) -> str:
     parts.append("\n".join(_aligned(blocks)))
     parts.append(_wrap(f"{LEGEND} {device_note(devices)}"))
     parts += [f"{run.name} is not tested yet; type:\n  {run.test_command}" for run in untested]
+    for group in groups:
+        if rows := calibration_rows(group.runs):
+            title = f"{CALIBRATION_TITLE} (protocol {group.letter})"
+            parts.append("\n".join([title, *_aligned([("", rows)]), _wrap(CALIBRATION_LEGEND)]))
     for group in groups:
         if rows := oracle_rows(group.runs):
             parts.append("\n".join([f"{ORACLE_TITLE} (protocol {group.letter})", *_aligned([("", rows)])]))

@@ -127,7 +127,7 @@ def test_runs_without_curves_or_samples_are_compared_all_the_same(tmp_path, caps
 def test_a_run_given_twice_counts_once(tmp_path, capsys):
     folder = write_run(tmp_path / "toy", num_samples=1)
     assert main([str(folder), f"{folder}/", "--output", str(tmp_path / "report")]) == 0
-    assert len(re.findall(r"^toy ", capsys.readouterr().out.split("Needs")[0], re.MULTILINE)) == 1
+    assert len(re.findall(r"^toy ", capsys.readouterr().out.split("Does the spread")[0], re.MULTILINE)) == 1
 
 
 def test_broken_runs_and_places_end_with_one_clear_line(tmp_path, capsys):

@@ -67,6 +67,12 @@ def test_oracle_numbers_stand_in_a_table_of_their_own(make):
     assert re.search(r"best of 5 +31\.2 +41\.8", oracle)
 
 
+def test_calibration_stands_in_a_table_of_its_own(make):
+    table, calibration = text_report([make("a")]).split("Does the spread of the hypotheses predict the error?")
+    assert "38.3" not in table
+    assert re.search(r"a +DiffPose \(release\) +5 +44\.0 +81\.5 +38\.3 +12\.3", calibration)
+
+
 def test_the_table_fits_a_terminal(make):
     runs = [
         make("a_run_with_a_name_that_is_far_too_long_for_any_table_and_ends_in_1", device="1 x NVIDIA H200"),
