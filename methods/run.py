@@ -236,14 +236,19 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _samples(batch: PoseBatch, prediction: Prediction, count: int) -> dict[str, np.ndarray]:
-    """Up to `count` samples spread over a batch, root-relative."""
+    """Up to `count` samples spread over a batch, root-relative; of a clip its middle frame."""
     chosen = torch.linspace(0, len(batch["sample_id"]) - 1, min(count, len(batch["sample_id"]))).long()
+
+    def pose(values: Tensor) -> np.ndarray:
+        values = values[chosen.to(values.device)]
+        return _array(values[:, values.shape[1] // 2] if values.ndim == 4 else values)
+
     target = batch["keypoints_3d"][..., :3]
     return {
         "sample_id": np.array([batch["sample_id"][i] for i in chosen.tolist()]),
-        "keypoints_2d": _array(batch["keypoints_2d"])[chosen],
-        "target": _array(target - target[..., :1, :])[chosen],
-        "prediction": _array(prediction["joints_3d"])[chosen],
+        "keypoints_2d": pose(batch["keypoints_2d"]),
+        "target": pose(target - target[..., :1, :]),
+        "prediction": pose(prediction["joints_3d"]),
         "image_size": _array(batch["camera"]["image_size"])[chosen],
     }
 

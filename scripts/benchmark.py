@@ -122,14 +122,14 @@ def training_epoch(quick: bool, width: int, num_blocks: int, at_least: float | N
             SampleDataset(ours.samples), BATCH_SIZE, shuffle=True, drop_last=True, num_workers=NUM_WORKERS
         )
         torch.manual_seed(0)
-        network = GraphLifter(width, num_blocks, 4, 0.25, skeletons.get(SKELETON).parents)
+        network = GraphLifter(width, num_blocks, 2, 0.25, skeletons.get(SKELETON).parents)
         samples = len(ours) * BATCH_SIZE
         checks = Checks({"batches": len(ours)}, "" if len(ours) == len(theirs) else "epochs of different length")
         return Prepared(Side(Training(network, ours), samples), Side(Training(network, theirs), samples), checks)
 
     return Comparison(
         name=f"training epoch, width {width}, {num_blocks} block{'s' if num_blocks > 1 else ''}",
-        setting=f"context encoder on synthetic motion, batch {BATCH_SIZE}, Adam",
+        setting=f"context encoder with 2 heads on synthetic motion, batch {BATCH_SIZE}, Adam",
         against=f"the same loop over a DataLoader of single samples, {NUM_WORKERS} workers",
         at_least=at_least,
         unit="sample",

@@ -15,6 +15,7 @@ import torch
 import wandb
 import yaml
 
+from scripts import compare
 from scripts.train import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,3 +221,21 @@ def test_help_is_quick_and_teaches(folder):
     text = finish(start(folder, "--help"))
     assert time.perf_counter() - started < 2.0 * lightning + 2.0  # loose: machines that test are noisy
     assert "--ckpt_path last" in text and "configs/loggers/wandb.yaml" in text
+
+
+def test_clips_are_trained_tested_predicted_and_compared(train, folder):
+    clip = ["-c", "tiny.yaml", "--name", "clip", "--model.variant", "paper", "--model.encoder", "mixste"]
+    clip += ["--model.num_frames", "4", "--data.num_frames", "4", "--model.flip_test", "true"]
+    train("fit", *clip, "--trainer.check_val_every_n_epoch", "2", "--trainer.max_epochs", "4")
+    train("test", *clip, "--ckpt_path", "best")
+    record = json.loads((folder / "runs" / "clip" / "test.json").read_text())
+    assert {"test/tiny/mpjve", "test/tiny/calibration/crps"} <= set(record["metrics"])
+    curve = record["calibration"]
+    assert len(curve["removed"]) == len(curve["error"]) == 20 and len(curve["crps_per_joint"]) == 17
+    train("predict", *clip, "--ckpt_path", "best")
+    with np.load(folder / "runs" / "clip" / "predictions.npz") as predictions:
+        assert predictions["joints_3d"].shape == (35, 4, 17, 3) and predictions["hypotheses"].shape == (35, 5, 4, 17, 3)
+    assert compare.main(["runs/clip", "--output", "report"]) == 0
+    assert "Does the spread" in (folder / "report" / "report.md").read_text()
+    message = train("test", *clip, "--ckpt_path", "best", "--data.num_frames", "1", status=2)
+    assert "set model.num_frames and data.num_frames to the same number" in message

@@ -1,0 +1,80 @@
+"""The trained checkpoints that come with the project do what their cards say."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.synthetic_motion import SyntheticMotion
+from methods.checkpoints import SHIPPED, load_method
+from methods.lifting import lift
+from noise2pose import skeletons
+from noise2pose.metrics.functional import mpjpe
+from scripts.predict import main
+
+NAMES = sorted(path.stem for path in SHIPPED.glob("*.ckpt"))
+H36M, COCO = skeletons.get("h36m_17"), skeletons.get("coco_17")
+
+
+@pytest.fixture(scope="module")
+def people():
+    """People whom no checkpoint has seen: synthetic motion, exact projections."""
+    samples = SyntheticMotion(clips_per_activity=1, keypoints_2d="gt", eval_stride=1).load("test")
+    chosen = slice(0, 54)  # one view of one clip
+    return samples["keypoints_2d"][chosen], samples["keypoints_3d"][chosen, :, :3]
+
+
+def as_coco(keypoints):
+    """COCO's joints from Human3.6M's; the face is between chin and crown."""
+    coco = np.zeros((len(keypoints), 17, 3), dtype=np.float32)
+    face = 0.6 * keypoints[:, H36M.index("chin")] + 0.4 * keypoints[:, H36M.index("head_top")]
+    for number, joint in enumerate(COCO.joints):
+        coco[:, number] = keypoints[:, H36M.index(joint)] if joint in H36M.joints else face
+    return coco
+
+
+def test_there_are_a_frame_and_a_clip_checkpoint():
+    assert {"diffpose-cmu", "diffpose-cmu-27"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_small_and_has_a_card(name):
+    path = SHIPPED / f"{name}.ckpt"
+    assert path.stat().st_size < 8e6
+    card = path.with_suffix(".md").read_text()
+    for said in ("mocap.cs.cmu.edu", "NSF EIA-0196217", "scripts/train.py", "Protocol", "commit"):
+        assert said in card
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_lifts_people_of_another_data_set(name, people):
+    keypoints, target = people
+    method = load_method(name)
+    lifted = lift(method, keypoints, [f"frame_{i:04d}" for i in range(len(keypoints))])
+    error = 1000.0 * mpjpe(lifted.joints_3d, target - target[:, :1]).mean()
+    still = 1000.0 * mpjpe(torch.zeros_like(target), target - target[:, :1]).mean()
+    assert error < 0.5 * still and error < 250.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hidden_joints_are_less_certain(name, people, tmp_path):
+    keypoints = as_coco(people[0].numpy())
+    np.savez(tmp_path / "seen.npz", keypoints=keypoints)
+    hidden = [COCO.index(joint) for joint in ("left_wrist", "right_ankle")]
+    keypoints[:, hidden] = 0.0
+    (tmp_path / "hidden.json").write_text(
+        json.dumps([{"image_id": i, "keypoints": pose.reshape(-1).tolist()} for i, pose in enumerate(keypoints)])
+    )
+    spreads = []
+    for source in ("seen.npz", "hidden.json"):
+        command = ["--checkpoint", name, str(tmp_path / source), "--output", str(tmp_path / source[:4])]
+        assert main([*command, "--max_pictures", "0"]) == 0
+        poses = np.load(tmp_path / source[:4] / "poses.npz")
+        bones = [
+            np.linalg.norm(poses["joints_3d"][:, child] - poses["joints_3d"][:, parent], axis=-1).mean()
+            for parent, child in H36M.edges
+        ]
+        assert 0.03 < min(bones) and max(bones) < 0.7
+        spreads.append(poses["uncertainty"][:, [H36M.index("left_wrist"), H36M.index("right_ankle")]].mean())
+    assert 0 < spreads[0] < spreads[1]
