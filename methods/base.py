@@ -54,6 +54,11 @@ class PoseMethod(L.LightningModule):
         """Whether this epoch's weights may become the run's best checkpoint."""
         return True
 
+    @property
+    def starts_anew(self) -> bool:
+        """Whether this epoch begins to train parts that have rested, so that averages of weights must start again."""
+        return False
+
     @abstractmethod
     def forward(self, batch: PoseBatch) -> Prediction:
         """Answers a batch; uses no ground truth and no global random state."""

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -34,6 +35,8 @@ class WarmupEMA(WeightAveraging):
     """Exponential moving average of the weights, used for validation and saved as the checkpoint's `state_dict`.
 
     The decay of the n-th update is min(decay, (1 + n) / (10 + n)), so that short runs are not averages of their start.
+    When a method turns to other parts of itself (`PoseMethod.starts_anew`), the parts trained so far keep their
+    averages and n starts again, or the new parts would be averages of their start.
 
     Args:
         decay: of long runs.
@@ -45,6 +48,11 @@ class WarmupEMA(WeightAveraging):
             return torch.lerp(current, averaged, warm)
 
         super().__init__(use_buffers=False, avg_fn=average)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._average_model is not None and isinstance(pl_module, PoseMethod) and pl_module.starts_anew:
+            self._copy_average_to_current(pl_module)
+            self._average_model.n_averaged.zero_()
 
 
 def load_method(path_or_name: str | Path) -> PoseMethod:

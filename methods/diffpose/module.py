@@ -159,6 +159,10 @@ class DiffPose(PoseMethod):
         return self.context_checkpoint is None and self.current_epoch < self.context_epochs
 
     @property
+    def starts_anew(self) -> bool:
+        return self.context_checkpoint is None and self.current_epoch == self.context_epochs
+
+    @property
     def selectable(self) -> bool:
         return not self.pretraining  # the encoder alone may be better, but it is not DiffPose
 

@@ -1,11 +1,13 @@
+import lightning as L
 import pytest
 import torch
 
 from methods import checkpoints
-from methods.checkpoints import export_checkpoint, load_method
+from methods.checkpoints import WarmupEMA, export_checkpoint, load_method
 from methods.diffpose import ContextEncoder, DiffPose
 from noise2pose.errors import InputError
 from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
+from tests.tiny import TinyPoses
 
 
 def save(path, method, **more):
@@ -90,3 +92,33 @@ def test_what_is_not_a_method_is_refused_by_name(tmp_path):
         load_method(path)
     with pytest.raises(InputError, match="does not exist"):
         load_method("folder/nothing")
+
+
+class Averages(L.Callback):
+    """Copies the averaged weights at the end of each epoch, and the raw ones at its start."""
+
+    def __init__(self, ema):
+        self.ema, self.raw, self.averaged = ema, [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 0:
+            self.raw.append({key: value.clone() for key, value in pl_module.state_dict().items()})
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        state = self.ema._average_model.module.state_dict()
+        self.averaged.append({key: value.clone() for key, value in state.items()})
+
+
+def test_averages_start_again_when_the_denoiser_does(tmp_path):
+    ema = WarmupEMA(0.999)
+    watch = Averages(ema)
+    trainer = L.Trainer(
+        default_root_dir=tmp_path, max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[watch, ema],
+    )  # fmt: skip
+    trainer.fit(DiffPose(**{**SMALL_DIFFPOSE, "context_epochs": 2}), datamodule=TinyPoses())
+    encoder = [key for key in watch.raw[0] if key.startswith("encoder.")]
+    # The denoiser is trained on the averaged encoder, which then stays as it is.
+    assert all(torch.equal(watch.raw[2][key], watch.averaged[1][key]) for key in encoder)
+    assert all(torch.allclose(watch.averaged[2][key], watch.averaged[1][key], atol=1e-7) for key in encoder)
+    assert ema._average_model is not None and int(ema._average_model.n_averaged) == 4  # steps of the last epoch
