@@ -2,8 +2,8 @@
 
 Formats:
 
-- `.npz` with `keypoints` (T, J, 2 or 3), or (J, 2 or 3) for one pose; optional `skeleton` (a name) and `image_size`
-  (2,) or (T, 2). Files that hold pickled objects, as VideoPose3D's do, are refused and never unpickled.
+- `.npz` with `keypoints` (or `keypoints_2d`, or one unnamed array) of shape (T, J, 2 or 3), or (J, 2 or 3) for one
+  pose; optional `skeleton` (a name) and `image_size` (2,) or (T, 2). Files that hold pickled objects, as VideoPose3D's do, are refused and never unpickled.
 - `.json`: a COCO annotation file, one COCO annotation, a list of annotations or of results (COCO, AlphaPose, Halpe), or
   a plain nested list of shape (T, J, 2 or 3).
 
@@ -32,6 +32,7 @@ from noise2pose.errors import InputError
 
 MIN_VISIBLE = 3  # joints; fewer say nothing about a pose
 _SKELETON_OF = {17: "coco_17", 26: "halpe_26"}
+_ARRAYS = ("keypoints", "keypoints_2d", "arr_0")  # the last is what numpy calls an array without a name
 _PICTURE = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?)$", re.IGNORECASE)
 _CONFIDENCE_OF_VISIBILITY = np.array([0.0, 0.5, 1.0])
 
@@ -96,14 +97,15 @@ def _read_npz(path: Path, skeleton: str | None) -> Keypoints:
     expected = "expected an array `keypoints` of shape (poses, joints, 2 or 3)"
     try:
         with np.load(path, allow_pickle=False) as file:
-            if "keypoints" not in file.files and "positions_2d" in file.files:
+            if "positions_2d" in file.files:
                 raise InputError(
-                    f"{path}: a file of VideoPose3D holds pickled Python objects, which may run any code and are not "
-                    f"read; {expected}: save one camera of one action as such"
+                    f"{path}: a file of VideoPose3D holds many views as pickled Python objects, which are not read "
+                    f"here; {expected}: save one camera of one action as such"
                 )
-            if "keypoints" not in file.files:
+            key = next((key for key in _ARRAYS if key in file.files), None)
+            if key is None:
                 raise InputError(f"{path}: {expected}, found {', '.join(file.files) or 'nothing'}")
-            values = file["keypoints"]
+            values = file[key]
             stated = str(file["skeleton"]) if "skeleton" in file.files else None
             size = file["image_size"] if "image_size" in file.files else None
     except InputError:
