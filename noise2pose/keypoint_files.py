@@ -3,7 +3,8 @@
 Formats:
 
 - `.npz` with `keypoints` (or `keypoints_2d`, or one unnamed array) of shape (T, J, 2 or 3), or (J, 2 or 3) for one
-  pose; optional `skeleton` (a name) and `image_size` (2,) or (T, 2). Files that hold pickled objects, as VideoPose3D's do, are refused and never unpickled.
+  pose; optional `skeleton` (a name) and `image_size` (2,) or (T, 2). Files that hold pickled objects, as VideoPose3D's
+  do, are refused and never unpickled.
 - `.json`: a COCO annotation file, one COCO annotation, a list of annotations or of results (COCO, AlphaPose, Halpe), or
   a plain nested list of shape (T, J, 2 or 3).
 

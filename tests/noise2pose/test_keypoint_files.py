@@ -171,7 +171,7 @@ def test_broken_files_are_named(tmp_path):
 def test_objects_are_never_unpickled(tmp_path):
     videopose = {"positions_2d": np.array({"S1": {}}, dtype=object), "metadata": np.array({}, dtype=object)}
     np.savez(tmp_path / "data_2d_h36m.npz", **videopose)
-    with pytest.raises(InputError, match="data_2d_h36m.npz: a file of VideoPose3D holds many views as pickled .* expected an array"):
+    with pytest.raises(InputError, match="data_2d_h36m.npz: .* many views as pickled .* expected an array"):
         read_keypoints(tmp_path / "data_2d_h36m.npz")
     np.savez(tmp_path / "objects.npz", keypoints=np.array([{}, 1], dtype=object))
     with pytest.raises(InputError, match="objects.npz: holds pickled Python objects"):
