@@ -18,6 +18,7 @@ def checkpoint(tmp_path_factory):
         variant="paper", width=16, num_blocks=1, num_heads=2, context_width=16, context_blocks=1, context_epochs=1
     )
     method.denoiser_steps += 1  # else the answer is the encoder's
+    torch.nn.init.normal_(method.diffusion.denoiser.output.linear.weight, std=0.1)  # starts as no correction at all
     return save(tmp_path_factory.mktemp("checkpoint") / "tiny.ckpt", method)
 
 
