@@ -17,13 +17,15 @@ _STANDARD_NOISE = 41  # stream of keyed_random
 class StandardDiffusion(MixtureDiffusion):
     """Stand-Diff: Eq. 4 instead of Eq. 7, so that h_K is white noise that knows nothing of the pose."""
 
+    starts_from_samples = False
+
     def draw(
         self, lifted: Lifted, num_hypotheses: int, keys: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "N B J 3"], Float[Tensor, "N B J 3"]]:
         """mu^G = 0 and eps^G ~ N(0, I) in units of the state scale, metres."""
         shape = (num_hypotheses, *lifted.pose.shape[1:])
         noise = keyed_random.normal(keys, shape, stream=_STANDARD_NOISE).to(lifted.pose.dtype).transpose(0, 1)
-        return torch.zeros_like(noise), self.state_scale * noise
+        return torch.zeros_like(noise), STATE_SCALE * noise
 
 
 class Regression(nn.Module):
@@ -35,6 +37,8 @@ class Regression(nn.Module):
     Args:
         denoisers: the networks of the stack.
     """
+
+    starts_from_samples = False
 
     def __init__(self, denoisers: list[GraphDenoiser]) -> None:
         super().__init__()

@@ -265,8 +265,8 @@ class DiffPose(PoseMethod):
         return Lifted(*(part.flatten(0, -3) for part in encoded))
 
     def _with_uncertainty(self, lifted: Lifted, frames: PoseBatch, keys: Int[Tensor, " B"]) -> Lifted:
-        """Adds samples of H_K, which only the paper's variant starts from."""
-        if not isinstance(self.diffusion, MixtureDiffusion) or isinstance(self.diffusion, StandardDiffusion):
+        """Adds samples of H_K, if the variant starts from them."""
+        if not self.diffusion.starts_from_samples:
             return lifted
         if self.depth_from == "encoder":
             depths = initialisation.encoder_depths(lifted.pose, self.depth_spread, keys, self.num_mixture_samples)

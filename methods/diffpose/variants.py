@@ -66,6 +66,7 @@ class ReleasedDiffusion(nn.Module):
         uv_noise_scale: s of the two image channels, relative to the 1 of x, y and z.
     """
 
+    starts_from_samples = False  # of H_K
     noise_scale: Tensor
     alphas_cumprod: Tensor
 
@@ -125,8 +126,8 @@ class MixtureDiffusion(nn.Module):
         num_em_iterations: of its fit.
     """
 
+    starts_from_samples = True
     alphas_cumprod: Tensor
-    state_scale = STATE_SCALE
 
     def __init__(
         self,
@@ -182,7 +183,7 @@ class MixtureDiffusion(nn.Module):
         self, state: Float[Tensor, "B J 3"], steps: Float[Tensor, " B"], lifted: Lifted
     ) -> Float[Tensor, "B J 3"]:
         """Estimate of h_0, metres."""
-        return lifted.pose + self.state_scale * self.denoiser(state / self.state_scale, steps, lifted.features)
+        return lifted.pose + STATE_SCALE * self.denoiser(state / STATE_SCALE, steps, lifted.features)
 
     def loss(self, lifted: Lifted, target: Float[Tensor, "B J 3"], valid: Float[Tensor, "B J"]) -> Float[Tensor, ""]:
         """Eq. 9 for one draw (i, k) per pose, in h_0 and in units of the state scale."""
@@ -190,7 +191,7 @@ class MixtureDiffusion(nn.Module):
         mean, noise = self.draw(lifted, 1, keys)
         steps = torch.randint(0, len(self.alphas_cumprod), (len(target),), device=target.device)
         state = diffusion.add_noise(target, noise[0], self.alphas_cumprod[steps, None, None], mean[0])
-        error = (self.predict_clean(state, steps, lifted) - target) / self.state_scale
+        error = (self.predict_clean(state, steps, lifted) - target) / STATE_SCALE
         return (error.square().sum(dim=-1) * valid).sum(dim=-1).mean()
 
     def sample(self, lifted: Lifted, num_hypotheses: int, keys: Int[Tensor, " B"]) -> Float[Tensor, "N B J 3"]:
