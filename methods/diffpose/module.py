@@ -60,7 +60,7 @@ class DiffPose(PoseMethod):
         num_diffusion_steps: K, steps of the training schedule; null for the variant's own (51 and 50).
         start_step: release only: first step of sampling, 24 for detected and 12 for true 2-D.
         num_sampling_steps: DDIM steps, or networks of the stack; null for the variant's own (2 and 5).
-        num_hypotheses: N, one answer is made of; null for the variant's own (1 and 5).
+        num_hypotheses: N, one answer is made of; null for the variant's own (5, or 1 where nothing is random).
         aggregation: `mean` of the hypotheses, or weighted by `reprojection` on the detection, joint by joint.
         uv_noise_scale: release only: noise on the image channels relative to that on x, y and z.
         depth_from: paper only: z of H_K from the `encoder` or from the `histogram` of the training poses.
@@ -125,6 +125,8 @@ class DiffPose(PoseMethod):
         self.warmup_steps = warmup_steps
         self.title = defaults.title
         self.num_hypotheses = num_hypotheses or defaults.num_hypotheses
+        if self.num_hypotheses > 1 and defaults.num_hypotheses == 1:
+            raise InputError(f"variant {variant} draws nothing at random, so model.num_hypotheses can only be 1")
 
         self.encoder = build_encoder(
             encoder, context_width, context_blocks, num_heads, dropout, num_frames, causal, self.skeleton

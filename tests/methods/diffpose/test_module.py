@@ -86,3 +86,10 @@ def test_samples_of_h_k_lie_on_the_viewing_rays():
     pixels = cameras.project(absolute, torch.tensor([1145.0, 1145.0]), torch.tensor([500.0, 500.0]))
     error = (pixels - batch["keypoints_2d"][:, None, :, :2]).norm(dim=-1).median()
     assert error < 0.1 * scale.mean()
+
+
+def test_a_variant_without_randomness_has_one_hypothesis():
+    for variant in ("release", "single_step", "stacked"):
+        assert DiffPose(variant=variant, **SMALL_DIFFPOSE).num_hypotheses == 1
+        with pytest.raises(InputError, match=f"variant {variant} draws nothing at random"):
+            DiffPose(variant=variant, num_hypotheses=5, **SMALL_DIFFPOSE)
