@@ -40,6 +40,7 @@ def write_run(folder: Path, method: str = "DiffPose (release)", mpjpe: float = 6
         "poses_per_second": 2457.6,
         "command": f"python scripts/train.py test --name {folder.name}",
         "checkpoint": "runs/toy/checkpoints/best.ckpt",
+        "calibration": {"removed": [0.0, 50.0], "error": [60.0, 40.0], "oracle_error": [60.0, 20.0]},
         "metrics": {
             "test/toy/mpjpe": mpjpe,
             "test/toy/pa_mpjpe": 0.75 * mpjpe,

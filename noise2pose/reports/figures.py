@@ -14,7 +14,9 @@ from noise2pose.reports.runs import Run, Samples
 from noise2pose.reports.tables import Group, labels, same_samples
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#AA5FA0", "#B8860B", "#3A9BD1")  # distinct, on white and on dark paper
 _DASHES = ("-", "--", ":", "-.")  # once the colours are used up
@@ -65,6 +67,20 @@ def curves_pictures(runs: Sequence[Run], title: str, name: str) -> list[Picture]
         alt = "Curves of the validation MPJPE over training steps and over training time"
         pictures.append(Picture(f"{name}_{dataset}", wide, narrow, alt, caption))
     return pictures
+
+
+def sparsification_pictures(group: Group) -> list[Picture]:
+    """How fast the error falls when the joints with the widest spread are left out; of runs with several hypotheses."""
+    runs = [run for run in group.runs if run.sparsification()]
+    if not runs:
+        return []
+    wide, narrow = (_png(_sparsification_figure(runs, columns)) for columns in (2, 1))
+    caption = (
+        f"Protocol {group.letter}: the steeper, the better the spread tells where the error is. Thin lines show the "
+        "same if the truly worst joints are left out, which needs the ground truth and is only the reference."
+    )
+    alt = "Curves of the mean error over the share of joints removed"
+    return [Picture(f"sparsification_{group.letter}", wide, narrow, alt, caption)]
 
 
 def sample_pictures(group: Group) -> list[Picture]:
@@ -160,18 +176,46 @@ def _curves_figure(runs: Sequence[Run], dataset: str, columns: int) -> "Figure":
             ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
             ax.yaxis.set_major_formatter(ScalarFormatter())
             ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.set_facecolor("none")
-        ax.set_xlabel(title, color=NEUTRAL)
-        ax.set_ylabel("MPJPE (mm)" if panel % columns == 0 else "", color=NEUTRAL)
-        ax.tick_params(colors=NEUTRAL, which="both", labelsize=9)
-        ax.grid(color=NEUTRAL, alpha=0.25, linewidth=0.6)
-        for side, spine in ax.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(NEUTRAL)
+        _style(ax, title, "MPJPE (mm)" if panel % columns == 0 else "")
+    _legend(figure, lines, columns)
+    return figure
+
+
+def _sparsification_figure(runs: Sequence[Run], columns: int) -> "Figure":
+    from matplotlib.figure import Figure
+
+    legend = 0.25 * -(-(len(runs) + 1) // columns) + 0.1
+    figure = Figure(figsize=(5.2, 3.3 + legend), facecolor="none", layout="constrained")
+    ax = figure.subplots()
+    lines = []
+    for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
+        curve, color = run.sparsification(), _COLORS[i % len(_COLORS)]
+        style = _DASHES[i // len(_COLORS) % len(_DASHES)]
+        lines += ax.plot(curve["removed"], curve["error"], linewidth=1.8, label=label, color=color, linestyle=style)
+        (worst,) = ax.plot(curve["removed"], curve["oracle_error"], linewidth=0.8, color=color, alpha=0.6)
+        worst.set_label("truly worst removed" if i == 0 else "_")
+        lines += [worst] if i == 0 else []
+    ax.set_ylim(bottom=0.0)
+    _style(ax, "most uncertain joints removed (%)", "mean error of the rest (mm)")
+    _legend(figure, lines, columns)
+    return figure
+
+
+def _style(ax: "Axes", x: str, y: str) -> None:
+    ax.set_facecolor("none")
+    ax.set_xlabel(x, color=NEUTRAL)
+    ax.set_ylabel(y, color=NEUTRAL)
+    ax.tick_params(colors=NEUTRAL, which="both", labelsize=9)
+    ax.grid(color=NEUTRAL, alpha=0.25, linewidth=0.6)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(NEUTRAL)
+
+
+def _legend(figure: "Figure", lines: "list[Line2D]", columns: int) -> None:
     figure.legend(
         handles=lines, loc="outside lower center", ncols=columns, frameon=False, labelcolor=NEUTRAL, fontsize=9
     )
-    return figure
 
 
 def _png(figure: "Figure") -> bytes:

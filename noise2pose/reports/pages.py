@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from noise2pose.errors import InputError
-from noise2pose.reports.figures import Picture, curves_pictures, sample_pictures
+from noise2pose.reports.figures import Picture, curves_pictures, sample_pictures, sparsification_pictures
 from noise2pose.reports.runs import Run
 from noise2pose.reports.tables import (
     CALIBRATION_LEGEND,
@@ -101,7 +101,8 @@ def _sections(runs: Sequence[Run]) -> list[_Section]:
     sections = [_Section("Results", [LEGEND, device_note(devices)], tables)]
     calibrated = [(f"Protocol {group.letter}", rows) for group in groups if (rows := calibration_rows(group.runs))]
     if calibrated:
-        sections.append(_Section(CALIBRATION_TITLE, [CALIBRATION_LEGEND], calibrated))
+        pictures = [picture for group in groups for picture in sparsification_pictures(group)]
+        sections.append(_Section(CALIBRATION_TITLE, [CALIBRATION_LEGEND], calibrated, pictures))
     oracles = [(f"Protocol {group.letter}", rows) for group in groups if (rows := oracle_rows(group.runs))]
     if oracles:
         sections.append(_Section(ORACLE_TITLE, [_ORACLE], oracles))

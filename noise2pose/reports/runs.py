@@ -119,6 +119,17 @@ class Run:
         prefix = f"test/{self.test.get('dataset')}/calibration/"
         return {key.removeprefix(prefix): value for key, value in self._tested().items() if key.startswith(prefix)}
 
+    def sparsification(self) -> dict[str, list[float]]:
+        """`removed` per cent, `error` and `oracle_error` in mm, see `metrics.calibration`; empty if not recorded."""
+        found = self.test.get("calibration") or {}
+        curve = {name: found.get(name) for name in ("removed", "error", "oracle_error")}
+        for name, values in curve.items():
+            if found and not (isinstance(values, list) and values and all(_is(value, float) for value in values)):
+                raise InputError(f"{self.folder / 'test.json'}: calibration: {name} is {values!r}, expected numbers")
+        if found and len({len(values or []) for values in curve.values()}) > 1:
+            raise InputError(f"{self.folder / 'test.json'}: calibration: curves of different lengths")
+        return {name: values for name, values in curve.items() if values}
+
     def oracle(self) -> dict[str, tuple[float, float | None]]:
         """MPJPE of each choice made with the ground truth, and of its null control."""
         prefix = f"test/{self.test.get('dataset')}/"

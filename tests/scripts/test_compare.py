@@ -82,7 +82,8 @@ def test_oracle_numbers_stay_in_their_section(report):
 
 def test_every_picture_of_the_markdown_is_there(report):
     pictures = re.findall(r"!\[.+?\]\((.+?)\)", (report / "report.md").read_text())
-    assert len(pictures) == 3 + 2 + 1  # curves of two protocols and of the untested run, samples of two protocols
+    # Curves of two protocols and of the untested run, samples and sparsification of two protocols.
+    assert len(pictures) == 3 + 2 + 1 + 2
     for picture in pictures:
         assert (report / picture).read_bytes().startswith(b"\x89PNG")
     assert not list(report.rglob("*.partial"))

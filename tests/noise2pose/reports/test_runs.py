@@ -134,3 +134,10 @@ def test_wrong_samples_are_explained(folder, changes, message):
 def test_a_protocol_beyond_the_joints_is_refused(tmp_path):
     with pytest.raises(InputError, match="17 joints, but the protocol .* names joint 17"):
         load_run(write_run(tmp_path / "toy", joints=[0, 17]))
+
+
+@pytest.mark.parametrize("curve", [{"removed": [0.0]}, {"removed": [0.0], "error": [1.0, 2.0], "oracle_error": [1.0]}])
+def test_a_broken_sparsification_curve_is_named(tmp_path, curve):
+    run = load_run(write_run(tmp_path / "a", calibration=curve))
+    with pytest.raises(InputError, match="a/test.json: calibration"):
+        run.sparsification()
