@@ -33,6 +33,7 @@ install: .venv/.installed
 		echo "$(TORCH_INDEX) cannot be reached; taking torch from the default index"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@
+	@echo "installed; now: source .venv/bin/activate"
 
 clean:
 	rm -rf .venv runs report

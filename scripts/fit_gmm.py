@@ -76,6 +76,10 @@ def fit(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
     if output.suffix != ".npz":
         raise InputError(f"--output {output}: expected a name that ends in .npz")
+    if output.resolve() == arguments.keypoints.resolve():
+        raise InputError(f"--output {output} is the input: choose another name")
+    if arguments.image_width <= 0 or (arguments.threads is not None and arguments.threads < 1):
+        raise InputError("--image_width and --threads must be positive")
     if arguments.num_components < 1 or arguments.num_samples < arguments.num_components:
         raise InputError("--num_components must be at least 1 and --num_samples at least as many")
     if not 0.0 <= arguments.confidence <= 1.0:
@@ -111,6 +115,8 @@ def read_views(path: Path) -> Iterator[View]:
             for camera, values in enumerate(_cameras(path, f"{subject}/{action}", cameras)):
                 where = f"{path}: {subject}/{action}/{camera}"
                 points = np.asarray(values)
+                if points.dtype.kind not in "fiu":
+                    raise InputError(f"{where}: positions_2d holds {points.dtype}, expected numbers")
                 if points.ndim != 3 or points.shape[-1] not in (2, 3) or not len(points):
                     raise InputError(
                         f"{where}: positions_2d has shape {points.shape}, expected (frames, joints, 2 or 3)"
@@ -120,13 +126,18 @@ def read_views(path: Path) -> Iterator[View]:
                     raise InputError(f"{where}: {points.shape[1]} joints, but {joints} in the views before it")
                 confidence = points[..., 2] if points.shape[-1] == 3 else None
                 found = {
-                    key: _companion(where, content[key], key, (subject, action, camera), len(points))
+                    key: _companion(where, content[key], key, (subject, action, camera), points.shape[:2])
                     for key in ("confidences", "heatmaps", "boxes")
                     if key in content
                 }
                 confidence = found.get("confidences", confidence)
-                if not np.isfinite(points).all() or (confidence is not None and not np.isfinite(confidence).all()):
-                    raise InputError(f"{where}: positions_2d or confidences hold NaN or infinity")
+                for key, numbers in (("positions_2d", points), ("confidences", confidence), *found.items()):
+                    if numbers is not None and not np.isfinite(numbers).all():
+                        raise InputError(f"{where}: {key} holds NaN or infinity")
+                if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
+                    raise InputError(
+                        f"{where}: confidences reach from {confidence.min()} to {confidence.max()}, not 0 to 1"
+                    )
                 yield View(
                     subject, action, camera, points[..., :2], confidence, found.get("heatmaps"), found.get("boxes")
                 )
@@ -148,16 +159,23 @@ def _cameras(path: Path, where: str, cameras: Any) -> list[Any]:
     return list(cameras)
 
 
-def _companion(where: str, tree: Any, key: str, place: tuple[str, str, int], frames: int) -> np.ndarray:
+def _companion(
+    where: str, tree: Any, key: str, place: tuple[str, str, int], frames_and_joints: tuple[int, ...]
+) -> np.ndarray:
     """The array of another key that belongs to a view."""
+    frames, joints = frames_and_joints
     subject, action, camera = place
     try:
         values = np.asarray(_cameras(Path(where), key, tree[subject][action])[camera])
     except (KeyError, IndexError, TypeError) as error:
         raise InputError(f"{where}: {key} has nothing for this view ({error!r})") from error
-    dims = {"confidences": 2, "heatmaps": 4, "boxes": 2}[key]
-    if values.ndim != dims or len(values) != frames:
-        raise InputError(f"{where}: {key} has shape {values.shape}, expected {dims} dimensions and {frames} frames")
+    begin = {"confidences": (frames, joints), "heatmaps": (frames, joints), "boxes": (frames, 3)}[key]
+    if values.dtype.kind not in "fiu" or values.ndim != (4 if key == "heatmaps" else 2) or values.shape[:2] != begin:
+        rest = ", rows, columns" if key == "heatmaps" else ""
+        raise InputError(
+            f"{where}: {key} has shape {values.shape} of {values.dtype}, expected numbers of shape "
+            f"({begin[0]}, {begin[1]}{rest})"
+        )
     return values
 
 

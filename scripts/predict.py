@@ -77,8 +77,9 @@ def main(args: Sequence[str] | None = None) -> int:
 def _predict(arguments: argparse.Namespace) -> str:
     """Writes the files; returns the summary."""
     source, output = arguments.keypoints, arguments.output
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output {output} is a file, expected a folder")
+    for place in (output, *output.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"--output {output}: {place} is a file, expected a folder")
     read = read_keypoints(source, None if arguments.skeleton == "auto" else arguments.skeleton)
 
     from methods.checkpoints import load_method  # after the file is known to be good: these load Lightning
@@ -119,7 +120,9 @@ def _predict(arguments: argparse.Namespace) -> str:
         else ("no uncertainty (it takes a method with several hypotheses)")
     )
     files = ", ".join(map(str, written)) + (f" and {pictures} pictures" if pictures else "")
-    return f"{method.title}: {len(read.names)} poses, {spread}; wrote {files}"
+    hidden = int((read.points[..., 2] == 0).sum())
+    guessed = f", {hidden} hidden joints guessed from their neighbours" if hidden else ""
+    return f"{method.title}: {len(read.names)} poses, read as {read.skeleton}{guessed}, {spread}; wrote {files}"
 
 
 def _figure(arrays: dict[str, np.ndarray], pose: int, title: str, extent: np.ndarray | None = None) -> "Figure":

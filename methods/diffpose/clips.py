@@ -14,15 +14,16 @@ _LONGEST = 1 << 16  # frames of a clip whose keys do not collide with another cl
 
 
 def as_frames(batch: PoseBatch, num_frames: int) -> PoseBatch:
-    """The keypoints and cameras of B F frames, clip after clip; a batch of single frames is returned as it is."""
+    """Keypoints, heat-maps and cameras of B F frames, clip after clip; a batch of single frames comes back as it is."""
     if num_frames == 1:
         return batch
     frames: PoseBatch = {
         "keypoints_2d": batch["keypoints_2d"].flatten(0, 1),
         "camera": {key: value.repeat_interleave(num_frames, dim=0) for key, value in batch["camera"].items()},  # pyright: ignore
     }
-    if "keypoints_3d" in batch:
-        frames["keypoints_3d"] = batch["keypoints_3d"].flatten(0, 1)
+    for key in ("keypoints_3d", "heatmaps", "box"):
+        if key in batch:
+            frames[key] = batch[key].flatten(0, 1)
     return frames
 
 

@@ -38,7 +38,7 @@ class ContextEncoder(PoseMethod):
         dropout: of the attention sub-layers (release: 0.25); for MixSTE, of whole residual paths (published: 0.1).
         num_frames: of a clip, 1 for single frames.
         causal: MixSTE only: a frame sees itself and those before it, for real time.
-        flip_augmentation: mirror every other batch while training.
+        flip_augmentation: mirror half of the batches, at random, while training.
         flip_test: average the answers to the image and to its mirror image.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
         learning_rate: of Adam, at its peak.
@@ -145,7 +145,7 @@ def encoder_loss(
 
 
 def maybe_mirrored(batch: PoseBatch, skeleton: skeletons.Skeleton) -> PoseBatch:
-    """The batch or, every other time, its mirror image."""
+    """The batch or, with even chances, its mirror image."""
     return mirror_batch(batch, skeleton) if torch.rand(()) < 0.5 else batch
 
 

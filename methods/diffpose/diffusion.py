@@ -33,7 +33,7 @@ def cosine_alphas_cumprod(num_steps: int, offset: float = 0.008) -> Float[Tensor
     """Alpha-bar of the cosine schedule (Nichol and Dhariwal, 2021), ending near zero as Eq. 7 requires.
 
     Returns:
-        (K,) float32; the last entry is about 1e-3 of the one before, floored at 1e-5 so that sqrt(a) stays invertible.
+        (K,) float32; the last entry is floored at 1e-5, so that sqrt(a) stays invertible.
     """
     time = torch.arange(1, num_steps + 1, dtype=torch.float64) / num_steps
     angle = torch.pi / 2 * (time + offset) / (1 + offset)
@@ -131,7 +131,7 @@ def ddim_sample(
         denoise: (state, k) -> (estimate of h_0, estimate of eps^G).
         state: h at the first of the time steps.
         alphas_cumprod: (K,) schedule.
-        timesteps: from `ddim_timesteps`, high to low.
+        timesteps: steps to visit, high to low, for example from `ddim_timesteps`.
         mean: mu^G of each sample.
         eta: of `ddim_step`.
         draw_noise: number of the call, counted from zero -> fresh eps^G; needed where eta > 0.

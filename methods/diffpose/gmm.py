@@ -215,6 +215,7 @@ def _expectation_maximisation(
     active = torch.arange(num_problems, device=features.device)
     moments = _hard_moments(features, seeds)
     previous = features.new_full((num_problems,), -torch.inf)
+    running = torch.ones_like(active, dtype=torch.bool)
     for iteration in range(max_iterations):
         mixture = _maximise(moments, num_samples, dims, variance_floor)
         logits = torch.bmm(_parameters(mixture), features)
@@ -222,14 +223,17 @@ def _expectation_maximisation(
         joint = logits.sub_(peak).clamp_min_(_NEGLIGIBLE).exp_()
         total = joint.sum(dim=1, keepdim=True)
         likelihood = (total.log() + peak).mean(dim=(1, 2))
-        result[active] = moments
-        running = (likelihood - previous).abs() >= tolerance
+        result[active[running]] = moments[
+            running
+        ]  # a finished problem's answer does not depend on how long others take
+        running &= (likelihood - previous).abs() >= tolerance
         if iteration == max_iterations - 1 or not running.any():
             break
         moments = torch.bmm(joint.div_(total), features.mT)
         previous = likelihood
         if running.sum() < 0.8 * len(running):  # copying the rest costs about an iteration
             features, moments, previous, active = (x[running] for x in (features, moments, previous, active))
+            running = torch.ones_like(active, dtype=torch.bool)
     return _maximise(result, num_samples, dims, variance_floor)
 
 

@@ -147,6 +147,8 @@ class MixtureStore:
             "views": [{"name": view.name, "frames": len(view.keypoints)} for view in views],
             "done": 0,
         }
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file, but the folder of the work in progress has that name")
         if self.manifest_path.is_file():
             self._continue(folder)
         else:
@@ -194,7 +196,7 @@ class MixtureStore:
             found = json.loads(self.manifest_path.read_text())
             array = np.load(self.array_path, mmap_mode="r")
             shape, done = array.shape, int(found.pop("done"))
-        except (OSError, ValueError, EOFError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
             raise InputError(f"{folder} is broken ({error}); remove it to start again") from error
         differs = [key for key, value in self.manifest.items() if key != "done" and found.get(key) != value]
         if differs or shape != (self.num_frames, *self.row):

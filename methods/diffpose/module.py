@@ -54,7 +54,7 @@ class DiffPose(PoseMethod):
         dropout: of the attention sub-layers.
         context_width: channels of the context encoder.
         context_blocks: of the context encoder.
-        flip_augmentation: mirror every other batch while training.
+        flip_augmentation: mirror half of the batches, at random, while training.
         flip_test: the encoder's pose is the mean of its answers to the image and to its mirror image.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
         num_diffusion_steps: K, steps of the training schedule; null for the variant's own (51 and 50).
@@ -124,7 +124,19 @@ class DiffPose(PoseMethod):
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.title = defaults.title
-        self.num_hypotheses = num_hypotheses or defaults.num_hypotheses
+        self.num_hypotheses = defaults.num_hypotheses if num_hypotheses is None else num_hypotheses
+        steps = defaults.num_diffusion_steps if num_diffusion_steps is None else num_diffusion_steps
+        sampling_steps = defaults.num_sampling_steps if num_sampling_steps is None else num_sampling_steps
+        if self.num_hypotheses < 1:
+            raise InputError(f"model.num_hypotheses is {self.num_hypotheses}, expected at least 1")
+        if not 1 <= sampling_steps <= steps:
+            raise InputError(
+                f"model.num_sampling_steps is {sampling_steps}, expected 1 to num_diffusion_steps ({steps})"
+            )
+        if not 1 <= num_components <= num_mixture_samples:
+            raise InputError(
+                f"model.num_components is {num_components}, expected 1 to num_mixture_samples ({num_mixture_samples})"
+            )
         if self.num_hypotheses > 1 and defaults.num_hypotheses == 1:
             raise InputError(f"variant {variant} draws nothing at random, so model.num_hypotheses can only be 1")
 
@@ -132,8 +144,6 @@ class DiffPose(PoseMethod):
             encoder, context_width, context_blocks, num_heads, dropout, num_frames, causal, self.skeleton
         )
         sizes = (width or defaults.width, num_blocks or defaults.num_blocks, num_heads, dropout)
-        steps = num_diffusion_steps or defaults.num_diffusion_steps
-        sampling_steps = num_sampling_steps or defaults.num_sampling_steps
 
         def denoiser(channels: int, context_channels: int) -> GraphDenoiser:
             return GraphDenoiser(channels, *sizes, self.skeleton.parents, context_channels=context_channels)
@@ -149,8 +159,8 @@ class DiffPose(PoseMethod):
             mixture = (num_components, mixture_of, covariance, num_em_iterations)
             self.diffusion = MixtureDiffusion(denoiser(3, context_width), steps, sampling_steps, *mixture)
         self.num_steps = len(self.diffusion.timesteps)
-        # Running estimate of the encoder's error in depth, which spreads z in H_K; starts at what GraFormer-size
-        # encoders reach on unseen subjects.
+        # Running estimate of the encoder's error in depth, which spreads z in H_K. On training poses it is less than on
+        # unseen people, one reason why hypotheses are too sure; it starts at what such encoders reach on unseen ones.
         self.register_buffer("depth_spread", torch.full((self.skeleton.num_joints,), 0.08))
         self.register_buffer("depth_histogram", initialisation.empty_histogram(self.skeleton.num_joints))
         self.register_buffer("denoiser_steps", torch.zeros((), dtype=torch.int64))
@@ -162,6 +172,7 @@ class DiffPose(PoseMethod):
 
     @property
     def starts_anew(self) -> bool:
+        """Whether this is the denoiser's first epoch, after those of the encoder."""
         return self.context_checkpoint is None and self.current_epoch == self.context_epochs
 
     @property
@@ -229,7 +240,12 @@ class DiffPose(PoseMethod):
             raise InputError(
                 "DiffPose needs a context encoder: give model.context_checkpoint, or model.context_epochs of at least 1"
             )
-        elif 0 <= max_epochs <= self.context_epochs:
+        elif max_epochs < 0 or self.trainer.max_steps > 0:
+            raise InputError(
+                "model.context_epochs counts epochs: give trainer.max_epochs and no trainer.max_steps, or train the "
+                "encoder by itself and give model.context_checkpoint"
+            )
+        elif max_epochs <= self.context_epochs:
             raise InputError(
                 f"trainer.max_epochs ({max_epochs}) must exceed model.context_epochs ({self.context_epochs}), or the "
                 "denoiser is never trained"
@@ -292,7 +308,8 @@ class DiffPose(PoseMethod):
             frames = as_frames(batch, self.num_frames)
             target = centred(frames["keypoints_3d"][..., :3], self.skeleton.root)
             valid = frames["keypoints_3d"][..., 3]
-            error = ((lifted.pose - target)[..., 2] * valid).square().mean(dim=0).sqrt()
+            squared = ((lifted.pose - target)[..., 2] * valid).square().sum(dim=0)
+            error = (squared / valid.sum(dim=0).clamp_min(1.0)).sqrt()
             self.depth_spread.lerp_(error, 0.01)
             initialisation.count_depths(self.depth_histogram, target[..., 2], valid)
             keys = torch.randint(0, 2**62, (len(target),), device=target.device)

@@ -145,9 +145,8 @@ class MixtureDiffusion(nn.Module):
         self.mixture_of = mixture_of
         self.covariance: gmm.Covariance = covariance
         self.num_em_iterations = num_em_iterations
-        stride = num_steps // num_sampling_steps
         # The chain starts at K itself, where the state is a draw from the mixture.
-        self.timesteps = list(range(num_steps - 1, -1, -stride))
+        self.timesteps = [num_steps - 1 - i * num_steps // num_sampling_steps for i in range(num_sampling_steps)]
         self.register_buffer("alphas_cumprod", diffusion.cosine_alphas_cumprod(num_steps), persistent=False)
 
     def draw(
@@ -199,7 +198,7 @@ class MixtureDiffusion(nn.Module):
         mean, noise = self.draw(lifted, num_hypotheses, keys)
         mean, state = mean.flatten(0, 1), (mean + noise).flatten(0, 1)
         repeated = Lifted(
-            lifted.screen, lifted.pose.repeat(num_hypotheses, 1, 1), lifted.features.repeat(num_hypotheses, 1, 1)
+            *(part.repeat(num_hypotheses, 1, 1) for part in (lifted.screen, lifted.pose, lifted.features))
         )
 
         def denoise(state: Tensor, step: int) -> tuple[Tensor, Tensor]:

@@ -128,9 +128,13 @@ def test_a_killed_fit_ends_with_the_same_file(tmp_path):
 def test_other_settings_do_not_continue_an_older_fit(tmp_path, capsys):
     write_keypoints(tmp_path / "in.npz")
     run("--keypoints", tmp_path / "in.npz", "--output", tmp_path / "o.npz", "--num_samples", 20)
-    before = (tmp_path / "o.npz").read_bytes()
+    before, manifest = (tmp_path / "o.npz").read_bytes(), (tmp_path / "o" / "manifest.json").read_text()
     assert run("--keypoints", tmp_path / "in.npz", "--output", tmp_path / "o.npz", "--num_samples", 30) == 2
     assert "other settings (num_samples)" in capsys.readouterr().err
+    (tmp_path / "o" / "manifest.json").write_text("[]")
+    assert run("--keypoints", tmp_path / "in.npz", "--output", tmp_path / "o.npz") == 2
+    assert "o is broken" in capsys.readouterr().err
+    (tmp_path / "o" / "manifest.json").write_text(manifest)
     write_keypoints(tmp_path / "in.npz", frames=41)
     assert run("--keypoints", tmp_path / "in.npz", "--output", tmp_path / "o.npz", "--num_samples", 20) == 2
     assert "input_sha256" in capsys.readouterr().err
@@ -148,7 +152,7 @@ def test_other_settings_do_not_continue_an_older_fit(tmp_path, capsys):
         ({"positions_2d": {"S1": {"Walk": [np.ones((3, 17, 2)), np.ones((3, 16, 2))]}}}, "S1/Walk/1: 16 joints"),
         (
             {"positions_2d": {"S1": {"Walk": [np.full((3, 17, 2), np.nan)]}}},
-            "S1/Walk/0: positions_2d or confidences hold",
+            "S1/Walk/0: positions_2d holds NaN",
         ),
         ({"positions_2d": {}}, "holds no view"),
         ({"positions_2d": {"S1": {"W": [np.ones((3, 1, 2))]}}, "heatmaps": {}}, "heatmaps and boxes go together"),
@@ -158,8 +162,16 @@ def test_other_settings_do_not_continue_an_older_fit(tmp_path, capsys):
         ),
         (
             {"positions_2d": {"S1": {"W": [np.ones((3, 1, 2))]}}, "confidences": {"S1": {"W": [np.ones((2, 1))]}}},
-            "confidences has shape (2, 1)",
+            "confidences has shape (2, 1) of float64, expected numbers of shape (3, 1)",
         ),
+        (
+            {
+                "positions_2d": {"S1": {"W": [np.ones((3, 1, 2))]}},
+                "confidences": {"S1": {"W": [np.full((3, 1), 93.0)]}},
+            },
+            "confidences reach from 93.0 to 93.0, not 0 to 1",
+        ),
+        ({"positions_2d": {"S1": {"W": [np.full((3, 1, 2), "a")]}}}, "expected numbers"),
     ],
 )
 def test_wrong_files_are_named(tmp_path, capsys, content, message):
@@ -177,6 +189,9 @@ def test_impossible_options_are_refused(tmp_path, capsys):
         (("--num_components", 0), "--num_components must be at least 1"),
         (("--num_samples", 3), "--num_samples at least as many"),
         (("--confidence", 2), "--confidence is 2.0"),
+        (("--threads", 0), "must be positive"),
+        (("--image_width", 0), "must be positive"),
+        (("--output", tmp_path / "in.npz"), "is the input"),
     ):
         assert run("--keypoints", tmp_path / "in.npz", "--output", tmp_path / "o.npz", *options) == 2
         assert message in capsys.readouterr().err

@@ -59,7 +59,10 @@ def test_coco_annotations(tmp_path, checkpoint, capsys):
     path = tmp_path / "coco.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations}))
     assert predict(checkpoint, path, tmp_path / "out") == 0
-    assert "2 poses, mean uncertainty" in capsys.readouterr().out
+    assert (
+        "2 poses, read as coco_17, 1 hidden joints guessed from their neighbours, mean uncertainty"
+        in capsys.readouterr().out
+    )
     poses = read(tmp_path / "out")
     check(poses, 2)
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
@@ -106,7 +109,7 @@ def test_the_encoder_alone_has_no_uncertainty(tmp_path, capsys):
     path = save(tmp_path / "encoder.ckpt", ContextEncoder(width=16, num_blocks=1, num_heads=2))
     np.savez(tmp_path / "a.npz", keypoints=people(1, "coco_17"))
     assert predict(path, tmp_path / "a.npz", tmp_path / "out") == 0
-    assert "context encoder: 1 poses, no uncertainty" in capsys.readouterr().out
+    assert "context encoder: 1 poses, read as coco_17, no uncertainty" in capsys.readouterr().out
     assert {"uncertainty", "hypotheses"}.isdisjoint(read(tmp_path / "out"))
 
 

@@ -200,3 +200,14 @@ def test_the_gpu_fits_the_same_mixtures():
     cpu = gmm.fit_mixture(samples, 3, torch.arange(20))
     gpu = gmm.fit_mixture(samples.cuda(), 3, torch.arange(20).cuda())
     assert torch.allclose(gpu.means.cpu(), cpu.means, atol=1e-6)
+
+
+def test_a_finished_problem_does_not_wait_for_the_others():
+    """Also where so few have finished that they are kept in the batch."""
+    hard = torch.randn(20, 100, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    easy = known_mixture(problems=2).sample(torch.arange(2), 100)
+    keys = torch.arange(22)
+    together = gmm.fit_mixture(torch.cat((easy, hard)), 3, keys)
+    for i in range(22):
+        alone = gmm.fit_mixture(torch.cat((easy, hard))[i : i + 1], 3, keys[i : i + 1])
+        assert torch.allclose(together.means[i], alone.means[0], atol=1e-8)

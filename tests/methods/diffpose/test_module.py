@@ -93,3 +93,27 @@ def test_a_variant_without_randomness_has_one_hypothesis():
         assert DiffPose(variant=variant, **SMALL_DIFFPOSE).num_hypotheses == 1
         with pytest.raises(InputError, match=f"variant {variant} draws nothing at random"):
             DiffPose(variant=variant, num_hypotheses=5, **SMALL_DIFFPOSE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_components": 100}, "num_components is 100, expected 1 to num_mixture_samples"),
+        ({"num_components": 0}, "num_components is 0"),
+        ({"num_sampling_steps": 60}, r"num_sampling_steps is 60, expected 1 to num_diffusion_steps \(50\)"),
+        ({"num_hypotheses": 0}, "num_hypotheses is 0"),
+    ],
+)
+def test_impossible_settings_are_refused_before_any_training(options, message):
+    with pytest.raises(InputError, match=message):
+        DiffPose(variant="paper", **SMALL_DIFFPOSE, **options)
+
+
+def test_there_are_as_many_steps_as_asked_for():
+    for steps in (1, 5, 7, 50):
+        assert DiffPose(variant="paper", **SMALL_DIFFPOSE, num_sampling_steps=steps).num_steps == steps
+
+
+def test_pretraining_needs_a_number_of_epochs(tmp_path):
+    with pytest.raises(InputError, match="counts epochs"):
+        fit(DiffPose(**SMALL_DIFFPOSE), tmp_path, max_steps=12)
