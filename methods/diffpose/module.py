@@ -25,7 +25,7 @@ from methods.diffpose.context import (
     read_encoder,
 )
 from methods.diffpose.denoisers import GraphDenoiser
-from methods.diffpose.variants import DEFAULTS, Lifted, MixtureDiffusion, ReleasedDiffusion, Variant
+from methods.diffpose.variants import Lifted, MixtureDiffusion, ReleasedDiffusion, Variant, settle
 from noise2pose import hypotheses, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
@@ -111,7 +111,10 @@ class DiffPose(PoseMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        defaults = DEFAULTS[variant]
+        settings = settle(
+            variant, width, num_blocks, num_diffusion_steps, num_sampling_steps, num_hypotheses,
+            num_components, num_mixture_samples,
+        )  # fmt: skip
         self.skeleton = skeletons.get(skeleton)
         self.context_checkpoint = context_checkpoint
         self.context_epochs = context_epochs
@@ -123,27 +126,14 @@ class DiffPose(PoseMethod):
         self.num_mixture_samples = num_mixture_samples
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
-        self.title = defaults.title
-        self.num_hypotheses = defaults.num_hypotheses if num_hypotheses is None else num_hypotheses
-        steps = defaults.num_diffusion_steps if num_diffusion_steps is None else num_diffusion_steps
-        sampling_steps = defaults.num_sampling_steps if num_sampling_steps is None else num_sampling_steps
-        if self.num_hypotheses < 1:
-            raise InputError(f"model.num_hypotheses is {self.num_hypotheses}, expected at least 1")
-        if not 1 <= sampling_steps <= steps:
-            raise InputError(
-                f"model.num_sampling_steps is {sampling_steps}, expected 1 to num_diffusion_steps ({steps})"
-            )
-        if not 1 <= num_components <= num_mixture_samples:
-            raise InputError(
-                f"model.num_components is {num_components}, expected 1 to num_mixture_samples ({num_mixture_samples})"
-            )
-        if self.num_hypotheses > 1 and defaults.num_hypotheses == 1:
-            raise InputError(f"variant {variant} draws nothing at random, so model.num_hypotheses can only be 1")
+        self.title = settings.title
+        self.num_hypotheses = settings.num_hypotheses
 
         self.encoder = build_encoder(
             encoder, context_width, context_blocks, num_heads, dropout, num_frames, causal, self.skeleton
         )
-        sizes = (width or defaults.width, num_blocks or defaults.num_blocks, num_heads, dropout)
+        sizes = (settings.width, settings.num_blocks, num_heads, dropout)
+        steps, sampling_steps = settings.num_diffusion_steps, settings.num_sampling_steps
 
         def denoiser(channels: int, context_channels: int) -> GraphDenoiser:
             return GraphDenoiser(channels, *sizes, self.skeleton.parents, context_channels=context_channels)

@@ -6,7 +6,7 @@ Each holds its network and its schedule, and answers `loss` and `sample` from wh
 Shape letters: B batch, N hypotheses, J joints, C state channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from methods.diffpose import diffusion, gmm
 from methods.diffpose.denoisers import GraphDenoiser
+from noise2pose.errors import InputError
 
 Variant = Literal["release", "paper", "standard", "single_step", "stacked"]
 STATE_SCALE = 0.3  # metres per unit of a denoiser's state, about the spread of joints around the root
@@ -22,8 +23,8 @@ _VARIANCE_FLOOR = 1e-6  # square metres, of the components
 
 
 @dataclass(frozen=True)
-class Defaults:
-    """What a variant is when nothing else is asked for; the fields are arguments of `DiffPose`."""
+class Settings:
+    """What a variant is; apart from its title the fields are arguments of `DiffPose`."""
 
     title: str
     width: int = 256
@@ -33,13 +34,53 @@ class Defaults:
     num_hypotheses: int = 5
 
 
-DEFAULTS: dict[Variant, Defaults] = {
-    "release": Defaults("DiffPose (release)", 96, 5, num_diffusion_steps=51, num_sampling_steps=2, num_hypotheses=1),
-    "paper": Defaults("DiffPose (paper)"),
-    "standard": Defaults("Stand-Diff"),
-    "single_step": Defaults("Baseline A (single step)", num_sampling_steps=1, num_hypotheses=1),
-    "stacked": Defaults("Baseline B (stacked)", num_hypotheses=1),
+_DEFAULTS: dict[Variant, Settings] = {
+    "release": Settings("DiffPose (release)", 96, 5, num_diffusion_steps=51, num_sampling_steps=2, num_hypotheses=1),
+    "paper": Settings("DiffPose (paper)"),
+    "standard": Settings("Stand-Diff"),
+    "single_step": Settings("Baseline A (single step)", num_sampling_steps=1, num_hypotheses=1),
+    "stacked": Settings("Baseline B (stacked)", num_hypotheses=1),
 }
+
+
+def settle(
+    variant: Variant,
+    width: int | None,
+    num_blocks: int | None,
+    num_diffusion_steps: int | None,
+    num_sampling_steps: int | None,
+    num_hypotheses: int | None,
+    num_components: int,
+    num_mixture_samples: int,
+) -> Settings:
+    """A variant's own settings where nothing else is asked for.
+
+    Raises:
+        InputError: if they cannot be had.
+    """
+    asked = {
+        "width": width,
+        "num_blocks": num_blocks,
+        "num_diffusion_steps": num_diffusion_steps,
+        "num_sampling_steps": num_sampling_steps,
+        "num_hypotheses": num_hypotheses,
+    }
+    default = _DEFAULTS[variant]
+    settings = replace(default, **{name: value for name, value in asked.items() if value is not None})
+    if not 1 <= settings.num_sampling_steps <= settings.num_diffusion_steps:
+        raise InputError(
+            f"model.num_sampling_steps is {settings.num_sampling_steps}, expected 1 to num_diffusion_steps "
+            f"({settings.num_diffusion_steps})"
+        )
+    if not 1 <= num_components <= num_mixture_samples:
+        raise InputError(
+            f"model.num_components is {num_components}, expected 1 to num_mixture_samples ({num_mixture_samples})"
+        )
+    if settings.num_hypotheses < 1:
+        raise InputError(f"model.num_hypotheses is {settings.num_hypotheses}, expected at least 1")
+    if settings.num_hypotheses > 1 and default.num_hypotheses == 1:
+        raise InputError(f"variant {variant} draws nothing at random, so model.num_hypotheses can only be 1")
+    return settings
 
 
 class Lifted(NamedTuple):
