@@ -156,8 +156,9 @@ class RunRecord(SaveConfigCallback):
             write_npz(folder / "test_samples.npz", skeleton=np.array(protocol.skeleton), **joined)
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
             record = _describe(trainer, pl_module, self.config)
-            if trainer.limit_test_batches != 1.0:  # or a part would stand in tables as the whole
-                record["protocol"]["split"] += f", ONLY {trainer.limit_test_batches} BATCHES"
+            limit = trainer.limit_test_batches
+            if isinstance(limit, int) or limit < 1.0:  # 1 is one batch, 1.0 is all of them
+                record["protocol"]["split"] += f", ONLY {limit} BATCHES"  # or a part would stand in tables as the whole
             record |= {
                 "checkpoint": str(trainer.ckpt_path),
                 "poses_per_second": pl_module.predicted_poses / max(pl_module.predict_seconds, 1e-9),

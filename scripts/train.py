@@ -1,6 +1,7 @@
 """Train, validate, test and predict with any method on any data."""
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from methods.run import PredictionWriter, RunRecord
 from noise2pose.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+LIMITS = tuple(f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
 DESCRIPTION = """Train, validate, test and predict with any method on any data.
 
 examples:
@@ -33,6 +35,10 @@ class PoseCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="run", help="Name of the run and of its folder below runs/.")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        self.given = args if isinstance(args, list) else sys.argv[1:]
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let the hyper-parameters of a checkpoint override the command line silently."""
@@ -65,6 +71,9 @@ class PoseCLI(LightningCLI):
         config = self._get_subcommand_config()
         plugins = config.trainer.get("plugins") or []
         plugins = [*plugins] if isinstance(plugins, list) else [plugins]
+        for option in LIMITS:  # to the parser 1 is 1.0, and to the Trainer 1.0 is all batches
+            if f"--trainer.{option}=1" in self.given or (f"--trainer.{option}", "1") in pairwise(self.given):
+                kwargs[option] = 1
         return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
 
     def _get_subcommand_config(self) -> Any:

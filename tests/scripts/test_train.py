@@ -239,3 +239,11 @@ def test_clips_are_trained_tested_predicted_and_compared(train, folder):
     assert "Does the spread" in (folder / "report" / "report.md").read_text()
     message = train("test", *clip, "--ckpt_path", "best", "--data.num_frames", "1", status=2)
     assert "set model.num_frames and data.num_frames to the same number" in message
+
+
+def test_one_batch_is_not_all_batches(train, folder):
+    train("fit", "-c", "tiny.yaml", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches=1")
+    assert json.loads((folder / "runs" / "run" / "fit.json").read_text())["steps"] == 3  # one in each of three epochs
+    train("test", "-c", "tiny.yaml", "--ckpt_path", "best", "--trainer.limit_test_batches", "1")
+    record = json.loads((folder / "runs" / "run" / "test.json").read_text())
+    assert record["protocol"]["split"].endswith("ONLY 1 BATCHES")  # so that no table shows it as the whole
