@@ -13,7 +13,8 @@ from torchmetrics import Metric
 
 from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch, Prediction
-from noise2pose.metrics import AUC, MPJPE, MPJVE, NMPJPE, PAMPJPE, PCK, Calibration
+from noise2pose.bodies import BodyModel
+from noise2pose.metrics import AUC, MPJPE, MPJVE, NMPJPE, PAMPJPE, PCK, PVE, Calibration
 from noise2pose.metrics.oracle import best_of, null_hypotheses
 from noise2pose.metrics.protocols import Protocol
 
@@ -33,6 +34,7 @@ class PoseMethod(L.LightningModule):
         num_frames: of the clips that it takes; 1 for single frames.
         num_hypotheses: poses averaged for the answer.
         num_steps: denoiser calls per hypothesis; 0 for a method without diffusion.
+        body: whose parameters the method predicts; None for a method that predicts joints only.
     """
 
     title: str = ""
@@ -42,6 +44,7 @@ class PoseMethod(L.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
+        self.body: BodyModel | None = None
         self.eval_metrics = nn.ModuleDict()
         self.protocols: list[Protocol] = []
         self.predicted_poses = 0
@@ -122,6 +125,8 @@ class PoseMethod(L.LightningModule):
         for name, metric in metrics["deployable"].items():
             if name != "mpjve" or target.ndim == 4:
                 metric.update(prediction["joints_3d"], target, valid)
+        if "vertices" in prediction and "smpl" in batch:
+            self._update_vertex_error(metrics["vertices"], batch, prediction, self.protocols[dataloader_idx])
         hypotheses = prediction.get("hypotheses")
         if hypotheses is None or len(hypotheses) < 2:
             return
@@ -132,6 +137,15 @@ class PoseMethod(L.LightningModule):
         oracle["best"].update(best_of(hypotheses, target, valid, root), target, valid)
         oracle["null"].update(best_of(null_hypotheses(hypotheses, keys), target, valid, root), target, valid)
 
+    def _update_vertex_error(
+        self, metric: Metric, batch: PoseBatch, prediction: Prediction, protocol: Protocol
+    ) -> None:
+        assert self.body is not None, "a method that answers with vertices has a body"
+        known = batch["has_smpl"]
+        smpl: Any = {key: value[known] for key, value in batch["smpl"].items()}
+        root = self.body.joints(**smpl, regressor=protocol.skeleton)[:, protocol.root]
+        metric.update(prediction["vertices"][known], self.body(**smpl).vertices - root[:, None])
+
     def _log_metrics(self, split: str) -> list[Tensor]:
         """Logs every metric that saw data on any process; returns the MPJPE of each evaluation set."""
         errors = []
@@ -140,6 +154,7 @@ class PoseMethod(L.LightningModule):
             metrics: Any = self.eval_metrics[str(i)]
             values = {f"{prefix}/{name}": metric for name, metric in metrics["deployable"].items()}
             number = self.num_hypotheses
+            values[f"{prefix}/pve"] = metrics["vertices"]
             values[f"{prefix}/oracle/best_of_{number}/mpjpe"] = metrics["oracle"]["best"]
             values[f"{prefix}/oracle/best_of_{number}_null/mpjpe"] = metrics["oracle"]["null"]
             logged = {name: metric.compute() for name, metric in values.items() if metric.update_called}
@@ -169,6 +184,7 @@ def _metrics(protocol: Protocol) -> nn.ModuleDict:
     return nn.ModuleDict(
         {
             "deployable": nn.ModuleDict(deployable),
+            "vertices": PVE(),
             "calibration": Calibration(**choices),
             "oracle": nn.ModuleDict(oracle),
         }

@@ -198,6 +198,7 @@ class RunRecord(SaveConfigCallback):
                     ("mpjpe", "min"),
                     ("pa_mpjpe", "min"),
                     ("n_mpjpe", "min"),
+                    ("pve", "min"),
                     ("pck", "max"),
                     ("auc", "max"),
                 ):

@@ -28,7 +28,7 @@ class Camera(TypedDict, total=False):
 class PoseBatch(TypedDict, total=False):
     """One batch of people. `[F]` is there for clips only."""
 
-    image: Tensor  # (B, 3, H, W) RGB in [0, 1]
+    image: Tensor  # (B, 3, S, S) RGB in [0, 1]: the square `box` of the picture, resized
     keypoints_2d: Tensor  # (B, [F], J, 3) pixels and confidence
     keypoints_3d: Tensor  # (B, [F], J, 4) metres in the camera frame (not root-relative) and validity 0/1
     smpl: Smpl
@@ -41,12 +41,25 @@ class PoseBatch(TypedDict, total=False):
     action: list[str]
 
 
+class Refinement(TypedDict, total=False):
+    """What a method that improves another's answer did to it."""
+
+    step: Tensor  # (B,) int64, denoising steps of the answer; 0 where the first answer was kept
+    reprojection_before: Tensor  # (B,) mean distance of the visible joints from their 2-D keypoints, pixels
+    reprojection_after: Tensor  # (B,)
+
+
 class Prediction(TypedDict, total=False):
-    """One pose per sample, deployable: nothing in it was chosen with ground truth."""
+    """One pose per sample, deployable: nothing in it was chosen with ground truth.
+
+    Vertices and joints of a body in the camera frame of the whole picture are those of `smpl` plus
+    `camera_translation`, as SMPL's `trans`.
+    """
 
     joints_3d: Tensor  # (B, [F], J, 3) metres, relative to the root joint of the skeleton
-    vertices: Tensor  # (B, V, 3) metres
+    vertices: Tensor  # (B, V, 3) metres, relative to the same joint
     smpl: Smpl
     camera_translation: Tensor  # (B, 3) metres
+    refinement: Refinement
     hypotheses: Tensor  # (N, B, [F], J, 3) metres
     uncertainty: Tensor  # (B, [F], J) metres, one standard deviation of the joint's position

@@ -7,5 +7,6 @@ from noise2pose.metrics.mpjve import MPJVE
 from noise2pose.metrics.n_mpjpe import NMPJPE
 from noise2pose.metrics.pa_mpjpe import PAMPJPE
 from noise2pose.metrics.pck import PCK
+from noise2pose.metrics.pve import PVE
 
-__all__ = ["AUC", "MPJPE", "MPJVE", "NMPJPE", "PAMPJPE", "PCK", "Calibration"]
+__all__ = ["AUC", "MPJPE", "MPJVE", "NMPJPE", "PAMPJPE", "PCK", "PVE", "Calibration"]
