@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datamodules.base import Split
-from datamodules.virtual_cameras import SKELETON, Clip, VirtualCameraMotion
+from datamodules.virtual_cameras import Clip, VirtualCameraMotion
 from noise2pose.errors import InputError
 
 _PREPARE = "prepare it with `python scripts/prepare.py cmu_mocap --source allasfamc.zip --output {root}`"
@@ -44,7 +45,7 @@ class CMUMocap(VirtualCameraMotion):
         self.root = Path(root)
 
     def prepare_data(self) -> None:
-        _read_manifest(self.root)  # fail before any process starts, not in each of them
+        check_prepared(self.root)  # fail before any process starts, not in each of them
 
     def split_in_words(self, split: Split) -> str:
         return {
@@ -54,19 +55,37 @@ class CMUMocap(VirtualCameraMotion):
         }[split]
 
     def clips(self, split: Split) -> list[Clip]:
-        manifest = _read_manifest(self.root)
-        joints = _open_joints(self.root, manifest)
-        chosen = assign_splits([(clip["name"], clip["subject"]) for clip in manifest["clips"]])
-        return [
-            Clip(
-                name=clip["name"],
-                subject=clip["subject"],
-                action=clip["action"],
-                joints=torch.from_numpy(np.array(joints[clip["start"] : clip["stop"]])),
-            )
-            for clip in manifest["clips"]
-            if chosen[clip["name"]] == split
-        ]
+        return [Clip(*clip) for clip in read_clips(self.root, split, "joints_3d", (17, 3))]
+
+
+def read_clips(root: Path, split: Split, array: str, shape: tuple[int, int]) -> list[tuple[str, str, str, Tensor]]:
+    """The clips of a split of a prepared folder, with one of its arrays.
+
+    Args:
+        root: folder written by `scripts/prepare.py cmu_mocap`.
+        split: which clips.
+        array: `joints_3d`, or `rotations` (axis-angle, the first of which turns the body into a world with z up).
+        shape: of one frame of the array.
+
+    Returns:
+        Name, subject, action and (F, *shape) float32 of each clip.
+
+    Raises:
+        InputError: if the folder has not been prepared, or is damaged.
+    """
+    manifest = _read_manifest(root)
+    values = _open(root, array, shape, max(clip["stop"] for clip in manifest["clips"]))
+    chosen = assign_splits([(clip["name"], clip["subject"]) for clip in manifest["clips"]])
+    return [
+        (
+            clip["name"],
+            clip["subject"],
+            clip["action"],
+            torch.from_numpy(np.array(values[clip["start"] : clip["stop"]])),
+        )
+        for clip in manifest["clips"]
+        if chosen[clip["name"]] == split
+    ]
 
 
 def assign_splits(clips: list[tuple[str, str]]) -> dict[str, Split]:
@@ -89,6 +108,15 @@ def assign_splits(clips: list[tuple[str, str]]) -> dict[str, Split]:
     return splits
 
 
+def check_prepared(root: Path) -> None:
+    """Fails early where `read_clips` would.
+
+    Raises:
+        InputError: if the folder has not been prepared.
+    """
+    _read_manifest(root)
+
+
 def _read_manifest(root: Path) -> dict[str, Any]:
     path = root / "manifest.json"
     if not path.is_file():
@@ -105,13 +133,12 @@ def _read_manifest(root: Path) -> dict[str, Any]:
     return manifest
 
 
-def _open_joints(root: Path, manifest: dict[str, Any]) -> np.ndarray:
-    path = root / "joints_3d.npy"
+def _open(root: Path, array: str, shape: tuple[int, int], frames: int) -> np.ndarray:
+    path = root / f"{array}.npy"
     try:
-        joints = np.load(path, mmap_mode="r")
+        values = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: missing or truncated ({error}); " + _PREPARE.format(root=root)) from error
-    frames = max(clip["stop"] for clip in manifest["clips"])
-    if joints.ndim != 3 or joints.shape[1:] != (17, 3) or len(joints) < frames:
-        raise InputError(f"{path}: shape {joints.shape}, expected ({frames}, 17, 3) in the order of {SKELETON}")
-    return joints
+    if values.ndim != 3 or values.shape[1:] != shape or len(values) < frames:
+        raise InputError(f"{path}: shape {values.shape}, expected ({frames}, {shape[0]}, {shape[1]})")
+    return values

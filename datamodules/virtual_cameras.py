@@ -26,7 +26,7 @@ _UP = torch.tensor([0.0, 0.0, 1.0])
 _HALF_FIELD = 0.435  # half image over focal length of Human3.6M's cameras
 _MARGIN = 0.9  # share of the half image that the motion may fill
 # Milder than the published errors of crowd images (1, 1): a median of 5 instead of 16 pixels for a tall person.
-_ERROR_RATE, _GOOD_RADIUS = 0.4, 0.35
+ERROR_RATE, GOOD_RADIUS = 0.4, 0.35
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class VirtualCameraMotion(PoseDataModule):
             sides.prod(dim=-1),
             keys,
             skeleton=SKELETON,
-            error_rate=_ERROR_RATE,
-            good_radius=_GOOD_RADIUS,
+            error_rate=ERROR_RATE,
+            good_radius=GOOD_RADIUS,
             seed=self.noise_seed,
         )
 

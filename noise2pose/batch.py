@@ -33,6 +33,7 @@ class PoseBatch(TypedDict, total=False):
     keypoints_3d: Tensor  # (B, [F], J, 4) metres in the camera frame (not root-relative) and validity 0/1
     smpl: Smpl
     has_smpl: Tensor  # (B,) bool
+    camera_translation: Tensor  # (B, 3) metres; the body in the camera frame is that of `smpl` plus this
     camera: Camera
     box: Tensor  # (B, 3) centre x, centre y and side, pixels
     heatmaps: Tensor  # (B, J, H, W) of a 2-D detector over the square `box`, not negative, in any scale

@@ -1,0 +1,169 @@
+"""People whose body parameters are known exactly: the free body in synthetic or CMU poses, rendered or as keypoints."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from datamodules import activities
+from datamodules.base import PoseDataModule, Split, check_keypoints
+from datamodules.cmu_mocap import check_prepared, read_clips
+from datamodules.posed_people import BOX_SCALE, SKELETON, Poses, photograph
+from datamodules.virtual_cameras import ERROR_RATE, GOOD_RADIUS
+from noise2pose import keyed_random, noise, rotations
+from noise2pose.batch import PoseBatch
+from noise2pose.bodies import BodyModel
+from noise2pose.errors import InputError
+from noise2pose.metrics.protocols import Protocol
+
+# The 14 joints that 3DPW and Human3.6M count for meshes: limbs, neck and head top.
+MESH_JOINTS = (3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10)
+_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
+_FRAMES, _STRIDE = 100, 10  # of a synthetic clip
+_POSES_PER_CLIP = _FRAMES // _STRIDE
+_UPRIGHT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # from a world with z up to one with y up
+_BETA_LIMIT = 2.0  # standard deviations
+_STREAM = 210  # of keyed_random
+
+
+class RenderedPeople(PoseDataModule):
+    """Pictures of rendered people with exact labels; every number on them is called rendered.
+
+    Splits share no clip: synthetic ones have seeds of their own, those of CMU are `CMUMocap`'s (test subjects are in no
+    other split). Each person is a pose of a clip, drawn at random, with a camera and a body shape of their own.
+
+    Args:
+        motion: `synthetic`, which needs no file, or `cmu`.
+        root: for `cmu`: folder written by `scripts/prepare.py cmu_mocap`.
+        images: whether to render pictures; without, a batch has keypoints only and is made in seconds.
+        num_people: training samples; validation has a twentieth and test a tenth as many.
+        keypoints_2d: `gt` for exact projections, `detected` for simulated detection errors, frozen by `noise_seed`.
+        truncation: share of the people who are partly out of the picture.
+        noise_seed: of cameras, people and detection errors; methods compared with each other must share it.
+        body: `free`, or the npz of another body (`scripts/prepare.py body`).
+        batch_size, eval_batch_size: see `PoseDataModule`.
+    """
+
+    def __init__(
+        self,
+        motion: Literal["synthetic", "cmu"] = "synthetic",
+        root: str = "data/cmu_mocap",
+        images: bool = True,
+        num_people: int = 20_000,
+        keypoints_2d: Literal["gt", "detected"] = "detected",
+        truncation: float = 0.15,
+        noise_seed: int = 0,
+        body: str = "free",
+        batch_size: int = 64,
+        eval_batch_size: int = 256,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size)
+        self.motion = motion
+        self.root = Path(root)
+        self.images = images
+        self.sizes: dict[Split, int] = {"train": num_people, "val": num_people // 20, "test": num_people // 10}
+        self.keypoints_2d: Literal["gt", "detected"] = keypoints_2d
+        self.truncation = truncation
+        self.noise_seed = noise_seed
+        self.body = body
+        if self.sizes["val"] < 1:
+            raise InputError(f"data.num_people is {num_people}, expected at least 20")
+
+    @property
+    def dataset(self) -> str:
+        return f"rendered_{self.motion}" if self.images else f"rendered_{self.motion}_keypoints"
+
+    def prepare_data(self) -> None:
+        if self.motion == "cmu":
+            check_prepared(self.root)
+
+    def protocols(self, split: Split) -> list[Protocol]:
+        source = (
+            "clips of their own seeds" if self.motion == "synthetic" else
+            {"test": "subjects of no other split"}.get(split, "clips of their own")
+        )  # fmt: skip
+        return [
+            Protocol(
+                name=self.dataset,
+                dataset=self.dataset,
+                split=f"{split}: {self.sizes[split]} rendered people in {self.motion} poses, {source}",
+                skeleton=SKELETON,
+                joints=MESH_JOINTS,
+                keypoints_2d=self.keypoints_2d,
+            )
+        ]
+
+    def load(self, split: Split) -> PoseBatch:
+        poses = self.poses(split)
+        keys = keyed_random.keys_of(poses.names)
+        people = photograph(poses, BodyModel.load(self.body), keys, self.noise_seed, self.truncation)
+        check_keypoints(people, f"{self.dataset} {split}", num_joints=17)
+        if self.keypoints_2d == "detected":
+            people["keypoints_2d"] = self._detect(people, keys)
+        return people
+
+    def poses(self, split: Split) -> Poses:
+        """The poses of a split, in a world with y up."""
+        return self._synthetic(split) if self.motion == "synthetic" else self._cmu(split)
+
+    def _synthetic(self, split: Split) -> Poses:
+        """One frame after the other of as many clips as that takes; each clip is another person."""
+        count, kinds = self.sizes[split], list(activities.ACTIVITIES)
+        numbers = range(-(-count // (len(kinds) * _POSES_PER_CLIP)))
+        motions = [
+            (kind, number, activities.generate(kind, _FRAMES, seed=_FIRST_SEED[split] + number))
+            for number in numbers
+            for kind in kinds
+        ]
+        rotvecs = torch.stack([torch.from_numpy(motion.rotations[::_STRIDE]) for *_, motion in motions])
+        betas = torch.stack([torch.from_numpy(motion.betas) for *_, motion in motions])
+        frame, clip = torch.arange(count) // len(motions), torch.arange(count) % len(motions)
+        of = [(*motions[c][:2], f * _STRIDE) for c, f in zip(clip.tolist(), frame.tolist(), strict=True)]
+        return Poses(
+            rotations.rotvec_to_rotmat(rotvecs[clip, frame].float()),
+            betas[clip].float(),
+            [f"{kind}_{split}_{number:04d}_{at:03d}" for kind, number, at in of],
+            [f"{split}_{number:04d}" for _, number, _ in of],
+            [kind for kind, _, _ in of],
+        )
+
+    def _cmu(self, split: Split) -> Poses:
+        """Frames at equal distances through all clips of the split, each on a body of its own."""
+        count = self.sizes[split]
+        clips = read_clips(self.root, split, "rotations", (24, 3))
+        if not clips:
+            raise InputError(f"data.root: {self.root} has no clips for {split}")
+        frames = torch.cat([rotvecs for *_, rotvecs in clips])
+        owner = torch.cat([torch.full((len(rotvecs),), i) for i, (*_, rotvecs) in enumerate(clips)])
+        start = torch.tensor([0, *(len(rotvecs) for *_, rotvecs in clips)]).cumsum(0)
+        chosen = torch.arange(count) * len(frames) // count
+        of = [clips[c] for c in owner[chosen].tolist()]
+        at = (chosen - start[owner[chosen]]).tolist()
+        # Where there are more people than frames, some share a pose and differ in camera and shape.
+        names = [f"{name}_{frame:05d}_{i}" for i, ((name, *_), frame) in enumerate(zip(of, at, strict=True))]
+        matrices = rotations.rotvec_to_rotmat(frames[chosen])
+        matrices[:, 0] = _UPRIGHT @ matrices[:, 0]
+        betas = keyed_random.normal(keyed_random.keys_of(names), (10,), stream=_STREAM, seed=self.noise_seed)
+        return Poses(
+            matrices,
+            betas.clamp(-_BETA_LIMIT, _BETA_LIMIT),
+            names,
+            [subject for _, subject, _, _ in of],
+            [action for _, _, action, _ in of],
+        )
+
+    def _detect(self, people: PoseBatch, keys: torch.Tensor) -> torch.Tensor:
+        """Simulated detections of the joints that can be seen."""
+        exact = people["keypoints_2d"]
+        seen = exact[..., 2] > 0
+        sides = people["box"][:, 2] / BOX_SCALE
+        return noise.detect(
+            exact[..., :2],
+            seen,
+            0.5 * sides.square(),  # a person fills about half of the square around them
+            keys,
+            skeleton=SKELETON,
+            error_rate=ERROR_RATE,
+            good_radius=GOOD_RADIUS,
+            seed=self.noise_seed,
+        )
