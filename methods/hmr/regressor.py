@@ -1,0 +1,70 @@
+"""HMR's iterative regressor: from features to the rotations, the shape and the weak-perspective camera of a body.
+
+Shape letters: W width of the features.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from noise2pose import rotations
+
+NUM_ROTATIONS, NUM_BETAS, NUM_CAMERA = 24, 10, 3
+NUM_POSE = 6 * NUM_ROTATIONS
+
+
+class Estimate(NamedTuple):
+    """What the regressor says of a person."""
+
+    rotations: Float[Tensor, "*batch 24 3 3"]  # root first, in the camera frame; the others relative to their parents
+    betas: Float[Tensor, "*batch 10"]
+    camera: Float[Tensor, "*batch 3"]  # (s, tx, ty) of the crop, see `cameras.crop_to_full_translation`
+
+
+class Regressor(nn.Module):
+    """Starts from the mean parameters and corrects them in a few steps of one network, each fed with the last answer.
+
+    The state is [24 rotations in 6-D, interleaved | 10 betas | camera]. There is no activation between the two layers,
+    as in SPIN and mmhuman3d (Kanazawa's TensorFlow code has one). Published mean parameters belong to SMPL; without
+    them the body stands in its rest pose and faces the camera.
+
+    Args:
+        width: of the features.
+        hidden: units of the two layers (published: 1024).
+        num_iterations: steps (published: 3).
+        dropout: after each layer (published: 0.5).
+    """
+
+    init_pose: Tensor
+    init_shape: Tensor
+    init_cam: Tensor
+
+    def __init__(self, width: int = 2048, hidden: int = 1024, num_iterations: int = 3, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.num_iterations = num_iterations
+        self.fc1 = nn.Linear(width + NUM_POSE + NUM_BETAS + NUM_CAMERA, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.decpose = nn.Linear(hidden, NUM_POSE)
+        self.decshape = nn.Linear(hidden, NUM_BETAS)
+        self.deccam = nn.Linear(hidden, NUM_CAMERA)
+        for layer in (self.decpose, self.decshape, self.deccam):
+            nn.init.xavier_uniform_(layer.weight, gain=0.01)
+        rest = torch.eye(3).repeat(NUM_ROTATIONS, 1, 1)
+        rest[0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # a body has y up, a camera y down
+        self.register_buffer("init_pose", rotations.rotmat_to_interleaved_6d(rest).view(1, NUM_POSE))
+        self.register_buffer("init_shape", torch.zeros(1, NUM_BETAS))
+        self.register_buffer("init_cam", torch.tensor([[0.9, 0.0, 0.0]]))
+
+    def forward(self, features: Float[Tensor, "*batch W"]) -> Estimate:
+        """The estimate after the last step."""
+        mean = torch.cat((self.init_pose, self.init_shape, self.init_cam), dim=-1)
+        state = mean.expand(*features.shape[:-1], -1)
+        for _ in range(self.num_iterations):
+            hidden = self.dropout(self.fc1(torch.cat((features, state), dim=-1)))
+            hidden = self.dropout(self.fc2(hidden))
+            state = state + torch.cat((self.decpose(hidden), self.decshape(hidden), self.deccam(hidden)), dim=-1)
+        pose, betas, camera = state.split((NUM_POSE, NUM_BETAS, NUM_CAMERA), dim=-1)
+        return Estimate(rotations.interleaved_6d_to_rotmat(pose.unflatten(-1, (NUM_ROTATIONS, 6))), betas, camera)
