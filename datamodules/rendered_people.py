@@ -21,6 +21,7 @@ MESH_JOINTS = (3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10)
 _FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
 _FRAMES, _STRIDE = 100, 10  # of a synthetic clip
 _POSES_PER_CLIP = _FRAMES // _STRIDE
+_VIEWS = 4  # cameras of each synthetic pose
 _UPRIGHT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # from a world with z up to one with y up
 _BETA_LIMIT = 2.0  # standard deviations
 _STREAM = 210  # of keyed_random
@@ -33,8 +34,8 @@ class RenderedPeople(PoseDataModule):
     other split). Each person is a pose of a clip, drawn at random, with a camera and a body shape of their own.
 
     Args:
-        motion: `synthetic`, which needs no file, or `cmu`.
-        root: for `cmu`: folder written by `scripts/prepare.py cmu_mocap`.
+        motion: `synthetic`, which needs no file, `cmu`, or `both`, half of each.
+        root: for `cmu` and `both`: folder written by `scripts/prepare.py cmu_mocap`.
         images: whether to render pictures; without, a batch has keypoints only and is made in seconds.
         num_people: training samples; validation has a twentieth and test a tenth as many.
         keypoints_2d: `gt` for exact projections, `detected` for simulated detection errors, frozen by `noise_seed`.
@@ -46,7 +47,7 @@ class RenderedPeople(PoseDataModule):
 
     def __init__(
         self,
-        motion: Literal["synthetic", "cmu"] = "synthetic",
+        motion: Literal["synthetic", "cmu", "both"] = "synthetic",
         root: str = "data/cmu_mocap",
         images: bool = True,
         num_people: int = 20_000,
@@ -71,17 +72,15 @@ class RenderedPeople(PoseDataModule):
 
     @property
     def dataset(self) -> str:
-        return f"rendered_{self.motion}" if self.images else f"rendered_{self.motion}_keypoints"
+        return f"rendered_{self.motion}"  # with or without pictures: the people and their keypoints are the same
 
     def prepare_data(self) -> None:
-        if self.motion == "cmu":
+        if self.motion != "synthetic":
             check_prepared(self.root)
 
     def protocols(self, split: Split) -> list[Protocol]:
-        source = (
-            "clips of their own seeds" if self.motion == "synthetic" else
-            {"test": "subjects of no other split"}.get(split, "clips of their own")
-        )  # fmt: skip
+        source = "clips of no other split" + (", CMU subjects neither" if split == "test" else "")
+        source = "clips of no other split" if self.motion == "synthetic" else source
         return [
             Protocol(
                 name=self.dataset,
@@ -104,12 +103,22 @@ class RenderedPeople(PoseDataModule):
 
     def poses(self, split: Split) -> Poses:
         """The poses of a split, in a world with y up."""
-        return self._synthetic(split) if self.motion == "synthetic" else self._cmu(split)
+        count = self.sizes[split]
+        if self.motion == "both":
+            synthetic, cmu = self._synthetic(split, count // 2), self._cmu(split, count - count // 2)
+            return Poses(
+                torch.cat((synthetic.rotations, cmu.rotations)),
+                torch.cat((synthetic.betas, cmu.betas)),
+                synthetic.names + cmu.names,
+                synthetic.subjects + cmu.subjects,
+                synthetic.actions + cmu.actions,
+            )
+        return self._synthetic(split, count) if self.motion == "synthetic" else self._cmu(split, count)
 
-    def _synthetic(self, split: Split) -> Poses:
-        """One frame after the other of as many clips as that takes; each clip is another person."""
-        count, kinds = self.sizes[split], list(activities.ACTIVITIES)
-        numbers = range(-(-count // (len(kinds) * _POSES_PER_CLIP)))
+    def _synthetic(self, split: Split, count: int) -> Poses:
+        """Poses of as many clips as it takes to show each a few times; each clip is another person."""
+        kinds = list(activities.ACTIVITIES)
+        numbers = range(-(-count // (len(kinds) * _POSES_PER_CLIP * _VIEWS)))
         motions = [
             (kind, number, activities.generate(kind, _FRAMES, seed=_FIRST_SEED[split] + number))
             for number in numbers
@@ -117,19 +126,22 @@ class RenderedPeople(PoseDataModule):
         ]
         rotvecs = torch.stack([torch.from_numpy(motion.rotations[::_STRIDE]) for *_, motion in motions])
         betas = torch.stack([torch.from_numpy(motion.betas) for *_, motion in motions])
-        frame, clip = torch.arange(count) // len(motions), torch.arange(count) % len(motions)
-        of = [(*motions[c][:2], f * _STRIDE) for c, f in zip(clip.tolist(), frame.tolist(), strict=True)]
+        clip, turn = torch.arange(count) % len(motions), torch.arange(count) // len(motions)
+        frame = turn % _POSES_PER_CLIP
+        of = [
+            (*motions[c][:2], f * _STRIDE, t // _POSES_PER_CLIP)
+            for c, f, t in zip(clip.tolist(), frame.tolist(), turn.tolist(), strict=True)
+        ]
         return Poses(
             rotations.rotvec_to_rotmat(rotvecs[clip, frame].float()),
             betas[clip].float(),
-            [f"{kind}_{split}_{number:04d}_{at:03d}" for kind, number, at in of],
-            [f"{split}_{number:04d}" for _, number, _ in of],
-            [kind for kind, _, _ in of],
+            [f"{kind}_{split}_{number:04d}_{at:03d}_{view}" for kind, number, at, view in of],
+            [f"{split}_{number:04d}" for _, number, _, _ in of],
+            [kind for kind, *_ in of],
         )
 
-    def _cmu(self, split: Split) -> Poses:
+    def _cmu(self, split: Split, count: int) -> Poses:
         """Frames at equal distances through all clips of the split, each on a body of its own."""
-        count = self.sizes[split]
         clips = read_clips(self.root, split, "rotations", (24, 3))
         if not clips:
             raise InputError(f"data.root: {self.root} has no clips for {split}")
