@@ -17,6 +17,7 @@ DESCRIPTION = """Turn the authors' published checkpoints into checkpoints of thi
   python scripts/import_checkpoint.py diffpose mixste_cpn_243f.bin mixste.ckpt   the context encoder for clips (MixSTE)
   python scripts/train.py test -c configs/experiments/diffpose_cmu_frame.yaml --ckpt_path denoiser.ckpt \\
       --model configs/methods/diffpose_release.yaml --model.context_checkpoint encoder.ckpt --name imported
+  python scripts/import_checkpoint.py diffannot ema_0.9999_100000.pt denoiser.ckpt   the denoiser (MLP)
 
 A file may hold the release's list, a dictionary or bare weights, with or without the prefix `module.`.
 """
@@ -55,9 +56,42 @@ def import_diffpose(source: Path, num_heads: int | None, ema: bool) -> dict[str,
         state["depth_spread"] = torch.full((17,), 0.08)
         state["depth_histogram"] = empty_histogram(17)
         state["denoiser_steps"] = torch.ones((), dtype=torch.int64)
+    return _checkpoint(state, kind)
+
+
+def import_diffannot(source: Path, ema: bool) -> dict[str, Any]:
+    """Reads a file of the release's training script.
+
+    Args:
+        source: `modelNNNNNN.pt` or `ema_RATE_NNNNNN.pt`.
+        ema: take the moving average of the weights, where a file holds both.
+
+    Returns:
+        A Lightning checkpoint of `DiffAnnot` as released: on 226-d states, without its front end.
+    """
+    from methods.diffannot import official
+    from methods.diffannot.schedules import STATE_SIZE
+
+    network = official.load_denoiser(official.extract_state_dict(_load(source), ema))
+    weights = network.state_dict()
+    width = len(weights["module.0.weight"])
+    for key, shape in {
+        "module.0.weight": (width, STATE_SIZE),
+        "module.4.weight": (STATE_SIZE, width),
+        "time_embed.0.weight": (STATE_SIZE, STATE_SIZE),
+    }.items():
+        if weights[key].shape != shape:
+            found = tuple(weights[key].shape)
+            raise InputError(f"{key} has shape {found}, expected {shape}: DiffAnnot's states have {STATE_SIZE} entries")
+    state = {f"denoiser.{key}": value for key, value in weights.items()}
+    kind = {"denoiser": "released", "width": width, "output_relu": True, "x_start": "frontend"}
+    return {**_checkpoint(state, kind), "class_path": "methods.diffannot.DiffAnnot"}
+
+
+def _checkpoint(state: dict[str, Any], hyper_parameters: dict[str, Any]) -> dict[str, Any]:
     return {
         "state_dict": state,
-        "hyper_parameters": kind,
+        "hyper_parameters": hyper_parameters,
         "epoch": 0,
         "global_step": 0,
         "pytorch-lightning_version": _lightning_version(),
@@ -83,14 +117,17 @@ def _lightning_version() -> str:
 def main() -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("method", choices=["diffpose"], help="whose checkpoint it is")
+    parser.add_argument("method", choices=["diffpose", "diffannot"], help="whose checkpoint it is")
     parser.add_argument("source", type=Path, help="published file")
     parser.add_argument("output", type=Path, help="checkpoint to write")
     parser.add_argument("--num_heads", type=int, help="attention heads, which no tensor tells (default: 4; MixSTE: 8)")
     parser.add_argument("--ema", action="store_true", help="take the moving average of the weights")
     arguments = parser.parse_args()
     try:
-        checkpoint = import_diffpose(arguments.source, arguments.num_heads, arguments.ema)
+        if arguments.method == "diffannot":
+            checkpoint = import_diffannot(arguments.source, arguments.ema)
+        else:
+            checkpoint = import_diffpose(arguments.source, arguments.num_heads, arguments.ema)
     except InputError as error:
         print(f"error: {arguments.source}: {error}", file=sys.stderr)
         return 2
@@ -100,7 +137,8 @@ def main() -> int:
     os.replace(partial, arguments.output)
     sizes = checkpoint["hyper_parameters"]
     number = sum(value.numel() for value in checkpoint["state_dict"].values())
-    print(f"{arguments.output}: {number} parameters, width {sizes['width']}, {sizes['num_blocks']} blocks")
+    blocks = f", {sizes['num_blocks']} blocks" if "num_blocks" in sizes else ""
+    print(f"{arguments.output}: {number} parameters, width {sizes['width']}{blocks}")
     return 0
 
 

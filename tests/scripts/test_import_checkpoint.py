@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from methods.diffannot.denoiser import ReleasedDenoiser
+from methods.diffannot.official import load_denoiser
 from methods.diffpose import ContextEncoder, DiffPose
 from methods.diffpose.official import load_gcndiff, load_mixste
+from tests.parity import diffannot
 from tests.parity.procedural import procedural_state_dict, read_fixture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,3 +80,32 @@ def test_a_truncated_file_is_refused(imported):
     done = import_checkpoint("diffpose", imported / "half.pth", imported / "half.ckpt")
     assert done.returncode == 2 and "half.pth cannot be read" in done.stderr
     assert not (imported / "half.ckpt").exists()
+
+
+@torch.no_grad()
+def test_an_imported_denoiser_of_bodies_is_the_released_one(tmp_path):
+    _, released, _ = diffannot.fixture("mlp_226")
+    distributed = {f"module.{key}": torch.as_tensor(value).half() for key, value in released.items()}
+    torch.save(distributed, tmp_path / "ema_0.9999_000100.pt")
+    done = import_checkpoint("diffannot", tmp_path / "ema_0.9999_000100.pt", tmp_path / "out" / "denoiser.ckpt")
+    assert done.returncode == 0 and "256510 parameters, width 226" in done.stdout, done.stderr
+    checkpoint = torch.load(tmp_path / "out" / "denoiser.ckpt", weights_only=True)
+    assert checkpoint["class_path"] == "methods.diffannot.DiffAnnot"
+    assert checkpoint["hyper_parameters"] == {
+        "denoiser": "released",
+        "width": 226,
+        "output_relu": True,
+        "x_start": "frontend",
+    }
+    network = ReleasedDenoiser(226, 226)
+    state = checkpoint["state_dict"]
+    network.load_state_dict({key.removeprefix("denoiser."): value for key, value in state.items()})
+    x, t = torch.randn(3, 226), torch.tensor([0, 5, 999])
+    assert torch.equal(network(x, t), load_denoiser(distributed)(x, t))
+
+
+def test_a_denoiser_of_other_states_is_refused(tmp_path):
+    torch.save(ReleasedDenoiser(82, 82).state_dict(), tmp_path / "early.pt")
+    done = import_checkpoint("diffannot", tmp_path / "early.pt", tmp_path / "out.ckpt")
+    assert done.returncode == 2 and "early.pt" in done.stderr and "module.0.weight has shape (82, 82)" in done.stderr
+    assert not list(tmp_path.glob("out*"))

@@ -1,0 +1,1 @@
+"""DiffAnnot: diffusion as the second stage of a human mesh annotator. See README.md in this folder."""
