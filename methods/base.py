@@ -58,6 +58,11 @@ class PoseMethod(L.LightningModule):
         return True
 
     @property
+    def needs_ground_truth(self) -> bool:
+        """Whether the answer was chosen with the ground truth; its errors are then logged under `.../oracle/` only."""
+        return False
+
+    @property
     def starts_anew(self) -> bool:
         """Whether this epoch begins to train parts that have rested, so that averages of weights must start again."""
         return False
@@ -151,10 +156,11 @@ class PoseMethod(L.LightningModule):
         errors = []
         for i, protocol in enumerate(self.protocols):
             prefix = f"{split}/{protocol.dataset}"
+            deployable = f"{prefix}/oracle" if self.needs_ground_truth else prefix
             metrics: Any = self.eval_metrics[str(i)]
-            values = {f"{prefix}/{name}": metric for name, metric in metrics["deployable"].items()}
+            values = {f"{deployable}/{name}": metric for name, metric in metrics["deployable"].items()}
             number = self.num_hypotheses
-            values[f"{prefix}/pve"] = metrics["vertices"]
+            values[f"{deployable}/pve"] = metrics["vertices"]
             values[f"{prefix}/oracle/best_of_{number}/mpjpe"] = metrics["oracle"]["best"]
             values[f"{prefix}/oracle/best_of_{number}_null/mpjpe"] = metrics["oracle"]["null"]
             logged = {name: metric.compute() for name, metric in values.items() if metric.update_called}
@@ -165,7 +171,7 @@ class PoseMethod(L.LightningModule):
                 metric.reset()
             # Already the same on every process; `sync_dist` only tells Lightning so.
             self.log_dict({name: value.float() for name, value in logged.items()}, sync_dist=True)
-            errors.append(logged[f"{prefix}/mpjpe"].float())
+            errors.append(logged[f"{deployable}/mpjpe"].float())
         return errors
 
 

@@ -1,0 +1,44 @@
+"""What the denoiser may be told beside the state, so that it denoises towards this person and not towards any.
+
+Shape letters: B batch, D numbers of a state, J joints, C numbers of a condition.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from methods.diffannot.states import STATE_SIZE
+from noise2pose.batch import PoseBatch
+
+Condition = Literal["none", "frontend", "keypoints", "both"]
+
+
+def condition_size(condition: Condition, num_joints: int) -> int:
+    """C."""
+    return {"none": 0, "frontend": STATE_SIZE, "keypoints": 3 * num_joints, "both": STATE_SIZE + 3 * num_joints}[
+        condition
+    ]
+
+
+def condition_of(
+    condition: Condition, theta: Float[Tensor, "B D"], mean: Float[Tensor, " D"], batch: PoseBatch
+) -> Float[Tensor, "B C"] | None:
+    """The condition of each sample, centred on zero; None where there is none.
+
+    Args:
+        condition: of which parts it consists.
+        theta: the front end's states.
+        mean: of the training states.
+        batch: its 2-D keypoints are taken in half sides of the box, from its centre; hidden ones are zeros.
+    """
+    parts = []
+    if condition in ("frontend", "both"):
+        parts.append(theta - mean)
+    if condition in ("keypoints", "both"):
+        keypoints, box = batch["keypoints_2d"], batch["box"]
+        places = (keypoints[..., :2] - box[:, None, :2]) / (box[:, None, 2:] / 2.0)
+        seen = keypoints[..., 2:] > 0
+        parts.append(torch.cat((torch.where(seen, places, 0.0), keypoints[..., 2:]), dim=-1).flatten(1))
+    return torch.cat(parts, dim=-1) if parts else None
