@@ -157,7 +157,7 @@ class ResidualDenoiser(nn.Module):
         hidden = self.input(centred * variance.rsqrt())
         if condition is not None and self.condition is not None:
             hidden = hidden + self.condition(condition)
-        embedding = self.time_embed(sinusoidal_embedding(t * self.time_scale, self.width))
+        embedding = self.time_embed(sinusoidal_embedding(t * self.time_scale, self.width).to(x.dtype))
         for block in self.blocks:
             hidden = block(hidden, embedding)
         output = self.output(self.norm(hidden))
