@@ -14,10 +14,8 @@ from noise2pose import keyed_random, noise, rotations
 from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
-from noise2pose.metrics.protocols import Protocol
+from noise2pose.metrics.protocols import MESH_JOINTS, Protocol
 
-# The 14 joints that 3DPW and Human3.6M count for meshes: limbs, neck and head top.
-MESH_JOINTS = (3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10)
 _FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
 _FRAMES, _STRIDE = 100, 10  # of a synthetic clip
 _POSES_PER_CLIP = _FRAMES // _STRIDE

@@ -147,7 +147,8 @@ class PoseMethod(L.LightningModule):
     ) -> None:
         assert self.body is not None, "a method that answers with vertices has a body"
         known = batch["has_smpl"]
-        smpl: Any = {key: value[known] for key, value in batch["smpl"].items()}
+        given: Any = batch["smpl"]
+        smpl = {key: value[known] for key, value in given.items()}
         root = self.body.joints(**smpl, regressor=protocol.skeleton)[:, protocol.root]
         metric.update(prediction["vertices"][known], self.body(**smpl).vertices - root[:, None])
 

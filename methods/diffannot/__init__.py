@@ -1,1 +1,17 @@
-"""DiffAnnot: diffusion as the second stage of a human mesh annotator. See README.md in this folder."""
+"""DiffAnnot: diffusion as the second stage of an annotator of human meshes. See README.md in this folder."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from methods.diffannot.module import DiffAnnot
+
+__all__ = ["DiffAnnot"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the method, and Lightning with it, only when asked: reading published weights needs no Trainer."""
+    if name == "DiffAnnot":
+        from methods.diffannot.module import DiffAnnot
+
+        return DiffAnnot
+    raise AttributeError(f"module {__name__} has no attribute {name}")

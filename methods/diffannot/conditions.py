@@ -23,18 +23,19 @@ def condition_size(condition: Condition, num_joints: int) -> int:
 
 
 def condition_of(
-    condition: Condition, theta: Float[Tensor, "B D"], mean: Float[Tensor, " D"], batch: PoseBatch
+    condition: Condition, theta: Float[Tensor, "B D"] | None, mean: Float[Tensor, " D"], batch: PoseBatch
 ) -> Float[Tensor, "B C"] | None:
     """The condition of each sample, centred on zero; None where there is none.
 
     Args:
         condition: of which parts it consists.
-        theta: the front end's states.
+        theta: the front end's states, where the condition has them.
         mean: of the training states.
         batch: its 2-D keypoints are taken in half sides of the box, from its centre; hidden ones are zeros.
     """
     parts = []
     if condition in ("frontend", "both"):
+        assert theta is not None
         parts.append(theta - mean)
     if condition in ("keypoints", "both"):
         keypoints, box = batch["keypoints_2d"], batch["box"]

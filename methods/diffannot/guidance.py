@@ -35,10 +35,15 @@ class Guidance:
     start: int = 60
     stride: int = 10
     rounds: int = 3
-    strength: float = 10.0
-    scale: float = 0.05
+    strength: float = 300.0
+    scale: float = 0.1
     iterations: int = 10
     learning_rate: float = 0.01
+
+    @property
+    def times(self) -> list[int]:
+        """Of one round, from the noisiest."""
+        return list(range(0, self.start, self.stride))[::-1]
 
 
 def guided(
@@ -59,7 +64,7 @@ def guided(
         keypoints: 2-D evidence.
         guidance: see there.
     """
-    times = list(range(0, guidance.start, guidance.stride))[::-1]
+    times = guidance.times
     state = theta
     for _ in range(guidance.rounds):
         for time, following in zip(times, [*times[1:], -1], strict=True):

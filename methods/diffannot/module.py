@@ -1,21 +1,20 @@
 """DiffAnnot (Lin et al., ICIPMC 2023): a diffusion model refines the body parameters that a front end regressed."""
 
-import json
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from methods.base import PoseMethod, warmup_cosine
-from methods.checkpoints import describe_method, load_method, make_method
+from methods.checkpoints import describe_method, load_method, make_described_method
 from methods.diffannot.conditions import Condition, condition_of, condition_size
 from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
 from methods.diffannot.diffusion import GaussianDiffusion
 from methods.diffannot.guidance import Guidance
-from methods.diffannot.losses import joint_losses
-from methods.diffannot.refinement import Refiner, Search, Selector
+from methods.diffannot.losses import loss_2d, loss_3d
+from methods.diffannot.refinement import Evidence, Refiner, Search, Selector
 from methods.diffannot.reprojection import Keypoints
 from methods.diffannot.schedules import Clip, Schedule, clip_mask, schedule_betas
 from methods.diffannot.selection import Posed
@@ -23,6 +22,10 @@ from methods.diffannot.states import STATE_SIZE, to_smpl, to_state
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
+from noise2pose.metrics.protocols import MESH_JOINTS
+
+_MIN_SEEN = 6  # joints that a camera is fitted to
+_STATISTICS_BATCHES = 50
 
 
 class DiffAnnot(PoseMethod):
@@ -98,8 +101,8 @@ class DiffAnnot(PoseMethod):
         guidance_start: int = 60,
         guidance_stride: int = 10,
         guidance_rounds: int = 3,
-        guidance_strength: float = 10.0,
-        guidance_scale: float = 0.05,
+        guidance_strength: float = 300.0,
+        guidance_scale: float = 0.1,
         skeleton: str = "h36m_17",
         learning_rate: float = 8e-5,
         warmup_steps: int = 100,
@@ -115,16 +118,8 @@ class DiffAnnot(PoseMethod):
         self.weight_3d, self.weight_2d = weight_3d, weight_2d
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
-        if frontend is None and frontend_checkpoint is None:
-            raise InputError(
-                "DiffAnnot needs a front end: give model.frontend_checkpoint, the file of a trained method that answers "
-                "with a body (runs/NAME/checkpoints/best.ckpt), or the name of one that is shipped"
-            )
-        self.frontend = load_method(frontend_checkpoint) if frontend_checkpoint else make_method(frontend)
-        if self.frontend.body is None:
-            raise InputError(f"{frontend_checkpoint}: {self.frontend.title} answers with joints, not with a body")
-        self.hparams["frontend"] = json.dumps(describe_method(self.frontend))
-        self.frontend.requires_grad_(False)
+        self.frontend = _front_end(frontend_checkpoint, frontend)
+        self.hparams["frontend"] = describe_method(self.frontend)
         self.body = self.frontend.body
 
         self.diffusion = GaussianDiffusion(
@@ -132,28 +127,161 @@ class DiffAnnot(PoseMethod):
             "learned_range" if learned_range else "fixed_large",
             clip_mask(clip),
         )
-        outputs = 2 * STATE_SIZE if learned_range else STATE_SIZE
         self.denoiser: ReleasedDenoiser | ResidualDenoiser
         if denoiser == "released":
             if condition != "none":
-                raise InputError("model.condition: the released denoiser takes none; choose denoiser `residual`")
+                raise InputError("model.condition: the released denoiser takes none; choose model.denoiser `residual`")
+            outputs = 2 * STATE_SIZE if learned_range else STATE_SIZE
             self.denoiser = ReleasedDenoiser(STATE_SIZE, width, outputs, output_relu, num_diffusion_steps)
         else:
-            self.denoiser = ResidualDenoiser(
-                self.diffusion.alphas_cumprod,
-                STATE_SIZE,
-                width,
-                num_blocks,
-                condition_size(condition, self.skeleton.num_joints),
-                learned_range,
-            )
+            told = condition_size(condition, self.skeleton.num_joints)
+            levels = self.diffusion.alphas_cumprod
+            self.denoiser = ResidualDenoiser(levels, STATE_SIZE, width, num_blocks, told, learned_range)
+        assert self.body is not None
         self.posed = Posed(self.body, skeleton, project_rotations)
         guidance = Guidance(guidance_start, guidance_stride, guidance_rounds, guidance_strength, guidance_scale)
         self.refiner = Refiner(
-            self.diffusion, self.posed, search, sampler, max_steps, patience, fixed_step, residual_step, guidance
-        )
+            self.diffusion, self.posed, MESH_JOINTS, search, sampler == "ddim", max_steps, patience, fixed_step,
+            residual_step, guidance,
+        )  # fmt: skip
         self.num_steps = self.refiner.calls(selector)
 
     @property
     def needs_ground_truth(self) -> bool:
         return self.selector in ("oracle", "half_joints")
+
+    @property
+    def _asks_frontend(self) -> bool:
+        """Whether training needs the front end's answer."""
+        return self.x_start == "frontend" or self.condition in ("frontend", "both") or self.weight_2d > 0
+
+    def forward(self, batch: PoseBatch) -> Prediction:
+        first = self.frontend(batch)
+        theta = to_state(first["smpl"])
+        evidence = self.evidence(batch, theta)
+        refined = self.refiner.refine(self.denoiser, theta, self.selector, evidence)
+        kept = (refined.step == 0)[:, None]
+        return self.answer(torch.where(kept, theta, refined.state), refined.step, first, evidence.keypoints)
+
+    def evidence(self, batch: PoseBatch, theta: Float[Tensor, "B D"]) -> Evidence:
+        """What the selectors may look at; the ground truth is for those that say so."""
+        return Evidence(
+            Keypoints.of(batch),
+            batch["keypoints_3d"] if self.needs_ground_truth and "keypoints_3d" in batch else None,
+            self._condition(batch, theta),
+            keyed_random.keys_of(batch["sample_id"], device=theta.device),
+        )
+
+    def answer(
+        self, state: Float[Tensor, "B D"], step: Int[Tensor, " B"], first: Prediction, keypoints: Keypoints
+    ) -> Prediction:
+        """A prediction from refined states.
+
+        The camera is the front end's where the state was left as it was; elsewhere the body is moved to where it fits
+        the keypoints best, since another pose has another root.
+        """
+        smpl = to_smpl(state)
+        assert self.body is not None
+        posed, joints = self.body(**smpl), self.posed.joints(state)
+        root = joints[:, self.skeleton.root, None]
+        before = keypoints.distance(keypoints.project(self.posed.joints(to_state(first["smpl"]))))
+        seen = (keypoints.confidence > 0).sum(dim=-1) >= _MIN_SEEN
+        moved = ((step > 0) & seen)[:, None]
+        return {
+            "joints_3d": joints - root,
+            "vertices": posed.vertices - root,
+            "smpl": smpl,
+            "camera_translation": torch.where(moved, keypoints.fit(joints), first["camera_translation"]),
+            "refinement": {
+                "step": step,
+                "reprojection_before": before,
+                "reprojection_after": keypoints.distance(keypoints.project(joints)),
+            },
+        }
+
+    def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        with torch.no_grad():
+            first = self.frontend(batch) if self._asks_frontend else None
+        start, known = self._start(batch, first)
+        t = torch.randint(self.diffusion.num_steps, (len(start),), device=start.device)
+        noise = torch.randn_like(start)
+        state = self.diffusion.q_sample(start, t, noise)
+        told = self._condition(batch, None if first is None else to_state(first["smpl"]))
+        if told is not None:
+            told = told * (torch.rand_like(told[:, :1]) >= self.condition_dropout)
+        output = self.denoiser(state, t, told)
+        losses = self.diffusion.noise_losses(start, state, t, noise, output)
+        terms = {name: (values * known).sum() / known.sum().clamp_min(1) for name, values in losses.items()}
+        loss = torch.stack(list(terms.values())).sum()
+        if self.weight_3d or self.weight_2d:
+            level = self.diffusion.alphas_cumprod[t].to(start.dtype) * known
+            estimate = self.diffusion.start_from_noise(state, t, self.diffusion.split(output)[0])
+            if self.weight_3d and "keypoints_3d" in batch:
+                terms["3d"] = loss_3d(self.posed, estimate, batch["keypoints_3d"], level)
+                loss = loss + self.weight_3d * terms["3d"]
+            if self.weight_2d and "keypoints_2d" in batch:
+                assert first is not None
+                camera = first["camera_translation"]
+                terms["2d"] = loss_2d(self.posed, estimate, Keypoints.of(batch), camera, level)
+                loss = loss + self.weight_2d * terms["2d"]
+        self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if isinstance(self.denoiser, ResidualDenoiser) and not self.trainer.ckpt_path:
+            self.denoiser.set_statistics(*self._statistics())
+
+    @torch.no_grad()
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the states in the first training batches, the same on every process."""
+        loader: Any = self.trainer.datamodule.train_dataloader()  # pyright: ignore[reportAttributeAccessIssue]
+        starts = []
+        for batch, _ in zip(loader, range(_STATISTICS_BATCHES), strict=False):
+            batch = self.trainer.strategy.batch_to_device(batch, self.device)
+            start, known = self._start(batch, self.frontend(batch) if self.x_start == "frontend" else None)
+            starts.append(start[known])
+        states = torch.cat(starts)
+        return self.trainer.strategy.broadcast((states.mean(dim=0), states.std(dim=0)))
+
+    def _start(self, batch: PoseBatch, first: Prediction | None) -> tuple[Float[Tensor, "B D"], Bool[Tensor, " B"]]:
+        """x_0 of each sample, and which samples have one."""
+        if self.x_start == "gt":
+            return to_state(batch["smpl"]), batch["has_smpl"]
+        assert first is not None
+        start = to_state(first["smpl"])
+        return start, torch.ones(len(start), dtype=torch.bool, device=start.device)
+
+    def _condition(self, batch: PoseBatch, theta: Tensor | None) -> Tensor | None:
+        """What the denoiser is told, None where it takes no condition."""
+        if not isinstance(self.denoiser, ResidualDenoiser):
+            return None
+        return condition_of(self.condition, theta, self.denoiser.mean, batch)
+
+    def train(self, mode: bool = True) -> "DiffAnnot":
+        super().train(mode)
+        self.frontend.eval()
+        return self
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.AdamW(self.denoiser.parameters(), lr=self.learning_rate, weight_decay=0.0)
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = LambdaLR(optimizer, warmup_cosine(num_steps, min(self.warmup_steps, num_steps // 2)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _front_end(checkpoint: str | None, description: str | None) -> PoseMethod:
+    """The front end, frozen: from its checkpoint, or one whose weights will come with those of the whole method."""
+    if checkpoint:
+        frontend = load_method(checkpoint)
+    elif description:
+        frontend = make_described_method(description)
+    else:
+        raise InputError(
+            "DiffAnnot needs a front end: give model.frontend_checkpoint, the file of a trained method that answers "
+            "with a body (runs/NAME/checkpoints/best.ckpt), or the name of one that is shipped"
+        )
+    if frontend.body is None:
+        raise InputError(f"{checkpoint}: {frontend.title} answers with joints, DiffAnnot needs a body to refine")
+    return frontend.requires_grad_(False)

@@ -14,8 +14,9 @@ from methods.diffannot.chains import Noise, ReverseStep, denoise_from, keyed_noi
 from methods.diffannot.diffusion import GaussianDiffusion, Step
 from methods.diffannot.guidance import Guidance, guided
 from methods.diffannot.reprojection import Keypoints
-from methods.diffannot.search import Found, search_single_step, search_trajectory, search_wavefront
+from methods.diffannot.search import Estimate, Found, search_single_step, search_trajectory, search_wavefront
 from methods.diffannot.selection import (
+    Denoise,
     Posed,
     Score,
     half_of_the_joints,
@@ -24,10 +25,10 @@ from methods.diffannot.selection import (
     truth_score,
 )
 from methods.diffannot.states import STATE_SIZE
+from noise2pose.errors import InputError
 
 Selector = Literal["none", "fixed", "reproj2d", "consistency", "guided", "oracle", "half_joints"]
 Search = Literal["paper", "trajectory", "single_step"]
-_MILLIMETRES = 1000.0  # the release's search starts from limits in millimetres
 
 
 class Evidence(NamedTuple):
@@ -102,49 +103,92 @@ class Refiner:
     def refine(
         self, network: nn.Module | None, theta: Float[Tensor, "B D"], selector: Selector, evidence: Evidence
     ) -> Refined:
-        """Refines states with a denoiser.
+        """Refines states.
 
         Args:
-            network: the denoiser; None for the null control, which has none: candidates are the front end's state plus
-                noise as large as what the chain would remove, and `guided` has no prior.
+            network: the denoiser. None for the null control, which has none: the candidates are random walks with the
+                noise of the chain, and `guided` has no prior but the state itself.
             theta: the front end's states.
             selector: see `DiffAnnot`.
             evidence: of the same samples.
+
+        Raises:
+            InputError: if a selector needs what the evidence has not.
         """
-        step = _null_step(self.diffusion) if network is None else self._reverse_step(network, evidence)
-        noise = None if self.deterministic and network is not None else keyed_noise(evidence.keys, STATE_SIZE)
         if selector == "none":
-            return Refined(theta, torch.zeros(len(theta), dtype=torch.int64, device=theta.device))
+            return Refined(theta, torch.zeros_like(evidence.keys))
         if selector == "fixed":
-            state = denoise_from(step, theta, self.fixed_step, noise)
-            return Refined(state, torch.full((len(theta),), self.fixed_step, device=theta.device))
+            state = denoise_from(self._step(network, evidence), theta, self.fixed_step, self._noise(network, evidence))
+            return Refined(state, torch.full_like(evidence.keys, self.fixed_step))
         if selector == "guided":
-            state = guided(self.diffusion, self._denoise(network, evidence), theta, self.posed, evidence.keypoints,
-                           self.guidance)  # fmt: skip
-            return Refined(state, torch.full((len(theta),), self.calls("guided"), device=theta.device))
-        found = self.candidates(network, step, noise, theta, self._score(network, selector, evidence))
+            denoise = None if network is None else self._denoise(network, evidence.condition)
+            state = guided(self.diffusion, denoise, theta, self.posed, evidence.keypoints, self.guidance)
+            return Refined(state, torch.full_like(evidence.keys, self.calls("guided")))
+        found = self._search(network, theta, self._score(network, selector, evidence), evidence)
         return Refined(found.state, found.step.clamp_min(0))
 
-    def candidates(
-        self,
-        network: nn.Module | None,
-        step: ReverseStep,
-        noise: Noise | None,
-        theta: Float[Tensor, "B D"],
-        score: Score,
+    def losses_of_fixed_steps(
+        self, network: nn.Module | None, theta: Float[Tensor, "B D"], score: Score, evidence: Evidence
+    ) -> Float[Tensor, "B I"]:
+        """Score of every candidate of Algorithm 1, none left out; for choosing `fixed_step` on validation data."""
+        step, noise = self._step(network, evidence), self._noise(network, evidence)
+        return search_wavefront(step, theta, score, self.max_steps, self.max_steps + 1, noise).losses
+
+    def _search(
+        self, network: nn.Module | None, theta: Float[Tensor, "B D"], score: Score, evidence: Evidence
     ) -> Found:
-        """The search that `self.search` names."""
-        if self.search == "trajectory":
-            return search_trajectory(step, theta, score, self.max_steps, self.patience, noise)
-        if self.search == "single_step":
+        if self.search == "single_step" and network is not None:
+            estimate = self._estimate(network, evidence.condition)
 
             def in_millimetres(states: Tensor, sample: Tensor) -> Tensor:
-                return _MILLIMETRES * score(states, sample)
+                return 1000.0 * score(states, sample)
 
-            def estimate(state: Tensor, times: Tensor, sample: Tensor) -> Tensor:
-                assert network is not None, "the null control searches as the paper does"
-                output, _ = self.diffusion.split(network(state, self.diffusion.network_time(times)))
-                return self.diffusion.start_from_noise(state, times, output)
-
+            # The script stops at the rise that makes `patience` of them, the paper at the one after.
             return search_single_step(estimate, theta, in_millimetres, self.max_steps, self.patience - 1)
-        return search_wavefront(step, theta, score, self.max_steps, self.patience, noise)
+        search = search_trajectory if self.search == "trajectory" else search_wavefront
+        step, noise = self._step(network, evidence), self._noise(network, evidence)
+        return search(step, theta, score, self.max_steps, self.patience, noise)
+
+    def _score(self, network: nn.Module | None, selector: Selector, evidence: Evidence) -> Score:
+        if selector == "reproj2d":
+            return reprojection_score(self.posed, evidence.keypoints)
+        if selector == "consistency":
+            if network is None:
+                raise InputError("`consistency` asks the denoiser; there is no null control of it")
+            return residual_score(self._denoise(network, None), self.residual_step)
+        if evidence.target is None:
+            raise InputError(f"selector `{selector}` chooses with the ground truth: the data has no keypoints_3d")
+        joints = self.joints if selector == "oracle" else half_of_the_joints(self.joints)[0]
+        return truth_score(self.posed, evidence.target, joints)
+
+    def _step(self, network: nn.Module | None, evidence: Evidence) -> ReverseStep:
+        if network is None:
+            return _random_walk(self.diffusion)
+        return reverse_step(self.diffusion, network, self.deterministic, evidence.condition)
+
+    def _noise(self, network: nn.Module | None, evidence: Evidence) -> Noise | None:
+        return None if self.deterministic and network is not None else keyed_noise(evidence.keys, STATE_SIZE)
+
+    def _denoise(self, network: nn.Module, condition: Tensor | None) -> Denoise:
+        def denoise(state: Tensor, time: int) -> Tensor:
+            return self.diffusion.split(network(state, self.diffusion.network_time(time), condition))[0]
+
+        return denoise
+
+    def _estimate(self, network: nn.Module, condition: Tensor | None) -> Estimate:
+        def estimate(state: Tensor, times: Tensor, sample: Tensor) -> Tensor:
+            told = None if condition is None else condition[sample]
+            noise, _ = self.diffusion.split(network(state, self.diffusion.network_time(times), told))
+            return self.diffusion.start_from_noise(state, times, noise)
+
+        return estimate
+
+
+def _random_walk(diffusion: GaussianDiffusion) -> ReverseStep:
+    """The noise that DDPM adds in each step, and nothing that removes any."""
+
+    def step(state: Tensor, t: int, sample: Tensor, noise: Tensor | None) -> Step:
+        moved = state if noise is None else state + diffusion.betas[t].sqrt().to(state.dtype) * noise
+        return Step(moved, moved)
+
+    return step

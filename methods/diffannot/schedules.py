@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from methods.diffannot.states import NUM_ROTATION, STATE_SIZE
+
 Schedule = Literal["linear", "cosine"]
 Clip = Literal["none", "rotations", "all"]
-
-STATE_SIZE = 226  # [24 rotations, 3 x 3 row by row, root first][10 shape coefficients]
-ROTATION_ENTRIES = 216
 
 
 def schedule_betas(schedule: Schedule, num_steps: int = 1000) -> Float[Tensor, " T"]:
@@ -32,9 +31,7 @@ def schedule_betas(schedule: Schedule, num_steps: int = 1000) -> Float[Tensor, "
     return (1 - level[1:] / level[:-1]).clamp_max(0.999)
 
 
-def clip_mask(
-    clip: Clip, size: int = STATE_SIZE, rotation_entries: int = ROTATION_ENTRIES
-) -> Bool[Tensor, " D"] | None:
+def clip_mask(clip: Clip, size: int = STATE_SIZE, rotation_entries: int = NUM_ROTATION) -> Bool[Tensor, " D"] | None:
     """Which entries of an estimated x_0 are limited to [-1, 1].
 
     Args:

@@ -50,9 +50,7 @@ def reprojection_score(posed: Posed, keypoints: Keypoints) -> Score:
     return score
 
 
-def truth_score(
-    posed: Posed, target: Float[Tensor, "B J 4"], joints: Sequence[int], aligned: bool = True
-) -> Score:
+def truth_score(posed: Posed, target: Float[Tensor, "B J 4"], joints: Sequence[int], aligned: bool = True) -> Score:
     """`oracle` and `half_joints`: error of some joints, metres.
 
     Args:
@@ -94,4 +92,3 @@ def residual_score(denoise: Denoise, time: int) -> Score:
 def half_of_the_joints(joints: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Every other of the joints that count: those to choose by, and those to report on."""
     return tuple(joints[::2]), tuple(joints[1::2])
-

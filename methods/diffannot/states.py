@@ -31,9 +31,9 @@ def to_smpl(state: Float[Tensor, "*batch D"], project: bool = True) -> Smpl:
         state: (..., 226).
         project: replace each matrix by the rotation nearest to it; the release feeds the body the matrices as they are.
     """
-    matrices = state[..., :NUM_ROTATION].unflatten(-1, (NUM_JOINTS, 3, 3))
+    matrices: Tensor = state[..., :NUM_ROTATION].unflatten(-1, (NUM_JOINTS, 3, 3))
     if project:
-        matrices = rotations.project_to_so3(matrices)
+        matrices = rotations.project_to_so3(matrices)  # pyright: ignore[reportAssignmentType]
     return {
         "global_orient": matrices[..., 0, :, :],
         "body_pose": matrices[..., 1:, :, :],

@@ -6,6 +6,9 @@ A data module states the protocol of its numbers; it is logged with every run an
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+# The 14 joints of h36m_17 that 3DPW and Human3.6M count for meshes: limbs, neck and head top.
+MESH_JOINTS = (3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10)
+
 
 @dataclass(frozen=True)
 class Protocol:
