@@ -6,7 +6,7 @@ A pickle may run any code when it is read; `safe_pickle` runs none.
 import pickle
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,8 +18,12 @@ from noise2pose.errors import InputError
 _TIME = (1980, 1, 1, 0, 0, 0)  # of the zip entry: the same content is the same file
 
 
-def read_object_npz(path: Path) -> dict[str, Any]:
-    """Every entry of an npz file, object arrays included, without running code.
+def read_object_npz(path: Path, only: Collection[str] | None = None) -> dict[str, Any]:
+    """The entries of an npz file, object arrays included, without running code.
+
+    Args:
+        path: npz file.
+        only: read no other entries than these.
 
     Raises:
         InputError: if the file is missing, broken, or holds other objects than arrays in plain containers.
@@ -28,7 +32,8 @@ def read_object_npz(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} does not exist")
     try:
         with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy"): _read_entry(archive, name) for name in archive.namelist()}
+            names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            return {key: _read_entry(archive, name) for key, name in names.items() if only is None or key in only}
     except (OSError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, zipfile.BadZipFile,
             zlib.error, pickle.UnpicklingError) as error:  # fmt: skip
         raise InputError(f"{path} cannot be read as an npz file ({error})") from error
