@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from noise2pose import body_files
 from noise2pose.errors import InputError
 
-_FREE_BODY = Path(__file__).parent / "assets" / "free_body.npz"
 _KINEMATIC_JOINTS = {24: "smpl_24", 52: "smplh_52", 55: "smplx_55"}
 _BODY_JOINTS = 21  # of SMPL, SMPL-H and SMPL-X alike, besides the root; what follows differs
 
@@ -117,7 +116,7 @@ class BodyModel(nn.Module):
 
         Its betas have unit variance over adults of 18 to 70: the first is height, two to three are volume.
         """
-        body = cls.from_file(_FREE_BODY, dtype)
+        body = cls.from_file(body_files.FREE_BODY, dtype)
         body.model_type = "free"
         return body
 

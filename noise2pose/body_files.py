@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from noise2pose.errors import InputError
 
+FREE_BODY = Path(__file__).parent / "assets" / "free_body.npz"
 NUM_BETAS = 10
 REGRESSOR_KEYS = {"h36m_17": "J_regressor_h36m"}
 _KEYS = {
