@@ -121,11 +121,6 @@ class BodyModel(nn.Module):
         return body
 
     @classmethod
-    def load(cls, name_or_path: str) -> "BodyModel":
-        """The free body for `free`, else the body of an npz file."""
-        return cls.free_body() if name_or_path == "free" else cls.from_file(name_or_path)
-
-    @classmethod
     def from_file(cls, path: str | PathLike[str], dtype: torch.dtype = torch.float32) -> "BodyModel":
         """Reads a body from an npz file with SMPL's keys.
 

@@ -8,7 +8,6 @@ from textwrap import fill
 
 from datamodules import cmu_archive, cmu_conversion
 from datamodules.download import download
-from noise2pose import body_conversion
 from noise2pose.errors import InputError
 
 DESCRIPTION = """Turn data sets and body models as their publishers ship them into files that the project reads.
@@ -110,6 +109,8 @@ def body(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: if a file cannot be read or is not what it should be.
     """
+    from noise2pose import body_conversion  # with PyTorch, which nothing else here needs
+
     regressors: dict[str, str] = {}
     for given in arguments.regressor:
         name, equals, path = given.partition("=")
@@ -155,7 +156,9 @@ def _parser() -> argparse.ArgumentParser:
         "--regressor", action="append", default=[], metavar="h36m_17=FILE.npy", help="matrix of a further skeleton"
     )
     model.add_argument(
-        "--gender", choices=body_conversion.GENDERS, help="(default: what the file or its name says, else neutral)"
+        "--gender",
+        choices=["neutral", "male", "female"],
+        help="(default: what the file or its name says, else neutral)",
     )
     model.set_defaults(run=body)
     return parser
