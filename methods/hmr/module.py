@@ -121,6 +121,7 @@ class HMR(PoseMethod):
         self.backbone.requires_grad_(not freeze_backbone)
         self.regressor = Regressor(self.backbone.width + 3 * box_input, hidden, num_iterations)
         self.discriminators = Discriminators() if adversarial else None
+        self.train()  # the Trainer keeps the modes that it finds, and a frozen backbone is at rest from the start
 
     def forward(self, batch: PoseBatch) -> Prediction:
         estimate = self.estimate(batch)
