@@ -118,14 +118,13 @@ def import_hmr(source: Path, layout: str, body: str) -> dict[str, Any]:
 
     weights = official.extract_state_dict(official.read_checkpoint(source))
     network = official.load_hmr(weights, official.layout_of(weights) if layout == "auto" else layout)  # pyright: ignore
+    BodyModel.load(body)  # refuses what could not be loaded again
     if body == "free":
         print(
             "note: without --body the rotations are given to the free body, which they fit approximately; the shape "
             "coefficients are SMPL's and mean nothing to it",
             file=sys.stderr,
         )
-    else:
-        BodyModel.from_file(body)  # refuses what could not be loaded again
     return {
         "state_dict": network.state_dict(),
         "hyper_parameters": {
@@ -166,7 +165,9 @@ def main() -> int:
     parser.add_argument(
         "--num_heads", type=int, help="diffpose: attention heads, which no tensor tells (default: 4; MixSTE: 8)"
     )
-    parser.add_argument("--ema", action="store_true", help="diffpose, diffannot: take the moving average of the weights")
+    parser.add_argument(
+        "--ema", action="store_true", help="diffpose, diffannot: take the moving average of the weights"
+    )
     parser.add_argument(
         "--layout", choices=["auto", "mmhuman3d", "spin"], default="auto", help="hmr: whose names the tensors have"
     )

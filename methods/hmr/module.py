@@ -110,7 +110,7 @@ class HMR(PoseMethod):
         self.learning_rate = learning_rate
         self.discriminator_learning_rate = discriminator_learning_rate
         self.warmup_steps = warmup_steps
-        self.body: BodyModel = _body(body)
+        self.body: BodyModel = BodyModel.load(body)
         self.backbone: Backbone | KeypointFeatures
         if input == "keypoints":
             if pretrained is not None:
@@ -266,7 +266,3 @@ def box_in_view(box: Float[Tensor, "B 3"], batch: PoseBatch) -> Float[Tensor, "B
     """Offset of the box from the principal point, and its side, in focal lengths (CLIFF, Li et al., ECCV 2022)."""
     focal, centre = batch["camera"]["focal"], batch["camera"]["principal_point"]
     return torch.cat(((box[:, :2] - centre) / focal, box[:, 2:] / focal[:, :1]), dim=-1)
-
-
-def _body(name: str) -> BodyModel:
-    return BodyModel.free_body() if name == "free" else BodyModel.from_file(name)

@@ -12,6 +12,8 @@ from methods.diffannot.official import load_denoiser
 from methods.diffpose import ContextEncoder, DiffPose
 from methods.diffpose.official import load_gcndiff, load_mixste
 from methods.hmr.official import load_hmr
+from noise2pose.errors import InputError
+from scripts.import_checkpoint import import_hmr
 from tests.parity import diffannot
 from tests.parity.procedural import procedural_state_dict, read_fixture
 from tests.tiny import TinyPeople
@@ -145,15 +147,14 @@ def test_imported_hmr_answers_with_a_body(published_hmr, tmp_path):
     assert prediction["vertices"].shape == (1, 6890, 3)
 
 
-def test_the_body_of_the_weights_is_kept_by_name(published_hmr, tmp_path):
-    body = ROOT / "noise2pose" / "assets" / "free_body.npz"
-    done = import_checkpoint("hmr", published_hmr[0], tmp_path / "hmr.ckpt", "--layout", "mmhuman3d", "--body", body)
-    assert done.returncode == 0 and "without --body" not in done.stderr
-    assert load_method(tmp_path / "hmr.ckpt").hparams["body"] == str(body)
-    done = import_checkpoint("hmr", published_hmr[0], tmp_path / "no.ckpt", "--body", "nowhere.npz")
-    assert done.returncode == 2 and "nowhere.npz" in done.stderr and not (tmp_path / "no.ckpt").exists()
-    done = import_checkpoint("hmr", published_hmr[0], tmp_path / "no.ckpt", "--layout", "spin")
-    assert done.returncode == 2 and "fc1.weight is missing" in done.stderr
+def test_the_body_of_the_weights_is_kept_by_name(published_hmr, capsys):
+    body = str(ROOT / "noise2pose" / "assets" / "free_body.npz")
+    checkpoint = import_hmr(published_hmr[0], "mmhuman3d", body)
+    assert checkpoint["hyper_parameters"]["body"] == body and "without --body" not in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"nowhere\.npz"):
+        import_hmr(published_hmr[0], "auto", "nowhere.npz")
+    with pytest.raises(InputError, match="fc1.weight is missing"):
+        import_hmr(published_hmr[0], "spin", body)
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):
