@@ -1,0 +1,164 @@
+"""What refinement by DiffAnnot is worth, in the layout of the paper's Tables II and III, with every control."""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from noise2pose import provenance
+from noise2pose.errors import InputError
+from noise2pose.files import write_text
+
+DESCRIPTION = """What refinement by DiffAnnot is worth, in the layout of the paper's Tables II and III, with every control.
+
+  python scripts/annotator_report.py --data configs/data/rendered_cmu_keypoints.yaml --output report/annotator \\
+      runs/diffannot_rendered_cmu/checkpoints/best.ckpt
+
+Several checkpoints of one method, trained with different seeds, give medians and ranges.
+"""
+EPILOG = """how to read it:
+  none, untrained, trained   which denoiser the row had. What selection gains without any network, or with random
+                             weights, is not owed to diffusion.
+  fixed                      one number of steps for all, chosen on validation data for each row
+  reproj2d, guided           look at the detected 2-D keypoints
+  oracle                     Algorithm 1 as published: the ground truth of the very sample chooses. Never deployable,
+                             and never to be compared with the rows above.
+  half joints                the ground truth of seven joints chooses, the errors are of the other seven
+
+It writes DIR/tables.md and DIR/numbers.json.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="of methods.diffannot.DiffAnnot"
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="YAML", help="a file of configs/data")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--max_people", type=int, default=1000, help="of each split, evenly spread (default: 1000)")
+    parser.add_argument("--max_steps", type=int, default=60, help="s_max of the searches (default: 60)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of PyTorch (default: all cores)")
+    arguments = parser.parse_args(args)
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    try:
+        print(_report(arguments, list(sys.argv[1:] if args is None else args)))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _report(arguments: argparse.Namespace, command: list[str]) -> str:
+    from methods.checkpoints import load_method  # these load Lightning
+    from methods.diffannot.account import account
+    from methods.diffannot.module import DiffAnnot
+    from methods.diffannot.states import to_state
+
+    module = _data_module(arguments.data)
+    module.setup("test")
+    protocol = module.protocols("test")[0]
+    states = to_state(module.load("train")["smpl"])
+    validation, test = (_batches(module, split, arguments.max_people) for split in ("val", "test"))
+    accounts = []
+    for path in arguments.checkpoints:
+        method = load_method(path)
+        if not isinstance(method, DiffAnnot):
+            raise InputError(f"{path} holds {method.title}, expected DiffAnnot")
+        method.refiner.max_steps = arguments.max_steps
+        accounts.append(account(method, states, validation, test))
+    people = sum(len(batch["sample_id"]) for batch in test)
+    about = {
+        "command": shlex.join(["python", "scripts/annotator_report.py", *command]),
+        "commit": provenance.commit(),
+        "device": f"cpu, {torch.get_num_threads()} threads",
+        "people": people,
+        "protocol": dataclasses.asdict(protocol),
+        "fixed_steps": [each.fixed_steps for each in accounts],
+    }
+    tables = {
+        name: [[row._asdict() for row in getattr(each, name)] for each in accounts]
+        for name in ("deployable", "oracle", "half_joints")
+    }
+    write_text(arguments.output / "numbers.json", json.dumps({**about, **tables}, indent=2) + "\n")
+    text = _markdown(about, tables, len(accounts))
+    write_text(arguments.output / "tables.md", text)
+    return text + f"\n{arguments.output / 'tables.md'}, {arguments.output / 'numbers.json'}"
+
+
+def _data_module(path: Path) -> Any:
+    """The data module of a YAML file as `scripts/train.py` takes it."""
+    try:
+        described = yaml.safe_load(path.read_text())
+        module, _, name = described["class_path"].rpartition(".")
+        return getattr(importlib.import_module(module), name)(**described.get("init_args", {}))
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise InputError(
+            f"--data {path}: not a file with class_path and init_args of a data module ({error})"
+        ) from error
+
+
+def _batches(module: Any, split: str, max_people: int) -> list[Any]:
+    """Batches of evenly spread samples of a split."""
+    from datamodules.base import select
+
+    samples = module.load(split)
+    count = len(samples["sample_id"])
+    chosen = torch.linspace(0, count - 1, min(count, max_people)).round().long()
+    return [select(samples, part) for part in chosen.split(module.eval_batch_size)]
+
+
+def _markdown(about: dict[str, Any], tables: dict[str, Any], seeds: int) -> str:
+    protocol = about["protocol"]
+    lines = [
+        f"{protocol['dataset']}, {about['people']} people of the test split; detected 2-D joints; 14 joints, millimetres,"
+        f" relative to the pelvis; medians of {seeds} checkpoint{'s' if seeds > 1 else ''} (range).",
+        f"`{about['command']}`, commit {about['commit']}, {about['device']}.",
+        "",
+    ]
+    titles = {
+        "deployable": "Deployable: nothing was chosen with the ground truth",
+        "oracle": "Oracle, as published: the ground truth of each sample chooses (never deployable)",
+        "half_joints": "Seven joints choose, errors of the other seven (never deployable)",
+    }
+    for name, title in titles.items():
+        lines += [
+            f"**{title}**",
+            "",
+            "| selector | denoiser | MPJPE | PA-MPJPE | improved | 2-D error, px | steps | ms |",
+        ]
+        lines += ["|---|---|---|---|---|---|---|---|"]
+        for rows in zip(*tables[name], strict=True):
+            cells = [_median(rows, "mpjpe", ".1f"), _median(rows, "pa_mpjpe", ".1f"), _median(rows, "improved", ".0%")]
+            cells += [
+                _median(rows, "pixels", ".1f"),
+                _median(rows, "step", ".0f"),
+                _median(rows, "milliseconds", ".1f"),
+            ]
+            lines.append(f"| {rows[0]['name'].replace('_', ' ')} | {rows[0]['control']} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _median(rows: Sequence[dict[str, Any]], key: str, form: str) -> str:
+    values = [row[key] for row in rows]
+    middle = format(statistics.median(values), form)
+    spread = f" ({format(min(values), form)} to {format(max(values), form)})"
+    return middle + (spread if len(values) > 1 and key in ("mpjpe", "pa_mpjpe") else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
