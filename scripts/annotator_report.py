@@ -18,7 +18,7 @@ from noise2pose import provenance
 from noise2pose.errors import InputError
 from noise2pose.files import write_text
 
-DESCRIPTION = """What refinement by DiffAnnot is worth, in the layout of the paper's Tables II and III, with every control.
+DESCRIPTION = """What refinement by DiffAnnot is worth: the paper's Tables II and III, with every control.
 
   python scripts/annotator_report.py --data configs/data/rendered_cmu_keypoints.yaml --output report/annotator \\
       runs/diffannot_rendered_cmu/checkpoints/best.ckpt
@@ -124,8 +124,8 @@ def _batches(module: Any, split: str, max_people: int) -> list[Any]:
 def _markdown(about: dict[str, Any], tables: dict[str, Any], seeds: int) -> str:
     protocol = about["protocol"]
     lines = [
-        f"{protocol['dataset']}, {about['people']} people of the test split; detected 2-D joints; 14 joints, millimetres,"
-        f" relative to the pelvis; medians of {seeds} checkpoint{'s' if seeds > 1 else ''} (range).",
+        f"{protocol['dataset']}, {about['people']} people of the test split; {protocol['keypoints_2d']} 2-D joints; 14 joints, "
+        f"millimetres, relative to the pelvis; medians of {seeds} checkpoint{'s' if seeds > 1 else ''} (range).",
         f"`{about['command']}`, commit {about['commit']}, {about['device']}.",
         "",
     ]
