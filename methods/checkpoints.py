@@ -1,5 +1,6 @@
 """What a checkpoint holds, how it reaches the disk and how a method comes back from it."""
 
+import contextvars
 import importlib
 import json
 import os
@@ -87,7 +88,9 @@ def make_method(class_path: str, arguments: dict[str, Any]) -> PoseMethod:
     found = getattr(importlib.import_module(module), name)
     if not (isinstance(found, type) and issubclass(found, PoseMethod)):
         raise TypeError(f"{class_path} is not a method")
-    return found(**arguments)
+    # In a context of its own: as a part of a method that the command line makes, Lightning would record that one's
+    # arguments as the part's.
+    return contextvars.Context().run(found, **arguments)
 
 
 def describe_method(method: PoseMethod) -> str:

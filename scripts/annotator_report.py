@@ -124,8 +124,8 @@ def _batches(module: Any, split: str, max_people: int) -> list[Any]:
 def _markdown(about: dict[str, Any], tables: dict[str, Any], seeds: int) -> str:
     protocol = about["protocol"]
     lines = [
-        f"{protocol['dataset']}, {about['people']} people of the test split; {protocol['keypoints_2d']} 2-D joints; 14 joints, "
-        f"millimetres, relative to the pelvis; medians of {seeds} checkpoint{'s' if seeds > 1 else ''} (range).",
+        f"{protocol['dataset']}, {about['people']} people of the test split; {protocol['keypoints_2d']} 2-D joints; "
+        f"14 joints, millimetres, relative to the pelvis; medians of {seeds} checkpoint{'s' if seeds > 1 else ''} (range).",
         f"`{about['command']}`, commit {about['commit']}, {about['device']}.",
         "",
     ]
