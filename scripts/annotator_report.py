@@ -125,7 +125,7 @@ def _markdown(about: dict[str, Any], tables: dict[str, Any], seeds: int) -> str:
     protocol = about["protocol"]
     lines = [
         f"{protocol['dataset']}, {about['people']} people of the test split; {protocol['keypoints_2d']} 2-D joints; "
-        f"14 joints, millimetres, relative to the pelvis; medians of {seeds} checkpoint{'s' if seeds > 1 else ''} (range).",
+        f"14 joints, millimetres, relative to the pelvis; median (range) of {seeds} checkpoints.",
         f"`{about['command']}`, commit {about['commit']}, {about['device']}.",
         "",
     ]
