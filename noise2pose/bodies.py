@@ -1,28 +1,23 @@
 """Body models: rotations and shape coefficients to a mesh, or straight to the joints of a skeleton.
 
-Shape letters: V vertices, K joints of the kinematic tree (24), J joints of a regressed skeleton, S shape coefficients,
+Shape letters: V vertices, K joints of the kinematic tree, J joints of a regressed skeleton, S shape coefficients,
 P pose features.
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from noise2pose import body_files
 from noise2pose.errors import InputError
 
-NUM_BETAS = 10
-
-_FREE_BODY = Path(__file__).parent / "assets" / "free_body.npz"
-_KINEMATIC_JOINTS = "smpl_24"
-_REGRESSOR_KEYS = {"h36m_17": "J_regressor_h36m"}
+_KINEMATIC_JOINTS = {24: "smpl_24", 52: "smplh_52", 55: "smplx_55"}
+_BODY_JOINTS = 21  # of SMPL, SMPL-H and SMPL-X alike, besides the root; what follows differs
 
 
 class BodyOutput(NamedTuple):
@@ -57,6 +52,8 @@ class BodyModel(nn.Module):
         joint_names: K names.
         vertex_ids: named vertices.
         regressors: (J, V) matrices of further skeletons, see `add_regressor`.
+        model_type: "free", "smpl", "smplh", "smplx" or "other".
+        gender: "neutral", "male" or "female".
         dtype: of the buffers.
     """
 
@@ -67,6 +64,7 @@ class BodyModel(nn.Module):
     faces: Tensor
     _parents: Tensor
     _ancestors: Tensor
+    _level_order: Tensor
     _rest_joints: Tensor
 
     def __init__(
@@ -82,13 +80,17 @@ class BodyModel(nn.Module):
         joint_names: tuple[str, ...] = (),
         vertex_ids: Mapping[str, int] | None = None,
         regressors: Mapping[str, Tensor] | None = None,
+        model_type: str = "other",
+        gender: str = "neutral",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.parents = parents
         self.joint_names = joint_names
         self.vertex_ids = dict(vertex_ids or {})
-        self.regressors: tuple[str, ...] = (_KINEMATIC_JOINTS,)
+        self.model_type = model_type
+        self.gender = gender
+        self.regressors: tuple[str, ...] = (_KINEMATIC_JOINTS.get(len(parents), f"tree_{len(parents)}"),)
         if pose_directions is None:
             pose_directions = template.new_zeros(*template.shape, 0)
         ancestors = torch.eye(len(parents), dtype=dtype)
@@ -102,6 +104,7 @@ class BodyModel(nn.Module):
         self._keep("skinning_weights", skinning_weights.to(dtype))
         self._keep("faces", faces.to(torch.int64))
         self._keep("_parents", torch.tensor(parents[1:]))
+        self._keep_levels(parents)
         self._keep("_ancestors", ancestors)  # (K, K): which offsets add up to each joint's position
         self._keep("_rest_joints", rest_joints.to(dtype))  # (1 + S, K, 3)
         for name, matrix in (regressors or {}).items():
@@ -113,62 +116,39 @@ class BodyModel(nn.Module):
 
         Its betas have unit variance over adults of 18 to 70: the first is height, two to three are volume.
         """
-        return cls.from_file(_FREE_BODY, dtype)
-
-    @classmethod
-    def load(cls, name_or_path: str) -> "BodyModel":
-        """The free body for `free`, else the body of an npz file."""
-        return cls.free_body() if name_or_path == "free" else cls.from_file(name_or_path)
+        body = cls.from_file(body_files.FREE_BODY, dtype)
+        body.model_type = "free"
+        return body
 
     @classmethod
     def from_file(cls, path: str | PathLike[str], dtype: torch.dtype = torch.float32) -> "BodyModel":
         """Reads a body from an npz file with SMPL's keys.
 
         Args:
-            path: npz with `v_template` (V, 3), `shapedirs` (V, 3, at least 10; the first 10 are used), `weights`
-                (V, K), `J_regressor` (K, V), `kintree_table` (2, K) with parents in the first row, `f` (T, 3), and
-                optionally `posedirs` (V, 3, 9 * (K - 1)), `J_regressor_h36m` (17, V), `joint_names` (K,), and
-                `vertex_id_names` with `vertex_ids`.
+            path: of the file; `noise2pose.body_files` describes it.
             dtype: of the buffers.
 
         Raises:
             InputError: if the file cannot be read or a key is missing, has another shape or impossible values.
         """
-        arrays = _Arrays(path)
-        vertices, joints = arrays.shape("weights", (None, None))
-        parents = _parents(arrays.read("kintree_table", (2, joints))[0], path)
-        faces = arrays.read("f", (None, 3)).astype(np.int64)
-        if faces.min() < 0 or faces.max() >= vertices:
-            raise InputError(f"{path}: `f` names vertex {faces.max()}, expected numbers below {vertices}")
-        shape_directions = arrays.numbers("shapedirs", (vertices, 3, None))
-        if shape_directions.shape[-1] < NUM_BETAS:
-            raise InputError(f"{path}: `shapedirs` has {shape_directions.shape[-1]} components, expected {NUM_BETAS}")
-        names = arrays.read("joint_names", (joints,)) if "joint_names" in arrays else ()
-        vertex_ids = {}
-        if "vertex_ids" in arrays:
-            numbers = arrays.read("vertex_ids", (None,))
-            vertex_ids = dict(
-                zip(arrays.read("vertex_id_names", numbers.shape).tolist(), numbers.tolist(), strict=True)
+        return cls(**vars(body_files.read(path)), dtype=dtype)
+
+    @classmethod
+    def load(cls, name_or_path: str | PathLike[str], dtype: torch.dtype = torch.float32) -> "BodyModel":
+        """The body that a `body` option names: "free", or a file made by `scripts/prepare.py body`.
+
+        Raises:
+            InputError: as `from_file`, and for a pickle of a publisher, which has to be converted first.
+        """
+        if str(name_or_path) == "free":
+            return cls.free_body(dtype)
+        path = Path(name_or_path)
+        if path.suffix == ".pkl":
+            raise InputError(
+                f"{path}: expected an npz file; convert it with "
+                f"`python scripts/prepare.py body --source {path} --output {path.with_suffix('.npz')}`"
             )
-        return cls(
-            template=arrays.numbers("v_template", (vertices, 3)),
-            shape_directions=shape_directions[..., :NUM_BETAS],
-            skinning_weights=arrays.numbers("weights", (vertices, joints)),
-            joint_regressor=arrays.numbers("J_regressor", (joints, vertices)),
-            parents=parents,
-            faces=torch.from_numpy(faces),
-            pose_directions=(
-                arrays.numbers("posedirs", (vertices, 3, 9 * (joints - 1))) if "posedirs" in arrays else None
-            ),
-            joint_names=tuple(str(name) for name in names),
-            vertex_ids=vertex_ids,
-            regressors={
-                name: arrays.numbers(key, (int(name.split("_")[-1]), vertices))
-                for name, key in _REGRESSOR_KEYS.items()
-                if key in arrays
-            },
-            dtype=dtype,
-        )
+        return cls.from_file(path, dtype)
 
     def add_regressor(self, name: str, matrix: Float[Tensor, "J V"]) -> None:
         """Makes a linear function of the mesh available to `joints`, by folding it into the blend bases.
@@ -185,6 +165,29 @@ class BodyModel(nn.Module):
         self._keep(f"_{name}_basis", folded.flatten(1).to(self.template.dtype))  # (1 + S + P, J * K * 3)
         self._keep(f"_{name}_mass", weights.sum(dim=1).to(self.template.dtype))  # (J, K)
         self.regressors += (name,)
+
+    def complete(self, body_pose: Float[Tensor, "*batch given 3 3"]) -> Float[Tensor, "*batch joints 3 3"]:
+        """Rotations of every joint but the root, from those of a body without hands and face.
+
+        SMPL, SMPL-H and SMPL-X share their first 21 joints after the root. SMPL's two more, the hands, are no joints of
+        SMPL-H and SMPL-X, where they are dropped; all others (hands, and of SMPL-X jaw and eyes) are not turned.
+
+        Args:
+            body_pose: of 21 joints, or of SMPL's 23, or of all K - 1, which stay as they are.
+
+        Raises:
+            InputError: for another number of joints.
+        """
+        given, joints = body_pose.shape[-3], len(self.parents) - 1
+        if given == joints:
+            return body_pose
+        if given not in (_BODY_JOINTS, _BODY_JOINTS + 2) or joints < _BODY_JOINTS + 2:
+            raise InputError(
+                f"found rotations of {given} joints, expected {_BODY_JOINTS}, {_BODY_JOINTS + 2} or {joints}"
+            )
+        rest = torch.eye(3, dtype=body_pose.dtype, device=body_pose.device)
+        rest = rest.expand(*body_pose.shape[:-3], joints - _BODY_JOINTS, 3, 3)
+        return torch.cat((body_pose[..., :_BODY_JOINTS, :, :], rest), dim=-3)
 
     def rest_joints(self, betas: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch K 3"]:
         """Joints of the kinematic tree in the rest pose, metres."""
@@ -236,13 +239,13 @@ class BodyModel(nn.Module):
 
         Args:
             global_orient, body_pose, betas, translation: as in `forward`.
-            regressor: one of `self.regressors`; "smpl_24" are the kinematic joints.
+            regressor: one of `self.regressors`; the first, "smpl_24" or its like, are the kinematic joints.
 
         Raises:
             InputError: if the body has no such regressor.
         """
         rotations, positions, rest = self._pose(global_orient, body_pose, betas)
-        if regressor == _KINEMATIC_JOINTS:
+        if regressor == self.regressors[0]:
             joints = positions
         elif regressor in self.regressors:
             basis, mass = self.get_buffer(f"_{regressor}_basis"), self.get_buffer(f"_{regressor}_mass")
@@ -253,20 +256,39 @@ class BodyModel(nn.Module):
             offsets = positions - (rotations @ rest[..., None])[..., 0]
             joints = torch.einsum("...kab,...jkb->...ja", rotations, folded) + mass @ offsets
         else:
-            raise InputError(f"this body has no regressor `{regressor}`, expected one of {', '.join(self.regressors)}")
+            how = f"; add it with `scripts/prepare.py body ... --regressor {regressor}=MATRIX.npy`"
+            how = how if regressor in body_files.REGRESSOR_KEYS else ""
+            have = ", ".join(self.regressors)
+            raise InputError(f"this body has no regressor `{regressor}`, expected one of {have}{how}")
         return joints if translation is None else joints + translation[..., None, :]
 
     def _pose(self, global_orient: Tensor, body_pose: Tensor, betas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """World rotations (..., K, 3, 3) and positions (..., K, 3) of the joints, and their rest positions."""
+        found, expected = body_pose.shape[-3], len(self.parents) - 1
+        if found != expected:
+            raise InputError(f"found rotations of {found} joints, expected {expected}; see `BodyModel.complete`")
         rest = self.rest_joints(betas)
-        world = [global_orient]
-        for local, parent in zip(body_pose.unbind(-3), self.parents[1:], strict=True):
-            world.append(world[parent] @ local)
-        rotations = torch.stack(world, dim=-3)
+        levels = [global_orient[..., None, :, :]]
+        for level in range(1, self._num_levels):
+            children, parents = self.get_buffer(f"_level_{level}")
+            levels.append(levels[-1].index_select(-3, parents) @ body_pose.index_select(-3, children))
+        rotations = torch.cat(levels, dim=-3).index_select(-3, self._level_order)
         bones = rest[..., 1:, :] - rest[..., self._parents, :]
         bones = (rotations[..., self._parents, :, :] @ bones[..., None])[..., 0]
         root = rest[..., :1, :].expand(*bones.shape[:-2], 1, 3)
         return rotations, self._ancestors @ torch.cat((root, bones), dim=-2), rest
+
+    def _keep_levels(self, parents: tuple[int, ...]) -> None:
+        """Sorts the joints by their number of ancestors: each level needs only the one before it."""
+        depths = [0]
+        for parent in parents[1:]:
+            depths.append(depths[parent] + 1)
+        levels = [[joint for joint, depth in enumerate(depths) if depth == level] for level in range(max(depths) + 1)]
+        for level in range(1, len(levels)):
+            within = [levels[level - 1].index(parents[joint]) for joint in levels[level]]
+            self._keep(f"_level_{level}", torch.tensor([[joint - 1 for joint in levels[level]], within]))
+        self._num_levels = len(levels)
+        self._keep("_level_order", torch.tensor([joint for level in levels for joint in level]).argsort())
 
     def _keep(self, name: str, tensor: Tensor) -> None:
         self.register_buffer(name, tensor.contiguous(), persistent=False)
@@ -275,49 +297,3 @@ class BodyModel(nn.Module):
 def _pose_features(body_pose: Tensor) -> Tensor:
     """(..., 9 * (K - 1)): what the rotations differ from the rest pose, row by row."""
     return (body_pose - torch.eye(3, dtype=body_pose.dtype, device=body_pose.device)).flatten(-3)
-
-
-def _parents(row: np.ndarray, path: str | PathLike[str]) -> tuple[int, ...]:
-    parents = (-1, *row[1:].tolist())  # files mark the root with -1 or with 2^32 - 1
-    if any(not 0 <= parent < joint for joint, parent in enumerate(parents[1:], start=1)):
-        raise InputError(f"{path}: `kintree_table` has parents {parents[1:]}, expected each before its children")
-    return parents
-
-
-class _Arrays:
-    """The arrays of an npz file, checked as they are taken out."""
-
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = path
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                self.arrays = {key: file[key] for key in file.files}
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file, expected a body model (npz)") from None
-        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{path}: found no readable npz file ({error}), expected a body model") from error
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.arrays
-
-    def read(self, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
-        """The array of a key; None in `shape` is any size."""
-        if key not in self.arrays:
-            raise InputError(f"{self.path}: key `{key}` is missing, found {', '.join(sorted(self.arrays))}")
-        array = self.arrays[key]
-        if array.ndim != len(shape) or any(
-            want not in (None, have) for want, have in zip(shape, array.shape, strict=True)
-        ):
-            wanted = str(shape).replace("None", "any")
-            raise InputError(f"{self.path}: `{key}` has shape {array.shape}, expected {wanted}")
-        return array
-
-    def numbers(self, key: str, shape: tuple[int | None, ...]) -> Tensor:
-        """The array of a key as float64, checked to be finite."""
-        array = self.read(key, shape)
-        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            raise InputError(f"{self.path}: `{key}` holds {array.dtype} with values that are not finite numbers")
-        return torch.from_numpy(array.astype(np.float64))
-
-    def shape(self, key: str, shape: tuple[int | None, ...]) -> tuple[int, ...]:
-        return self.read(key, shape).shape

@@ -1,29 +1,29 @@
 """The npz files of VideoPose3D and its descendants: nested dictionaries of arrays, pickled into one "object array".
 
-A pickle may run any code when it is read. Here it may build arrays, numbers, strings and plain containers, no more.
+A pickle may run any code when it is read; `safe_pickle` runs none.
 """
 
 import pickle
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from noise2pose import safe_pickle
 from noise2pose.errors import InputError
 
-# NumPy 2 has moved its internals; files name either place.
-_HARMLESS = {(module, name) for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-             for name in ("_reconstruct", "scalar")}  # fmt: skip
-_HARMLESS |= {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-_HARMLESS |= {(f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")}
 _TIME = (1980, 1, 1, 0, 0, 0)  # of the zip entry: the same content is the same file
 
 
-def read_object_npz(path: Path) -> dict[str, Any]:
-    """Every entry of an npz file, object arrays included, without running code.
+def read_object_npz(path: Path, only: Collection[str] | None = None) -> dict[str, Any]:
+    """The entries of an npz file, object arrays included, without running code.
+
+    Args:
+        path: npz file.
+        only: read no other entries than these.
 
     Raises:
         InputError: if the file is missing, broken, or holds other objects than arrays in plain containers.
@@ -32,7 +32,8 @@ def read_object_npz(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} does not exist")
     try:
         with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy"): _read_entry(archive, name) for name in archive.namelist()}
+            names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            return {key: _read_entry(archive, name) for key, name in names.items() if only is None or key in only}
     except (OSError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, zipfile.BadZipFile,
             zlib.error, pickle.UnpicklingError) as error:  # fmt: skip
         raise InputError(f"{path} cannot be read as an npz file ({error})") from error
@@ -61,15 +62,6 @@ def write_object_npz(path: Path, key: str, tree: Any) -> None:
     partial.replace(path)
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        if (module_name, global_name) not in _HARMLESS:
-            raise pickle.UnpicklingError(f"it wants to call {module_name}.{global_name}, which is not an array")
-        if module_name.startswith("numpy.core"):
-            module_name = module_name.replace("numpy.core", "numpy._core")
-        return super().find_class(module_name, global_name)
-
-
 def _read_entry(archive: zipfile.ZipFile, name: str) -> Any:
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
@@ -79,7 +71,7 @@ def _read_entry(archive: zipfile.ZipFile, name: str) -> Any:
         }[version]
         shape, _, dtype = read_header(file)  # pyright: ignore[reportArgumentType]
         if dtype.hasobject:
-            array = _Unpickler(file, encoding="latin1").load()
+            array = safe_pickle.unpickle(file)
             return array.item() if shape == () else array
     with archive.open(name) as file:
         return np.lib.format.read_array(file, allow_pickle=False)  # pyright: ignore[reportArgumentType]

@@ -1,7 +1,8 @@
-"""Turn data sets as their publishers ship them into folders that the data modules read."""
+"""Turn data sets and body models as their publishers ship them into files that the project reads."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
@@ -9,9 +10,10 @@ from datamodules import cmu_archive, cmu_conversion
 from datamodules.download import download
 from noise2pose.errors import InputError
 
-DESCRIPTION = """Turn data sets as their publishers ship them into folders that the data modules read.
+DESCRIPTION = """Turn data sets and body models as their publishers ship them into files that the project reads.
 
   python scripts/prepare.py cmu_mocap --help
+  python scripts/prepare.py body --help
 """
 CMU_MOCAP = f"""Convert the CMU motion capture database from ASF/AMC to 50 fps joints and body rotations.
 
@@ -37,6 +39,32 @@ exit status: 0 something was prepared, 1 every clip is malformed, 2 the source c
 licence:
 {fill(cmu_archive.LICENCE, 118)}
 {fill(cmu_archive.CREDIT, 118)}
+"""
+
+BODY = """Convert a body model of the SMPL family into the npz file that every `body` option takes.
+
+  python scripts/prepare.py body --source SMPL_NEUTRAL.pkl --output data/bodies/smpl_neutral.npz \\
+      --regressor h36m_17=J_regressor_h36m.npy
+  python scripts/prepare.py body --source SMPLX_NEUTRAL.npz --output data/bodies/smplx_neutral.npz
+
+You need this only for the published bodies: the free body that ships with the project is `body: free`, the default.
+
+what goes in: a model file as published. Register and accept the licence at
+  SMPL     https://smpl.is.tue.mpg.de     basicmodel_*_lbs_10_207_0_v1.*.pkl, basicModel_neutral_*.pkl, SMPL_*.pkl
+  SMPL-H   https://mano.is.tue.mpg.de     SMPLH_*.pkl, model.npz
+  SMPL-X   https://smpl-x.is.tue.mpg.de   SMPLX_*.npz, SMPLX_*.pkl
+Neither chumpy nor Python 2 is needed for SMPL's oldest files, and nothing in a file is run. The joints of Human3.6M, in
+which mesh methods are measured, are linear in the mesh; their matrix J_regressor_h36m.npy (17 x 6890, for SMPL and
+SMPL-H) comes with the data of SPIN (https://github.com/nkolot/SPIN, fetch_data.sh).
+
+what comes out: one npz file with everything that belongs to the mesh: the model, names of joints and vertices, gender,
+and the regressor with its rows in the order of h36m_17. The published matrix has the left leg first and h36m_17 the
+right leg; which one was found shows on the body itself and is printed. Without --regressor only the model's own joints
+can be asked for. Of SMPL-X the expressions are left out.
+
+exit status: 0 the file was written, 2 something cannot be read or the command is wrong; then nothing is written.
+
+licence: the models are for non-commercial research and must not be passed on, and neither must the converted file.
 """
 
 
@@ -75,10 +103,36 @@ def cmu_mocap(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def body(arguments: argparse.Namespace) -> int:
+    """Converts a published body model; returns the exit status.
+
+    Raises:
+        InputError: if a file cannot be read or is not what it should be.
+    """
+    from noise2pose import body_conversion  # with PyTorch, which nothing else here needs
+
+    regressors: dict[str, str] = {}
+    for given in arguments.regressor:
+        name, equals, path = given.partition("=")
+        if not equals or not path:
+            raise InputError(f"--regressor: found {given}, expected NAME=FILE.npy such as h36m_17=J_regressor_h36m.npy")
+        regressors[name] = path
+    converted = body_conversion.convert(arguments.source, arguments.output, regressors, arguments.gender)
+    arrays = converted.body
+    for note in converted.notes:
+        print(note)
+    print(
+        f"{arguments.output}: {converted.model.name}, {arrays.gender}, {len(arrays.template)} vertices, "
+        f"{len(arrays.parents)} joints; regressors: {', '.join(arrays.regressors) or 'none'}\n"
+        "use it with `body: " + str(arguments.output) + "`; it is under the licence of its source: do not pass it on"
+    )
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=raw)
-    commands = parser.add_subparsers(required=True, metavar="DATASET")
+    commands = parser.add_subparsers(required=True, metavar="WHAT")
     cmu = commands.add_parser(
         "cmu_mocap", help="CMU motion capture (ASF/AMC), free", description=CMU_MOCAP, formatter_class=raw
     )
@@ -91,12 +145,28 @@ def _parser() -> argparse.ArgumentParser:
     cmu.add_argument("--source_fps", type=float, default=120.0, help="frame rate of the AMC files (default: 120)")
     cmu.add_argument("--url", default=cmu_archive.URL, help="where --download fetches from (default: %(default)s)")
     cmu.set_defaults(run=cmu_mocap)
+    model = commands.add_parser(
+        "body", help="a body model: SMPL, SMPL-H or SMPL-X", description=BODY, formatter_class=raw
+    )
+    model.add_argument(
+        "--source", type=Path, required=True, metavar="FILE", help="model file as published (.pkl, .npz)"
+    )
+    model.add_argument("--output", type=Path, required=True, metavar="FILE.npz", help="file to write")
+    model.add_argument(
+        "--regressor", action="append", default=[], metavar="h36m_17=FILE.npy", help="matrix of a further skeleton"
+    )
+    model.add_argument(
+        "--gender",
+        choices=["neutral", "male", "female"],
+        help="(default: what the file or its name says, else neutral)",
+    )
+    model.set_defaults(run=body)
     return parser
 
 
-def main() -> int:
+def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    arguments = _parser().parse_args()
+    arguments = _parser().parse_args(args)
     try:
         return arguments.run(arguments)
     except (InputError, OSError) as error:

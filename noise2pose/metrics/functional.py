@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from noise2pose.metrics.best_rotation import best_rotation
+
 # Metres. Rounding must not decide whether an error of exactly the threshold is below it; this is what single precision
 # leaves of coordinates up to 8 m.
 _ROUNDING = 5e-7
@@ -150,14 +152,10 @@ def procrustes_align(
     """
     x, x_mean = _centred(pred, valid)
     y, y_mean = _centred(target, valid)
-    # A pose that is not finite gets the error NaN; it must not make the decomposition of the whole batch fail.
-    u, s, vh = torch.linalg.svd((y.mT @ x).nan_to_num(0.0, 0.0, 0.0))
-    signs = torch.ones_like(s)
-    signs[..., 2] = torch.where(torch.linalg.det(u @ vh) < 0, -1.0, 1.0)
-    rotation = (u * signs[..., None, :]) @ vh
+    rotation, trace = best_rotation(y.mT @ x)
     # What centring leaves of points that coincide is rounding, which must not be scaled up.
     floor = _counted(pred, valid).square().sum(dim=(-2, -1)) * (10 * torch.finfo(pred.dtype).eps) ** 2
-    scale = _ratio((s * signs).sum(dim=-1), x.square().sum(dim=(-2, -1)), floor)
+    scale = _ratio(trace, x.square().sum(dim=(-2, -1)), floor)
     return scale[..., None, None] * (pred - x_mean) @ rotation.mT + y_mean
 
 

@@ -6,6 +6,7 @@ import roma
 import smplx.lbs
 import torch
 
+from noise2pose import body_files
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 
@@ -19,7 +20,7 @@ def parameters(count, dtype=torch.float32, seed=0):
 @pytest.fixture(scope="module")
 def arrays():
     """The shipped body with pose directions, which the free body has not and official files have."""
-    with np.load(BodyModel.free_body.__func__.__globals__["_FREE_BODY"]) as file:
+    with np.load(body_files.FREE_BODY) as file:
         arrays = dict(file)
     generator = np.random.default_rng(0)
     arrays["posedirs"] = (0.001 * generator.normal(size=(6890, 3, 207))).astype(np.float32)

@@ -1,0 +1,218 @@
+"""Pickles, read without running what is in them.
+
+A pickle names functions and calls them, so reading one with `pickle.load` runs whatever its author wanted. Here a file
+may build numbers, strings, plain containers and NumPy arrays. SciPy's sparse matrices and chumpy's objects, which
+the files of body models hold, become inert stand-ins that `numpy.asarray` evaluates; neither package is imported. Every
+other name is refused before anything is called.
+"""
+
+import codecs
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from noise2pose.errors import InputError
+
+_LARGEST_DENSE = 1 << 30  # entries of a sparse matrix written out; a joint regressor has half a million
+
+
+def load(path: str | PathLike[str], encoding: str = "latin1") -> Any:
+    """Reads a pickle file of any protocol.
+
+    Args:
+        path: of the file.
+        encoding: of Python 2's strings, which hold its arrays too: `latin1` keeps every byte.
+
+    Returns:
+        What the file holds. Sparse matrices and chumpy's objects are stand-ins to be passed to `numpy.asarray`, which
+        raises a TypeError for an expression of chumpy other than `Ch`, `Select` and `Reshape`.
+
+    Raises:
+        InputError: if the file is missing, broken, or names anything else than data.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return unpickle(file, encoding)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (OSError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} cannot be read as a pickle file ({error})") from error
+
+
+def unpickle(file: IO[bytes], encoding: str = "latin1") -> Any:
+    """Reads one pickle from an open file; see `load`.
+
+    Raises:
+        pickle.UnpicklingError: if it is broken or names anything else than data.
+    """
+    try:
+        return _Unpickler(file, encoding=encoding).load()
+    except (OSError, pickle.UnpicklingError):
+        raise
+    except Exception as error:  # a broken pickle trips the machine that executes it in any way
+        raise pickle.UnpicklingError(f"it is broken or no pickle: {type(error).__name__} {error}".rstrip()) from error
+
+
+class SparseMatrix:
+    """Stands for a matrix of `scipy.sparse`; `numpy.asarray` gives the dense matrix."""
+
+    layout = ""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        fields: dict[str, Any] = vars(self)
+        rows, columns = (int(size) for size in fields["_shape"])
+        if not 0 <= rows * columns <= _LARGEST_DENSE:
+            raise TypeError(f"a sparse matrix of {rows} x {columns} is too large")
+        values = np.asarray(fields["data"])
+        layout = type(self).layout
+        if layout == "coo":
+            where = fields["coords"] if "coords" in fields else (fields["row"], fields["col"])
+            first, second = (np.asarray(index) for index in where)
+        else:
+            second = np.asarray(fields["indices"])
+            starts = np.asarray(fields["indptr"])
+            first = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+            if layout == "csc":
+                first, second = second, first
+        if not len(first) == len(second) == len(values) or min(first.min(initial=0), second.min(initial=0)) < 0:
+            raise TypeError("a sparse matrix has indices that do not fit its values")
+        dense = np.zeros((rows, columns), values.dtype)
+        np.add.at(dense, (first, second), values)
+        return dense if dtype is None else dense.astype(dtype)
+
+
+class ChumpyObject:
+    """Stands for an object of chumpy, which published body models of 2015 are made of."""
+
+    kind = ""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        fields: dict[str, Any] = vars(self)
+        kind = type(self).kind
+        if kind == "Ch":
+            array = np.asarray(fields["x"])
+        elif kind == "Select":
+            array = np.asarray(fields["a"]).ravel()[np.asarray(fields["idxs"])]
+            if "preferred_shape" in fields:
+                array = array.reshape(fields["preferred_shape"])
+        elif kind == "Reshape":
+            array = np.asarray(fields["a"]).reshape(fields["newshape"])
+        else:
+            raise TypeError(f"an expression of chumpy ({kind}) is not evaluated")
+        return array if dtype is None else array.astype(dtype)
+
+
+def _dtype(code: str, align: bool = False, copy: bool = True) -> np.dtype:
+    """NumPy's own, but for simple types only, and never a shared object: its state is set afterwards."""
+    dtype = np.dtype(str(code))
+    if dtype.kind not in "biufcSUO" or dtype.subdtype is not None:
+        raise pickle.UnpicklingError(f"it has an array of {code}, which is neither numbers nor strings")
+    return np.dtype(dtype, copy=True)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def _set_dtype(dtype: np.dtype, state: tuple) -> None:
+    """Sets the byte order. The rest of a state describes memory, so it is not taken from a file."""
+    own: Any = dtype.__reduce__()
+    if state[1] not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
+        raise pickle.UnpicklingError(f"it has an array of an unusual type {state[:5]}")
+    if state[5] not in (-1, dtype.itemsize):
+        raise pickle.UnpicklingError(f"it has an array of {dtype} with {state[5]} bytes each")
+    dtype.__setstate__((3, state[1], *own[2][2:]))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _new_array(subtype: object, shape: object, code: object) -> np.ndarray:
+    if subtype is not _NDARRAY:
+        raise pickle.UnpicklingError("it has an array of an unusual class")
+    return np.empty(0, np.int8)  # shape, type and values follow
+
+
+def _set_array(array: np.ndarray, state: tuple) -> None:
+    shape, dtype, _, values = state[-4:]
+    if not isinstance(dtype, np.dtype) or any(type(size) is not int or size < 0 for size in shape):
+        raise pickle.UnpicklingError("it has an array without a type or a shape")
+    if dtype.hasobject and (type(values) is not list or len(values) != int(np.prod([1, *shape], dtype=object))):
+        raise pickle.UnpicklingError(f"it has an array of {shape} objects with other values than that")
+    array.__setstate__(state)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _array_of_buffer(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    return np.frombuffer(buffer, dtype).reshape(shape, order=order)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def _scalar(dtype: np.dtype, value: bytes | str) -> Any:
+    return np.frombuffer(_encode(value) if isinstance(value, str) else value, dtype, 1)[0]
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1"):  # others are found by importing a module
+        raise pickle.UnpicklingError(f"it has bytes in the encoding {encoding}")
+    return codecs.latin_1_encode(text)[0]
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+def _reconstruct_object(cls: Any, base: object, state: object) -> Any:
+    """How protocols 0 and 1 make an object."""
+    if not (isinstance(cls, type) and issubclass(cls, _STAND_INS)) or base is not _OBJECT:
+        raise pickle.UnpicklingError("it has an object of an unusual class")
+    return cls()
+
+
+_NDARRAY, _OBJECT = object(), object()  # named by files, never called
+_STAND_INS = (SparseMatrix, ChumpyObject)
+_BUILTINS: dict[str, Any] = {
+    "set": set, "frozenset": frozenset, "bytes": _no_bytes, "object": _OBJECT, "complex": complex
+}  # fmt: skip
+_ADMITTED: dict[str, Any] = {
+    **{f"{module}.{name}": value for module in ("builtins", "__builtin__") for name, value in _BUILTINS.items()},
+    **{f"{module}._reconstructor": _reconstruct_object for module in ("copyreg", "copy_reg")},
+    "collections.OrderedDict": OrderedDict,
+    "_codecs.encode": _encode,
+    "numpy.ndarray": _NDARRAY,
+    "numpy.dtype": _dtype,
+}
+for _core in ("numpy.core", "numpy._core"):  # NumPy 2 has moved its internals; files name either place
+    _ADMITTED[f"{_core}.multiarray._reconstruct"] = _new_array
+    _ADMITTED[f"{_core}.multiarray.scalar"] = _scalar
+    _ADMITTED[f"{_core}.numeric._frombuffer"] = _array_of_buffer
+for _layout in ("csc", "csr", "coo"):
+    for _place in ("", f".{_layout}", f"._{_layout}"):
+        for _kind in ("matrix", "array"):
+            _ADMITTED[f"scipy.sparse{_place}.{_layout}_{_kind}"] = type(
+                f"{_layout}_{_kind}", (SparseMatrix,), {"layout": _layout}
+            )
+
+
+class _Unpickler(pickle._Unpickler):
+    # The machine in Python rather than the one in C, because here "set the state of this object" can be made our own.
+    dispatch: dict[int, Callable[..., None]] = dict(pickle._Unpickler.dispatch)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        name = f"{module_name}.{global_name}"
+        if name in _ADMITTED:
+            return _ADMITTED[name]
+        if module_name.split(".")[0] == "chumpy":
+            return type(global_name, (ChumpyObject,), {"kind": global_name})
+        raise pickle.UnpicklingError(f"it wants to call {name}, which is not an array")
+
+    def _set_state(self) -> None:
+        stack: list[Any] = self.stack  # pyright: ignore[reportAttributeAccessIssue]
+        state = stack.pop()
+        made = stack[-1]
+        if type(made) is np.ndarray and type(state) is tuple:
+            _set_array(made, state)
+        elif isinstance(made, np.dtype) and type(state) is tuple:
+            _set_dtype(made, state)
+        elif isinstance(made, _STAND_INS) and type(state) is dict:
+            vars(made).update(state)
+        else:
+            raise pickle.UnpicklingError(f"it wants to change an object of class {type(made).__name__}")
+
+    dispatch[pickle.BUILD[0]] = _set_state
