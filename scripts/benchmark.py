@@ -20,7 +20,7 @@ from methods.diffannot import benchmarks as diffannot_benchmarks
 from methods.diffpose import benchmarks as diffpose_benchmarks
 from methods.diffpose.context import encoder_loss
 from methods.diffpose.denoisers import GraphLifter
-from noise2pose import provenance, skeletons
+from noise2pose import body_benchmarks, provenance, skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.benchmarking import Checks, Comparison, Prepared, Side, machine, measure, not_run
 from noise2pose.errors import InputError
@@ -121,7 +121,7 @@ def _diffpose(device: torch.device, quick: bool) -> list[Comparison]:
 
 
 def _diffannot(device: torch.device, quick: bool) -> list[Comparison]:
-    return diffannot_benchmarks.comparisons(device, quick)
+    return diffannot_benchmarks.comparisons(device, quick) + body_benchmarks.comparisons(device, quick)
 
 
 ROWS = {"diffpose": _diffpose, "diffannot": _diffannot}

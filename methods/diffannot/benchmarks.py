@@ -5,9 +5,8 @@ Shape letters: B samples, R rows, D entries of the state.
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,17 +17,17 @@ from methods.diffannot.denoiser import ReleasedDenoiser
 from methods.diffannot.diffusion import GaussianDiffusion
 from methods.diffannot.schedules import schedule_betas
 from methods.diffannot.states import STATE_SIZE, to_smpl, to_state
-from noise2pose import bodies, rotations
+from noise2pose import body_files, rotations
 from noise2pose.benchmarking import Checks, Comparison, Prepared, Side
 from noise2pose.bodies import BodyModel
+from noise2pose.body_benchmarks import textbook_pa_mpjpe
+from noise2pose.body_files import BodyArrays
 from noise2pose.metrics import functional
 
 _JOINTS = [3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10]  # of h36m_17: the 14 that numbers count
 _SAME = 1e-5  # relative: float32 results of two orders of summation
-_NUM_POSE_FEATURES = 207  # SMPL's
+_POSE_DIRECTION = 2e-3  # metres per feature
 _MILLIMETRES = 1000.0
-_FREE_BODY = Path(bodies.__file__).parent / "assets" / "free_body.npz"
-_BODY_KEYS = ("v_template", "shapedirs", "weights", "J_regressor", "J_regressor_h36m", "kintree_table")
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
@@ -72,7 +71,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
 def _search(samples: int, their_samples: int, s_max: int, deterministic: bool, device: torch.device) -> Prepared:
     """Both searches; the answers of the first `their_samples` are compared."""
     torch.manual_seed(0)
-    network, arrays = ReleasedDenoiser(STATE_SIZE, STATE_SIZE).eval(), _body_arrays()
+    network, arrays = ReleasedDenoiser(STATE_SIZE, STATE_SIZE).eval(), _smpl_sized_body()
     truth, theta1 = _truth_and_first_answers(samples)
     mesh = textbook.TextbookBody(arrays)
     target = torch.cat([_fourteen(mesh.joints(state)) for state in truth.split(1)])
@@ -81,7 +80,9 @@ def _search(samples: int, their_samples: int, s_max: int, deterministic: bool, d
         network, mesh, theta1[:their_samples], target, s_max, keyed_noise(keys, STATE_SIZE), deterministic
     )
     expected = theirs()  # before the network moves to where ours runs
-    ours = _our_search(copy.deepcopy(network).to(device), _body(arrays), theta1, target, s_max, keys, deterministic)
+    ours = _our_search(
+        copy.deepcopy(network).to(device), BodyModel(**vars(arrays)), theta1, target, s_max, keys, deterministic
+    )
     return Prepared(Side(ours, samples), Side(theirs, their_samples), _compare(ours(), expected))
 
 
@@ -132,7 +133,7 @@ def _their_search(
                 textbook.select_best_result(
                     lambda state, t, start, b=b: step(network, state, t, drawn[start, int(t)][b : b + 1]),
                     theta1[b : b + 1],
-                    lambda state, b=b: textbook.aligned_error(_fourteen(mesh.joints(state))[0].numpy(), goals[b]),
+                    lambda state, b=b: textbook_pa_mpjpe(_fourteen(mesh.joints(state))[0].numpy(), goals[b]),
                     s_max,
                     patience=s_max + 1,
                 )
@@ -166,25 +167,12 @@ def _truth_and_first_answers(samples: int) -> tuple[Float[Tensor, "B D"], Float[
     return states[0], states[1]
 
 
-def _body_arrays() -> dict[str, np.ndarray]:
-    """The free body, with random pose directions, so that both sides do all of SMPL's work."""
-    with np.load(_FREE_BODY, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in _BODY_KEYS}
-    shape = (*arrays["v_template"].shape, _NUM_POSE_FEATURES)
-    return {**arrays, "posedirs": np.random.default_rng(0).normal(0.0, 2e-3, shape).astype(np.float32)}
-
-
-def _body(arrays: dict[str, np.ndarray]) -> BodyModel:
-    return BodyModel(
-        template=torch.from_numpy(arrays["v_template"]),
-        shape_directions=torch.from_numpy(arrays["shapedirs"]),
-        pose_directions=torch.from_numpy(arrays["posedirs"]),
-        skinning_weights=torch.from_numpy(arrays["weights"]),
-        joint_regressor=torch.from_numpy(arrays["J_regressor"]),
-        parents=(-1, *arrays["kintree_table"][0, 1:].tolist()),
-        faces=torch.zeros(0, 3, dtype=torch.int64),
-        regressors={"h36m_17": torch.from_numpy(arrays["J_regressor_h36m"])},
-    )
+def _smpl_sized_body() -> BodyArrays:
+    """The free body with random pose directions, which it has not, so that both sides do all of SMPL's work."""
+    arrays = body_files.read(body_files.FREE_BODY)
+    generator = torch.Generator().manual_seed(0)
+    shape = (*arrays.template.shape, 9 * (len(arrays.parents) - 1))
+    return replace(arrays, pose_directions=_POSE_DIRECTION * torch.randn(shape, generator=generator).double())
 
 
 def _fourteen(joints: Float[Tensor, "R 17 3"]) -> Float[Tensor, "R 14 3"]:

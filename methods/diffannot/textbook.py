@@ -1,11 +1,11 @@
 """Algorithm 1 as the release would run it: the slow reference beside `search.search_wavefront`.
 
 One sample at a time, one candidate at a time, every table entry looked up, cast and expanded in every step, the whole
-mesh of every candidate posed to regress its joints from it, and each aligned on its own with NumPy.
+mesh of every candidate posed to regress its joints from it.
 
 For tests and `scripts/benchmark.py` only.
 
-Shape letters: D entries of the state, V vertices, K joints of the kinematic tree, J joints that count.
+Shape letters: T steps, D entries of the state.
 """
 
 import math
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.diffannot.states import to_smpl
+from noise2pose.body_files import BodyArrays
 
 
 class TextbookDiffusion:
@@ -64,18 +65,16 @@ class TextbookBody:
     """SMPL through `smplx`, and joints regressed from its mesh.
 
     Args:
-        arrays: `v_template`, `shapedirs`, `posedirs`, `J_regressor`, `kintree_table`, `weights` as SMPL's files have
-            them, and `J_regressor_h36m` (17, V).
+        arrays: of a body with pose directions.
     """
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        tensors = {key: torch.from_numpy(value.astype(np.float32)) for key, value in arrays.items()}
-        self.parents = torch.from_numpy(arrays["kintree_table"][0].astype(np.int64))
-        self.parents[0] = -1
-        self.template, self.weights = tensors["v_template"], tensors["weights"]
-        self.shape_directions, self.regressor = tensors["shapedirs"], tensors["J_regressor"]
-        self.pose_directions = tensors["posedirs"].flatten(0, 1).T.contiguous()
-        self.skeleton = tensors["J_regressor_h36m"]
+    def __init__(self, arrays: BodyArrays) -> None:
+        assert arrays.pose_directions is not None
+        self.parents = torch.tensor(arrays.parents)
+        self.template, self.weights = arrays.template.float(), arrays.skinning_weights.float()
+        self.shape_directions, self.regressor = arrays.shape_directions.float(), arrays.joint_regressor.float()
+        self.pose_directions = arrays.pose_directions.float().flatten(0, 1).T.contiguous()
+        self.skeleton = arrays.regressors["h36m_17"].float()
 
     def joints(self, state: Float[Tensor, "1 D"]) -> Float[Tensor, "1 17 3"]:
         """Joints of a state's mesh, metres."""
@@ -96,19 +95,6 @@ class TextbookBody:
             pose2rot=False,
         )
         return torch.matmul(self.skeleton, vertices)
-
-
-def aligned_error(pred: Float[np.ndarray, "J 3"], target: Float[np.ndarray, "J 3"]) -> float:
-    """PA-MPJPE of one pose, in the units of the input."""
-    pred_mean, target_mean = pred.mean(axis=0), target.mean(axis=0)
-    x, y = (pred - pred_mean).T, (target - target_mean).T
-    u, s, vt = np.linalg.svd(x @ y.T)
-    signs = np.eye(3)
-    signs[2, 2] = np.sign(np.linalg.det(u @ vt))
-    rotation = vt.T @ signs @ u.T
-    scale = np.trace(np.diag(s) @ signs) / np.square(x).sum()
-    aligned = (scale * rotation @ x).T + target_mean
-    return float(np.sqrt(np.square(aligned - target).sum(axis=1)).mean())
 
 
 class Chosen(NamedTuple):
