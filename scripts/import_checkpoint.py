@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 
 DESCRIPTION = """Turn the authors' published checkpoints into checkpoints of this project.
@@ -15,12 +16,15 @@ DESCRIPTION = """Turn the authors' published checkpoints into checkpoints of thi
   python scripts/import_checkpoint.py diffpose gcndiff.pth denoiser.ckpt     the denoiser (GCNdiff)
   python scripts/import_checkpoint.py diffpose gcnpose.pth encoder.ckpt      the context encoder (GCNpose)
   python scripts/import_checkpoint.py diffpose mixste_cpn_243f.bin mixste.ckpt   the context encoder for clips (MixSTE)
+  python scripts/import_checkpoint.py hmr resnet50_hmr_pw3d-04f40f58_20211201.pth hmr.ckpt --body smpl.npz
   python scripts/train.py test -c configs/experiments/diffpose_cmu_frame.yaml --ckpt_path denoiser.ckpt \\
       --model configs/methods/diffpose_release.yaml --model.context_checkpoint encoder.ckpt --name imported
   python scripts/import_checkpoint.py diffannot ema_0.9999_100000.pt denoiser.ckpt   the denoiser (MLP)
 
 A file may hold the release's list, a dictionary or bare weights, with or without the prefix `module.`.
 """
+
+SIZES = {"width": "width", "num_blocks": "blocks", "hidden": "hidden units"}
 
 
 def import_diffpose(source: Path, num_heads: int | None, ema: bool) -> dict[str, Any]:
@@ -99,6 +103,44 @@ def _checkpoint(state: dict[str, Any], hyper_parameters: dict[str, Any]) -> dict
     }
 
 
+def import_hmr(source: Path, layout: str, body: str) -> dict[str, Any]:
+    """Reads a file of HMR or SPIN.
+
+    Args:
+        source: as mmhuman3d or SPIN published it.
+        layout: `mmhuman3d`, `spin`, or `auto` for what its tensors' names look like.
+        body: `free`, or the file of the body whose parameters the weights were trained to answer with.
+
+    Returns:
+        A Lightning checkpoint of `HMR`, with the class path that `methods.checkpoints.load_method` reads.
+    """
+    from methods.hmr import official
+
+    weights = official.extract_state_dict(official.read_checkpoint(source))
+    network = official.load_hmr(weights, official.layout_of(weights) if layout == "auto" else layout)  # pyright: ignore
+    BodyModel.load(body)  # refuses what could not be loaded again
+    if body == "free":
+        print(
+            "note: without --body the rotations are given to the free body, which they fit approximately; the shape "
+            "coefficients are SMPL's and mean nothing to it",
+            file=sys.stderr,
+        )
+    return {
+        "state_dict": network.state_dict(),
+        "hyper_parameters": {
+            "input": "image",
+            "backbone": "resnet50",
+            "hidden": network.regressor.fc2.out_features,
+            "body": body,
+        },
+        "class_path": "methods.hmr.HMR",
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": _lightning_version(),
+        "loops": {},
+    }
+
+
 def _load(source: Path) -> Any:
     if not source.is_file():
         raise InputError(f"{source} does not exist")
@@ -117,15 +159,25 @@ def _lightning_version() -> str:
 def main() -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("method", choices=["diffpose", "diffannot"], help="whose checkpoint it is")
+    parser.add_argument("method", choices=["diffpose", "diffannot", "hmr"], help="whose checkpoint it is")
     parser.add_argument("source", type=Path, help="published file")
     parser.add_argument("output", type=Path, help="checkpoint to write")
-    parser.add_argument("--num_heads", type=int, help="attention heads, which no tensor tells (default: 4; MixSTE: 8)")
-    parser.add_argument("--ema", action="store_true", help="take the moving average of the weights")
+    parser.add_argument(
+        "--num_heads", type=int, help="diffpose: attention heads, which no tensor tells (default: 4; MixSTE: 8)"
+    )
+    parser.add_argument(
+        "--ema", action="store_true", help="diffpose, diffannot: take the moving average of the weights"
+    )
+    parser.add_argument(
+        "--layout", choices=["auto", "mmhuman3d", "spin"], default="auto", help="hmr: whose names the tensors have"
+    )
+    parser.add_argument("--body", default="free", help="hmr: body file (npz) that the weights were trained with")
     arguments = parser.parse_args()
     try:
         if arguments.method == "diffannot":
             checkpoint = import_diffannot(arguments.source, arguments.ema)
+        elif arguments.method == "hmr":
+            checkpoint = import_hmr(arguments.source, arguments.layout, arguments.body)
         else:
             checkpoint = import_diffpose(arguments.source, arguments.num_heads, arguments.ema)
     except InputError as error:
@@ -135,10 +187,10 @@ def main() -> int:
     partial = arguments.output.with_name(arguments.output.name + ".partial")
     torch.save(checkpoint, partial)
     os.replace(partial, arguments.output)
-    sizes = checkpoint["hyper_parameters"]
     number = sum(value.numel() for value in checkpoint["state_dict"].values())
-    blocks = f", {sizes['num_blocks']} blocks" if "num_blocks" in sizes else ""
-    print(f"{arguments.output}: {number} parameters, width {sizes['width']}{blocks}")
+    sizes = {key: value for key, value in checkpoint["hyper_parameters"].items() if key in SIZES}
+    described = ", ".join(f"{SIZES[key]} {value}" for key, value in sizes.items())
+    print(f"{arguments.output}: {number} parameters, {described}")
     return 0
 
 

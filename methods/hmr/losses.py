@@ -40,9 +40,7 @@ def supervised_losses(
         terms["joints_2d"] = joints_2d_loss(pixels, batch["keypoints_2d"], box)
     if "smpl" in batch:
         smpl = batch["smpl"]
-        known = batch.get("has_smpl")
-        if known is None:
-            known = torch.ones(len(joints), dtype=torch.bool, device=joints.device)
+        known = known_bodies(batch)
         terms["pose"] = masked_mean(F.mse_loss(estimate.rotations, rotations_of(smpl), reduction="none"), known)
         terms["betas"] = masked_mean(F.mse_loss(estimate.betas, smpl["betas"], reduction="none"), known)
         if body is not None:
@@ -85,6 +83,12 @@ def camera_prior(camera: Float[Tensor, "B 3"]) -> Float[Tensor, ""]:
 def rotations_of(smpl: Smpl) -> Float[Tensor, "B 24 3 3"]:
     """All rotations of a body, root first."""
     return torch.cat((smpl["global_orient"][:, None], smpl["body_pose"]), dim=1)
+
+
+def known_bodies(batch: PoseBatch) -> Bool[Tensor, " B"]:
+    """Which samples have body parameters: `has_smpl`, or all."""
+    betas = batch["smpl"]["betas"]
+    return batch["has_smpl"] if "has_smpl" in batch else torch.ones_like(betas[:, 0], dtype=torch.bool)
 
 
 def masked_mean(values: Tensor, weights: Tensor) -> Float[Tensor, ""]:

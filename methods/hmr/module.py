@@ -4,12 +4,15 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from methods.base import PoseMethod, warmup_cosine
+from methods.hmr.backbones import Backbone, EfficientNetLite0, ResNet50
+from methods.hmr.discriminator import Discriminators, discriminator_loss, prior_loss
 from methods.hmr.keypoint_features import KeypointFeatures, box_around, in_box
-from methods.hmr.losses import supervised_losses
+from methods.hmr.losses import known_bodies, rotations_of, supervised_losses
+from methods.hmr.pretrained import load_pretrained
 from methods.hmr.regressor import Estimate, Regressor
 from noise2pose import cameras, skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -28,6 +31,10 @@ class HMR(PoseMethod):
 
     Args:
         input: `image` for the picture in the box, `keypoints` for the 2-D joints.
+        backbone: image only: `resnet50` as published, or `efficientnet_lite0` for processors without an accelerator.
+        pretrained: image only: weights that training starts from: `imagenet` for those that a package ships, or a file
+            (see `methods.hmr.pretrained`). They are read when training starts, and not needed afterwards.
+        freeze_backbone: train the regressor alone.
         width: keypoints only: of the features.
         num_blocks: keypoints only: residual blocks of the features.
         hidden: units of the regressor.
@@ -44,13 +51,20 @@ class HMR(PoseMethod):
         camera_weight: of the prior on the camera's scale (SPIN).
         keypoint_noise: keypoints only: standard deviation of noise on the joints while training, half box sides.
         keypoint_dropout: keypoints only: share of the joints that are hidden while training.
+        image_noise: image only: each colour channel is multiplied by up to 1 more or less than this while training.
+        adversarial: train discriminators of poses and shapes beside the regressor, which learns to pass them.
+        adversarial_weight: of passing them.
         learning_rate: of Adam, at its peak.
+        discriminator_learning_rate: of Adam for the discriminators, at its peak.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
     """
 
     def __init__(
         self,
         input: Literal["image", "keypoints"] = "image",
+        backbone: Literal["resnet50", "efficientnet_lite0"] = "resnet50",
+        pretrained: str | None = None,
+        freeze_backbone: bool = False,
         width: int = 1024,
         num_blocks: int = 2,
         hidden: int = 1024,
@@ -66,13 +80,19 @@ class HMR(PoseMethod):
         camera_weight: float = 1.0,
         keypoint_noise: float = 0.0,
         keypoint_dropout: float = 0.0,
+        image_noise: float = 0.4,
+        adversarial: bool = False,
+        adversarial_weight: float = 1.0,
         learning_rate: float = 2.5e-4,
+        discriminator_learning_rate: float = 1e-4,
         warmup_steps: int = 100,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.title = f"HMR ({input})"
         self.input = input
+        self.pretrained = pretrained
+        self.freeze_backbone = freeze_backbone
         self.box_input = box_input
         self.skeleton = skeletons.get(skeleton)
         self.weights = {
@@ -82,14 +102,26 @@ class HMR(PoseMethod):
             "pose": pose_weight,
             "betas": betas_weight,
             "camera": camera_weight,
+            "adversarial": adversarial_weight,
         }
         self.keypoint_noise = keypoint_noise
         self.keypoint_dropout = keypoint_dropout
+        self.image_noise = image_noise
         self.learning_rate = learning_rate
+        self.discriminator_learning_rate = discriminator_learning_rate
         self.warmup_steps = warmup_steps
-        self.body: BodyModel = _body(body)
-        self.backbone: nn.Module = KeypointFeatures(self.skeleton.num_joints, width, num_blocks)
-        self.regressor = Regressor(width + 3 * box_input, hidden, num_iterations)
+        self.body: BodyModel = BodyModel.load(body)
+        self.backbone: Backbone | KeypointFeatures
+        if input == "keypoints":
+            if pretrained is not None:
+                raise InputError("model.pretrained is for pictures: leave it out with model.input keypoints")
+            self.backbone = KeypointFeatures(self.skeleton.num_joints, width, num_blocks)
+        else:
+            self.backbone = ResNet50() if backbone == "resnet50" else EfficientNetLite0()
+        self.backbone.requires_grad_(not freeze_backbone)
+        self.regressor = Regressor(self.backbone.width + 3 * box_input, hidden, num_iterations)
+        self.discriminators = Discriminators() if adversarial else None
+        self.train()  # the Trainer keeps the modes that it finds, and a frozen backbone is at rest from the start
 
     def forward(self, batch: PoseBatch) -> Prediction:
         estimate = self.estimate(batch)
@@ -111,14 +143,40 @@ class HMR(PoseMethod):
         pixels = project_to_picture(joints, full_translation(estimate.camera, box, batch), batch)
         body = self.body if self.weights["vertices"] else None
         terms = supervised_losses(estimate, joints, pixels, box, batch, self.skeleton.root, body)
+        if self.discriminators is not None:
+            terms["adversarial"] = prior_loss(self.discriminators, estimate.rotations, estimate.betas)
         loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
         self.log("train/loss", loss, prog_bar=True)
+        if self.discriminators is not None:
+            loss = loss + self._discriminator_loss(self.discriminators, estimate, batch)
         # Data-parallel training waits for a gradient of every parameter, also where the batch has no such ground truth.
         return loss + 0.0 * (estimate.rotations.sum() + estimate.betas.sum() + estimate.camera.sum())
 
+    def train(self, mode: bool = True) -> "HMR":
+        super().train(mode)
+        if self.freeze_backbone:
+            self.backbone.eval()
+        return self
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage != "fit" or self.trainer.ckpt_path:  # a resumed run restores everything from its own checkpoint
+            return
+        if self.pretrained is not None:
+            assert isinstance(self.backbone, Backbone), "refused by the constructor"
+            load_pretrained(self.backbone, self.regressor, self.pretrained)
+        elif self.freeze_backbone:
+            raise InputError("model.freeze_backbone needs a trained backbone: give model.pretrained")
+
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
+        # One optimiser for both sides: Adam treats every parameter by itself, and each loss has its gradient on one
+        # side only, so both are trained at once. Steps, clipping and resuming are then those of every other method.
+        trained = [*self.regressor.parameters(), *(p for p in self.backbone.parameters() if p.requires_grad)]
+        groups: list[dict[str, Any]] = [{"params": trained}]
+        if self.discriminators is not None:
+            groups.append({"params": list(self.discriminators.parameters()), "lr": self.discriminator_learning_rate})
+        optimizer = torch.optim.Adam(groups, lr=self.learning_rate)
         num_steps = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, warmup_cosine(num_steps, min(self.warmup_steps, num_steps // 2)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -135,6 +193,18 @@ class HMR(PoseMethod):
         return batch["box"] if "box" in batch else box_around(batch["keypoints_2d"])
 
     def _input(self, batch: PoseBatch) -> Tensor:
+        return self._image(batch) if self.input == "image" else self._keypoints(batch)
+
+    def _image(self, batch: PoseBatch) -> Float[Tensor, "B 3 S S"]:
+        if "image" not in batch:
+            raise InputError("HMR takes pictures and this data has none: set model.input to keypoints, or change data")
+        image = batch["image"]
+        if self.training and self.image_noise:
+            gain = 1.0 + self.image_noise * (2.0 * torch.rand_like(image[..., :1, :1]) - 1.0)
+            image = (image * gain).clamp(0.0, 1.0)
+        return image
+
+    def _keypoints(self, batch: PoseBatch) -> Float[Tensor, "B J 3"]:
         keypoints = batch["keypoints_2d"]
         if keypoints.ndim != 3 or keypoints.shape[1] != self.skeleton.num_joints:
             raise InputError(
@@ -150,6 +220,15 @@ class HMR(PoseMethod):
             noise = self.keypoint_noise * torch.randn_like(joints[..., :2]) * seen
             joints = torch.cat((joints[..., :2] + noise, joints[..., 2:]), dim=-1)
         return joints
+
+    def _discriminator_loss(self, judges: Discriminators, estimate: Estimate, batch: PoseBatch) -> Tensor:
+        if "smpl" not in batch:
+            raise InputError("model.adversarial needs data with body parameters, and this data has none")
+        known = known_bodies(batch)
+        real = rotations_of(batch["smpl"])[known], batch["smpl"]["betas"][known]
+        loss = discriminator_loss(judges, (estimate.rotations, estimate.betas), real)
+        self.log("train/loss_discriminator", loss.detach())
+        return loss
 
     def _joints(self, estimate: Estimate) -> Float[Tensor, "B J 3"]:
         """Joints of the body, metres, not centred: `camera_translation` takes them to the camera."""
@@ -187,7 +266,3 @@ def box_in_view(box: Float[Tensor, "B 3"], batch: PoseBatch) -> Float[Tensor, "B
     """Offset of the box from the principal point, and its side, in focal lengths (CLIFF, Li et al., ECCV 2022)."""
     focal, centre = batch["camera"]["focal"], batch["camera"]["principal_point"]
     return torch.cat(((box[:, :2] - centre) / focal, box[:, 2:] / focal[:, :1]), dim=-1)
-
-
-def _body(name: str) -> BodyModel:
-    return BodyModel.free_body() if name == "free" else BodyModel.from_file(name)

@@ -30,6 +30,13 @@ def test_axis_angle_is_hmrs(hmr):
     assert torch.allclose(again, rotation, atol=1e-5)
 
 
+def test_quaternions_are_hmrs(hmr):
+    ours = rotations.xyzw_to_wxyz(rotations.rotmat_to_unitquat(hmr["output/rodrigues"]))
+    theirs = hmr["output/rotmat_to_quat"]
+    sign = (ours * theirs).sum(dim=-1, keepdim=True).sign()  # q and -q are the same rotation
+    assert (sign * ours - theirs).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_stacked_layout_is_the_first_two_rows(dtype):
     rotation = roma.random_rotmat((3, 5), dtype=dtype)

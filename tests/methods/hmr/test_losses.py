@@ -1,0 +1,95 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from methods.hmr import losses
+from methods.hmr.regressor import Estimate
+from noise2pose.bodies import BodyModel
+from tests.tiny import TinyPeople
+
+BATCH = TinyPeople(num_samples=8, image_size=1).load("train")
+ROOT = 0
+
+
+def truth():
+    smpl = BATCH["smpl"]
+    return Estimate(losses.rotations_of(smpl), smpl["betas"], torch.tensor([0.9, 0.0, 0.0]).repeat(8, 1))
+
+
+def terms(batch, body=None, joints=None):
+    joints = BATCH["keypoints_3d"][..., :3] if joints is None else joints
+    pixels = BATCH["keypoints_2d"][..., :2]
+    return losses.supervised_losses(truth(), joints, pixels, BATCH["box"], batch, ROOT, body)
+
+
+def test_the_truth_has_no_loss():
+    found = terms(BATCH, BodyModel.free_body(), BATCH["keypoints_3d"][..., :3] + 2.0)  # where it stands does not matter
+    assert set(found) == {"joints_3d", "joints_2d", "vertices", "pose", "betas", "camera"}
+    assert all(value < 1e-7 for value in found.values())
+
+
+def test_terms_without_ground_truth_are_absent():
+    only_2d = {key: BATCH[key] for key in ("keypoints_2d", "box", "camera")}
+    assert set(terms(only_2d)) == {"joints_2d", "camera"}
+    only_3d = {key: BATCH[key] for key in ("keypoints_3d", "box", "camera")}
+    assert set(terms(only_3d, BodyModel.free_body())) == {"joints_3d", "camera"}
+
+
+def test_joint_losses_are_means_over_what_is_valid():
+    generator = torch.Generator().manual_seed(0)
+    joints = torch.randn(3, 17, 3, generator=generator)
+    target = torch.cat((torch.randn(3, 17, 3, generator=generator), torch.ones(3, 17, 1)), dim=-1)
+    target[0, 4:9, 3] = 0.0
+    target[2, ROOT, 3] = 0.0  # nothing to be relative to
+    target[0, 5, :3] = 1e6
+    total, count = 0.0, 0
+    for sample in (0, 1):
+        for joint in range(17):
+            if target[sample, joint, 3] > 0:
+                ours, theirs = (
+                    joints[sample, joint] - joints[sample, ROOT],
+                    target[sample, joint] - target[sample, ROOT],
+                )
+                total, count = total + F.smooth_l1_loss(ours, theirs[:3], reduction="sum"), count + 3
+    assert losses.joints_3d_loss(joints, target, ROOT) == pytest.approx(float(total) / count, rel=1e-5)
+
+    pixels = 100.0 * joints[..., :2] + 500.0
+    seen = torch.cat((500.0 + 100.0 * target[..., :2], torch.rand(3, 17, 1, generator=generator)), dim=-1)
+    seen[1, 3] = torch.tensor([float("nan"), -1e9, 0.0])
+    box = torch.tensor([500.0, 500.0, 400.0]).repeat(3, 1)
+    total, weight = 0.0, 0.0
+    for sample in range(3):
+        for joint in range(17):
+            confidence = float(seen[sample, joint, 2])
+            if confidence > 0:
+                error = F.smooth_l1_loss(pixels[sample, joint] / 200.0, seen[sample, joint, :2] / 200.0)
+                total, weight = total + confidence * float(error), weight + confidence
+    assert losses.joints_2d_loss(pixels, seen, box) == pytest.approx(total / weight, rel=1e-5)
+
+
+def test_samples_without_a_body_do_not_count():
+    estimate, wrong = truth(), ~BATCH["has_smpl"]
+    estimate = estimate._replace(betas=estimate.betas + 5.0 * wrong[:, None])
+    assert wrong.any() and losses.known_bodies(BATCH).sum() == 6
+    smpl = BATCH["smpl"]
+    body = BodyModel.free_body()
+    assert losses.masked_mean((estimate.betas - smpl["betas"]).square(), BATCH["has_smpl"]) == 0
+    assert losses.vertex_loss(estimate, smpl, BATCH["has_smpl"], body) < 1e-6
+    assert losses.vertex_loss(estimate, smpl, wrong, body) > 0.05
+    assert losses.vertex_loss(estimate, smpl, torch.zeros(8, dtype=torch.bool), body) == 0
+
+
+def test_vertices_are_compared_as_smpl_places_them():
+    shifted = Estimate(truth().rotations, torch.zeros(8, 10), truth().camera)
+    body, smpl = BodyModel.free_body(), BATCH["smpl"]
+    known = BATCH["has_smpl"]
+    ours = body(smpl["global_orient"], smpl["body_pose"], torch.zeros(8, 10)).vertices
+    theirs = body(**smpl).vertices
+    expected = F.l1_loss(ours[known], theirs[known])
+    assert losses.vertex_loss(shifted, smpl, known, body) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_camera_prior_is_spins():
+    camera = torch.tensor([[0.1, 0.0, 0.0], [0.9, 3.0, 1.0]])
+    expected = (torch.exp(torch.tensor(-10.0 * 0.1)) ** 2 + torch.exp(torch.tensor(-9.0)) ** 2) / 2.0
+    assert losses.camera_prior(camera) == pytest.approx(float(expected), rel=1e-5)
