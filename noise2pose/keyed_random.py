@@ -50,7 +50,7 @@ def uniform(keys: Tensor, shape: Sequence[int], *, stream: int = 0, seed: int = 
     start = _mix(_mix(keys + _signed(seed * _SEED)) + _signed(stream * _STREAM))
     position = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device)
     bits = _shift_right(_mix(start[:, None] + position * _GOLDEN), 41)
-    return ((bits.to(torch.float32) + 0.5) * 2.0**-23).reshape(len(keys), *shape)
+    return bits.to(torch.float32).add_(0.5).mul_(2.0**-23).reshape(len(keys), *shape)
 
 
 def normal(keys: Tensor, shape: Sequence[int], *, stream: int = 0, seed: int = 0) -> Tensor:
@@ -69,11 +69,11 @@ def _signed(value: int) -> int:
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Logical shift; the shift of signed tensors copies the sign bit."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _mix(x: Tensor) -> Tensor:
-    x = x + _GOLDEN
-    x = (x ^ _shift_right(x, 30)) * _MIX1
-    x = (x ^ _shift_right(x, 27)) * _MIX2
-    return x ^ _shift_right(x, 31)
+    x = x + _GOLDEN  # a copy; on large tensors new memory for every operation would cost more than the operations
+    x.bitwise_xor_(_shift_right(x, 30)).mul_(_MIX1)
+    x.bitwise_xor_(_shift_right(x, 27)).mul_(_MIX2)
+    return x.bitwise_xor_(_shift_right(x, 31))

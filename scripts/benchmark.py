@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from datamodules.base import TensorLoader
 from datamodules.synthetic_motion import SyntheticMotion
-from methods.diffpose import benchmarks
+from methods.diffannot import benchmarks as diffannot_benchmarks
+from methods.diffpose import benchmarks as diffpose_benchmarks
 from methods.diffpose.context import encoder_loss
 from methods.diffpose.denoisers import GraphLifter
-from noise2pose import provenance, skeletons
+from noise2pose import body_benchmarks, provenance, skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.benchmarking import Checks, Comparison, Prepared, Side, machine, measure, not_run
 from noise2pose.errors import InputError
@@ -30,6 +31,7 @@ DESCRIPTION = """Measure a method's fast paths against the obvious way of doing 
 examples:
   python scripts/benchmark.py diffpose
   python scripts/benchmark.py diffpose --device cuda         only the rows that run ours on a GPU
+  python scripts/benchmark.py diffannot                      the search, bodies and their errors
 """
 EPILOG = """how to read it:
   ratio      median seconds of theirs over median seconds of ours; the two take turns, so that whatever else the machine
@@ -38,7 +40,7 @@ EPILOG = """how to read it:
   result     reached, or what was missed: the ratio, or answers worse than theirs
 
 The exit status is 0 if every row that was run and has a bar reached it, else 1. GPU rows say "not run" where there is
-no GPU. The rows are also written to OUTPUT/diffpose.json.
+no GPU. The rows are also written to OUTPUT/METHOD.json.
 """
 SKELETON = "h36m_17"
 DEVICES = ("cpu", "cuda")
@@ -51,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("method", choices=["diffpose"])
+    parser.add_argument("method", choices=["diffpose", "diffannot"])
     parser.add_argument(
         "--output", type=Path, default=Path("docs/benchmarks"), help="folder to write (default: docs/benchmarks)"
     )
@@ -64,7 +66,8 @@ def main(args: Sequence[str] | None = None) -> int:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     try:
-        rows = [row for device in DEVICES if arguments.device in (None, device) for row in run(device, arguments.quick)]
+        devices = [device for device in DEVICES if arguments.device in (None, device)]
+        rows = [row for device in devices for row in run(arguments.method, device, arguments.quick)]
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -87,20 +90,16 @@ def main(args: Sequence[str] | None = None) -> int:
     return 1 if short else 0
 
 
-def run(device: str, quick: bool) -> list[dict[str, Any]]:
-    """Measures every row of a device; without that device each row says so.
+def run(method: str, device: str, quick: bool) -> list[dict[str, Any]]:
+    """Measures every row of a method on a device; without that device each row says so.
 
     Args:
+        method: `diffpose` or `diffannot`.
         device: `cpu` or `cuda`, where ours runs. Training is measured on the CPU only: there the loader costs most.
         quick: small sizes and two repeats.
     """
-    rows = benchmarks.comparisons(torch.device(device), quick)
-    if device == "cpu":
-        rows += [
-            training_epoch(quick, width=16, num_blocks=1, at_least=2.0),
-            training_epoch(quick, width=64, num_blocks=3, at_least=None),
-        ]
-    elif not torch.cuda.is_available():
+    rows = ROWS[method](torch.device(device), quick)
+    if device == "cuda" and not torch.cuda.is_available():
         return [not_run(row, "no CUDA device") for row in rows]
     repeats = 2 if quick else 5
     progress = tqdm(rows, file=sys.stderr, unit="row")
@@ -109,6 +108,23 @@ def run(device: str, quick: bool) -> list[dict[str, Any]]:
         progress.set_description(row.name)
         measured.append(measure(row, repeats))
     return measured
+
+
+def _diffpose(device: torch.device, quick: bool) -> list[Comparison]:
+    rows = diffpose_benchmarks.comparisons(device, quick)
+    if device.type == "cpu":
+        rows += [
+            training_epoch(quick, width=16, num_blocks=1, at_least=2.0),
+            training_epoch(quick, width=64, num_blocks=3, at_least=None),
+        ]
+    return rows
+
+
+def _diffannot(device: torch.device, quick: bool) -> list[Comparison]:
+    return diffannot_benchmarks.comparisons(device, quick) + body_benchmarks.comparisons(device, quick)
+
+
+ROWS = {"diffpose": _diffpose, "diffannot": _diffannot}
 
 
 def training_epoch(quick: bool, width: int, num_blocks: int, at_least: float | None) -> Comparison:

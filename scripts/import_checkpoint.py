@@ -74,7 +74,7 @@ def import_diffannot(source: Path, ema: bool) -> dict[str, Any]:
         A Lightning checkpoint of `DiffAnnot` as released: on 226-d states, without its front end.
     """
     from methods.diffannot import official
-    from methods.diffannot.schedules import STATE_SIZE
+    from methods.diffannot.states import STATE_SIZE
 
     network = official.load_denoiser(official.extract_state_dict(_load(source), ema))
     weights = network.state_dict()

@@ -58,3 +58,14 @@ def test_a_missing_scikit_learn_is_named_with_its_remedy(tmp_path, capsys, monke
     monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
     assert main(["diffpose", "--quick", "--output", str(tmp_path)]) == 2
     assert "pip install -e .[dev]" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_search_answers_as_the_release_does_and_is_measured(tmp_path):
+    command = [sys.executable, "scripts/benchmark.py", "diffannot", "--quick", "--threads", "1", "--device", "cpu"]
+    done = subprocess.run([*command, "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode in (0, 1), done.stderr
+    rows = {row["name"]: row for row in json.loads((tmp_path / "diffannot.json").read_text())["rows"]}
+    for name in ("Algorithm 1, DDIM", "Algorithm 1, DDPM"):
+        assert rows[name]["ratio"] > 0 and rows[name]["checks"]["loss_difference"] < 1e-5
+    assert "answer differently" not in done.stdout
