@@ -1,7 +1,7 @@
 """Square crops of pictures, as networks take them.
 
-A picture is a plane of pixels of side 1: the pixel in column 0 covers x from 0 to 1 and its centre is at x = 0.5, so the
-picture ends at x = width. Boxes and keypoints are in these coordinates, and so is a principal point at half the size.
+A picture is a plane of pixels of side 1: the pixel in column 0 covers x from 0 to 1 and its centre is at x = 0.5, so
+the picture ends at x = width. Boxes and keypoints are in these coordinates, as is a principal point at half the size.
 
 Shape letters: H, W picture; S side of the crop; J joints.
 """
@@ -21,8 +21,8 @@ def crop(
 ) -> Float[Tensor, "3 S S"]:
     """A square of a picture, resized; black outside the picture.
 
-    The filter is a triangle that is two crop pixels or two picture pixels wide, whichever is more: enlarging is bilinear
-    interpolation, and shrinking averages all pixels on the way, as anti-aliased resizing does.
+    The filter is a triangle that is two crop pixels or two picture pixels wide, whichever is more: enlarging is
+    bilinear interpolation, and shrinking averages all pixels on the way, as anti-aliased resizing does.
 
     Args:
         image: RGB, in 0..255 if integer, else in [0, 1].
