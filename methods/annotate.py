@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from methods.base import PoseMethod
 from methods.checkpoints import find_checkpoint
-from noise2pose import annotation_pictures, crops, detection
+from noise2pose import annotation_pictures, crops, detected_keypoints
 from noise2pose.annotation_writer import AnnotationWriter, file_hash, fingerprint
 from noise2pose.annotations import annotate_batch
 from noise2pose.batch import PoseBatch
@@ -63,7 +63,7 @@ def annotate_inputs(
     only_keypoints = list(inputs) == [keypoint_file]
     if only_keypoints and method.input == "image":
         raise InputError(f"{method.title} looks at pictures: give it pictures, and {keypoint_file} with --keypoints")
-    models = [] if read is not None else detection.model_files(detector)
+    models = [] if read is not None else detected_keypoints.model_files(detector)
     photographs, skipped = ([], []) if only_keypoints else _open(find_pictures(inputs))
     made_from = {
         "checkpoint": file_hash(find_checkpoint(checkpoint)),
@@ -85,8 +85,8 @@ def annotate_inputs(
     if read is None:
         writer = AnnotationWriter(output, info, made_from)
         if not writer.finished:
-            points, unreadable = detection.detect_pictures(models, photographs, output / "detections.json")
-            people, nobody = people_of_pictures(photographs, points, detection.SKELETON, focal)
+            points, unreadable = detected_keypoints.detect_pictures(models, photographs, output / "detections.json")
+            people, nobody = people_of_pictures(photographs, points, detected_keypoints.SKELETON, focal)
             skipped = [*skipped, *unreadable, *nobody]
     elif only_keypoints:
         people, skipped = people_of_keypoints(read, focal)
