@@ -60,6 +60,8 @@ def annotate_inputs(
         InputError: if the inputs do not fit the method or each other, or `output` holds another set.
     """
     assert method.body is not None, "only methods with a body annotate"
+    if method.needs_ground_truth:
+        raise InputError(f"{method.title} looks at the ground truth, which nobody has here")
     only_keypoints = list(inputs) == [keypoint_file]
     if only_keypoints and method.input == "image":
         raise InputError(f"{method.title} looks at pictures: give it pictures, and {keypoint_file} with --keypoints")
@@ -77,7 +79,7 @@ def annotate_inputs(
         "method": method.title,
         "checkpoint": checkpoint,
         "checkpoint_sha256": made_from["checkpoint"],
-        "body": str(method.hparams.get("body", "free")),
+        "body": method.body_name,
         "keypoints": "blazepose" if keypoint_file is None else keypoint_file.name,
         "command": command,
     }

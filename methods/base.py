@@ -62,6 +62,11 @@ class PoseMethod(L.LightningModule):
         return True
 
     @property
+    def body_name(self) -> str:
+        """The body whose parameters the method predicts: `free`, or the file that it was read from."""
+        return str(self.hparams.get("body", "free"))
+
+    @property
     def needs_ground_truth(self) -> bool:
         """Whether the answer was chosen with the ground truth; its errors are then logged under `.../oracle/` only."""
         return False

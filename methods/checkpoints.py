@@ -1,6 +1,7 @@
 """What a checkpoint holds, how it reaches the disk and how a method comes back from it."""
 
 import importlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from noise2pose.errors import InputError
 SHIPPED = Path(__file__).resolve().parent.parent / "noise2pose" / "assets" / "checkpoints"
 # What a checkpoint without a class path is, by the beginning of its tensors' names.
 _CLASS_BY_PREFIX = {"encoder.": "methods.diffpose.DiffPose", "network.": "methods.diffpose.ContextEncoder"}
+_OTHER_FILES = ("context_checkpoint", "frontend_checkpoint", "pretrained")
 _ROOM = "methods."
 
 
@@ -68,11 +70,36 @@ def load_method(path_or_name: str | Path) -> PoseMethod:
     checkpoint = _read(path)
     class_path = _class_path(path, checkpoint)
     try:
-        method = _class_at(class_path)(**_hyper_parameters(checkpoint))
+        method = make_method(class_path, _hyper_parameters(checkpoint))
         method.load_state_dict(checkpoint["state_dict"])
     except (ImportError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{path} does not hold a whole {class_path} ({error})") from error
     return method.eval()
+
+
+def make_method(class_path: str, arguments: dict[str, Any]) -> PoseMethod:
+    """A method with weights yet to be loaded.
+
+    Raises:
+        ImportError, AttributeError, TypeError: if there is no such method, or it takes other arguments.
+    """
+    module, _, name = class_path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, PoseMethod)):
+        raise TypeError(f"{class_path} is not a method")
+    return found(**arguments)
+
+
+def describe_method(method: PoseMethod) -> str:
+    """What `make_described_method` makes the same method of: class path and arguments, as JSON."""
+    kind = type(method)
+    return json.dumps({"class_path": f"{kind.__module__}.{kind.__name__}", "arguments": dict(method.hparams)})
+
+
+def make_described_method(description: str) -> PoseMethod:
+    """A method like the one described, with weights yet to be loaded: a part of another method's checkpoint."""
+    described = json.loads(description)
+    return make_method(described["class_path"], described["arguments"]).eval()
 
 
 def export_checkpoint(source: Path, target: Path) -> None:
@@ -132,9 +159,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _hyper_parameters(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Constructor arguments, without what Lightning keeps beside them; the encoder's weights are in the checkpoint."""
+    """Constructor arguments, without what Lightning keeps beside them.
+
+    Weights that came from other files (an encoder's, a front end's) are in the checkpoint; the files may be gone.
+    """
     known = {key: value for key, value in checkpoint["hyper_parameters"].items() if not str(key).startswith("_")}
-    return {**known, "context_checkpoint": None} if "context_checkpoint" in known else known
+    return {key: None if key in _OTHER_FILES else value for key, value in known.items()}
 
 
 def _class_path(path: Path, checkpoint: dict[str, Any]) -> str:
@@ -158,11 +188,3 @@ def _class_path(path: Path, checkpoint: dict[str, Any]) -> str:
     if not str(stated).startswith(_ROOM):
         raise InputError(f"{path}: class_path is {stated}, expected a class of {_ROOM}")
     return str(stated)
-
-
-def _class_at(class_path: str) -> type[PoseMethod]:
-    module, _, name = class_path.rpartition(".")
-    found = getattr(importlib.import_module(module), name)
-    if not (isinstance(found, type) and issubclass(found, PoseMethod)):
-        raise TypeError(f"{class_path} is not a method")
-    return found

@@ -91,7 +91,7 @@ def _info(trainer: L.Trainer, method: PoseMethod) -> dict[str, Any]:
     return {
         "method": method.title,
         "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
-        "body": str(method.hparams.get("body", "free")),
+        "body": method.body_name,
         "command": shlex.join(["python", *sys.argv]),
     }
 

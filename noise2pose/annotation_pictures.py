@@ -63,7 +63,7 @@ def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray |
 
     from noise2pose import mesh_pictures
 
-    vertices, faces = vertices_of(person, body), body.faces
+    vertices, faces = vertices_of(person, body).cpu().numpy(), body.faces.cpu().numpy()
     focal, centre = person["camera_focal"], person["camera_principal_point"]
     if photo is None:
         half = max(_AROUND * float(person["box"][2]), 1.0) / 2.0
@@ -75,11 +75,10 @@ def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray |
         corner, scale = np.zeros(2), min(1.0, _LONGEST / max(photo.shape[:2]))
         size = (max(round(photo.shape[1] * scale), 1), max(round(photo.shape[0] * scale), 1))
         left = ground = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
-    camera = (torch.from_numpy(np.asarray(values * scale, dtype=np.float32)) for values in (focal, centre - corner))
     panels = [left]
-    if bool(torch.isfinite(vertices).all()):
-        panels.append(mesh_pictures.overlay(ground, vertices, faces, *camera))
-        panels.append(mesh_pictures.side_view(vertices, faces, left.shape[0]))
+    if np.isfinite(vertices).all():
+        panels.append(mesh_pictures.overlay(ground, vertices, faces, scale * focal, scale * (centre - corner)))
+        panels.append(mesh_pictures.side_view(vertices, faces, (left.shape[0], left.shape[0])))
     return np.concatenate(panels, axis=1)
 
 

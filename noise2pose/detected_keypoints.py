@@ -1,5 +1,6 @@
 """2-D joints of people in pictures, detected once and kept in a COCO file."""
 
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,13 +26,17 @@ def model_files(folder: Path | None) -> list[Path]:
     """The files of the detector.
 
     Raises:
-        InputError: if they are not there; the message says how to do without.
+        InputError: if they, or what runs them, are not there; the message says how to do without.
     """
     files = [] if folder is None else [folder / name for name in MODELS]
     if folder is None or not all(file.is_file() for file in files):
         raise InputError(
             "pictures need the 2-D joints of their people: give a keypoint file with --keypoints FILE, or fetch the "
             f"detector once with `python scripts/prepare.py detector --output {folder or 'data/detector'}`"
+        )
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        raise InputError(
+            "the 2-D detector needs ai-edge-litert: pip install -e '.[detection]', or give --keypoints FILE"
         )
     return files
 

@@ -90,6 +90,31 @@ def test_a_keypoint_file_alone(tmp_path, capsys):
     assert not (tmp_path / "focal").exists() and not (tmp_path / "image").exists()
 
 
+def test_people_are_drawn_over_their_photo_or_on_white(tmp_path):
+    pytest.importorskip("noise2pose.mesh_pictures")
+    folder, keypoints = photos(tmp_path, 2)
+    checkpoint = save(tmp_path / "fake.ckpt")
+    arguments = ("--keypoints", keypoints, "--output", tmp_path / "out")
+    assert predict(checkpoint, folder, *arguments, pictures=2) == 0
+    found = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert found == ["photo_000#2.png", "photo_000.png"]
+    picture = np.asarray(Image.open(tmp_path / "out" / "photo_000.png"))
+    assert picture.shape == (80, 96 + 96 + 80, 3) and (picture[:, :96] != picture[:, 96:192]).any()
+    (tmp_path / "out" / "photo_000.png").unlink()
+    assert predict(checkpoint, folder, *arguments, pictures=3) == 0  # of a finished set only pictures are missing
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+    assert predict(checkpoint, keypoints, "--output", tmp_path / "alone", pictures=1) == 0
+    white = np.asarray(Image.open(tmp_path / "alone" / "photo_000.png"))
+    assert white.shape == (720, 3 * 720, 3) and (white == 255).mean() > 0.5
+
+
+def test_ground_truth_is_not_asked_for(tmp_path, capsys, monkeypatch):
+    _, keypoints = photos(tmp_path, 1)
+    monkeypatch.setattr(BodyMethod, "needs_ground_truth", True)
+    assert predict(save(tmp_path / "fake.ckpt"), keypoints, "--output", tmp_path / "out") == 2
+    assert "looks at the ground truth" in capsys.readouterr().err
+
+
 def test_what_does_not_fit_is_refused(tmp_path, capsys):
     folder, keypoints = photos(tmp_path, 2)
     checkpoint = save(tmp_path / "fake.ckpt")

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -80,11 +81,15 @@ class FakeDetector:
 
 def test_what_was_detected_is_not_detected_again(tmp_path, monkeypatch):
     monkeypatch.setattr(detected_keypoints, "BlazePose", FakeDetector)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     models = [tmp_path / name for name in detected_keypoints.MODELS]
     with pytest.raises(InputError, match="--keypoints FILE, or fetch the detector once"):
         model_files(tmp_path)
     for model in models:
         model.write_bytes(b"model")
+    with pytest.raises(InputError, match="needs ai-edge-litert"):
+        model_files(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     photographs = []
     for i in range(4):
         Image.new("RGB", (6, 4 + i), (i, 0, 0)).save(tmp_path / f"{i}.png")
