@@ -34,17 +34,21 @@ class PoseMethod(L.LightningModule):
         num_frames: of the clips that it takes; 1 for single frames.
         num_hypotheses: poses averaged for the answer.
         num_steps: denoiser calls per hypothesis; 0 for a method without diffusion.
+        input: `image` for a method that cannot do without the picture, `keypoints` for one that can.
         body: whose parameters the method predicts; None for a method that predicts joints only.
+        finished_batches: (loader, batch) that an interrupted `predict` has answered; they get an empty answer.
     """
 
     title: str = ""
     num_frames: int = 1
     num_hypotheses: int = 1
     num_steps: int = 0
+    input: str = "keypoints"
 
     def __init__(self) -> None:
         super().__init__()
         self.body: BodyModel | None = None
+        self.finished_batches: frozenset[tuple[int, int]] = frozenset()
         self.eval_metrics = nn.ModuleDict()
         self.protocols: list[Protocol] = []
         self.predicted_poses = 0
@@ -56,6 +60,11 @@ class PoseMethod(L.LightningModule):
     def selectable(self) -> bool:
         """Whether this epoch's weights may become the run's best checkpoint."""
         return True
+
+    @property
+    def body_name(self) -> str:
+        """The body whose parameters the method predicts: `free`, or the file that it was read from."""
+        return str(self.hparams.get("body", "free"))
 
     @property
     def needs_ground_truth(self) -> bool:
@@ -72,6 +81,8 @@ class PoseMethod(L.LightningModule):
         """Answers a batch; uses no ground truth and no global random state."""
 
     def predict_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
+        if (dataloader_idx, batch_idx) in self.finished_batches:
+            return {}
         return self(batch)
 
     def setup(self, stage: str) -> None:

@@ -131,7 +131,11 @@ def export_checkpoint(source: Path, target: Path) -> None:
 
 
 def find_checkpoint(path_or_name: str | Path) -> Path:
-    """The file of a checkpoint; what has neither a folder nor an ending is the name of a shipped one."""
+    """The file of a checkpoint; what has neither a folder nor an ending is the name of a shipped one.
+
+    Raises:
+        InputError: if there is none.
+    """
     path = Path(path_or_name)
     if len(path.parts) != 1 or path.suffix or path.is_file():
         if not path.is_file():

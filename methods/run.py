@@ -6,7 +6,7 @@ runs/<name>/config.yaml         resolved configuration of the training
            /fit.json            time, steps, parameters, command
            /test.json           metrics with their protocol, after `test`
            /test_samples.npz    a few predictions for pictures, after `test`
-           /predictions.npz     all predictions, after `predict`
+           /predictions.npz     all predictions, after `predict` (see methods/predictions.py)
 """
 
 import csv
@@ -21,7 +21,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
@@ -204,35 +203,6 @@ class RunRecord(SaveConfigCallback):
                 ):
                     name = f"val/{protocol.dataset}/{key}"
                     logger.experiment.define_metric(name, step_metric="trainer/global_step", summary=best)
-
-
-class PredictionWriter(Callback):
-    """Writes what `predict` answered to `predictions.npz` (one file per process when there are several)."""
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.parts: list[dict[str, np.ndarray]] = []
-
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: PoseBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        part = {"sample_id": np.array(batch["sample_id"]), "joints_3d": _array(outputs["joints_3d"])}
-        if "uncertainty" in outputs:
-            part["uncertainty"] = _array(outputs["uncertainty"])
-        if "hypotheses" in outputs:
-            part["hypotheses"] = _array(outputs["hypotheses"].transpose(0, 1))  # (B, N, J, 3), samples first
-        self.parts.append(part)
-
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        suffix = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
-        path = Path(trainer.default_root_dir) / f"predictions{suffix}.npz"
-        write_npz(path, **{key: np.concatenate([part[key] for part in self.parts]) for key in self.parts[0]})
-        print(f"{sum(len(part['sample_id']) for part in self.parts)} predictions written to {path}")
 
 
 def _array(tensor: Tensor) -> np.ndarray:

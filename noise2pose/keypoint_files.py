@@ -3,8 +3,8 @@
 Formats:
 
 - `.npz` with `keypoints` (or `keypoints_2d`, or one unnamed array) of shape (T, J, 2 or 3), or (J, 2 or 3) for one
-  pose; optional `skeleton` (a name) and `image_size` (2,) or (T, 2). Files that hold pickled objects, as VideoPose3D's
-  do, are refused and never unpickled.
+  pose; optional `skeleton` (a name), `image_size` (2,) or (T, 2) and `names` (T,) of the pictures. Files that hold
+  pickled objects, as VideoPose3D's do, are refused and never unpickled.
 - `.json`: a COCO annotation file, one COCO annotation, a list of annotations or of results (COCO, AlphaPose, Halpe), or
   a plain nested list of shape (T, J, 2 or 3).
 
@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -109,6 +109,7 @@ def _read_npz(path: Path, skeleton: str | None) -> Keypoints:
             values = file[key]
             stated = str(file["skeleton"]) if "skeleton" in file.files else None
             size = file["image_size"] if "image_size" in file.files else None
+            names = file["names"] if "names" in file.files else None
     except InputError:
         raise
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
@@ -117,7 +118,12 @@ def _read_npz(path: Path, skeleton: str | None) -> Keypoints:
         raise InputError(f"{path} cannot be read as an npz file ({error}); {expected}") from error
     points = _array(path, values)
     sizes = None if size is None else _image_sizes(path, size, len(points))
-    return _from_array(path, points, skeleton or stated, sizes)
+    read = _from_array(path, points, skeleton or stated, sizes)
+    if names is None:
+        return read
+    if names.shape != (len(points),):
+        raise InputError(f"{path}: names has shape {names.shape}, expected ({len(points)},)")
+    return replace(read, names=_numbered([_image_name(str(name)) for name in names]))
 
 
 def _read_json(path: Path, skeleton: str | None) -> Keypoints:

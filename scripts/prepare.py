@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
-from datamodules import cmu_archive, cmu_conversion
+from datamodules import cmu_archive, cmu_conversion, detector_files
 from datamodules.download import download
 from noise2pose.errors import InputError
 
@@ -14,6 +14,7 @@ DESCRIPTION = """Turn data sets and body models as their publishers ship them in
 
   python scripts/prepare.py cmu_mocap --help
   python scripts/prepare.py body --help
+  python scripts/prepare.py detector --help
 """
 CMU_MOCAP = f"""Convert the CMU motion capture database from ASF/AMC to 50 fps joints and body rotations.
 
@@ -40,7 +41,19 @@ licence:
 {fill(cmu_archive.LICENCE, 118)}
 {fill(cmu_archive.CREDIT, 118)}
 """
+DETECTOR = f"""Fetch the 2-D detector that finds people's joints in photographs for scripts/predict.py.
 
+  python scripts/prepare.py detector --output data/detector
+  python scripts/prepare.py detector --output data/detector --source WHEEL
+
+what goes in: the wheel of the Python package {detector_files.PACKAGE} {detector_files.VERSION}, fetched with pip
+(36 MB) or given. It is not installed. What runs the models is: pip install -e ".[detection]"
+
+what comes out, in DIR: BlazePose's two models, checked against their SHA-256, and a line about their licence.
+
+licence:
+{detector_files.LICENCE}
+"""
 BODY = """Convert a body model of the SMPL family into the npz file that every `body` option takes.
 
   python scripts/prepare.py body --source SMPL_NEUTRAL.pkl --output data/bodies/smpl_neutral.npz \\
@@ -129,6 +142,17 @@ def body(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def detector(arguments: argparse.Namespace) -> int:
+    """Takes the models of the 2-D detector out of their package; returns the exit status.
+
+    Raises:
+        InputError: if the package cannot be fetched or read.
+    """
+    written = detector_files.prepare_detector(arguments.source, arguments.output)
+    print(f"wrote {' and '.join(map(str, written))}\n{detector_files.LICENCE}")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=raw)
@@ -161,6 +185,12 @@ def _parser() -> argparse.ArgumentParser:
         help="(default: what the file or its name says, else neutral)",
     )
     model.set_defaults(run=body)
+    models = commands.add_parser(
+        "detector", help="2-D detector for photographs, free", description=DETECTOR, formatter_class=raw
+    )
+    models.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    models.add_argument("--source", type=Path, metavar="WHEEL", help="wheel of the package, instead of fetching it")
+    models.set_defaults(run=detector)
     return parser
 
 

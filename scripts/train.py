@@ -13,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
 from methods.checkpoints import AtomicCheckpointIO
-from methods.run import PredictionWriter, RunRecord
+from methods.predictions import PredictionWriter
+from methods.run import RunRecord
 from noise2pose.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

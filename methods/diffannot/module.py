@@ -121,6 +121,7 @@ class DiffAnnot(PoseMethod):
         self.frontend = _front_end(frontend_checkpoint, frontend)
         self.hparams["frontend"] = describe_method(self.frontend)
         self.body = self.frontend.body
+        self.input = self.frontend.input
 
         self.diffusion = GaussianDiffusion(
             schedule_betas(schedule, num_diffusion_steps),
@@ -145,6 +146,10 @@ class DiffAnnot(PoseMethod):
             residual_step, guidance,
         )  # fmt: skip
         self.num_steps = self.refiner.calls(selector)
+
+    @property
+    def body_name(self) -> str:
+        return self.frontend.body_name
 
     @property
     def needs_ground_truth(self) -> bool:
