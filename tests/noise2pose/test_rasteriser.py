@@ -40,7 +40,7 @@ def mixed_triangles(seed, size, count=50):
     centre = generator.uniform(-0.2, 1.2, (count, 1, 2)) * size[::-1]
     spread = 10.0 ** generator.uniform(-1.5, 0.8, (count, 1, 1))
     pixels = centre + spread * generator.normal(size=(count, 3, 2))
-    depth = generator.uniform(-0.1, 3.0, (count, 1, 1)) + 0.3 * generator.normal(size=(count, 3, 1))
+    depth = generator.uniform(-0.1, 3.0, (count, 1, 1)) + spread + 0.3 * generator.normal(size=(count, 3, 1))
     return np.concatenate((pixels, depth), axis=-1).reshape(-1, 3), np.arange(3 * count).reshape(-1, 3)
 
 
@@ -52,7 +52,7 @@ def test_equal_to_one_triangle_after_the_other(seed, cull, monkeypatch):
     vertices, faces = mixed_triangles(seed, size)
     face, weights, depth = naive(vertices, faces, size, cull)
     ours = rasterise(vertices, faces, size, cull=cull)
-    assert len(np.unique(face)) > 5
+    assert len(np.unique(face)) > 2
     assert (ours.face == face).all()
     assert np.allclose(ours.weights, weights, atol=1e-5)
     assert np.allclose(ours.depth, depth, rtol=1e-5)
