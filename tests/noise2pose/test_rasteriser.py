@@ -52,7 +52,7 @@ def test_equal_to_one_triangle_after_the_other(seed, cull, monkeypatch):
     vertices, faces = mixed_triangles(seed, size)
     face, weights, depth = naive(vertices, faces, size, cull)
     ours = rasterise(vertices, faces, size, cull=cull)
-    assert len(np.unique(face)) > 2
+    assert (face >= 0).sum() > 5
     assert (ours.face == face).all()
     assert np.allclose(ours.weights, weights, atol=1e-5)
     assert np.allclose(ours.depth, depth, rtol=1e-5)
