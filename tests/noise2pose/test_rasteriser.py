@@ -34,7 +34,7 @@ def naive(vertices, faces, size, cull=True, near=rasteriser.NEAR):
     return face, weights, depth
 
 
-def mixed_triangles(seed, size, count=50):
+def mixed_triangles(seed, size, count=150):
     """Large and sub-pixel ones, half outside, behind the camera, both sides."""
     generator = np.random.default_rng(seed)
     centre = generator.uniform(-0.2, 1.2, (count, 1, 2)) * size[::-1]
