@@ -72,7 +72,9 @@ def _crop(path: Path, size: int, generator: np.random.Generator) -> np.ndarray:
 def _photo(path: str) -> Image.Image:
     try:
         with Image.open(path) as file:
-            file.draft("RGB", (2 * _PHOTO_SIDE, 2 * _PHOTO_SIDE))  # decodes large JPEG files at a fraction of their size
+            file.draft(
+                "RGB", (2 * _PHOTO_SIDE, 2 * _PHOTO_SIDE)
+            )  # decodes large JPEG files at a fraction of their size
             photo = file.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: found no readable photograph ({error})") from error
@@ -113,7 +115,9 @@ def _noise(size: int, generator: np.random.Generator) -> Image.Image:
     fall, grey = generator.uniform(0.45, 1.0), generator.uniform(0.0, 1.0)
     total = np.broadcast_to(middle.astype(np.float32), (half, half, 3)).copy()
     for octave, cells in enumerate(_SCALES):
-        waves = generator.normal(size=(cells, cells, 3)) * (1.0 - grey) + generator.normal(size=(cells, cells, 1)) * grey
+        waves = (
+            generator.normal(size=(cells, cells, 3)) * (1.0 - grey) + generator.normal(size=(cells, cells, 1)) * grey
+        )
         layer = _enlarge((128.0 + 42.0 * waves).clip(0, 255), half)
         total += (np.asarray(layer, dtype=np.float32) - 128.0) * np.float32(strength / 42.0 * fall**octave)
     return _enlarge(total.clip(0, 255), size)

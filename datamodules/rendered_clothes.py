@@ -9,7 +9,7 @@ Shape letters: V vertices, P points on the surface.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float32, Int
 
 from noise2pose.bodies import BodyModel
 
@@ -19,7 +19,9 @@ _PARTS = [TORSO, LEG, LEG, TORSO, LEG, LEG, TORSO, FOOT, FOOT, TORSO, FOOT, FOOT
 _PARTS += [ARM, ARM, ARM, ARM, HAND, HAND]
 _PELVIS, _KNEE, _SPINE, _ANKLE, _SHOULDER, _WRIST = 0, 4, 3, 7, 16, 20
 _SKIN, _HAIR, _SHIRT, _TROUSERS, _SHOES = range(5)
-_SKIN_TONES = np.array([[0.98, 0.82, 0.71], [0.90, 0.70, 0.56], [0.74, 0.53, 0.38], [0.58, 0.40, 0.28], [0.38, 0.26, 0.2]])
+_SKIN_TONES = np.array(
+    [[0.98, 0.82, 0.71], [0.90, 0.70, 0.56], [0.74, 0.53, 0.38], [0.58, 0.40, 0.28], [0.38, 0.26, 0.2]]
+)
 _HAIR_TONES = np.array([[0.06, 0.05, 0.05], [0.2, 0.12, 0.07], [0.42, 0.27, 0.13], [0.8, 0.65, 0.4], [0.62, 0.6, 0.6]])
 
 

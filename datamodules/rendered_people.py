@@ -8,7 +8,8 @@ import torch
 from datamodules import activities
 from datamodules.base import PoseDataModule, Split, check_keypoints
 from datamodules.cmu_mocap import check_prepared, read_clips
-from datamodules.posed_people import BOX_SCALE, SKELETON, Poses, photograph
+from datamodules.posed_people import BOX_SCALE, MIN_SEEN, SKELETON, Poses, photograph
+from datamodules.rendered_scenes import covered
 from datamodules.virtual_cameras import ERROR_RATE, GOOD_RADIUS
 from noise2pose import keyed_random, noise, rotations
 from noise2pose.batch import PoseBatch
@@ -35,9 +36,10 @@ class RenderedPeople(PoseDataModule):
         motion: `synthetic`, which needs no file, `cmu`, or `both`, half of each.
         root: for `cmu` and `both`: folder written by `scripts/prepare.py cmu_mocap`.
         images: whether to render pictures; without, a batch has keypoints only and is made in seconds.
-        num_people: training samples; validation has a twentieth and test a tenth as many.
+        num_people: training samples; validation has a fortieth and test a twentieth as many.
         keypoints_2d: `gt` for exact projections, `detected` for simulated detection errors, frozen by `noise_seed`.
         truncation: share of the people who are partly out of the picture.
+        occlusion: share of the people behind one to three objects; their hidden joints are not detected.
         noise_seed: of cameras, people and detection errors; methods compared with each other must share it.
         body: `free`, or the npz of another body (`scripts/prepare.py body`).
         batch_size, eval_batch_size: see `PoseDataModule`.
@@ -51,6 +53,7 @@ class RenderedPeople(PoseDataModule):
         num_people: int = 20_000,
         keypoints_2d: Literal["gt", "detected"] = "detected",
         truncation: float = 0.15,
+        occlusion: float = 0.3,
         noise_seed: int = 0,
         body: str = "free",
         batch_size: int = 64,
@@ -60,13 +63,14 @@ class RenderedPeople(PoseDataModule):
         self.motion = motion
         self.root = Path(root)
         self.images = images
-        self.sizes: dict[Split, int] = {"train": num_people, "val": num_people // 20, "test": num_people // 10}
+        self.sizes: dict[Split, int] = {"train": num_people, "val": num_people // 40, "test": num_people // 20}
         self.keypoints_2d: Literal["gt", "detected"] = keypoints_2d
         self.truncation = truncation
+        self.occlusion = occlusion
         self.noise_seed = noise_seed
         self.body = body
         if self.sizes["val"] < 1:
-            raise InputError(f"data.num_people is {num_people}, expected at least 20")
+            raise InputError(f"data.num_people is {num_people}, expected at least 40")
 
     @property
     def dataset(self) -> str:
@@ -164,8 +168,11 @@ class RenderedPeople(PoseDataModule):
 
     def _detect(self, people: PoseBatch, keys: torch.Tensor) -> torch.Tensor:
         """Simulated detections of the joints that can be seen."""
-        exact = people["keypoints_2d"]
-        seen = exact[..., 2] > 0
+        exact, box = people["keypoints_2d"], people["box"][:, None]
+        in_crop = (exact[..., :2] - box[..., :2]) / box[..., 2:] + 0.5
+        seen = (exact[..., 2] > 0) & ~covered(in_crop, keys, self.noise_seed, self.occlusion)
+        # Where nearly all of a person is hidden the detector guesses on, as detectors do.
+        seen = torch.where(seen.sum(dim=-1, keepdim=True) >= MIN_SEEN, seen, exact[..., 2] > 0)
         sides = people["box"][:, 2] / BOX_SCALE
         return noise.detect(
             exact[..., :2],
