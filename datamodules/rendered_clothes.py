@@ -63,9 +63,9 @@ class Clothes(NamedTuple):
     Attributes:
         skin, hair, shoes: (3,) RGB in [0, 1].
         shirt, trousers: cloth.
-        waist, hem, cuff: heights of the waist and the trousers' hem, distance of the cuffs from the body's middle, metres.
+        waist, hem, cuff: heights of the waist and of the trousers' hem; how far out the cuffs are, metres.
         hairline: how far the hair comes to the front and down, larger is more; negative is bald.
-        folds: (2, 6) of two waves over the cloth: direction and size of the wave vector in 1 / metre, tilt of the normal.
+        folds: (2, 6) of two waves over the cloth: wave vector in 1 / metre, tilt of the normal.
     """
 
     skin: np.ndarray

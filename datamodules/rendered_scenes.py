@@ -172,7 +172,7 @@ def _draw_person(
 
 
 def _soften(picture: np.ndarray, mask: np.ndarray) -> None:
-    """Averages the pixels along the outline of a mask with their neighbours, since edges in photographs are not steps."""
+    """Averages pixels along the outline of a mask with their neighbours: edges in photographs are not steps."""
     change = np.zeros_like(mask)
     for axis in (0, 1):
         step = np.diff(mask, axis=axis)
