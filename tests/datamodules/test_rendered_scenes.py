@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from beartype import beartype
+from jaxtyping import jaxtyped
 from PIL import Image
 
-from datamodules import rendered_clothes
+from datamodules import rendered_backgrounds, rendered_clothes, rendered_scenes
 from datamodules.rendered_backgrounds import background, find_photos
 from datamodules.rendered_scenes import MAX_OCCLUDERS, Lens, covered, occluders, render_scene
 from noise2pose.bodies import BodyModel
@@ -191,3 +193,13 @@ def test_wrong_folders_and_files_of_photographs_are_named(photos, tmp_path):
     with pytest.raises(InputError, match="broken.jpg: found no readable photograph"):
         for seed in range(10):
             background(SIZE, np.random.default_rng(seed), [broken])
+
+
+def test_shapes_are_what_they_are_said_to_be(body):
+    checked = jaxtyped(typechecker=beartype)
+    assert checked(rendered_scenes.occluders)(KEYS, 0, 0.5).centre.shape == (len(KEYS), MAX_OCCLUDERS, 2)
+    assert checked(rendered_scenes.covered)(torch.rand(len(KEYS), 17, 2), KEYS, 0, 0.5).shape == (len(KEYS), 17)
+    assert checked(rendered_backgrounds.background)(SIZE, np.random.default_rng(0), []).shape == (SIZE, SIZE, 3)
+    on = checked(rendered_clothes.surface)(body)
+    worn = checked(rendered_clothes.clothes)(on, np.random.default_rng(0))
+    assert len(checked(rendered_clothes.wear)(on, worn, on.points, on.part)) == 2

@@ -3,7 +3,10 @@ import time
 import numpy as np
 import pytest
 import torch
+from beartype import beartype
+from jaxtyping import jaxtyped
 
+from noise2pose import mesh_pictures, rasteriser
 from noise2pose.bodies import BodyModel
 from noise2pose.mesh_pictures import overlay, project_mesh, render_mesh, side_view, vertex_normals
 
@@ -122,3 +125,17 @@ def test_pictures_are_quick(body, size):
     overlay(photo, *body, focal, centre)
     side_view(*body, size)
     assert time.process_time() - start < 2.0
+
+
+def test_shapes_are_what_they_are_said_to_be(body):
+    vertices, faces = body
+    checked = jaxtyped(typechecker=beartype)
+    pixels = np.concatenate((300 * vertices[:, :2] / vertices[:, 2:] + 32, vertices[:, 2:]), axis=1)
+    assert checked(rasteriser.rasterise)(pixels, faces, (64, 64)).face.shape == (64, 64)
+    assert checked(mesh_pictures.project_mesh)(vertices, faces, (60, 60), (32, 32), (64, 64)).pixel.ndim == 1
+    normals = checked(mesh_pictures.vertex_normals)(vertices, faces)
+    assert checked(mesh_pictures.shade)(normals, (1.0, 0.5, 0.0)).shape == vertices.shape
+    assert checked(mesh_pictures.render_mesh)(vertices, faces, (60, 60), (32, 32), (64, 48)).shape == (48, 64, 4)
+    photo = np.zeros((48, 64, 3), dtype=np.uint8)
+    assert checked(mesh_pictures.overlay)(photo, vertices, faces, (60, 60), (32, 24)).shape == (48, 64, 3)
+    assert checked(mesh_pictures.side_view)(vertices, faces, (64, 48)).shape == (48, 64, 3)
