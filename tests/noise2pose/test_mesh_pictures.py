@@ -130,12 +130,13 @@ def test_pictures_are_quick(body, size):
 def test_shapes_are_what_they_are_said_to_be(body):
     vertices, faces = body
     checked = jaxtyped(typechecker=beartype)
+    focal, centre = np.array([60.0, 60.0]), np.array([32.0, 24.0])
     pixels = np.concatenate((300 * vertices[:, :2] / vertices[:, 2:] + 32, vertices[:, 2:]), axis=1)
     assert checked(rasteriser.rasterise)(pixels, faces, (64, 64)).face.shape == (64, 64)
-    assert checked(mesh_pictures.project_mesh)(vertices, faces, (60, 60), (32, 32), (64, 64)).pixel.ndim == 1
+    assert checked(mesh_pictures.project_mesh)(vertices, faces, focal, centre, (64, 64)).pixel.ndim == 1
     normals = checked(mesh_pictures.vertex_normals)(vertices, faces)
-    assert checked(mesh_pictures.shade)(normals, (1.0, 0.5, 0.0)).shape == vertices.shape
-    assert checked(mesh_pictures.render_mesh)(vertices, faces, (60, 60), (32, 32), (64, 48)).shape == (48, 64, 4)
+    assert checked(mesh_pictures.shade)(normals, np.ones(3)).shape == vertices.shape
+    assert checked(mesh_pictures.render_mesh)(vertices, faces, focal, centre, (64, 48)).shape == (48, 64, 4)
     photo = np.zeros((48, 64, 3), dtype=np.uint8)
-    assert checked(mesh_pictures.overlay)(photo, vertices, faces, (60, 60), (32, 24)).shape == (48, 64, 3)
+    assert checked(mesh_pictures.overlay)(photo, vertices, faces, focal, centre).shape == (48, 64, 3)
     assert checked(mesh_pictures.side_view)(vertices, faces, (64, 48)).shape == (48, 64, 3)
