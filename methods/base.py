@@ -35,6 +35,7 @@ class PoseMethod(L.LightningModule):
         num_hypotheses: poses averaged for the answer.
         num_steps: denoiser calls per hypothesis; 0 for a method without diffusion.
         input: `image` for a method that cannot do without the picture, `keypoints` for one that can.
+        ema_decay: of the moving average of its weights in long runs; None for what `WarmupEMA` is given.
         body: whose parameters the method predicts; None for a method that predicts joints only.
         finished_batches: (loader, batch) that an interrupted `predict` has answered; they get an empty answer.
     """
@@ -44,6 +45,7 @@ class PoseMethod(L.LightningModule):
     num_hypotheses: int = 1
     num_steps: int = 0
     input: str = "keypoints"
+    ema_decay: float | None = None
 
     def __init__(self) -> None:
         super().__init__()

@@ -42,15 +42,21 @@ class WarmupEMA(WeightAveraging):
     averages and n starts again, or the new parts would be averages of their start.
 
     Args:
-        decay: of long runs.
+        decay: of long runs, of a method that asks for no other (`PoseMethod.ema_decay`).
     """
 
     def __init__(self, decay: float = 0.999) -> None:
         def average(averaged: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
-            warm = min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+            warm = min(self.decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
             return torch.lerp(current, averaged, warm)
 
         super().__init__(use_buffers=False, avg_fn=average)
+        self.decay = decay
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if isinstance(pl_module, PoseMethod) and pl_module.ema_decay is not None:
+            self.decay = pl_module.ema_decay
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._average_model is not None and isinstance(pl_module, PoseMethod) and pl_module.starts_anew:

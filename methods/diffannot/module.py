@@ -69,6 +69,7 @@ class DiffAnnot(PoseMethod):
         guidance_strength: guided: of the keypoints against the prior.
         guidance_scale: guided: of the robust error, in box sides.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
+        ema_decay: of the moving average of the weights, in long runs.
         learning_rate: of AdamW.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
     """
@@ -104,6 +105,7 @@ class DiffAnnot(PoseMethod):
         guidance_strength: float = 300.0,
         guidance_scale: float = 0.1,
         skeleton: str = "h36m_17",
+        ema_decay: float = 0.9999,
         learning_rate: float = 8e-5,
         warmup_steps: int = 100,
     ) -> None:
@@ -116,6 +118,7 @@ class DiffAnnot(PoseMethod):
         self.condition_dropout = condition_dropout
         self.x_start = x_start
         self.weight_3d, self.weight_2d = weight_3d, weight_2d
+        self.ema_decay = ema_decay
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.frontend = _front_end(frontend_checkpoint, frontend)

@@ -1,11 +1,14 @@
 """What every method promises, whichever it is."""
 
+import json
+
 import lightning as L
 import pytest
 import torch
 
 from datamodules.base import select
 from methods.base import PoseMethod, warmup_cosine
+from methods.diffannot import DiffAnnot
 from methods.diffpose import ContextEncoder, DiffPose
 from methods.hmr import HMR
 from tests.tiny import TinyPeople, TinyPoses
@@ -14,6 +17,8 @@ SMALL = {"width": 16, "num_blocks": 1, "num_heads": 2, "warmup_steps": 2}
 SMALL_DIFFPOSE = {**SMALL, "context_width": 16, "context_blocks": 1, "context_epochs": 1}
 SMALL_CLIP = {"encoder": "mixste", "num_frames": 4}
 SMALL_HMR = {"width": 32, "hidden": 32, "warmup_steps": 2}
+FRONT_END = {"class_path": "methods.hmr.HMR", "arguments": {"input": "keypoints", **SMALL_HMR}}
+SMALL_DIFFANNOT = {"frontend": json.dumps(FRONT_END), "width": 32, "warmup_steps": 2}
 METHODS = {
     "context": lambda: ContextEncoder(**SMALL),
     "context_clip": lambda: ContextEncoder(**SMALL, **SMALL_CLIP, flip_test=True),
@@ -31,6 +36,12 @@ METHODS = {
         input="keypoints", box_input=True, keypoint_dropout=0.1, keypoint_noise=0.01, **SMALL_HMR
     ),
     "hmr_image": lambda: HMR(backbone="efficientnet_lite0", adversarial=True, vertex_weight=0.0, **SMALL_HMR),
+    "diffannot": lambda: DiffAnnot(
+        condition="both", learned_range=True, weight_3d=5.0, weight_2d=1.0, num_blocks=1, **SMALL_DIFFANNOT
+    ),
+    "diffannot_search": lambda: DiffAnnot(
+        selector="reproj2d", denoiser="released", x_start="frontend", max_steps=12, patience=3, **SMALL_DIFFANNOT
+    ),
 }  # fmt: skip
 # Training loss of each step of two epochs: a refactoring must leave them as they are. Reset only with a reason.
 GOLDEN = {
@@ -45,11 +56,13 @@ GOLDEN = {
     "hmr_keypoints": [7.6415, 8.9082, 9.01007, 7.96884, 8.01391, 6.93593],
     "hmr_image": [5.55462, 4.82909, 4.91996, 5.72678, 4.45595, 4.27418],
     "stacked": [1.22141, 1.07079, 1.07989, 164.32976, 148.0712, 108.70146],
+    "diffannot": [0.36393, 0.5268, 0.14093, 0.24051, 0.21993, 0.29158],
+    "diffannot_search": [1.02031, 0.95092, 0.99205, 1.0126, 1.02071, 1.06439],
 }
 
 
 def data_for(method, **options):
-    if isinstance(method, HMR):
+    if method.body is not None:
         return TinyPeople(**options)
     return TinyPoses(num_frames=method.num_frames, **options)
 

@@ -1,0 +1,124 @@
+"""DiffAnnot as a method: its front end, its checkpoints and where its numbers are logged."""
+
+import json
+
+import lightning as L
+import pytest
+import torch
+
+from datamodules.base import select
+from methods.checkpoints import export_checkpoint, load_method
+from methods.diffannot import DiffAnnot
+from methods.diffannot.states import to_state
+from methods.hmr import HMR
+from noise2pose.errors import InputError
+from tests.tiny import TinyPeople
+
+SMALL_HMR = {"input": "keypoints", "width": 32, "hidden": 32, "warmup_steps": 2}
+FRONT_END = json.dumps({"class_path": "methods.hmr.HMR", "arguments": SMALL_HMR})
+
+
+def make(**options) -> DiffAnnot:
+    L.seed_everything(3, verbose=False)
+    small = {"frontend": FRONT_END, "width": 32, "num_blocks": 1, "warmup_steps": 2, "max_steps": 8, "patience": 3}
+    return DiffAnnot(**{**small, **options})
+
+
+def trainer(folder, **options) -> L.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return L.Trainer(default_root_dir=folder, accelerator="cpu", **{"max_epochs": 1, **quiet, **options})
+
+
+def answer(method, batch):
+    method.eval()
+    with torch.no_grad():
+        return method(batch)
+
+
+def test_training_leaves_the_front_end_as_it_was_and_its_weights_are_in_the_checkpoint(tmp_path):
+    L.seed_everything(0, verbose=False)
+    first = trainer(tmp_path / "hmr")
+    first.fit(HMR(**SMALL_HMR), datamodule=TinyPeople())
+    first.save_checkpoint(tmp_path / "hmr.ckpt")
+    checkpoint = torch.load(tmp_path / "hmr.ckpt", weights_only=True)
+    torch.save({**checkpoint, "class_path": "methods.hmr.HMR"}, tmp_path / "hmr.ckpt")
+
+    method = make(frontend=None, frontend_checkpoint=str(tmp_path / "hmr.ckpt"))
+    before = {key: value.clone() for key, value in method.frontend.state_dict().items()}
+    second = trainer(tmp_path / "diffannot")
+    second.fit(method, datamodule=TinyPeople())
+    after = method.frontend.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+    assert not method.frontend.training
+    second.save_checkpoint(tmp_path / "whole.ckpt")
+    checkpoint = torch.load(tmp_path / "whole.ckpt", weights_only=True)
+    torch.save({**checkpoint, "class_path": "methods.diffannot.DiffAnnot"}, tmp_path / "whole.ckpt")
+    export_checkpoint(tmp_path / "whole.ckpt", tmp_path / "small.ckpt")
+    (tmp_path / "hmr.ckpt").unlink()  # the checkpoint does not need it any more
+
+    batch = TinyPeople().load("val")
+    expected = answer(method, batch)
+    for name in ("whole.ckpt", "small.ckpt"):
+        loaded = answer(load_method(tmp_path / name), batch)
+        assert torch.allclose(loaded["joints_3d"], expected["joints_3d"], atol=1e-6)
+
+
+def test_without_a_front_end_or_with_one_that_knows_no_body_it_says_so(tmp_path):
+    with pytest.raises(InputError, match="front end"):
+        make(frontend=None)
+    with pytest.raises(InputError, match="joints"):
+        make(frontend=None, frontend_checkpoint="diffpose-cmu")
+    with pytest.raises(InputError, match="condition"):
+        make(denoiser="released", condition="keypoints")
+
+
+@pytest.mark.parametrize("selector", ["oracle", "half_joints"])
+def test_what_the_ground_truth_chose_is_logged_as_oracle_only(selector, tmp_path):
+    run = trainer(tmp_path)
+    run.fit(make(selector=selector), datamodule=TinyPeople())
+    numbers = {key for key in run.callback_metrics if key.startswith("val/")}
+    assert "val/tiny/oracle/pa_mpjpe" in numbers and all(key.startswith("val/tiny/oracle/") for key in numbers)
+
+
+def test_a_selector_that_needs_the_ground_truth_is_refused_without_it():
+    batch = TinyPeople().load("val")
+    del batch["keypoints_3d"]
+    with pytest.raises(InputError, match="keypoints_3d"):
+        answer(make(selector="oracle"), batch)
+
+
+@pytest.mark.parametrize("search", ["paper", "trajectory"])
+def test_the_oracle_is_never_worse_than_the_front_end_on_what_it_chooses_by(search):
+    method, batch = make(selector="oracle", search=search), TinyPeople().load("val")
+    first, refined = answer(method.frontend, batch), answer(method, batch)
+    score = method.refiner._score(None, "oracle", method.evidence(batch, to_state(first["smpl"])))
+    rows = torch.arange(32)
+    before, after = (score(to_state(prediction["smpl"]), rows) for prediction in (first, refined))
+    assert (after <= before + 1e-6).all() and (after < before - 1e-4).any()
+    kept = refined["refinement"]["step"] == 0
+    assert torch.equal(refined["camera_translation"][kept], first["camera_translation"][kept])
+
+
+@pytest.mark.parametrize("selector", ["none", "fixed", "reproj2d", "consistency", "guided"])
+def test_an_answer_does_not_depend_on_who_else_is_in_the_batch(selector):
+    method, batch = make(selector=selector, fixed_step=5), TinyPeople().load("val")
+    chosen = torch.tensor([9, 30])
+    whole, part = answer(method, batch), answer(method, select(batch, chosen))
+    assert torch.allclose(whole["joints_3d"][chosen], part["joints_3d"], atol=1e-4)
+    assert torch.equal(whole["refinement"]["step"][chosen], part["refinement"]["step"])
+
+
+def test_reproj2d_never_moves_away_from_the_keypoints():
+    refinement = answer(make(selector="reproj2d"), TinyPeople().load("val"))["refinement"]
+    assert (refinement["reprojection_after"] <= refinement["reprojection_before"] + 1e-3).all()
+
+
+def test_the_camera_shows_the_refined_body_where_the_keypoints_are():
+    method, batch = make(selector="guided"), TinyPeople().load("val")
+    prediction = answer(method, batch)
+    joints = method.body.joints(**prediction["smpl"], translation=prediction["camera_translation"])
+    camera, keypoints = batch["camera"], batch["keypoints_2d"]
+    pixels = joints[..., :2] / joints[..., 2:] * camera["focal"][:, None] + camera["principal_point"][:, None]
+    error = (pixels - keypoints[..., :2]).norm(dim=-1).mean(dim=-1)
+    assert torch.allclose(error, prediction["refinement"]["reprojection_after"], atol=0.1)
+    assert error.median() < prediction["refinement"]["reprojection_before"].median()
