@@ -88,7 +88,10 @@ class TensorLoader:
 
     def __iter__(self) -> Iterator[PoseBatch]:
         for index in self.sampler:
-            yield select(self.samples, index)
+            batch = select(self.samples, index)
+            if "image" in batch and batch["image"].dtype == torch.uint8:  # as pictures lie on disk
+                batch["image"] = batch["image"].float() / 255.0
+            yield batch
 
 
 def select(samples: _Tree, index: Tensor) -> _Tree:
@@ -178,7 +181,10 @@ class PoseDataModule(L.LightningDataModule):
     def _loader(self, split: Split, shuffle: bool) -> TensorLoader:
         if split not in self._splits:
             device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-            self._splits[split] = move(self.load(split), device)
+            samples = self.load(split)
+            # Pictures stay where they are, mapped from a file: they are too many for the memory of a GPU.
+            pictures = {"image": samples.pop("image")} if "image" in samples else {}
+            self._splits[split] = {**move(samples, device), **pictures}  # pyright: ignore[reportArgumentType]
         samples = self._splits[split]
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochOrder(

@@ -1,7 +1,7 @@
 """People whose body parameters are known exactly: the free body in synthetic or CMU poses, rendered or as keypoints."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -9,6 +9,7 @@ from datamodules import activities
 from datamodules.base import PoseDataModule, Split, check_keypoints
 from datamodules.cmu_mocap import check_prepared, read_clips
 from datamodules.posed_people import BOX_SCALE, MIN_SEEN, SKELETON, Poses, photograph
+from datamodules.rendered_cache import render_cache
 from datamodules.rendered_scenes import covered
 from datamodules.virtual_cameras import ERROR_RATE, GOOD_RADIUS
 from noise2pose import keyed_random, noise, rotations
@@ -40,6 +41,10 @@ class RenderedPeople(PoseDataModule):
         keypoints_2d: `gt` for exact projections, `detected` for simulated detection errors, frozen by `noise_seed`.
         truncation: share of the people who are partly out of the picture.
         occlusion: share of the people behind one to three objects; their hidden joints are not detected.
+        picture_size: side of the rendered pictures, pixels.
+        photos: folder of photographs for the backgrounds; without, backgrounds are made up.
+        cache: folder where rendered pictures are kept; the same settings find the same pictures again.
+        num_workers: processes that render, besides the first.
         noise_seed: of cameras, people and detection errors; methods compared with each other must share it.
         body: `free`, or the npz of another body (`scripts/prepare.py body`).
         batch_size, eval_batch_size: see `PoseDataModule`.
@@ -54,6 +59,10 @@ class RenderedPeople(PoseDataModule):
         keypoints_2d: Literal["gt", "detected"] = "detected",
         truncation: float = 0.15,
         occlusion: float = 0.3,
+        picture_size: int = 224,
+        photos: str | None = None,
+        cache: str = "data/rendered",
+        num_workers: int = 1,
         noise_seed: int = 0,
         body: str = "free",
         batch_size: int = 64,
@@ -67,6 +76,10 @@ class RenderedPeople(PoseDataModule):
         self.keypoints_2d: Literal["gt", "detected"] = keypoints_2d
         self.truncation = truncation
         self.occlusion = occlusion
+        self.picture_size = picture_size
+        self.photos = photos
+        self.cache = cache
+        self.num_workers = num_workers
         self.noise_seed = noise_seed
         self.body = body
         if self.sizes["val"] < 1:
@@ -79,6 +92,11 @@ class RenderedPeople(PoseDataModule):
     def prepare_data(self) -> None:
         if self.motion != "synthetic":
             check_prepared(self.root)
+        if self.images and self.trainer:  # in the first process only, the others then find them
+            stage = self.trainer.state.fn
+            splits: dict[Any, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
+            for split in splits.get(stage, ("test",)):
+                self.load(split)
 
     def protocols(self, split: Split) -> list[Protocol]:
         source = "clips of no other split" + (", CMU subjects neither" if split == "test" else "")
@@ -97,10 +115,23 @@ class RenderedPeople(PoseDataModule):
     def load(self, split: Split) -> PoseBatch:
         poses = self.poses(split)
         keys = keyed_random.keys_of(poses.names)
-        people = photograph(poses, BodyModel.load(self.body), keys, self.noise_seed, self.truncation)
+        body = BodyModel.load(self.body)
+        people = photograph(poses, body, keys, self.noise_seed, self.truncation)
         check_keypoints(people, f"{self.dataset} {split}", num_joints=17)
         if self.keypoints_2d == "detected":
             people["keypoints_2d"] = self._detect(people, keys)
+        if self.images:
+            people["image"] = render_cache(
+                self.cache,
+                people,
+                body,
+                keys=keys,
+                seed=self.noise_seed,
+                picture_size=self.picture_size,
+                photos=self.photos,
+                occlusion=self.occlusion,
+                num_workers=self.num_workers,
+            )
         return people
 
     def poses(self, split: Split) -> Poses:
