@@ -64,8 +64,19 @@ def guided(
         keypoints: 2-D evidence.
         guidance: see there.
     """
+    with torch.inference_mode(False), torch.no_grad():  # predictions run in inference mode, which has no gradients
+        return _guided(diffusion, denoise, theta.clone(), posed, keypoints.for_gradients(), guidance)
+
+
+def _guided(
+    diffusion: GaussianDiffusion,
+    denoise: Denoise | None,
+    state: Float[Tensor, "B D"],
+    posed: Posed,
+    keypoints: Keypoints,
+    guidance: Guidance,
+) -> Float[Tensor, "B D"]:
     times = guidance.times
-    state = theta
     for _ in range(guidance.rounds):
         for time, following in zip(times, [*times[1:], -1], strict=True):
             level = diffusion.alphas_cumprod[time].to(state.dtype)

@@ -40,6 +40,10 @@ class Keypoints(NamedTuple):
         """Those of the samples `index`, which may repeat."""
         return Keypoints(*(part[index] for part in self))
 
+    def for_gradients(self) -> "Keypoints":
+        """A copy that gradients may pass by: the batches of a prediction are tensors of inference mode."""
+        return Keypoints(*(part.clone() for part in self))
+
     def project(
         self, joints: Float[Tensor, "B J 3"], translation: Float[Tensor, "B 3"] | None = None
     ) -> Float[Tensor, "B J 2"]:

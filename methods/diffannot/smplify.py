@@ -67,6 +67,21 @@ def fit_to_keypoints(
         iterations: of Adam, on the orientation and then on everything.
         learning_rate: of Adam, radians.
     """
+    with torch.inference_mode(False), torch.enable_grad():  # predictions run in inference mode, without gradients
+        keypoints = keypoints.for_gradients()
+        return _fit(theta.clone(), posed, keypoints, prior, strength, scale, iterations, learning_rate)
+
+
+def _fit(
+    theta: Float[Tensor, "B D"],
+    posed: Posed,
+    keypoints: Keypoints,
+    prior: PosePrior,
+    strength: float,
+    scale: float,
+    iterations: tuple[int, int],
+    learning_rate: float,
+) -> Float[Tensor, "B D"]:
     smpl = to_smpl(theta)
     orient = rotations.rotmat_to_rotvec(smpl["global_orient"])
     pose = rotations.rotmat_to_rotvec(smpl["body_pose"]).flatten(1)
@@ -81,16 +96,15 @@ def fit_to_keypoints(
             }
         )
 
-    with torch.enable_grad():
-        for count, variables in zip(iterations, ([orient], [orient, pose, betas]), strict=True):
-            for variable in variables:
-                variable.requires_grad_()
-            optimizer = torch.optim.Adam(variables, lr=learning_rate)
-            for _ in range(count):
-                data = keypoints.robust(keypoints.project(posed.joints(state())), scale)
-                # Summed over the samples: the mean would make the pull on one depend on how many there are.
-                loss = (strength * data + prior.energy(pose, betas)).sum()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+    for count, variables in zip(iterations, ([orient], [orient, pose, betas]), strict=True):
+        for variable in variables:
+            variable.requires_grad_()
+        optimizer = torch.optim.Adam(variables, lr=learning_rate)
+        for _ in range(count):
+            data = keypoints.robust(keypoints.project(posed.joints(state())), scale)
+            # Summed over the samples: the mean would make the pull on one depend on how many there are.
+            loss = (strength * data + prior.energy(pose, betas)).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     return state().detach()

@@ -82,3 +82,15 @@ def test_the_comparator_fits_keypoints_and_stays_near_its_prior(people):
     blind = keypoints._replace(confidence=torch.zeros_like(keypoints.confidence))
     rested = fit_to_keypoints(off, POSED, blind, prior)
     assert rested[:, -10:].square().sum() < off[:, -10:].square().sum()  # without evidence the shape goes to the mean
+
+
+def test_predictions_in_inference_mode_are_the_same(people):
+    truth, off, keypoints = people
+    guidance = Guidance(rounds=1)
+    expected = guided(DIFFUSION, towards(truth), off, POSED, keypoints, guidance)
+    prior = PosePrior.fit(truth)
+    fitted = fit_to_keypoints(off, POSED, keypoints, prior)
+    with torch.inference_mode():
+        made = keypoints.rows(torch.arange(32))
+        assert torch.equal(guided(DIFFUSION, towards(truth), off + 0.0, POSED, made, guidance), expected)
+        assert torch.equal(fit_to_keypoints(off + 0.0, POSED, made, prior), fitted)
