@@ -1,13 +1,14 @@
 """What refinement is worth: every selector beside its controls, in the layout of the paper's Tables II and III.
 
 A selector that sees the ground truth improves almost any set of candidates, so each is run three times: with the
-trained denoiser, with an untrained one, and with none at all. `fixed` and its controls have each a step of their own,
-chosen on validation data.
+trained denoiser, with an untrained one, and with none at all. What has a setting has its own, chosen on validation
+data: the steps of `fixed` and the weight of the keypoints in `guided` for each control, the latter for the comparator.
 
 Shape letters: B samples, J joints, I candidates.
 """
 
 import copy
+import dataclasses
 import time
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
@@ -31,6 +32,7 @@ DEPLOYABLE: tuple[Selector, ...] = ("fixed", "reproj2d", "consistency", "guided"
 ORACLE: tuple[Selector, ...] = ("oracle", "half_joints")
 CONTROLS: tuple[Control, ...] = ("none", "untrained", "trained")
 FRONT_END, SMPLIFY = "front end", "SMPLify-style"
+STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # of the keypoints, to choose from
 _HALF = "half"  # of the joints, which errors are of
 _REPORTED = half_of_the_joints(MESH_JOINTS)[1]
 
@@ -72,6 +74,24 @@ class Row(NamedTuple):
     milliseconds: float
 
 
+class Settings(NamedTuple):
+    """What is chosen on validation data.
+
+    Attributes:
+        fixed_step: of `fixed`.
+        strength: of the keypoints in `guided`.
+        comparator: the same in the comparator.
+    """
+
+    fixed_step: int
+    strength: float
+    comparator: float
+
+    def give_to(self, method: DiffAnnot) -> None:
+        method.refiner.fixed_step = self.fixed_step
+        method.refiner.guidance = dataclasses.replace(method.refiner.guidance, strength=self.strength)
+
+
 class Account(NamedTuple):
     """All rows of one checkpoint.
 
@@ -79,13 +99,13 @@ class Account(NamedTuple):
         deployable: nothing in them was chosen with the ground truth of the samples.
         oracle: PA-MPJPE of all joints chose.
         half_joints: PA-MPJPE of every other joint chose, errors are of the others.
-        fixed_steps: of `fixed`, by control.
+        settings: what was chosen on validation data, by control.
     """
 
     deployable: list[Row]
     oracle: list[Row]
     half_joints: list[Row]
-    fixed_steps: dict[str, int]
+    settings: dict[str, Settings]
 
 
 @torch.no_grad()
@@ -110,14 +130,15 @@ def account(
         "untrained": untrained(method.denoiser, seed),
         "trained": method.denoiser,
     }
-    steps: dict[Control, int] = {
-        control: choose_fixed_step(method, network, validation) for control, network in networks.items()
-    }
     prior = PosePrior.fit(train_states)
+    settings: dict[Control, Settings] = {
+        control: choose(method, network, None if network else prior, validation)
+        for control, network in networks.items()
+    }
     parts: dict[tuple[str, str], list[Errors]] = {}
     seconds: dict[tuple[str, str], float] = {}
     for batch in tqdm(list(test), desc="test batches"):
-        for answer in _answers(method, networks, steps, prior, batch):
+        for answer in _answers(method, networks, settings, prior, batch):
             key = answer.name, answer.control
             parts.setdefault(key, []).append(answer.errors)
             seconds[key] = seconds.get(key, 0.0) + answer.seconds
@@ -131,7 +152,7 @@ def account(
         [row(FRONT_END, ""), row(SMPLIFY, ""), *(row(*key) for key in controls)],
         [row(FRONT_END, ""), *(row("oracle", control) for control in CONTROLS)],
         [row(FRONT_END, _HALF, _HALF), *(row("half_joints", control, _HALF) for control in CONTROLS)],
-        {str(control): step for control, step in steps.items()},
+        {str(control): setting for control, setting in settings.items()},
     )
 
 
@@ -145,7 +166,7 @@ class _Answer(NamedTuple):
 def _answers(
     method: DiffAnnot,
     networks: dict[Control, nn.Module | None],
-    steps: dict[Control, int],
+    settings: dict[Control, Settings],
     prior: PosePrior,
     batch: PoseBatch,
 ) -> Iterator[_Answer]:
@@ -156,7 +177,8 @@ def _answers(
     yield _Answer(FRONT_END, "", errors(method, kept, evidence, MESH_JOINTS), 0.0)
     yield _Answer(FRONT_END, _HALF, errors(method, kept, evidence, _REPORTED), 0.0)
     started = time.perf_counter()
-    fitted = Refined(fit_to_keypoints(theta, method.posed, evidence.keypoints, prior), kept.step)
+    strength = settings["none"].comparator
+    fitted = Refined(fit_to_keypoints(theta, method.posed, evidence.keypoints, prior, strength), kept.step)
     taken = time.perf_counter() - started
     yield _Answer(SMPLIFY, "", errors(method, fitted, evidence, MESH_JOINTS), taken)
     for selector in (*DEPLOYABLE, *ORACLE):
@@ -164,22 +186,41 @@ def _answers(
         for control, network in networks.items():
             if selector == "consistency" and network is None:
                 continue
-            method.refiner.fixed_step = steps[control]
+            settings[control].give_to(method)
             started = time.perf_counter()
             refined = method.refiner.refine(network, theta, selector, evidence)
             taken = time.perf_counter() - started
             yield _Answer(selector, control, errors(method, refined, evidence, joints), taken)
 
 
-def choose_fixed_step(method: DiffAnnot, network: nn.Module | None, validation: Iterable[PoseBatch]) -> int:
-    """The number of steps with the lowest mean PA-MPJPE on validation samples; the first of equals."""
-    total = torch.zeros(method.refiner.max_steps + 1, dtype=torch.float64)
+def choose(
+    method: DiffAnnot, network: nn.Module | None, prior: PosePrior | None, validation: Iterable[PoseBatch]
+) -> Settings:
+    """The settings with the lowest mean PA-MPJPE on validation samples; the first of equals.
+
+    Args:
+        method: trained.
+        network: the denoiser of a control.
+        prior: of the comparator; None leaves its strength at the first of `STRENGTHS`.
+        validation: batches.
+    """
+    by_step = torch.zeros(method.refiner.max_steps + 1, dtype=torch.float64)
+    guided, fitted = torch.zeros(2, len(STRENGTHS), dtype=torch.float64)
     for batch in validation:
         theta = to_state(method.frontend(batch)["smpl"])
+        evidence = method.evidence(batch, theta)
         score = truth_score(method.posed, batch["keypoints_3d"], MESH_JOINTS)
-        losses = method.refiner.losses_of_fixed_steps(network, theta, score, method.evidence(batch, theta))
-        total += losses.double().sum(dim=0).cpu()
-    return int(total.argmin())
+        rows = torch.arange(len(theta))
+        losses = method.refiner.losses_of_fixed_steps(network, theta, score, evidence)
+        by_step += losses.double().sum(dim=0)
+        for number, strength in enumerate(STRENGTHS):
+            Settings(0, strength, strength).give_to(method)
+            state = method.refiner.refine(network, theta, "guided", evidence).state
+            guided[number] += score(state, rows).double().sum()
+            if prior is not None:
+                state = fit_to_keypoints(theta, method.posed, evidence.keypoints, prior, strength)
+                fitted[number] += score(state, rows).double().sum()
+    return Settings(int(by_step.argmin()), STRENGTHS[int(guided.argmin())], STRENGTHS[int(fitted.argmin())])
 
 
 def untrained(network: nn.Module, seed: int) -> nn.Module:
