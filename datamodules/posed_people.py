@@ -23,7 +23,7 @@ _CUT = (0.15, 0.5)  # share of a truncated person that is out of the picture
 _ELEVATION, _ELEVATION_SPREAD, _ELEVATION_LIMITS = 8.0, 10.0, (-20.0, 45.0)  # degrees, from above is positive
 _ROLL_SPREAD = 4.0  # degrees
 _BOX_SCALE_ERROR, _BOX_SHIFT = (0.9, 1.15), 0.05  # of detectors' boxes
-_STREAM = 200  # of keyed_random: this and the next
+_STREAM = 200  # of keyed_random: this and the next two
 
 
 class Poses(NamedTuple):
@@ -52,7 +52,9 @@ def photograph(poses: Poses, body: BodyModel, keys: Int[Tensor, " N"], seed: int
         body: whose parameters they are.
         keys: of `keyed_random`.
         seed: of the cameras.
-        truncation: share of the people who are partly out of the picture.
+        truncation: share of the people who are moved over a border of the picture. A tenth of them stay where they
+            were, because too few of their joints would be seen; and of a tenth of the others a hand or a foot, nearer
+            to the camera than the rest, is out of the picture too.
 
     Returns:
         Everything of a `PoseBatch` but pictures; `keypoints_2d` are exact, with confidence 1 inside the picture and 0

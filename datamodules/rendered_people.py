@@ -39,7 +39,7 @@ class RenderedPeople(PoseDataModule):
         images: whether to render pictures; without, a batch has keypoints only and is made in seconds.
         num_people: training samples; validation has a fortieth and test a twentieth as many.
         keypoints_2d: `gt` for exact projections, `detected` for simulated detection errors, frozen by `noise_seed`.
-        truncation: share of the people who are partly out of the picture.
+        truncation: share of the people who are moved over a border of the picture, see `posed_people.photograph`.
         occlusion: share of the people behind one to three objects; their hidden joints are not detected.
         picture_size: side of the rendered pictures, pixels.
         photos: folder of photographs for the backgrounds; without, backgrounds are made up.
@@ -82,8 +82,9 @@ class RenderedPeople(PoseDataModule):
         self.num_workers = num_workers
         self.noise_seed = noise_seed
         self.body = body
-        if self.sizes["val"] < 1:
-            raise InputError(f"data.num_people is {num_people}, expected at least 40")
+        fewest = 80 if motion == "both" else 40  # one of each kind of motion in the smallest split
+        if num_people < fewest:
+            raise InputError(f"data.num_people is {num_people}, expected at least {fewest}")
 
     @property
     def dataset(self) -> str:

@@ -1,0 +1,173 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules import cmu_conversion
+from datamodules.posed_people import BOX_SCALE, MIN_SEEN, SKELETON
+from datamodules.rendered_people import RenderedPeople
+from datamodules.rendered_scenes import covered
+from noise2pose import cameras
+from noise2pose.bodies import BodyModel
+from noise2pose.errors import InputError
+from noise2pose.keyed_random import keys_of
+from tests.datamodules.acclaim import amc, asf
+
+SPLITS = ("train", "val", "test")
+PEOPLE = 400
+
+
+@pytest.fixture(scope="module")
+def cmu(tmp_path_factory):
+    """Prepared clips of three subjects: four of one to train and validate with, one of another for each split."""
+    source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("cmu") / "prepared"
+    for subject, clips in (("01", 4), ("02", 1), ("03", 1)):
+        (source / f"{subject}.asf").write_text(asf())
+        for number in range(1, clips + 1):
+            (source / f"{subject}_{number:02d}.amc").write_text(amc(frames=120, seed=number))
+    manifest = cmu_conversion.prepare(source, output, 120.0)
+    assert manifest["counts"]["clips"] == 6
+    return str(output)
+
+
+@pytest.fixture(params=["synthetic", "cmu", "both"])
+def motion(request):
+    return request.param
+
+
+def make(cmu, motion="synthetic", **options):
+    return RenderedPeople(**{"motion": motion, "root": cmu, "images": False, "num_people": PEOPLE, **options})
+
+
+def clip_of(sample_id):
+    """The clip in the name of a sample: without frame and view, or frame and number."""
+    return sample_id.rsplit("_", 2)[0]
+
+
+def test_labels_agree(cmu, motion):
+    people = make(cmu, motion, keypoints_2d="gt").load("train")
+    joints, camera = people["keypoints_3d"][..., :3], people["camera"]
+    smpl, translation = people["smpl"], people["camera_translation"]
+    posed = BodyModel.free_body().joints(**smpl, translation=translation, regressor=SKELETON)
+    assert torch.allclose(posed, joints, atol=1e-5)
+    pixels = cameras.project(joints, camera["focal"], camera["principal_point"])
+    assert torch.allclose(pixels, people["keypoints_2d"][..., :2], atol=1e-3)
+    assert joints[..., 2].min() > 0.3, "in front of the camera"
+    upright = joints[:, 10, 1] < joints[:, [3, 6], 1].amax(dim=1)  # head above the lower foot; the camera's y is down
+    assert upright.float().mean() > 0.8
+    assert len(set(people["sample_id"])) == len(people["subject"]) == len(people["action"]) == PEOPLE
+
+
+def test_enough_joints_are_seen_and_the_box_is_about_them(cmu, motion):
+    people = make(cmu, motion, keypoints_2d="gt", truncation=0.5).load("train")
+    seen = people["keypoints_2d"][..., 2] > 0
+    assert seen.sum(dim=-1).min() >= MIN_SEEN
+    pixels, box = people["keypoints_2d"][..., :2], people["box"]
+    low = torch.where(seen[..., None], pixels, torch.inf).amin(dim=1)
+    high = torch.where(seen[..., None], pixels, -torch.inf).amax(dim=1)
+    scale = box[:, 2] / (high - low).amax(dim=-1) / BOX_SCALE
+    assert scale.min() > 0.9 - 1e-3 and scale.max() < 1.15 + 1e-3
+    shift = (box[:, :2] - (low + high) / 2.0).abs() / box[:, 2:]
+    assert shift.max() < 0.05 + 1e-3
+    inside = ((pixels - box[:, None, :2]).abs() <= box[:, None, 2:] / 2.0).all(dim=-1)
+    assert inside[seen].float().mean() > 0.99
+
+
+def test_a_person_is_a_function_of_the_seed(cmu, motion):
+    first, again = (make(cmu, motion).load("val") for _ in range(2))
+    other = make(cmu, motion, noise_seed=1).load("val")
+    for key in ("keypoints_2d", "keypoints_3d", "box", "camera_translation"):
+        assert torch.equal(first[key], again[key])
+        assert not torch.equal(first[key], other[key])
+    assert first["sample_id"] == again["sample_id"] == other["sample_id"]
+    assert torch.equal(first["smpl"]["body_pose"], other["smpl"]["body_pose"])
+
+
+def test_splits_share_no_clip_and_no_name(cmu, motion):
+    people = {split: make(cmu, motion).load(split) for split in SPLITS}
+    assert [len(people[split]["sample_id"]) for split in SPLITS] == [PEOPLE, PEOPLE // 40, PEOPLE // 20]
+    names = [name for split in SPLITS for name in people[split]["sample_id"]]
+    assert len(set(names)) == len(names)
+    clips = {split: {clip_of(name) for name in people[split]["sample_id"]} for split in SPLITS}
+    assert not any(clips[a] & clips[b] for a, b in (("train", "val"), ("train", "test"), ("val", "test")))
+    if motion == "cmu":
+        assert clips == {"train": {"01_01", "01_02", "01_03", "03_01"}, "val": {"01_04"}, "test": {"02_01"}}
+        assert not set(people["test"]["subject"]) & {*people["train"]["subject"], *people["val"]["subject"]}
+        assert len(make(cmu, motion).load("train")["smpl"]["betas"].unique(dim=0)) == PEOPLE, "a shape of their own"
+
+
+def test_both_is_half_synthetic_and_half_cmu(cmu):
+    for split in SPLITS:
+        both = make(cmu, "both", num_people=82).load(split)
+        count = len(both["sample_id"])
+        for motion, part in (("synthetic", slice(count // 2)), ("cmu", slice(count // 2, None))):
+            wanted = make(cmu, motion, num_people=82)
+            wanted.sizes[split] = len(both["sample_id"][part])
+            alone = wanted.load(split)
+            assert alone["sample_id"] == both["sample_id"][part]
+            assert torch.equal(alone["smpl"]["body_pose"], both["smpl"]["body_pose"][part])
+
+
+def test_too_few_people_are_refused(cmu):
+    with pytest.raises(InputError, match="num_people is 39, expected at least 40"):
+        make(cmu, num_people=39)
+    with pytest.raises(InputError, match="num_people is 79, expected at least 80"):
+        make(cmu, "both", num_people=79)
+    assert len(make(cmu, "both", num_people=80).load("val")["sample_id"]) == 2
+
+
+@pytest.mark.parametrize("motion", ["cmu", "both"])
+def test_without_a_prepared_folder_the_command_is_named(tmp_path, motion):
+    data = make(str(tmp_path / "nothing"), motion)
+    for load in (data.prepare_data, lambda: data.load("train")):
+        with pytest.raises(InputError, match=r"nothing.*does not exist.*python scripts/prepare\.py cmu_mocap"):
+            load()
+    make(str(tmp_path / "nothing")).prepare_data()  # synthetic motion needs no file
+
+
+def test_joints_behind_objects_are_not_detected(cmu):
+    data = make(cmu, occlusion=1.0, truncation=0.3)
+    exact = make(cmu, occlusion=1.0, truncation=0.3, keypoints_2d="gt").load("train")
+    detected = data.load("train")["keypoints_2d"]
+    box = exact["box"][:, None]
+    in_crop = (exact["keypoints_2d"][..., :2] - box[..., :2]) / box[..., 2:] + 0.5
+    hidden = covered(in_crop, keys_of(exact["sample_id"]), data.noise_seed, 1.0)
+    seen = (exact["keypoints_2d"][..., 2] > 0) & ~hidden
+    guessed = seen.sum(dim=-1) < MIN_SEEN
+    assert 0.0 < guessed.float().mean() < 0.2
+    assert (detected[~guessed][~seen[~guessed]][:, 2] == 0).all(), "hidden, or outside the picture"
+    assert (detected[..., 2][exact["keypoints_2d"][..., 2] == 0] == 0).all()
+    assert ((detected[..., 2] > 0).sum(dim=-1) >= MIN_SEEN).all()
+    assert (detected[..., 2][seen] > 0).all() and detected[..., 2].max() <= 1.0
+    clear = make(cmu, occlusion=0.0, truncation=0.3).load("train")["keypoints_2d"]
+    assert ((clear[..., 2] > 0) == (exact["keypoints_2d"][..., 2] > 0)).all()
+    error = (clear[..., :2] - exact["keypoints_2d"][..., :2]).norm(dim=-1) / exact["box"][:, 2:]
+    assert 0.005 < error[exact["keypoints_2d"][..., 2] > 0].median() < 0.03
+
+
+def test_pictures_lie_on_disk_as_bytes_and_are_loaded_as_numbers(cmu, tmp_path):
+    options = {"num_people": 40, "picture_size": 32, "cache": str(tmp_path), "num_workers": 0}
+    data = make(cmu, images=True, **options)
+    people = data.load("train")
+    assert people["image"].shape == (40, 3, 32, 32) and people["image"].dtype == torch.uint8
+    (folder,) = tmp_path.iterdir()
+    assert (np.load(folder / "pictures.npy") == people["image"].numpy()).all()
+    data.batch_size = 40
+    (batch,) = data.train_dataloader()
+    assert batch["image"].dtype == torch.float32 and batch["image"].min() >= 0.0 and 0.5 < batch["image"].max() <= 1.0
+    rows = torch.tensor([people["sample_id"].index(name) for name in batch["sample_id"]])
+    assert torch.equal((batch["image"] * 255.0).round().to(torch.uint8), people["image"][rows])
+    keypoints_only = make(cmu, **options).load("train")
+    assert people.keys() - keypoints_only.keys() == {"image"}
+    for key in ("keypoints_2d", "keypoints_3d", "box", "camera_translation"):
+        assert torch.equal(people[key], keypoints_only[key])
+
+
+def test_the_protocol_says_what_the_numbers_are_of(cmu, motion):
+    (protocol,) = make(cmu, motion, keypoints_2d="gt").protocols("test")
+    assert protocol.dataset == f"rendered_{motion}" and protocol.keypoints_2d == "gt" and len(protocol.joints) == 14
+    assert f"20 rendered people in {motion} poses" in protocol.split
+    assert ("CMU subjects" in protocol.split) == (motion != "synthetic")
+    pictures = make(cmu, motion, keypoints_2d="gt", images=True).protocols("test")[0]
+    assert dataclasses.asdict(pictures) == dataclasses.asdict(protocol), "the same people"
