@@ -111,12 +111,13 @@ def make_described_method(description: str) -> PoseMethod:
     return make_method(described["class_path"], described["arguments"]).eval()
 
 
-def export_checkpoint(source: Path, target: Path) -> None:
-    """Writes what predictions need of a training checkpoint: weights in float32, hyper-parameters and class path.
+def export_checkpoint(source: Path, target: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Writes what predictions need of a training checkpoint: weights, hyper-parameters and class path.
 
     Args:
         source: checkpoint of a run; its `state_dict` is the moving average where the run kept one.
         target: file to write, which `load_method` reads.
+        dtype: of the weights in the file; `torch.float16` halves it. They are computed with in float32 again.
 
     Raises:
         InputError: as `load_method` for the source.
@@ -127,7 +128,7 @@ def export_checkpoint(source: Path, target: Path) -> None:
     small = {
         "state_dict": {
             # Cloned, because a view would be saved with the whole tensor that it looks at.
-            key: value.float().clone() if value.is_floating_point() else value.clone()
+            key: value.to(dtype).clone() if value.is_floating_point() else value.clone()
             for key, value in checkpoint["state_dict"].items()
         },
         "hyper_parameters": hyper_parameters,

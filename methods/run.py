@@ -223,7 +223,7 @@ def _samples(batch: PoseBatch, prediction: Prediction, count: int) -> dict[str, 
         "keypoints_2d": pose(batch["keypoints_2d"]),
         "target": pose(target - target[..., :1, :]),
         "prediction": pose(prediction["joints_3d"]),
-        "image_size": _array(batch["camera"]["image_size"])[chosen],
+        "image_size": _array(batch["camera"]["image_size"])[chosen.numpy()],
     }
 
 

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.rendered_people import RenderedPeople
 from datamodules.synthetic_motion import SyntheticMotion
 from methods.checkpoints import SHIPPED, load_method
 from methods.lifting import lift
 from noise2pose import skeletons
-from noise2pose.metrics.functional import mpjpe
+from noise2pose.metrics.functional import mpjpe, pa_mpjpe
 from scripts.predict import main
 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.ckpt"))
+BODIES = [name for name in NAMES if load_method(name).body is not None]
+LIFTERS = [name for name in NAMES if name not in BODIES]
 H36M, COCO = skeletons.get("h36m_17"), skeletons.get("coco_17")
 
 
@@ -34,8 +37,10 @@ def as_coco(keypoints):
     return coco
 
 
-def test_there_are_a_frame_and_a_clip_checkpoint():
-    assert {"diffpose-cmu", "diffpose-cmu-27"} <= set(NAMES)
+def test_there_are_checkpoints_for_frames_clips_and_bodies():
+    assert {"diffpose-cmu", "diffpose-cmu-27"} == set(LIFTERS) and {"hmr-keypoints", "diffannot-keypoints"} == set(
+        BODIES
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,7 +52,7 @@ def test_each_is_small_and_has_a_card(name):
         assert said in card
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LIFTERS)
 def test_it_lifts_people_of_another_data_set(name, people):
     keypoints, target = people
     method = load_method(name)
@@ -57,7 +62,7 @@ def test_it_lifts_people_of_another_data_set(name, people):
     assert error < 0.5 * still and error < 250.0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LIFTERS)
 def test_hidden_joints_are_less_certain(name, people, tmp_path):
     keypoints = as_coco(people[0].numpy())
     np.savez(tmp_path / "seen.npz", keypoints=keypoints)
@@ -78,3 +83,34 @@ def test_hidden_joints_are_less_certain(name, people, tmp_path):
         assert 0.03 < min(bones) and max(bones) < 0.7
         spreads.append(poses["uncertainty"][:, [H36M.index("left_wrist"), H36M.index("right_ankle")]].mean())
     assert 0 < spreads[0] < spreads[1]
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_it_poses_bodies_of_people_whom_it_has_not_seen(name):
+    people = RenderedPeople(images=False, num_people=800).load("test")
+    method = load_method(name)
+    with torch.no_grad():
+        answer = method(people)["joints_3d"]
+    target = people["keypoints_3d"][..., :3]
+    error = 1000.0 * pa_mpjpe(answer, target).mean()
+    rest = method.body.joints(torch.eye(3), torch.eye(3).expand(23, 3, 3), torch.zeros(10))
+    assert error < 75.0 and error < 0.5 * 1000.0 * pa_mpjpe(rest.expand_as(target), target).mean()
+
+
+def test_the_annotator_is_better_than_its_front_end():
+    people = RenderedPeople(images=False, num_people=800).load("test")
+    target = people["keypoints_3d"][..., :3]
+    with torch.no_grad():
+        first, refined = (load_method(name)(people)["joints_3d"] for name in ("hmr-keypoints", "diffannot-keypoints"))
+    assert pa_mpjpe(refined, target).mean() < pa_mpjpe(first, target).mean()
+
+
+def test_the_example_of_the_readme(tmp_path):
+    photo = SHIPPED.parent / "photos" / "astronaut.jpg"
+    keypoints = photo.with_name("astronaut_keypoints.json")
+    command = ["--checkpoint", "diffannot-keypoints", str(photo), "--keypoints", str(keypoints)]
+    assert main([*command, "--output", str(tmp_path)]) == 0
+    (found,) = json.loads((tmp_path / "annotations.json").read_text())["annotations"]
+    assert not found["suspect"] and found["reprojection_after"] < found["reprojection_before"]
+    assert found["reprojection_after"] < 0.08 * found["bbox"][2]
+    assert (tmp_path / "astronaut.png").stat().st_size > 100_000

@@ -215,7 +215,7 @@ def _align(column: str) -> str:
 def _page_columns(rows: Sequence[Row]) -> list[str]:
     """What the caption does not say already, names first and errors next, so that a phone shows them."""
     columns = [column for column in rows[0].cells if column not in SAME_IN_A_GROUP]
-    first = ("run", "method", "MPJPE", "PA-MPJPE", "null control")
+    first = ("run", "method", "MPJPE", "PA-MPJPE", "PVE", "null control")
     return sorted(columns, key=lambda column: first.index(column) if column in first else len(first))
 
 

@@ -137,6 +137,8 @@ class Run:
         for key, value in self._tested().items():
             if match := _ORACLE.fullmatch(key.removeprefix(prefix)):
                 found[match["choice"]] = value
+            elif key == f"{prefix}oracle/mpjpe":  # of a method that looks at the ground truth to answer at all
+                found["answer"] = value
         return {name: (found[name], found.get(f"{name}_null")) for name in found if not name.endswith("_null")}
 
     @property

@@ -17,7 +17,7 @@ LEFT_ALIGNED = ("run", "method", "data", "protocol", "2-D", "chosen with the tru
 SAME_IN_A_GROUP = ("data", "protocol", "2-D")
 ORACLE_TITLE = "Needs the ground truth to choose - not comparable with the numbers above"
 LEGEND = (
-    "MPJPE and PA-MPJPE in mm, lower is better. hyp. = hypotheses averaged for the answer; steps = denoiser calls per "
+    "MPJPE, PA-MPJPE and PVE (of vertices) in mm, lower is better. hyp. = hypotheses averaged for the answer; steps = denoiser calls per "
     "hypothesis (0 = no diffusion)."
 )
 CALIBRATION_TITLE = "Does the spread of the hypotheses predict the error?"
@@ -142,7 +142,10 @@ def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") 
         letter: of their group.
     """
     best = {}
-    for column, name in (("MPJPE", "mpjpe"), ("PA-MPJPE", "pa_mpjpe")):
+    errors = {"MPJPE": "mpjpe", "PA-MPJPE": "pa_mpjpe"}
+    if any(run.metric("pve") is not None for run in runs):
+        errors["PVE"] = "pve"
+    for column, name in errors.items():
         values = [value for run in runs if (value := run.metric(name)) is not None and math.isfinite(value)]
         best[column] = (name, min(values) if len(values) > 1 else None)
     rows = []
@@ -155,8 +158,7 @@ def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") 
             "2-D": run.protocol.get("keypoints_2d", "-"),
             "hyp.": str(run.protocol.get("num_hypotheses", "-")),
             "steps": str(run.test.get("steps", "-")),
-            "MPJPE": _number(run.metric("mpjpe")),
-            "PA-MPJPE": _number(run.metric("pa_mpjpe")),
+            **{column: _number(run.metric(name)) for column, name in errors.items()},
             "params": _parameters(run.parameters),
             "poses/s": _on(devices, run.test, f"{run.test['poses_per_second']:,.0f}" if run.test else "-"),
             "training": _on(devices, run.fit, _duration(run.fit["seconds"]) if run.fit else "-"),
@@ -251,15 +253,15 @@ def _wrap(text: str) -> str:
 def _aligned(blocks: Sequence[tuple[str, Sequence[Row]]]) -> list[str]:
     """Blocks of rows below one header; the widest names are shortened until a line fits."""
     rows = [row for _, block in blocks for row in block]
-    columns = list(rows[0].cells)
-    widths = {column: max(len(column), *(len(row.cells[column]) for row in rows)) for column in columns}
+    columns = list(max((row.cells for row in rows), key=len))  # of bodies there is one more error to tell
+    widths = {column: max(len(column), *(len(row.cells.get(column, "-")) for row in rows)) for column in columns}
     while sum(widths.values()) + 2 * (len(columns) - 1) > WIDTH:
         widths[max((column for column in columns if column in LEFT_ALIGNED), key=lambda column: widths[column])] -= 1
 
     def line(cells: dict[str, str]) -> str:
         fitted = []
         for column, width in widths.items():
-            text = cells[column]
+            text = cells.get(column, "-")
             if len(text) > width:  # names that begin alike often end differently
                 text = f"{text[: width - width // 2 - 1]}..{text[len(text) - width // 2 + 1 :]}"
             fitted.append(text.ljust(width) if column in LEFT_ALIGNED else text.rjust(width))
