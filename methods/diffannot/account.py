@@ -159,14 +159,15 @@ def _answers(
     fitted = Refined(fit_to_keypoints(theta, method.posed, evidence.keypoints, prior), kept.step)
     taken = time.perf_counter() - started
     yield _Answer(SMPLIFY, "", errors(method, fitted, evidence, MESH_JOINTS), taken)
+    refiner = copy.copy(method.refiner)  # the method keeps its own number of steps
     for selector in (*DEPLOYABLE, *ORACLE):
         joints = _REPORTED if selector == "half_joints" else MESH_JOINTS
         for control, network in networks.items():
             if selector == "consistency" and network is None:
                 continue
-            method.refiner.fixed_step = steps[control]
+            refiner.fixed_step = steps[control]
             started = time.perf_counter()
-            refined = method.refiner.refine(network, theta, selector, evidence)
+            refined = refiner.refine(network, theta, selector, evidence)
             taken = time.perf_counter() - started
             yield _Answer(selector, control, errors(method, refined, evidence, joints), taken)
 
