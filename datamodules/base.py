@@ -88,10 +88,15 @@ class TensorLoader:
 
     def __iter__(self) -> Iterator[PoseBatch]:
         for index in self.sampler:
-            batch = select(self.samples, index)
-            if "image" in batch and batch["image"].dtype == torch.uint8:  # as pictures lie on disk
-                batch["image"] = batch["image"].float() / 255.0
-            yield batch
+            yield batch_of(self.samples, index)
+
+
+def batch_of(samples: PoseBatch, index: Tensor) -> PoseBatch:
+    """The samples at the positions `index`, as `select`, with pictures in [0, 1], which may lie on disk as bytes."""
+    batch = select(samples, index)
+    if "image" in batch and batch["image"].dtype == torch.uint8:
+        batch["image"] = batch["image"].float() / 255.0
+    return batch
 
 
 def select(samples: _Tree, index: Tensor) -> _Tree:

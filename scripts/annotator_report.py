@@ -69,20 +69,24 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
     from methods.diffannot.module import DiffAnnot
     from methods.diffannot.states import to_state
 
-    module = _data_module(arguments.data)
-    module.setup("test")
-    protocol = module.protocols("test")[0]
-    states = to_state(module.load("train")["smpl"])
-    # A quarter is enough to choose settings by, and choosing tries them all.
-    validation = _batches(module, "val", max(1, arguments.max_people // 4))
-    test = _batches(module, "test", arguments.max_people)
-    accounts = []
+    methods = []
     for path in arguments.checkpoints:
         method = load_method(path)
         if not isinstance(method, DiffAnnot):
             raise InputError(f"{path} holds {method.title}, expected DiffAnnot")
         method.refiner.max_steps = arguments.max_steps
-        accounts.append(account(method, states, validation, test))
+        methods.append(method)
+    module = _data_module(arguments.data)
+    module.setup("test")
+    protocol = module.protocols("test")[0]
+    samples = module.load("train")
+    if "smpl" not in samples:
+        raise InputError(f"--data {arguments.data}: {protocol.dataset} has no body parameters, which the report needs")
+    states = to_state(samples["smpl"])
+    # A quarter is enough to choose settings by, and choosing tries them all.
+    validation = _batches(module, "val", max(1, arguments.max_people // 4))
+    test = _batches(module, "test", arguments.max_people)
+    accounts = [account(method, states, validation, test) for method in methods]
     people = sum(len(batch["sample_id"]) for batch in test)
     about = {
         "command": shlex.join(["python", "scripts/annotator_report.py", *command]),
@@ -116,12 +120,12 @@ def _data_module(path: Path) -> Any:
 
 def _batches(module: Any, split: str, max_people: int) -> list[Any]:
     """Batches of evenly spread samples of a split."""
-    from datamodules.base import select
+    from datamodules.base import batch_of
 
     samples = module.load(split)
     count = len(samples["sample_id"])
     chosen = torch.linspace(0, count - 1, min(count, max_people)).round().long()
-    return [select(samples, part) for part in chosen.split(module.eval_batch_size)]
+    return [batch_of(samples, part) for part in chosen.split(module.eval_batch_size)]
 
 
 def _markdown(about: dict[str, Any], tables: dict[str, Any], seeds: int) -> str:

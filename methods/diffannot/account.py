@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from methods.diffannot.module import DiffAnnot
-from methods.diffannot.refinement import Evidence, Refined, Selector
+from methods.diffannot.refinement import Evidence, Refined, Refiner, Selector
 from methods.diffannot.selection import half_of_the_joints, truth_score
 from methods.diffannot.smplify import PosePrior, fit_to_keypoints
 from methods.diffannot.states import to_state
@@ -87,9 +87,12 @@ class Settings(NamedTuple):
     strength: float
     comparator: float
 
-    def give_to(self, method: DiffAnnot) -> None:
-        method.refiner.fixed_step = self.fixed_step
-        method.refiner.guidance = dataclasses.replace(method.refiner.guidance, strength=self.strength)
+    def applied_to(self, refiner: Refiner) -> Refiner:
+        """A refiner with these settings; the method keeps its own."""
+        changed = copy.copy(refiner)
+        changed.fixed_step = self.fixed_step
+        changed.guidance = dataclasses.replace(refiner.guidance, strength=self.strength)
+        return changed
 
 
 class Account(NamedTuple):
@@ -186,13 +189,14 @@ def _answers(
         for control, network in networks.items():
             if selector == "consistency" and network is None:
                 continue
-            settings[control].give_to(method)
+            refiner = settings[control].applied_to(method.refiner)
             started = time.perf_counter()
-            refined = method.refiner.refine(network, theta, selector, evidence)
+            refined = refiner.refine(network, theta, selector, evidence)
             taken = time.perf_counter() - started
             yield _Answer(selector, control, errors(method, refined, evidence, joints), taken)
 
 
+@torch.no_grad()
 def choose(
     method: DiffAnnot, network: nn.Module | None, prior: PosePrior | None, validation: Iterable[PoseBatch]
 ) -> Settings:
@@ -214,8 +218,8 @@ def choose(
         losses = method.refiner.losses_of_fixed_steps(network, theta, score, evidence)
         by_step += losses.double().sum(dim=0)
         for number, strength in enumerate(STRENGTHS):
-            Settings(0, strength, strength).give_to(method)
-            state = method.refiner.refine(network, theta, "guided", evidence).state
+            refiner = Settings(0, strength, strength).applied_to(method.refiner)
+            state = refiner.refine(network, theta, "guided", evidence).state
             guided[number] += score(state, rows).double().sum()
             if prior is not None:
                 state = fit_to_keypoints(theta, method.posed, evidence.keypoints, prior, strength)

@@ -34,7 +34,7 @@ class Guidance:
 
     start: int = 60
     stride: int = 10
-    rounds: int = 3
+    rounds: int = 1
     strength: float = 300.0
     scale: float = 0.1
     iterations: int = 10

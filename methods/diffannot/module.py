@@ -101,7 +101,7 @@ class DiffAnnot(PoseMethod):
         weight_2d: float = 0.0,
         guidance_start: int = 60,
         guidance_stride: int = 10,
-        guidance_rounds: int = 3,
+        guidance_rounds: int = 1,
         guidance_strength: float = 300.0,
         guidance_scale: float = 0.1,
         skeleton: str = "h36m_17",

@@ -17,8 +17,8 @@ LEFT_ALIGNED = ("run", "method", "data", "protocol", "2-D", "chosen with the tru
 SAME_IN_A_GROUP = ("data", "protocol", "2-D")
 ORACLE_TITLE = "Needs the ground truth to choose - not comparable with the numbers above"
 LEGEND = (
-    "MPJPE, PA-MPJPE and PVE (of vertices) in mm, lower is better. hyp. = hypotheses averaged for the answer; steps = denoiser calls per "
-    "hypothesis (0 = no diffusion)."
+    "MPJPE, PA-MPJPE and PVE (of vertices) in mm, lower is better. hyp. = hypotheses averaged for the answer; steps = "
+    "denoiser calls per hypothesis (0 = no diffusion)."
 )
 CALIBRATION_TITLE = "Does the spread of the hypotheses predict the error?"
 CALIBRATION_LEGEND = (

@@ -122,3 +122,34 @@ def test_averages_start_again_when_the_denoiser_does(tmp_path):
     assert all(torch.equal(watch.raw[2][key], watch.averaged[1][key]) for key in encoder)
     assert all(torch.allclose(watch.averaged[2][key], watch.averaged[1][key], atol=1e-7) for key in encoder)
     assert ema._average_model is not None and int(ema._average_model.n_averaged) == 4  # steps of the last epoch
+
+
+class Steps(L.Callback):
+    """Copies all weights, raw and averaged, after each training step; to be called after the average."""
+
+    def __init__(self, ema):
+        self.ema, self.raw, self.averaged = ema, [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        for found, module in ((self.raw, pl_module), (self.averaged, self.ema._average_model.module)):
+            found.append(torch.cat([parameter.detach().flatten() for parameter in module.parameters()]).clone())
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 0.25), (0.05, 0.05)])
+def test_a_method_may_ask_for_a_longer_or_shorter_average(tmp_path, asked, expected):
+    """The decay of the callback is for methods that ask for none; each average is that of the formula."""
+    method = ContextEncoder(**SMALL)
+    method.ema_decay = asked
+    ema = WarmupEMA(0.25)
+    steps = Steps(ema)
+    trainer = L.Trainer(
+        default_root_dir=tmp_path, max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[ema, steps],
+    )  # fmt: skip
+    trainer.fit(method, datamodule=TinyPoses())
+    assert ema.decay == expected and len(steps.raw) == len(steps.averaged) == 4
+    average = steps.averaged[0]  # the first update copies
+    for number in (1, 2, 3):
+        decay = min(expected, (1 + number) / (10 + number))
+        average = decay * average + (1.0 - decay) * steps.raw[number]
+        assert torch.allclose(steps.averaged[number], average, atol=1e-6)
