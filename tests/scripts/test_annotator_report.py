@@ -51,7 +51,7 @@ def test_tables_and_numbers_of_several_seeds(tmp_path, checkpoints, capsys):
     numbers = json.loads((output / "numbers.json").read_text())
     assert numbers["people"] == 3 and numbers["protocol"]["dataset"] == "rendered_synthetic"
     assert numbers["command"].startswith("python scripts/annotator_report.py --data ")
-    assert len(numbers["fixed_steps"]) == 2 and set(numbers["fixed_steps"][0]) == {"none", "untrained", "trained"}
+    assert len(numbers["settings"]) == 2 and set(numbers["settings"][0]) == {"none", "untrained", "trained"}
     for name, count in (("deployable", 13), ("oracle", 4), ("half_joints", 4)):
         assert [len(rows) for rows in numbers[name]] == [count, count]
     text = (output / "tables.md").read_text()
