@@ -12,11 +12,11 @@ from torch import Tensor
 from noise2pose import cameras, keyed_random, rotations
 from noise2pose.batch import Camera, PoseBatch, Smpl
 from noise2pose.bodies import BodyModel
+from noise2pose.crops import box_of_keypoints
 
 SKELETON = "h36m_17"
 PICTURE_SIDE = 1000.0  # pixels of the whole, square picture
 MIN_SEEN = 8  # joints of a person in the picture
-BOX_SCALE = 1.2  # side of a box over the longer side of the joints in it, as SPIN and mmhuman3d have it
 _FOCAL = (0.9, 1.8)  # over the picture's side: 58 to 31 degrees
 _SHARE = (0.35, 0.85)  # of the picture's side that the person takes
 _CUT = (0.15, 0.5)  # share of a truncated person that is out of the picture
@@ -96,12 +96,11 @@ def boxes(
     pixels: Float[Tensor, "N J 2"], seen: Bool[Tensor, "N J"], keys: Int[Tensor, " N"], seed: int
 ) -> Float[Tensor, "N 3"]:
     """Centre and side of a square around the joints that are seen, as inexact as a detector's box."""
-    low = torch.where(seen[..., None], pixels, torch.inf).amin(dim=1)
-    high = torch.where(seen[..., None], pixels, -torch.inf).amax(dim=1)
+    exact = box_of_keypoints(torch.cat((pixels, seen[..., None].float()), dim=-1))
     uniform = keyed_random.uniform(keys, (3,), stream=_STREAM + 2, seed=seed)
-    side = BOX_SCALE * (high - low).amax(dim=-1) * _between(uniform[:, 0], _BOX_SCALE_ERROR)
+    side = exact[:, 2] * _between(uniform[:, 0], _BOX_SCALE_ERROR)
     shift = _BOX_SHIFT * side[:, None] * (2.0 * uniform[:, 1:] - 1.0)
-    return torch.cat(((low + high) / 2.0 + shift, side[:, None]), dim=-1)
+    return torch.cat((exact[:, :2] + shift, side[:, None]), dim=-1)
 
 
 def _view(turn: Float[Tensor, " N"], normal: Float[Tensor, "N 2"]) -> Float[Tensor, "N 3 3"]:

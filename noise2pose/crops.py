@@ -1,4 +1,4 @@
-"""Square crops of pictures, as networks take them.
+"""Square boxes around people: from their joints, their joints in them, and crops of pictures.
 
 A picture is a plane of pixels of side 1: the pixel in column 0 covers x from 0 to 1 and its centre is at x = 0.5, so
 the picture ends at x = width. Boxes and keypoints are in these coordinates, as is a principal point at half the size.
@@ -61,6 +61,20 @@ def box_of_keypoints(keypoints: Float[Tensor, "*batch J 3"], scale: float = BOX_
     high = torch.where(seen, keypoints[..., :2], -torch.inf).amax(dim=-2)
     box = torch.cat(((low + high) / 2.0, scale * (high - low).amax(dim=-1, keepdim=True)), dim=-1)
     return torch.where(seen.any(dim=-2), box, 0.0)
+
+
+def joints_in_box(
+    keypoints: Float[Tensor, "*batch J 3"], box: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch J 3"]:
+    """Joints in units of half the box's side, from its centre; those without confidence are zeros.
+
+    Args:
+        keypoints: pixels and confidence.
+        box: centre x, centre y and side, pixels.
+    """
+    places = (keypoints[..., :2] - box[..., None, :2]) * 2.0 / box[..., None, 2:]
+    seen = keypoints[..., 2:] > 0
+    return torch.where(seen, torch.cat((places, keypoints[..., 2:]), dim=-1), 0.0)
 
 
 def _filter(centre: float, side: float, size: int, length: int) -> tuple[slice, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from methods.diffannot.states import STATE_SIZE
 from noise2pose.batch import PoseBatch
+from noise2pose.crops import joints_in_box
 
 Condition = Literal["none", "frontend", "keypoints", "both"]
 
@@ -31,15 +32,12 @@ def condition_of(
         condition: of which parts it consists.
         theta: the front end's states, where the condition has them.
         mean: of the training states.
-        batch: its 2-D keypoints are taken in half sides of the box, from its centre; hidden ones are zeros.
+        batch: its 2-D keypoints are taken as `joints_in_box` gives them.
     """
     parts = []
     if condition in ("frontend", "both"):
         assert theta is not None
         parts.append(theta - mean)
     if condition in ("keypoints", "both"):
-        keypoints, box = batch["keypoints_2d"], batch["box"]
-        places = (keypoints[..., :2] - box[:, None, :2]) / (box[:, None, 2:] / 2.0)
-        seen = keypoints[..., 2:] > 0
-        parts.append(torch.cat((torch.where(seen, places, 0.0), keypoints[..., 2:]), dim=-1).flatten(1))
+        parts.append(joints_in_box(batch["keypoints_2d"], batch["box"]).flatten(1))
     return torch.cat(parts, dim=-1) if parts else None

@@ -3,7 +3,6 @@
 Shape letters: J joints, W width.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,7 +25,7 @@ class KeypointFeatures(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, keypoints: Float[Tensor, "*batch J 3"]) -> Float[Tensor, "*batch W"]:
-        """Features of joints in units of `in_box`."""
+        """Features of joints as `crops.joints_in_box` gives them."""
         features = self.input(keypoints.flatten(-2))
         for block in self.blocks:
             features = features + block(features)
@@ -37,29 +36,3 @@ class _Block(nn.Sequential):
     def __init__(self, width: int, dropout: float) -> None:
         layers = [(nn.LayerNorm(width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width)) for _ in range(2)]
         super().__init__(*(layer for part in layers for layer in part))
-
-
-def in_box(keypoints: Float[Tensor, "*batch J 3"], box: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch J 3"]:
-    """Joints in units of half the box's side from its centre; those without confidence are zero.
-
-    Args:
-        keypoints: pixels and confidence.
-        box: centre x, centre y and side, pixels.
-    """
-    places = (keypoints[..., :2] - box[..., None, :2]) * 2.0 / box[..., None, 2:]
-    seen = keypoints[..., 2:] > 0
-    return torch.where(seen, torch.cat((places, keypoints[..., 2:]), dim=-1), 0.0)
-
-
-def box_around(keypoints: Float[Tensor, "*batch J 3"], margin: float = 1.2) -> Float[Tensor, "*batch 3"]:
-    """The square box of the visible joints, for data that have none: centre x, centre y and side, pixels.
-
-    Args:
-        keypoints: pixels and confidence; at least two places are visible.
-        margin: side over the longer extent of the joints, as in SPIN's data.
-    """
-    seen = keypoints[..., 2:] > 0
-    low = torch.where(seen, keypoints[..., :2], torch.inf).amin(dim=-2)
-    high = torch.where(seen, keypoints[..., :2], -torch.inf).amax(dim=-2)
-    side = margin * (high - low).amax(dim=-1, keepdim=True)
-    return torch.cat(((low + high) / 2.0, side), dim=-1)

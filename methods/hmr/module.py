@@ -10,11 +10,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from methods.base import PoseMethod, warmup_cosine
 from methods.hmr.backbones import Backbone, EfficientNetLite0, ResNet50
 from methods.hmr.discriminator import Discriminators, discriminator_loss, prior_loss
-from methods.hmr.keypoint_features import KeypointFeatures, box_around, in_box
+from methods.hmr.keypoint_features import KeypointFeatures
 from methods.hmr.losses import known_bodies, rotations_of, supervised_losses
 from methods.hmr.pretrained import load_pretrained
 from methods.hmr.regressor import Estimate, Regressor
-from noise2pose import cameras, skeletons
+from noise2pose import cameras, crops, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -190,7 +190,7 @@ class HMR(PoseMethod):
 
     def box(self, batch: PoseBatch) -> Float[Tensor, "B 3"]:
         """The box of each person: the batch's, or the one around the visible joints."""
-        return batch["box"] if "box" in batch else box_around(batch["keypoints_2d"])
+        return batch["box"] if "box" in batch else crops.box_of_keypoints(batch["keypoints_2d"])
 
     def _input(self, batch: PoseBatch) -> Tensor:
         return self._image(batch) if self.input == "image" else self._keypoints(batch)
@@ -214,7 +214,7 @@ class HMR(PoseMethod):
         if self.training and self.keypoint_dropout:
             seen = torch.rand_like(keypoints[..., 2:]) >= self.keypoint_dropout
             keypoints = torch.cat((keypoints[..., :2], keypoints[..., 2:] * seen), dim=-1)
-        joints = in_box(keypoints, self.box(batch))
+        joints = crops.joints_in_box(keypoints, self.box(batch))
         if self.training and self.keypoint_noise:
             seen = keypoints[..., 2:] > 0
             noise = self.keypoint_noise * torch.randn_like(joints[..., :2]) * seen

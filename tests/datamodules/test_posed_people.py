@@ -5,9 +5,10 @@ from jaxtyping import jaxtyped
 
 from datamodules import posed_people
 from datamodules.base import select
-from datamodules.posed_people import BOX_SCALE, MIN_SEEN, PICTURE_SIDE, SKELETON, Poses
+from datamodules.posed_people import MIN_SEEN, PICTURE_SIDE, SKELETON, Poses
 from noise2pose import cameras, rotations
 from noise2pose.bodies import BodyModel
+from noise2pose.crops import BOX_SCALE
 from noise2pose.keyed_random import keys_of
 
 COUNT = 1000

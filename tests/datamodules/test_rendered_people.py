@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from datamodules import cmu_conversion
-from datamodules.posed_people import BOX_SCALE, MIN_SEEN, SKELETON
+from datamodules.posed_people import MIN_SEEN, SKELETON
 from datamodules.rendered_people import RenderedPeople
 from datamodules.rendered_scenes import covered
 from noise2pose import cameras
 from noise2pose.bodies import BodyModel
+from noise2pose.crops import BOX_SCALE
 from noise2pose.errors import InputError
 from noise2pose.keyed_random import keys_of
 from tests.datamodules.acclaim import amc, asf

@@ -8,6 +8,7 @@ from noise2pose import crops
 
 crop = jaxtyped(typechecker=beartype)(crops.crop)
 box_of_keypoints = jaxtyped(typechecker=beartype)(crops.box_of_keypoints)
+joints_in_box = jaxtyped(typechecker=beartype)(crops.joints_in_box)
 
 
 def naive_crop(image, box, size):
@@ -58,3 +59,13 @@ def test_boxes_hold_the_visible_joints():
     keypoints = torch.tensor([[[10.0, 20.0, 1.0], [30.0, 30.0, 0.1], [500.0, 0.0, 0.0]], [[1.0, 1.0, 0.0]] * 3])
     assert box_of_keypoints(keypoints).tolist() == [[20.0, 25.0, pytest.approx(24.0)], [0.0, 0.0, 0.0]]
     assert box_of_keypoints(keypoints[0], scale=2.0)[2] == 40.0
+    unseen = torch.tensor([[100.0, 200.0, 1.0], [150.0, 250.0, 0.5], [float("nan"), 0.0, 0.0]])
+    assert torch.allclose(box_of_keypoints(unseen), torch.tensor([125.0, 225.0, 60.0]))
+
+
+def test_joints_in_the_box():
+    keypoints = torch.tensor([[[100.0, 200.0, 1.0], [150.0, 250.0, 0.5], [float("nan"), 0.0, 0.0]]])
+    expected = torch.tensor([[[0.0, 0.0, 1.0], [1.0, 1.0, 0.5], [0.0, 0.0, 0.0]]])
+    assert torch.equal(joints_in_box(keypoints, torch.tensor([[100.0, 200.0, 100.0]])), expected)
+    nobody = torch.tensor([[3.0, 4.0, 0.0]])
+    assert not joints_in_box(nobody, box_of_keypoints(nobody)).any(), "of a pose without visible joints nothing is said"

@@ -6,10 +6,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from datamodules.base import select
 from methods.checkpoints import export_checkpoint, load_method
 from methods.hmr import HMR
-from methods.hmr.keypoint_features import box_around, in_box
 from methods.hmr.module import box_in_view, full_translation, project_to_picture
 from methods.hmr.regressor import Regressor
 from noise2pose import cameras
+from noise2pose.crops import joints_in_box
 from noise2pose.errors import InputError
 from tests.tiny import TinyPeople
 
@@ -69,14 +69,6 @@ def test_a_camera_that_shrank_away_keeps_the_body_in_front():
         pixels = project_to_picture(torch.randn(32, 17, 3), full_translation(camera, batch["box"], batch), batch)
         pixels.sum().backward()
         assert pixels.isfinite().all() and camera.grad.isfinite().all()
-
-
-def test_joints_in_the_box():
-    keypoints = torch.tensor([[[100.0, 200.0, 1.0], [150.0, 250.0, 0.5], [float("nan"), 0.0, 0.0]]])
-    box = torch.tensor([[100.0, 200.0, 100.0]])
-    expected = torch.tensor([[[0.0, 0.0, 1.0], [1.0, 1.0, 0.5], [0.0, 0.0, 0.0]]])
-    assert torch.equal(in_box(keypoints, box), expected)
-    assert torch.allclose(box_around(keypoints), torch.tensor([[125.0, 225.0, 60.0]]))
 
 
 def test_the_box_in_view_is_in_focal_lengths():
@@ -169,7 +161,7 @@ def test_noise_is_for_training_alone():
     hidden = (method._input(batch) == 0).all(dim=-1).float().mean()
     assert 0.4 < hidden < 0.6
     method.eval()
-    assert torch.equal(method._input(batch), in_box(batch["keypoints_2d"], batch["box"]))
+    assert torch.equal(method._input(batch), joints_in_box(batch["keypoints_2d"], batch["box"]))
     method = make(input="image", backbone="efficientnet_lite0")
     batch["image"] = torch.full((32, 3, 4, 4), 0.5)
     noisy = method._input(batch)
