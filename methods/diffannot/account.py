@@ -124,7 +124,7 @@ def account(
     Args:
         method: trained, in evaluation mode.
         train_states: ground truth, for the prior of the comparator.
-        validation: batches that `fixed_step` is chosen on.
+        validation: batches that the settings are chosen on.
         test: batches to report on.
         seed: of the untrained network.
     """

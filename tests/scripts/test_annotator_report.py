@@ -6,7 +6,7 @@ import torch
 import yaml
 
 from datamodules.rendered_people import RenderedPeople
-from methods.diffannot import DiffAnnot
+from methods.diffannot import DiffAnnot, account
 from methods.hmr import HMR
 from scripts import annotator_report
 
@@ -27,7 +27,7 @@ def checkpoints(tmp_path_factory):
     paths = []
     for seed in (1, 2):
         L.seed_everything(seed, verbose=False)
-        method = DiffAnnot(frontend=FRONT_END, width=16, num_blocks=1, guidance_start=20, guidance_rounds=1)
+        method = DiffAnnot(frontend=FRONT_END, width=16, num_blocks=1, guidance_start=10, guidance_rounds=1)
         torch.nn.init.normal_(method.denoiser.output.weight, std=0.1)
         paths.append(save(folder / f"{seed}.ckpt", method, "methods.diffannot.DiffAnnot"))
     return paths
@@ -45,13 +45,14 @@ def run(data, output, *checkpoints):
     return annotator_report.main([str(argument) for argument in given])
 
 
-def test_tables_and_numbers_of_several_seeds(tmp_path, checkpoints, capsys):
+def test_tables_and_numbers_of_several_seeds(tmp_path, checkpoints, capsys, monkeypatch):
+    monkeypatch.setattr(account, "STRENGTHS", (100.0,))
     output = tmp_path / "report"
     assert run(data_file(tmp_path), output, *checkpoints) == 0
     numbers = json.loads((output / "numbers.json").read_text())
     assert numbers["people"] == 3 and numbers["protocol"]["dataset"] == "rendered_synthetic"
     assert numbers["command"].startswith("python scripts/annotator_report.py --data ")
-    assert len(numbers["settings"]) == 2 and set(numbers["settings"][0]) == {"none", "untrained", "trained"}
+    assert [set(settings) for settings in numbers["settings"]] == [{"none", "untrained", "trained"}] * 2
     for name, count in (("deployable", 13), ("oracle", 4), ("half_joints", 4)):
         assert [len(rows) for rows in numbers[name]] == [count, count]
     text = (output / "tables.md").read_text()
