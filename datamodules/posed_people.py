@@ -20,7 +20,7 @@ MIN_SEEN = 8  # joints of a person in the picture
 _FOCAL = (0.9, 1.8)  # over the picture's side: 58 to 31 degrees
 _SHARE = (0.35, 0.85)  # of the picture's side that the person takes
 _CUT = (0.15, 0.5)  # share of a truncated person that is out of the picture
-_ELEVATION, _ELEVATION_SPREAD, _ELEVATION_LIMITS = 8.0, 10.0, (-20.0, 45.0)  # degrees, from above is positive
+_ELEVATION, _ELEVATION_SPREAD, _ELEVATION_LIMITS = 8.0, 10.0, (-20.0, 45.0)  # degrees, from below is positive
 _ROLL_SPREAD = 4.0  # degrees
 _BOX_SCALE_ERROR, _BOX_SHIFT = (0.9, 1.15), 0.05  # of detectors' boxes
 _STREAM = 200  # of keyed_random: this and the next two
@@ -104,7 +104,7 @@ def boxes(
 
 
 def _view(turn: Float[Tensor, " N"], normal: Float[Tensor, "N 2"]) -> Float[Tensor, "N 3 3"]:
-    """Rotation from the world to the camera: from any side, mostly from a little above, hardly tilted."""
+    """Rotation from the world to the camera: from any side, mostly from a little below, hardly tilted."""
     azimuth = 360.0 * turn
     elevation = (_ELEVATION + _ELEVATION_SPREAD * normal[:, 0]).clamp(*_ELEVATION_LIMITS)
     angles = torch.stack((_ROLL_SPREAD * normal[:, 1], elevation, azimuth), dim=-1)

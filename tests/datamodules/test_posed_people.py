@@ -67,6 +67,9 @@ def test_cameras_stand_around_people_and_are_hardly_tilted(people):
     up, front = turn @ torch.tensor([0.0, 1.0, 0.0]), turn @ torch.tensor([0.0, 0.0, 1.0])
     assert up[:, 1].max() < -0.6, "y is down"
     assert up[:, 0].abs().max() < 0.35 and up[:, 0].mean().abs() < 0.02, "roll"
+    elevation = torch.rad2deg(torch.asin(-up[:, 2]))  # of the camera over the person
+    assert -45.0 - 1e-3 < elevation.min() and elevation.max() < 20.0 + 1e-3
+    assert elevation.mean() == pytest.approx(-8.0, abs=1.0), "from a little below"
     octant = ((torch.atan2(front[:, 0], front[:, 2]) / torch.pi + 1.0) * 4.0).long().clamp_max(7)
     assert torch.bincount(octant, minlength=8).min() > 0.08 * COUNT
 
