@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """Predict the 3-D poses or bodies of people in pictures or keypoint files with a trained method.
 
   python scripts/predict.py --checkpoint diffpose-cmu person_keypoints.json --output lifted
-  python scripts/predict.py --checkpoint runs/hmr/checkpoints/best.ckpt photo.jpg --output one
-  python scripts/predict.py --checkpoint runs/hmr/checkpoints/best.ckpt photos --keypoints photos.json --output all
+  python scripts/predict.py --checkpoint diffannot-keypoints photo.jpg --output one
+  python scripts/predict.py --checkpoint diffannot-keypoints photos --keypoints photos.json --output all
 
 A method that predicts joints takes one keypoint file; one that predicts bodies also takes pictures or folders of them.
 A keypoint file is one of
