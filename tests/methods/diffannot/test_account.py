@@ -143,12 +143,13 @@ def test_the_fixed_step_has_the_lowest_mean_error_of_all(sampler):
 def test_the_strengths_have_the_lowest_mean_error_of_all(method):
     prior = PosePrior.fit(train_states())
     guided, fitted = torch.zeros(2, len(STRENGTHS))
-    for batch in batches("val"):
+    methods = [make(guidance_strength=strength) for strength in STRENGTHS]
+    validation = [select(batch, torch.arange(3)) for batch in batches("val")]
+    for batch in validation:
         with torch.no_grad():
             theta = to_state(method.frontend(batch)["smpl"])
         evidence = method.evidence(batch, theta)
-        for number, strength in enumerate(STRENGTHS):
-            pulled = make(guidance_strength=strength)
+        for number, (strength, pulled) in enumerate(zip(STRENGTHS, methods, strict=True)):
             states = (
                 pulled.refiner.refine(pulled.denoiser, theta, "guided", evidence).state,
                 fit_to_keypoints(theta, method.posed, evidence.keypoints, prior, strength),
@@ -157,7 +158,7 @@ def test_the_strengths_have_the_lowest_mean_error_of_all(method):
                 pose = method.posed.joints(state)[:, list(MESH_JOINTS)]
                 target = batch["keypoints_3d"][:, list(MESH_JOINTS), :3]
                 sums[number] += functional.pa_mpjpe(pose, target).sum().detach()
-    chosen = choose(method, method.denoiser, prior, batches("val"))
+    chosen = choose(method, method.denoiser, prior, validation)
     assert chosen.strength == STRENGTHS[int(guided.argmin())]
     assert chosen.comparator == STRENGTHS[int(fitted.argmin())]
 
