@@ -228,7 +228,10 @@ def choose(
 
 
 def untrained(network: nn.Module, seed: int) -> nn.Module:
-    """A copy with new random weights in every layer, also in those that start at zero."""
+    """A copy with new random weights in every layer, also in those that start at zero.
+
+    What it normalises states with (`ResidualDenoiser.set_statistics`) stays: that is data, not training.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = copy.deepcopy(network)

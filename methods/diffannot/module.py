@@ -14,13 +14,13 @@ from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
 from methods.diffannot.diffusion import GaussianDiffusion
 from methods.diffannot.guidance import Guidance
 from methods.diffannot.losses import loss_2d, loss_3d
-from methods.diffannot.refinement import Evidence, Refiner, Search, Selector
+from methods.diffannot.refinement import SELECTORS, Evidence, Refiner, Search, Selector
 from methods.diffannot.reprojection import Keypoints
 from methods.diffannot.schedules import Clip, Schedule, clip_mask, schedule_betas
 from methods.diffannot.selection import Posed
 from methods.diffannot.states import STATE_SIZE, to_smpl, to_state
 from noise2pose import keyed_random, skeletons
-from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.batch import PoseBatch, Prediction, Smpl
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import MESH_JOINTS
 
@@ -43,7 +43,7 @@ class DiffAnnot(PoseMethod):
             `oracle` (the paper's), `half_joints` (by every other joint).
         search: candidates of the selector: `paper` (Algorithm 1), `trajectory` (the states of one chain), `single_step`
             (the release: one call from each time).
-        max_steps: s_max of the search.
+        max_steps: s_max of the search. Candidate i takes i calls, so that all of them take half its square.
         patience: K of the search, of how many rises in a row one more ends it.
         fixed_step: of `fixed`; chosen on validation data.
         residual_step: time at which `consistency` asks the denoiser.
@@ -111,9 +111,7 @@ class DiffAnnot(PoseMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.title = f"DiffAnnot ({selector})"
         self.skeleton = skeletons.get(skeleton)
-        self.selector: Selector = selector
         self.condition: Condition = condition
         self.condition_dropout = condition_dropout
         self.x_start = x_start
@@ -148,6 +146,18 @@ class DiffAnnot(PoseMethod):
             self.diffusion, self.posed, MESH_JOINTS, search, sampler == "ddim", max_steps, patience, fixed_step,
             residual_step, guidance,
         )  # fmt: skip
+        self.choose(selector)
+
+    def choose(self, selector: Selector) -> None:
+        """Takes another selector, which needs no training.
+
+        Raises:
+            InputError: if there is none of that name.
+        """
+        if selector not in SELECTORS:
+            raise InputError(f"selector `{selector}` is unknown, expected one of {', '.join(SELECTORS)}")
+        self.selector: Selector = selector
+        self.title = f"DiffAnnot ({selector})"
         self.num_steps = self.refiner.calls(selector)
 
     @property
@@ -188,16 +198,15 @@ class DiffAnnot(PoseMethod):
         The camera is the front end's where the state was left as it was; elsewhere the body is moved to where it fits
         the keypoints best, since another pose has another root.
         """
-        smpl = to_smpl(state)
-        assert self.body is not None
-        posed, joints = self.body(**smpl), self.posed.joints(state)
+        smpl = to_smpl(state)  # what is answered is a body, also where the search poses whatever the network left
+        joints, vertices = self._posed(smpl)
         root = joints[:, self.skeleton.root, None]
-        before = keypoints.distance(keypoints.project(self.posed.joints(to_state(first["smpl"]))))
+        before = keypoints.distance(keypoints.project(self._posed(first["smpl"])[0]))
         seen = (keypoints.confidence > 0).sum(dim=-1) >= _MIN_SEEN
         moved = ((step > 0) & seen)[:, None]
         return {
             "joints_3d": joints - root,
-            "vertices": posed.vertices - root,
+            "vertices": vertices - root,
             "smpl": smpl,
             "camera_translation": torch.where(moved, keypoints.fit(joints), first["camera_translation"]),
             "refinement": {
@@ -206,6 +215,11 @@ class DiffAnnot(PoseMethod):
                 "reprojection_after": keypoints.distance(keypoints.project(joints)),
             },
         }
+
+    def _posed(self, smpl: Smpl) -> tuple[Tensor, Tensor]:
+        """Joints and vertices of bodies, metres, before their translation."""
+        assert self.body is not None
+        return self.body.joints(**smpl, regressor=self.skeleton.name), self.body(**smpl).vertices
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         with torch.no_grad():
@@ -282,7 +296,13 @@ class DiffAnnot(PoseMethod):
 def _front_end(checkpoint: str | None, description: str | None) -> PoseMethod:
     """The front end, frozen: from its checkpoint, or one whose weights will come with those of the whole method."""
     if checkpoint:
-        frontend = load_method(checkpoint)
+        try:
+            frontend = load_method(checkpoint)
+        except InputError as error:
+            raise InputError(
+                f"model.frontend_checkpoint: {error}. Train a front end first (configs/experiments/hmr_*.yaml), or "
+                "take the one that is shipped: --model.frontend_checkpoint hmr-keypoints"
+            ) from error
     elif description:
         frontend = make_described_method(description)
     else:

@@ -4,7 +4,7 @@ Shape letters: B samples, D numbers of a state, J joints.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +28,7 @@ from methods.diffannot.states import STATE_SIZE
 from noise2pose.errors import InputError
 
 Selector = Literal["none", "fixed", "reproj2d", "consistency", "guided", "oracle", "half_joints"]
+SELECTORS: tuple[Selector, ...] = get_args(Selector)
 Search = Literal["paper", "trajectory", "single_step"]
 
 
@@ -95,7 +96,7 @@ class Refiner:
         self.guidance = guidance
 
     def calls(self, selector: Selector) -> int:
-        """Denoiser calls of one answer; of a search, of its last candidate."""
+        """Denoiser calls in a row of one answer; of a search, of its last candidate, all others left out."""
         if selector == "guided":
             return self.guidance.rounds * len(self.guidance.times)
         return {"none": 0, "fixed": self.fixed_step}.get(selector, self.max_steps)
@@ -137,8 +138,8 @@ class Refiner:
     def _search(
         self, network: nn.Module | None, theta: Float[Tensor, "B D"], score: Score, evidence: Evidence
     ) -> Found:
-        if self.search == "single_step" and network is not None:
-            estimate = self._estimate(network, evidence.condition)
+        if self.search == "single_step":
+            estimate = self._estimate(network, evidence)
 
             def in_millimetres(states: Tensor, sample: Tensor) -> Tensor:
                 return 1000.0 * score(states, sample)
@@ -175,8 +176,13 @@ class Refiner:
 
         return denoise
 
-    def _estimate(self, network: nn.Module, condition: Tensor | None) -> Estimate:
+    def _estimate(self, network: nn.Module | None, evidence: Evidence) -> Estimate:
+        """x_0 from the noise that the denoiser finds; of the null control, from noise that nobody found."""
+        random, condition = keyed_noise(evidence.keys, STATE_SIZE), evidence.condition
+
         def estimate(state: Tensor, times: Tensor, sample: Tensor) -> Tensor:
+            if network is None:
+                return self.diffusion.start_from_noise(state, times, random(sample, times, 0))
             told = None if condition is None else condition[sample]
             noise, _ = self.diffusion.split(network(state, self.diffusion.network_time(times), told))
             return self.diffusion.start_from_noise(state, times, noise)

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods.diffannot.reprojection import Keypoints
+from methods.diffannot.search import Score
 from methods.diffannot.states import to_smpl
 from noise2pose.bodies import BodyModel
 from noise2pose.metrics import functional
 
-Score = Callable[[Tensor, Tensor], Tensor]  # (R, D), (R,) int64 -> (R,)
 Denoise = Callable[[Tensor, int], Tensor]  # (B, D), time -> (B, D) noise
 
 
@@ -57,17 +57,13 @@ def truth_score(posed: Posed, target: Float[Tensor, "B J 4"], joints: Sequence[i
         posed: poses the candidates.
         target: ground truth and its validity.
         joints: that count.
-        aligned: PA-MPJPE, else MPJPE relative to the root.
     """
     truth, valid = target[..., :3], target[..., 3]
     chosen = list(joints)
 
     def score(states: Tensor, sample: Tensor) -> Tensor:
-        pose, wanted = posed.joints(states), truth[sample]
-        if not aligned:
-            pose, wanted = pose - pose[:, :1], wanted - wanted[:, :1]
-        error = functional.pa_mpjpe if aligned else functional.mpjpe
-        return error(pose[:, chosen], wanted[:, chosen], valid[sample][:, chosen])
+        pose = posed.joints(states)[:, chosen]
+        return functional.pa_mpjpe(pose, truth[sample][:, chosen], valid[sample][:, chosen])
 
     return score
 
