@@ -61,7 +61,7 @@ def annotate_inputs(
     """
     assert method.body is not None, "only methods with a body annotate"
     if method.needs_ground_truth:
-        raise InputError(f"{method.title} looks at the ground truth, which nobody has here")
+        raise InputError(f"{method.title} looks at the ground truth, which nobody has here: take --selector guided")
     only_keypoints = list(inputs) == [keypoint_file]
     if only_keypoints and method.input == "image":
         raise InputError(f"{method.title} looks at pictures: give it pictures, and {keypoint_file} with --keypoints")
@@ -69,7 +69,7 @@ def annotate_inputs(
     photographs, skipped = ([], []) if only_keypoints else _open(find_pictures(inputs))
     made_from = {
         "checkpoint": file_hash(find_checkpoint(checkpoint)),
-        "options": fingerprint(focal, batch_size, None if read is None else read.skeleton),
+        "options": fingerprint(method.title, focal, batch_size, None if read is None else read.skeleton),
         "keypoints": fingerprint([file_hash(path) for path in (keypoint_file, *models) if path is not None]),
         "inputs": fingerprint(
             [(photograph.file_name, file_hash(photograph.path)) for photograph in photographs], skipped

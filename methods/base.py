@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
+from noise2pose.errors import InputError
 from noise2pose.metrics import AUC, MPJPE, MPJVE, NMPJPE, PAMPJPE, PCK, PVE, Calibration
 from noise2pose.metrics.oracle import best_of, null_hypotheses
 from noise2pose.metrics.protocols import Protocol
@@ -72,6 +73,14 @@ class PoseMethod(L.LightningModule):
     def needs_ground_truth(self) -> bool:
         """Whether the answer was chosen with the ground truth; its errors are then logged under `.../oracle/` only."""
         return False
+
+    def choose(self, selector: Any) -> None:
+        """Takes another way of choosing the answer, where the method has several.
+
+        Raises:
+            InputError: if it has not, or none of that name.
+        """
+        raise InputError(f"{self.title} has no selectors to choose from")
 
     @property
     def starts_anew(self) -> bool:

@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="joint order of the file (default: auto, what the file says, else by the number of joints; see below)",
     )
+    parser.add_argument("--selector", metavar="NAME", help="of DiffAnnot: guided, reproj2d, fixed, consistency or none")
     parser.add_argument("--focal", type=float, metavar="PIXELS", help="focal length of all pictures")
     parser.add_argument("--batch_size", type=int, default=32, help="people at a time, for bodies (default: 32)")
     parser.add_argument("--max_pictures", type=int, default=20, help="pictures at most (default: 20; 0 for none)")
@@ -148,6 +149,8 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
     from methods.checkpoints import load_method  # after the inputs are known to be good: these load Lightning
 
     method = load_method(arguments.checkpoint)
+    if arguments.selector is not None:
+        method.choose(arguments.selector)
     try:
         method.to(arguments.device)
     except (RuntimeError, AssertionError) as error:

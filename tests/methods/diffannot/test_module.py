@@ -122,3 +122,23 @@ def test_the_camera_shows_the_refined_body_where_the_keypoints_are():
     error = (pixels - keypoints[..., :2]).norm(dim=-1).mean(dim=-1)
     assert torch.allclose(error, prediction["refinement"]["reprojection_after"], atol=0.1)
     assert error.median() < prediction["refinement"]["reprojection_before"].median()
+
+
+def test_another_selector_needs_no_training():
+    method, batch = make(selector="oracle"), TinyPeople().load("val")
+    method.choose("none")
+    assert method.title == "DiffAnnot (none)" and method.num_steps == 0 and not method.needs_ground_truth
+    assert torch.equal(answer(method, batch)["joints_3d"], answer(make(selector="none"), batch)["joints_3d"])
+    with pytest.raises(InputError, match="guided"):
+        method.choose("luck")
+    with pytest.raises(InputError, match="no selectors"):
+        method.frontend.choose("guided")
+
+
+def test_files_hold_the_body_that_was_measured():
+    method, batch = make(selector="reproj2d", project_rotations=False), TinyPeople().load("val")
+    prediction = answer(method, batch)
+    joints = method.body.joints(**prediction["smpl"])
+    assert torch.allclose(joints - joints[:, :1], prediction["joints_3d"], atol=1e-5)
+    identity = prediction["smpl"]["body_pose"].mT @ prediction["smpl"]["body_pose"]
+    assert torch.allclose(identity, torch.eye(3).expand_as(identity), atol=1e-5)
