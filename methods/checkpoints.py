@@ -4,6 +4,9 @@ import contextvars
 import importlib
 import json
 import os
+import pickle
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +160,37 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     return shipped[path.name]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_torch_file(path: Path, allowed: Sequence[Any] = ()) -> Any:
+    """What `torch.save` wrote, on the CPU, without running what may be hidden in it.
+
+    Args:
+        path: the file.
+        allowed: functions and classes that may be in it beside tensors and plain values, as
+            `torch.serialization.safe_globals` takes them.
+
+    Raises:
+        InputError: if the file is not there, broken, or holds anything else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            is_pickle = file.read(1) == pickle.PROTO
+        if is_pickle or zipfile.is_zipfile(path):
+            raise InputError(
+                f"{path} holds more than weights, and nothing of it was run: save its state dict alone, where it was "
+                "made, with torch.save(model.state_dict(), FILE)"
+            ) from error
+        raise InputError(f"{path} cannot be read as a checkpoint: PyTorch did not write it") from error
     except Exception as error:
-        raise InputError(f"{path} cannot be read as a checkpoint ({error})") from error
+        raise InputError(f"{path} cannot be read as a checkpoint: it is empty, cut off or damaged") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    checkpoint = read_torch_file(path)
     for key in ("state_dict", "hyper_parameters"):
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), dict):
             raise InputError(f"{path} has no {key}: it is not a checkpoint of this project")

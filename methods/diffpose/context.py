@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from methods.base import PoseMethod, warmup_cosine
+from methods.checkpoints import read_torch_file
 from methods.diffpose.denoisers import GraphLifter
 from methods.diffpose.mixste import MixSTE
 from noise2pose import cameras, skeletons
@@ -185,9 +186,11 @@ def read_encoder(path: str, encoder: GraphLifter | MixSTE) -> dict[str, Tensor]:
             "`python scripts/train.py fit -c configs/experiments/context_....yaml`, or set it to null"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:
-        raise InputError(f"model.context_checkpoint: {path} cannot be read as a checkpoint ({error})") from error
+        state = read_torch_file(Path(path))["state_dict"]
+    except InputError as error:
+        raise InputError(f"model.context_checkpoint: {error}") from error
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f"model.context_checkpoint: {path} has no state_dict") from error
     weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
     expected = encoder.state_dict()
     if {key: value.shape for key, value in weights.items()} != {key: value.shape for key, value in expected.items()}:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from methods.checkpoints import read_torch_file
 from methods.hmr.backbones import ResNet50
 from methods.hmr.regressor import Regressor
 from noise2pose.errors import InputError
@@ -114,21 +115,11 @@ def read_checkpoint(path: Path) -> Any:
     Raises:
         InputError: if the file is not there, broken, or holds anything else.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist")
     scalar: Any = np.float64(0.0).__reduce__()[0]
     kinds = [type(np.dtype(code)) for code in ("?", "i1", "u1", "i2", "i4", "i8", "f2", "f4", "f8")]
     # Files written with NumPy 1 call the same function by its old address.
     allowed = [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *kinds]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be read as a PyTorch checkpoint ({error}). If it holds more than weights and you trust "
-            "where it comes from, keep its weights alone: torch.save({'state_dict': torch.load(FILE, "
-            "weights_only=False)['state_dict']}, NEW)"
-        ) from error
+    return read_torch_file(path, allowed)
 
 
 def _is_number(value: Any) -> bool:

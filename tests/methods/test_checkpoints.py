@@ -75,6 +75,9 @@ def test_what_is_not_a_method_is_refused_by_name(tmp_path):
     path.write_bytes(b"no checkpoint")
     with pytest.raises(InputError, match="a.ckpt cannot be read as a checkpoint"):
         load_method(path)
+    torch.save({"state_dict": {}, "hyper_parameters": {}, "log": InputError("an object")}, path)
+    with pytest.raises(InputError, match="a.ckpt holds more than weights, and nothing of it was run"):
+        load_method(path)
     for content in ([1], {"state_dict": {}}):
         torch.save(content, path)
         with pytest.raises(InputError, match="a.ckpt has no (state_dict|hyper_parameters)"):
