@@ -2,12 +2,15 @@
 
 import argparse
 import os
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from methods.checkpoints import read_torch_file
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 
@@ -19,12 +22,22 @@ DESCRIPTION = """Turn the authors' published checkpoints into checkpoints of thi
   python scripts/import_checkpoint.py hmr resnet50_hmr_pw3d-04f40f58_20211201.pth hmr.ckpt --body smpl.npz
   python scripts/train.py test -c configs/experiments/diffpose_cmu_frame.yaml --ckpt_path denoiser.ckpt \\
       --model configs/methods/diffpose_release.yaml --model.context_checkpoint encoder.ckpt --name imported
-  python scripts/import_checkpoint.py diffannot ema_0.9999_100000.pt denoiser.ckpt   the denoiser (MLP)
+  python scripts/import_checkpoint.py diffannot ema_0.9999_100000.pt annotator.ckpt --frontend hmr.ckpt
+  python scripts/predict.py --checkpoint annotator.ckpt photo.jpg --output annotated
 
 A file may hold the release's list, a dictionary or bare weights, with or without the prefix `module.`.
+
+DiffAnnot's denoiser refines what a front end answers, so its checkpoint holds both. --frontend names the front end: a
+checkpoint of this project, such as an imported HMR, or a shipped one. The denoiser knows the answers of the front end
+that it was trained on: give that one for meaningful bodies. The shipped hmr-keypoints answers for the free body, not
+for SMPL, and looks at 2-D joints instead of the picture; with it a file can be tried without any other download. The
+checkpoint answers with 10 denoising steps for everybody (selector `fixed`); no ground truth chooses.
 """
 
 SIZES = {"width": "width", "num_blocks": "blocks", "hidden": "hidden units"}
+FIXED_STEP = 10  # denoising steps of an imported DiffAnnot, which has no ground truth to choose with as its release has
+_NO_AVERAGE = "; --ema needs a moving average under `ema`, which the release keeps in a file of its own"
+_KEYS_NAMED = 5  # at most, of a file that holds something else
 
 
 def import_diffpose(source: Path, num_heads: int | None, ema: bool) -> dict[str, Any]:
@@ -41,7 +54,7 @@ def import_diffpose(source: Path, num_heads: int | None, ema: bool) -> dict[str,
     from methods.diffpose import official
     from methods.diffpose.initialisation import empty_histogram
 
-    weights = official.extract_state_dict(_load(source), ema)
+    weights = official.extract_state_dict(read_torch_file(source), ema)
     is_clip = "Temporal_pos_embed" in weights
     num_heads = num_heads or (8 if is_clip else 4)
     kind: dict[str, Any] = {"num_heads": num_heads}
@@ -63,20 +76,29 @@ def import_diffpose(source: Path, num_heads: int | None, ema: bool) -> dict[str,
     return _checkpoint(state, kind)
 
 
-def import_diffannot(source: Path, ema: bool) -> dict[str, Any]:
+def import_diffannot(source: Path, ema: bool, frontend: str = "hmr-keypoints") -> dict[str, Any]:
     """Reads a file of the release's training script.
 
     Args:
         source: `modelNNNNNN.pt` or `ema_RATE_NNNNNN.pt`.
         ema: take the moving average of the weights, where a file holds both.
+        frontend: file of a front end's checkpoint, or the name of one that is shipped.
 
     Returns:
-        A Lightning checkpoint of `DiffAnnot` as released: on 226-d states, without its front end.
+        A whole checkpoint of `DiffAnnot` as released (226-d states), its front end included, with the class path that
+        `methods.checkpoints.load_method` reads.
     """
-    from methods.diffannot import official
+    from methods.diffannot import DiffAnnot, official
     from methods.diffannot.states import STATE_SIZE
 
-    network = official.load_denoiser(official.extract_state_dict(_load(source), ema))
+    content = read_torch_file(source)
+    try:
+        found = official.extract_state_dict(content, ema)
+    except InputError as error:
+        raise InputError(f"{_not_the_denoiser(content)}{_NO_AVERAGE if ema else ''}") from error
+    if "module.0.weight" not in found or "time_embed.0.weight" not in found:
+        raise InputError(_not_the_denoiser(found))
+    network = official.load_denoiser(found)
     weights = network.state_dict()
     width = len(weights["module.0.weight"])
     for key, shape in {
@@ -87,9 +109,29 @@ def import_diffannot(source: Path, ema: bool) -> dict[str, Any]:
         if weights[key].shape != shape:
             found = tuple(weights[key].shape)
             raise InputError(f"{key} has shape {found}, expected {shape}: DiffAnnot's states have {STATE_SIZE} entries")
-    state = {f"denoiser.{key}": value for key, value in weights.items()}
-    kind = {"denoiser": "released", "width": width, "output_relu": True, "x_start": "frontend"}
-    return {**_checkpoint(state, kind), "class_path": "methods.diffannot.DiffAnnot"}
+    method = DiffAnnot(
+        frontend_checkpoint=frontend,
+        selector="fixed",
+        fixed_step=FIXED_STEP,
+        denoiser="released",
+        width=width,
+        output_relu=True,
+        x_start="frontend",
+        clip="all",
+        project_rotations=False,
+    )
+    method.denoiser.load_state_dict(weights)
+    kind = {**method.hparams, "frontend_checkpoint": None}
+    return {**_checkpoint(method.state_dict(), kind), "class_path": "methods.diffannot.DiffAnnot"}
+
+
+def _not_the_denoiser(content: Any) -> str:
+    """What a file holds that is not what it should be; a foreign file may have thousands of keys."""
+    found = f"the file holds {type(content).__name__}"
+    if isinstance(content, Mapping):
+        named = ", ".join(sorted(map(str, content))[:_KEYS_NAMED])
+        found = f"the file has {len(content)} keys{f', {named} among them' if named else ''}"
+    return f"these are not weights of the released denoiser: {found}"
 
 
 def _checkpoint(state: dict[str, Any], hyper_parameters: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +141,6 @@ def _checkpoint(state: dict[str, Any], hyper_parameters: dict[str, Any]) -> dict
         "epoch": 0,
         "global_step": 0,
         "pytorch-lightning_version": _lightning_version(),
-        "loops": {},
     }
 
 
@@ -137,17 +178,23 @@ def import_hmr(source: Path, layout: str, body: str) -> dict[str, Any]:
         "epoch": 0,
         "global_step": 0,
         "pytorch-lightning_version": _lightning_version(),
-        "loops": {},
     }
 
 
-def _load(source: Path) -> Any:
-    if not source.is_file():
-        raise InputError(f"{source} does not exist")
-    try:
-        return torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"{source} cannot be read as a PyTorch checkpoint ({error})") from error
+def _next_commands(arguments: argparse.Namespace, hyper_parameters: dict[str, Any]) -> list[str]:
+    """What can be done with an imported DiffAnnot."""
+    if arguments.method != "diffannot":
+        return []
+    output, frontend = shlex.quote(str(arguments.output)), shlex.quote(arguments.frontend)
+    return [
+        "next:",
+        f"  python scripts/predict.py --checkpoint {output} photo.jpg --output annotated",
+        "  python scripts/train.py test -c configs/experiments/diffannot_rendered_synthetic.yaml \\",
+        "      --model configs/methods/diffannot_release.yaml --model.selector fixed "
+        f"--model.fixed_step {FIXED_STEP} \\",
+        f"      --model.width {hyper_parameters['width']} --model.frontend_checkpoint {frontend} "
+        f"--ckpt_path {output} --name imported",
+    ]
 
 
 def _lightning_version() -> str:
@@ -156,7 +203,7 @@ def _lightning_version() -> str:
     return version("lightning")
 
 
-def main() -> int:
+def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", choices=["diffpose", "diffannot", "hmr"], help="whose checkpoint it is")
@@ -171,17 +218,27 @@ def main() -> int:
     parser.add_argument(
         "--layout", choices=["auto", "mmhuman3d", "spin"], default="auto", help="hmr: whose names the tensors have"
     )
+    parser.add_argument(
+        "--frontend",
+        default="hmr-keypoints",
+        metavar="NAME_OR_FILE",
+        help="diffannot: checkpoint of the front end, or the name of a shipped one (default: hmr-keypoints; see above)",
+    )
     parser.add_argument("--body", default="free", help="hmr: body file (npz) that the weights were trained with")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(args)
     try:
         if arguments.method == "diffannot":
-            checkpoint = import_diffannot(arguments.source, arguments.ema)
+            checkpoint = import_diffannot(arguments.source, arguments.ema, arguments.frontend)
         elif arguments.method == "hmr":
             checkpoint = import_hmr(arguments.source, arguments.layout, arguments.body)
         else:
             checkpoint = import_diffpose(arguments.source, arguments.num_heads, arguments.ema)
     except InputError as error:
-        print(f"error: {arguments.source}: {error}", file=sys.stderr)
+        message = str(error)
+        print(
+            f"error: {message if str(arguments.source) in message else f'{arguments.source}: {message}'}",
+            file=sys.stderr,
+        )
         return 2
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     partial = arguments.output.with_name(arguments.output.name + ".partial")
@@ -191,6 +248,8 @@ def main() -> int:
     sizes = {key: value for key, value in checkpoint["hyper_parameters"].items() if key in SIZES}
     described = ", ".join(f"{SIZES[key]} {value}" for key, value in sizes.items())
     print(f"{arguments.output}: {number} parameters, {described}")
+    for line in _next_commands(arguments, checkpoint["hyper_parameters"]):
+        print(line)
     return 0
 
 

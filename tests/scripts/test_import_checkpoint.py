@@ -1,6 +1,8 @@
-import subprocess
-import sys
+import io
+import shlex
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from methods.diffpose import ContextEncoder, DiffPose
 from methods.diffpose.official import load_gcndiff, load_mixste
 from methods.hmr.official import load_hmr
 from noise2pose.errors import InputError
-from scripts.import_checkpoint import import_hmr
+from scripts.import_checkpoint import import_hmr, main
+from scripts.train import main as train
 from tests.parity import diffannot
 from tests.parity.procedural import procedural_state_dict, read_fixture
 from tests.tiny import TinyPeople
@@ -22,8 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def import_checkpoint(*arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "import_checkpoint.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    """The command, in this process."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        returncode = main([str(argument) for argument in arguments])
+    return SimpleNamespace(returncode=returncode, stdout=stdout.getvalue(), stderr=stderr.getvalue())
 
 
 def weights(name, method="diffpose"):
@@ -94,20 +100,75 @@ def test_an_imported_denoiser_of_bodies_is_the_released_one(tmp_path):
     distributed = {f"module.{key}": torch.as_tensor(value).half() for key, value in released.items()}
     torch.save(distributed, tmp_path / "ema_0.9999_000100.pt")
     done = import_checkpoint("diffannot", tmp_path / "ema_0.9999_000100.pt", tmp_path / "out" / "denoiser.ckpt")
-    assert done.returncode == 0 and "256510 parameters, width 226" in done.stdout, done.stderr
-    checkpoint = torch.load(tmp_path / "out" / "denoiser.ckpt", weights_only=True)
-    assert checkpoint["class_path"] == "methods.diffannot.DiffAnnot"
-    assert checkpoint["hyper_parameters"] == {
-        "denoiser": "released",
-        "width": 226,
-        "output_relu": True,
-        "x_start": "frontend",
-    }
-    network = ReleasedDenoiser(226, 226)
-    state = checkpoint["state_dict"]
-    network.load_state_dict({key.removeprefix("denoiser."): value for key, value in state.items()})
+    assert done.returncode == 0 and "width 226" in done.stdout, done.stderr
+    network = load_method(tmp_path / "out" / "denoiser.ckpt").denoiser
     x, t = torch.randn(3, 226), torch.tensor([0, 5, 999])
     assert torch.equal(network(x, t), load_denoiser(distributed)(x, t))
+
+
+@torch.no_grad()
+def test_an_imported_annotator_is_whole(tmp_path):
+    torch.manual_seed(0)
+    torch.save(ReleasedDenoiser(226, 64).state_dict(), tmp_path / "model000100.pt")
+    target = tmp_path / "annotator.ckpt"
+    done = import_checkpoint("diffannot", tmp_path / "model000100.pt", target, "--frontend", "hmr-keypoints")
+    assert done.returncode == 0 and f"predict.py --checkpoint {target}" in done.stdout, done.stderr
+    checkpoint = torch.load(target, weights_only=True)
+    kind = checkpoint["hyper_parameters"]
+    assert checkpoint["class_path"] == "methods.diffannot.DiffAnnot"
+    assert kind["frontend_checkpoint"] is None and "methods.hmr.module.HMR" in kind["frontend"]
+    assert (kind["selector"], kind["fixed_step"], kind["clip"], kind["width"]) == ("fixed", 10, "all", 64)
+    method = load_method(target)
+    assert not method.needs_ground_truth
+    frontend = load_method("hmr-keypoints").state_dict()
+    assert all(torch.equal(value, frontend[key]) for key, value in method.frontend.state_dict().items())
+    people = TinyPeople(num_samples=3).load("train")
+    answer = method(people)
+    assert answer["vertices"].shape == (3, 6890, 3) and answer["vertices"].isfinite().all()
+    assert (answer["refinement"]["step"] == 10).all()
+    assert not torch.equal(answer["smpl"]["body_pose"], method.frontend(people)["smpl"]["body_pose"])
+
+
+def test_an_imported_annotator_is_tested_with_the_printed_command(tmp_path, monkeypatch):
+    """What is printed names the options that the weights need."""
+    torch.save(ReleasedDenoiser(226, 64).state_dict(), tmp_path / "model000100.pt")
+    target = tmp_path / "annotator.ckpt"
+    printed = import_checkpoint("diffannot", tmp_path / "model000100.pt", target).stdout.replace("\\\n", " ")
+    command = next(line for line in printed.splitlines() if "train.py test" in line)
+    monkeypatch.chdir(ROOT)
+    given = shlex.split(command)[2:] + [
+        "--trainer.default_root_dir",
+        str(tmp_path / "run"),
+        "--trainer.logger",
+        "false",
+    ]
+    given[given.index("-c") : given.index("-c") + 2] = [
+        "--data",
+        "tests.tiny.TinyPeople",
+        "--trainer.accelerator",
+        "cpu",
+    ]
+    assert train(given) == 0
+
+
+def test_a_file_of_another_kind_is_refused_in_few_words(tmp_path):
+    source, out = tmp_path / "other.pt", tmp_path / "out.ckpt"
+    tensors = {f"layer{number:04}.weight": torch.zeros(1) for number in range(2000)}
+    for content, count in ((tensors, 2000), ({"epoch": 3, "optimizer": {}}, 2), ([1, 2], None)):
+        torch.save(content, source)
+        done = import_checkpoint("diffannot", source, out)
+        assert done.returncode == 2 and not out.exists()
+        assert done.stderr.startswith(f"error: {source}: these are not weights of the released denoiser: the file ")
+        assert (f"{count} keys" in done.stderr) == (count is not None) and len(done.stderr) < 400 + len(str(source))
+    torch.save(tensors, source)
+    assert "layer0004.weight among them" in import_checkpoint("diffannot", source, out).stderr
+    assert "--ema needs" in import_checkpoint("diffannot", source, out, "--ema").stderr
+
+
+@pytest.mark.parametrize("method", ["diffpose", "diffannot", "hmr"])
+def test_a_message_names_the_file_once(tmp_path, method):
+    done = import_checkpoint(method, tmp_path / "none.pt", tmp_path / "out.ckpt")
+    assert done.returncode == 2 and done.stderr == f"error: {tmp_path / 'none.pt'} does not exist\n"
 
 
 def test_a_denoiser_of_other_states_is_refused(tmp_path):
@@ -157,11 +218,19 @@ def test_the_body_of_the_weights_is_kept_by_name(published_hmr, capsys):
         import_hmr(published_hmr[0], "spin", body)
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path):
+@pytest.mark.parametrize("method", ["diffpose", "diffannot", "hmr"])
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_file_that_would_run_code_is_refused(tmp_path, method, is_zip):
     class Trap:
         def __reduce__(self):
             return print, ("the file ran code",)
 
-    torch.save({"state_dict": {"fc1.weight": torch.zeros(1)}, "meta": Trap()}, tmp_path / "trap.pth")
-    done = import_checkpoint("hmr", tmp_path / "trap.pth", tmp_path / "out.ckpt")
-    assert done.returncode == 2 and "keep its weights alone" in done.stderr and "ran code" not in done.stdout
+    torch.save(
+        {"state_dict": {"fc1.weight": torch.zeros(1)}, "meta": Trap()},
+        tmp_path / "trap.pth",
+        _use_new_zipfile_serialization=is_zip,
+    )
+    done = import_checkpoint(method, tmp_path / "trap.pth", tmp_path / "out.ckpt")
+    assert done.returncode == 2 and "ran code" not in done.stdout
+    assert "holds more than weights, and nothing of it was run: save its state dict alone" in done.stderr
+    assert "weights_only" not in done.stderr and done.stderr.count("trap.pth") == 1
