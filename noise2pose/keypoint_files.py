@@ -8,8 +8,10 @@ Formats:
 - `.json`: a COCO annotation file, one COCO annotation, a list of annotations or of results (COCO, AlphaPose, Halpe), or
   a plain nested list of shape (T, J, 2 or 3).
 
-The third number of a joint is a confidence, or COCO's visibility (0 not labelled, 1 hidden, 2 visible); which one it is
-shows in the numbers. Two numbers mean a confidence of 1. Shape letters: T poses, J joints.
+A COCO annotation file whose categories name exactly the joints of a skeleton that is known here, as annotations.json of
+this project does, is read in that skeleton. Where an annotation has a list `confidence`, one number a joint, it counts.
+Otherwise the third number of a joint is a confidence, or COCO's visibility (0 not labelled, 1 hidden, 2 visible); which
+one it is shows in the numbers. Two numbers mean a confidence of 1. Shape letters: T poses, J joints.
 """
 
 import json
@@ -60,8 +62,8 @@ def read_keypoints(path: Path, skeleton: str | None = None) -> Keypoints:
 
     Args:
         path: an `.npz` or `.json` file.
-        skeleton: of the file; None for what an npz file says itself, else by the number of joints (17 is taken for
-            COCO's, 26 for Halpe's).
+        skeleton: of the file; None for what an npz file or the categories of a COCO file say themselves, else by the
+            number of joints (17 is taken for COCO's, 26 for Halpe's).
 
     Raises:
         InputError: if the file is missing, broken, empty or of another kind, or if a pose has the wrong number of
@@ -139,6 +141,7 @@ def _read_json(path: Path, skeleton: str | None) -> Keypoints:
         ):
             raise InputError(f"{path}: images must be a list of objects with an id")
         images = {image["id"]: image for image in listed}
+        skeleton = skeleton or _named_joints(content.get("categories"))
         content = content["annotations"]
     elif isinstance(content, dict):
         content = [content]
@@ -149,6 +152,15 @@ def _read_json(path: Path, skeleton: str | None) -> Keypoints:
     if isinstance(content[0], list):
         return _from_array(path, _array(path, content), skeleton, None)
     return _from_entries(path, content, images, skeleton)
+
+
+def _named_joints(categories: Any) -> str | None:
+    """The skeleton whose joints the categories name, in its order; None where they name others, or none."""
+    named = [category.get("keypoints") for category in categories or [] if isinstance(category, dict)]
+    lists = [joints for joints in named if isinstance(joints, list)]
+    if not lists or any(joints != lists[0] for joints in lists):
+        return None
+    return next((name for name, skeleton in skeletons.SKELETONS.items() if list(skeleton.joints) == lists[0]), None)
 
 
 def _from_array(path: Path, points: np.ndarray, skeleton: str | None, sizes: Float[Tensor, "T 2"] | None) -> Keypoints:
@@ -177,8 +189,14 @@ def _from_entries(path: Path, entries: list[Any], images: dict[Any, dict[str, An
     points = np.stack([entry.values.reshape(joints, 3) for entry in known])
     _check_finite(path, [entry.title for entry in known], points, name)
     sizes = [entry.image_size for entry in known]
+    read = _with_confidence(points, any(entry.labelled for entry in known))
+    for row, entry in enumerate(known):
+        if entry.confidence is not None:
+            if entry.confidence.shape != (joints,):
+                raise InputError(f"{path}: {entry.title} has {entry.confidence.size} confidences, expected {joints}")
+            read[row, :, 2] = torch.as_tensor(entry.confidence)
     return Keypoints(
-        _with_confidence(points, any(entry.labelled for entry in known)),
+        read,
         name,
         _numbered([entry.image for entry in known]),
         torch.tensor(sizes, dtype=torch.float32) if all(size is not None for size in sizes) else None,
@@ -192,6 +210,7 @@ class _Entry:
     Attributes:
         title: what messages call it.
         values: (3 J,) float64.
+        confidence: (J,) float64, not negative; None where the entry has none.
         image: name of its image.
         order: by which poses are sorted.
         labelled: has a key that annotations have and results have not.
@@ -200,6 +219,7 @@ class _Entry:
 
     title: str
     values: np.ndarray
+    confidence: np.ndarray | None
     image: str
     order: tuple[Any, float]
     labelled: bool
@@ -224,7 +244,25 @@ class _Entry:
         order = (_natural(str(identity)), float(index) if isinstance(index, int | float) else 0.0)
         file_name = image.get("file_name", identity)
         labelled = "num_keypoints" in entry or "area" in entry
-        return cls(title, values, _image_name(str(file_name)), order, labelled, size)
+        return cls(
+            title,
+            values,
+            _confidences(path, title, entry.get("confidence")),
+            _image_name(str(file_name)),
+            order,
+            labelled,
+            size,
+        )
+
+
+def _confidences(path: Path, title: str, values: Any) -> np.ndarray | None:
+    """Only a list is taken: some detectors say one confidence of the whole person."""
+    if not isinstance(values, list):
+        return None
+    confidence = _floats(path, title, values, "confidence")
+    if confidence.ndim != 1 or not (np.abs(confidence) <= 1e9).all():
+        raise InputError(f"{path}: {title}: confidence is not a list of finite numbers")
+    return confidence.clip(0.0)
 
 
 def _size(width: Any, height: Any) -> tuple[float, float] | None:
@@ -251,11 +289,11 @@ def _numbered(images: Sequence[str]) -> list[str]:
     return names
 
 
-def _floats(path: Path, title: str, values: Any) -> np.ndarray:
+def _floats(path: Path, title: str, values: Any, key: str = "keypoints") -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: {title}: keypoints are not a regular array of numbers ({error})") from error
+        raise InputError(f"{path}: {title}: {key} is not a regular array of numbers ({error})") from error
 
 
 def _array(path: Path, values: Any) -> np.ndarray:

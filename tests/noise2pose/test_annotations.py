@@ -60,6 +60,7 @@ def test_suspects_are_suspected_in_words():
 def test_coco_layout_is_read_again(tmp_path):
     batch, prediction, body = answered()
     batch["keypoints_2d"][0, 9, 2], batch["keypoints_2d"][0, 10, 2] = 0.5, 0.0
+    batch["keypoints_2d"][1, :3, 2] = torch.tensor([0.81, 0.33, 0.07])
     prediction["refinement"] = {
         "step": torch.tensor([0, 4, 2]),
         "reprojection_before": torch.tensor([3.0, 2.0, 1.0]),
@@ -78,8 +79,9 @@ def test_coco_layout_is_read_again(tmp_path):
     assert len(second["smpl"]["pose"]) == 72 and second["smpl"]["gender"] == "neutral"
     assert content["categories"][0]["skeleton"][0] == [1, 2] and len(content["categories"][0]["keypoints"]) == 17
     assert content["skipped"] == [{"file_name": "c.jpg", "reason": "the file is empty"}]
-    read = read_keypoints(path, "h36m_17")
-    assert read.names == ["a", "a#2", "b"]
+    read = read_keypoints(path)
+    assert read.names == ["a", "a#2", "b"] and read.skeleton == "h36m_17"
+    assert torch.allclose(read.points[..., 2], batch["keypoints_2d"][..., 2], atol=1e-4)
     assert torch.allclose(read.points[1], batch["keypoints_2d"][1], atol=1e-3)
 
 

@@ -74,6 +74,24 @@ def test_a_coco_annotation_file(tmp_path):
     assert read.image_sizes is not None and read.image_sizes.tolist() == [[300, 200], [640, 425], [640, 425]]
 
 
+def test_categories_say_the_skeleton(tmp_path):
+    def read(joints, skeleton=None, **more):
+        content = {"annotations": [result(1, **more)], "categories": [{"id": 1, "keypoints": joints}]}
+        return read_keypoints(save(tmp_path / "a.json", content), skeleton)
+
+    h36m = list(skeletons.get("h36m_17").joints)
+    assert read(h36m).skeleton == "h36m_17" and read(h36m, "coco_17").skeleton == "coco_17"
+    assert read(h36m[::-1]).skeleton == "coco_17" and read(None).skeleton == "coco_17"
+    with pytest.raises(InputError, match="has 17 joints, but smpl_24 has 24"):
+        read(list(skeletons.get("smpl_24").joints))
+    stated = [round(0.05 * number, 2) for number in range(17)]
+    assert read(h36m, confidence=stated).points[0, :, 2].tolist() == pytest.approx(stated)
+    assert (read(h36m, confidence=0.2).points[..., 2] == 0.9).all(), "one number is that of the whole person"
+    for wrong, message in ((stated[1:], "16 confidences, expected 17"), ([None] * 17, "confidence is not a list of")):
+        with pytest.raises(InputError, match=rf"a.json: entry 0 \(image 1\).*{message}"):
+            read(h36m, confidence=wrong)
+
+
 def test_skipped_poses_are_told_and_none_left_is_an_error(tmp_path, capsys):
     nobody = {"image_id": 7, "keypoints": [0] * 51}
     assert len(read_keypoints(save(tmp_path / "a.json", [nobody, result(1)])).names) == 1
