@@ -11,7 +11,8 @@ annotations.npz (N people; AMASS's keys first; lengths in metres, angles in radi
   camera_focal, camera_principal_point (N, 2)     pixels
   image_size (N, 2)      width and height; 0 where nothing says
   step (N,)              denoising steps of the answer; 0 where the first answer was kept
-  reprojection_before, reprojection_after (N,)    mean distance of the visible joints, pixels; NaN without keypoints
+  reprojection_before, reprojection_after (N,)    distance of the joints from their keypoints, a mean weighted by the
+                         confidences, pixels; NaN without keypoints
   suspect (N,), suspect_reasons (N,)              worth a look before it is used, and why
 
 annotations.json: COCO's layout with the same values; `keypoints` in COCO's form, in the joint order of its category,
@@ -33,9 +34,11 @@ from noise2pose.bodies import BodyModel
 from noise2pose.crops import box_of_keypoints
 
 SKELETON = "h36m_17"
+_LEG_JOINTS = ("hip", "knee", "ankle")
 GENDER = "neutral"
 MAX_REPROJECTION = 0.1  # in sides of the box; above that an annotation is suspect
 MIN_VISIBLE = 6  # joints; below that it is suspect as well
+_LEGS = [skeletons.get(SKELETON).index(f"{side}_{joint}") for side in ("left", "right") for joint in _LEG_JOINTS]
 # Every array of a set, with what follows the number of people in its shape.
 ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     "poses": ((72,), np.float32),
@@ -158,10 +161,10 @@ def to_text(content: Mapping[str, Any]) -> str:
 
 
 def _reprojection(joints: Tensor, keypoints: Tensor, focal: Tensor, principal_point: Tensor) -> Tensor:
-    """(B,) mean distance of the visible joints in pixels; NaN where none is visible."""
+    """(B,) the distance that the head of this module describes; NaN where no joint is seen."""
     distance = (cameras.project(joints, focal, principal_point) - keypoints[..., :2]).norm(dim=-1)
-    seen = keypoints[..., 2] > 0
-    return torch.where(seen, distance, 0.0).sum(dim=-1) / seen.sum(dim=-1)
+    confidence = keypoints[..., 2]
+    return torch.where(confidence > 0, confidence * distance, 0.0).sum(dim=-1) / confidence.sum(dim=-1)
 
 
 def _suspicions(person: Mapping[str, np.ndarray]) -> list[str]:
@@ -176,6 +179,8 @@ def _suspicions(person: Mapping[str, np.ndarray]) -> list[str]:
         reasons.append(f"the joints are {error:.0f} pixels from their keypoints on average, in a box of {side:.0f}")
     if visible < MIN_VISIBLE:
         reasons.append(f"{visible} joints are visible, fewer than {MIN_VISIBLE}")
+    if visible and not (person["keypoints_2d"][_LEGS, 2] > 0).any():
+        reasons.append("the legs were not seen and are made up")
     if (person["joints_3d"][:, 2] <= 0.0).any():
         reasons.append("the body is behind the camera")
     return reasons

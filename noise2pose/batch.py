@@ -46,7 +46,7 @@ class Refinement(TypedDict, total=False):
     """What a method that improves another's answer did to it."""
 
     step: Tensor  # (B,) int64, denoising steps of the answer; 0 where the first answer was kept
-    reprojection_before: Tensor  # (B,) mean distance of the visible joints from their 2-D keypoints, pixels
+    reprojection_before: Tensor  # (B,) as in `noise2pose.annotations`, pixels
     reprojection_after: Tensor  # (B,)
 
 

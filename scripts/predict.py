@@ -44,7 +44,7 @@ what it writes for a method that predicts bodies:
   DIR/NAME.png          of the first people: the photo, the body over it, the body from the side
 Interrupt it whenever you like: the same command goes on where it stopped, and ends with the same files. A broken
 picture is skipped and noted. Look at what is marked suspect before you use it: a body far from its keypoints, few
-visible joints, a body behind the camera.
+visible joints, legs that were not seen (a portrait), a body behind the camera.
 
 what it assumes:
 Keypoints of pictures come from --keypoints, whose poses say their picture by name (file_name or image_id in JSON,

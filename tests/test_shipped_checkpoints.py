@@ -111,6 +111,7 @@ def test_the_example_of_the_readme(tmp_path):
     command = ["--checkpoint", "diffannot-keypoints", str(photo), "--keypoints", str(keypoints)]
     assert main([*command, "--output", str(tmp_path)]) == 0
     (found,) = json.loads((tmp_path / "annotations.json").read_text())["annotations"]
-    assert not found["suspect"] and found["reprojection_after"] < found["reprojection_before"]
+    assert found["suspect"] and found["suspect_reasons"] == "the legs were not seen and are made up"  # a portrait
+    assert found["reprojection_after"] < found["reprojection_before"]
     assert found["reprojection_after"] < 0.08 * found["bbox"][2]
     assert (tmp_path / "astronaut.png").stat().st_size > 100_000

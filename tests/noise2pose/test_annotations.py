@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from noise2pose import annotations, cameras, rotations
+from methods.diffannot.reprojection import Keypoints
+from noise2pose import annotations, cameras, rotations, skeletons
 from noise2pose.annotation_pictures import vertices_of
 from noise2pose.annotation_writer import AnnotationWriter, read_annotations
 from noise2pose.annotations import annotate_batch, empty, to_coco, to_text
@@ -55,6 +56,31 @@ def test_suspects_are_suspected_in_words():
         assert words in arrays["suspect_reasons"][row]
     content = json.loads(to_text(to_coco(arrays, {}, [])))
     assert content["annotations"][3]["smpl"]["betas"] == [None] * 10
+
+
+def test_legs_that_nobody_saw_are_suspect():
+    skeleton = skeletons.get("h36m_17")
+    legs = [skeleton.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("hip", "knee", "ankle")]
+    batch, prediction, body = answered(2)
+    batch["keypoints_2d"][:, legs, 2] = 0.0
+    batch["keypoints_2d"][1, skeleton.index("left_hip"), 2] = 0.2
+    arrays = annotate_batch(batch, prediction, body)
+    assert arrays["suspect_reasons"].tolist() == ["the legs were not seen and are made up", ""]
+
+
+def test_the_reprojection_is_that_of_the_selectors():
+    batch, prediction, body = answered(4)
+    generator = torch.Generator().manual_seed(1)
+    batch["keypoints_2d"][..., :2] += 9.0 * torch.randn(4, 17, 2, generator=generator)
+    batch["keypoints_2d"][..., 2] = torch.rand(4, 17, generator=generator).round(decimals=1)
+    batch["box"] = torch.tensor([320.0, 240.0, 300.0]).expand(4, 3)
+    arrays = annotate_batch(batch, prediction, body)
+    evidence = Keypoints.of(batch)
+    joints = body.joints(**prediction["smpl"])
+    expected = evidence.distance(evidence.project(joints, prediction["camera_translation"]))
+    assert np.allclose(arrays["reprojection_after"], expected, rtol=1e-4) and expected.min() > 5.0
+    batch["keypoints_2d"][0, :, 2] = 0.0
+    assert np.isnan(annotate_batch(batch, prediction, body)["reprojection_after"]).tolist() == [True] + 3 * [False]
 
 
 def test_coco_layout_is_read_again(tmp_path):
