@@ -246,16 +246,20 @@ def _open(home: Path, shape: tuple[int, ...], settings: dict[str, Any], checksum
     home.mkdir(parents=True, exist_ok=True)
     each = int(np.prod(shape[1:]))
     needed, free = (shape[0] - min(len(done) * _CHUNK, shape[0])) * each, shutil.disk_usage(home).free
-    said = f"{shape[0]} pictures of {shape[-1]} x {shape[-1]} take {shape[0] * each / 1e9:.2f} GB"
+    said = f"{shape[0]} pictures of {shape[-1]} x {shape[-1]} take {_size(shape[0] * each)}"
     if needed > free:
-        raise InputError(
-            f"{home}: {said}, of which {needed / 1e9:.2f} GB are to be written, but {free / 1e9:.2f} are free"
-        )
-    print(f"{home}: {said}", file=sys.stderr)
+        raise InputError(f"{home}: {said}, of which {_size(needed)} are to be written, but {_size(free)} are free")
+    going_on = f", going on at {min(len(done) * _CHUNK, shape[0])}" if done else ""
+    print(f"{home}: {said}{going_on}", file=sys.stderr)
     if not manifest.exists():
         np.lib.format.open_memmap(pictures, mode="w+", dtype=np.uint8, shape=shape)
         _write_manifest(home, settings, checksum, done)
     return done
+
+
+def _size(number: int) -> str:
+    """Of files, for people."""
+    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 
 def _write_manifest(home: Path, settings: dict[str, Any], checksum: str, done: set[int]) -> None:

@@ -85,7 +85,7 @@ def test_two_workers_render_what_one_renders(tmp_path, people, body, expected):
     assert torch.equal(render(tmp_path / "two", people, body, num_workers=2), expected)
 
 
-def test_a_killed_rendering_goes_on_where_it_stopped(tmp_path, people, body, expected, monkeypatch):
+def test_a_killed_rendering_goes_on_where_it_stopped(tmp_path, people, body, expected, monkeypatch, capsys):
     rendered = []
     original = rendered_cache._Worker.render
 
@@ -99,8 +99,9 @@ def test_a_killed_rendering_goes_on_where_it_stopped(tmp_path, people, body, exp
     monkeypatch.setattr(rendered_cache._Worker, "render", killed_in_the_second_chunk)
     with pytest.raises(KeyboardInterrupt):
         render(tmp_path, people, body)
+    assert "going on" not in capsys.readouterr().err
     assert torch.equal(render(tmp_path, people, body), expected)
-    assert rendered == [0, 4, 4, 8]
+    assert rendered == [0, 4, 4, 8] and "take 0.1 MB, going on at 4\n" in capsys.readouterr().err
     render(tmp_path, people, body)
     assert rendered == [0, 4, 4, 8], "complete pictures are not rendered again"
 
@@ -138,11 +139,15 @@ def test_damaged_folders_are_refused(tmp_path, people, body):
 def test_a_full_disk_is_noticed_before_the_work(tmp_path, people, body, monkeypatch, capsys):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 1000))
-    with pytest.raises(InputError, match=r"10 pictures of 48 x 48 take 0.00 GB, of which .* 0.00 are free"):
+    with pytest.raises(InputError, match=r"10 pictures of 48 x 48 take 0.1 MB, of which 0.1 MB .* 0.0 MB are free"):
         render(tmp_path, people, body)
     monkeypatch.undo()
     render(tmp_path, people, body)
-    assert "10 pictures of 48 x 48 take 0.00 GB" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[0].endswith("10 pictures of 48 x 48 take 0.1 MB")
+
+
+def test_sizes_are_for_people():
+    assert [rendered_cache._size(number) for number in (69_120, 2_500_000_000)] == ["0.1 MB", "2.50 GB"]
 
 
 def grown(mask, reach):
