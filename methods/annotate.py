@@ -3,6 +3,7 @@
 Shape letters: B batch.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +16,15 @@ from tqdm import tqdm
 from methods.base import PoseMethod
 from methods.checkpoints import find_checkpoint
 from noise2pose import annotation_pictures, crops, detected_keypoints
-from noise2pose.annotation_writer import AnnotationWriter, file_hash, fingerprint
+from noise2pose.annotation_writer import AnnotationWriter, file_hash, fingerprint, read_annotations, read_skipped
 from noise2pose.annotations import annotate_batch
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.keypoint_files import Keypoints
 from noise2pose.people import Person, Skipped, match, people_of_keypoints, people_of_pictures
 from noise2pose.photographs import Photograph, find_pictures, open_picture, read_picture
+
+_NAMED = 3  # skipped files that are told at the end; annotations.json has all
 
 
 def annotate_inputs(
@@ -99,11 +102,14 @@ def annotate_inputs(
         skipped = [*skipped, *other_size, *nobody]
         writer = AnnotationWriter(output, info, made_from)
     found = writer.finish(annotate(method, people, writer, batch_size), skipped)
+    _tell(read_skipped(output))
+    annotated = set(read_annotations(output)["file_names"].tolist())
+    seen = [photograph for photograph in photographs if photograph.file_name in annotated]
     paths = {photograph.file_name: photograph.path for photograph in photographs}
     pictures = annotation_pictures.write_pictures(output, method.body, paths, max_pictures)
     return (
         f"{method.title}: {found.people} people annotated, {found.suspect} of them suspect, {found.skipped} skipped; "
-        f"{_about_focal(photographs, focal)}wrote {output / 'annotations.npz'}, {output / 'annotations.json'}"
+        f"{_about_focal(seen, focal)}wrote {output / 'annotations.npz'}, {output / 'annotations.json'}"
         f"{f' and {pictures} pictures' if pictures else ''}"
     )
 
@@ -206,6 +212,14 @@ def _about_focal(photographs: Sequence[Photograph], focal: float | None) -> str:
     if focal is not None:
         return f"focal length {focal:g} pixels as told; "
     return f"focal length of {stated} pictures from their EXIF data, of {len(photographs) - stated} their diagonal; "
+
+
+def _tell(skipped: Skipped) -> None:
+    """Says on the standard error what was left out; the first ones, since a folder may be full of them."""
+    for file_name, reason in skipped[:_NAMED]:
+        print(f"skipped {file_name}: {reason}", file=sys.stderr)
+    if len(skipped) > _NAMED:
+        print(f"and {len(skipped) - _NAMED} more, see `skipped` in annotations.json", file=sys.stderr)
 
 
 def _read(photograph: Photograph) -> np.ndarray | InputError:

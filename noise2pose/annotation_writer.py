@@ -21,6 +21,7 @@ from noise2pose import annotations, provenance
 from noise2pose.errors import InputError
 from noise2pose.files import write_npz, write_text
 
+_ANOTHER = {"checkpoint": "another checkpoint", "model": "another model", "seed_everything": "another seed"}
 _SKIPPED = ("skipped_files", "skipped_reasons")
 
 
@@ -57,10 +58,9 @@ class AnnotationWriter:
                 raise InputError(f"{path} cannot be read ({error}): delete {folder}") from error
             if before != self.state["fingerprint"]:
                 names = {**before, **fingerprint}
-                changed = ", ".join(name for name in names if before.get(name) != fingerprint.get(name))
-                raise InputError(
-                    f"{folder} holds annotations made with other {changed}: delete it, or write to another folder"
-                )
+                changed = [name for name in names if before.get(name) != fingerprint.get(name)]
+                said = " and ".join(_ANOTHER.get(name, f"other {name}") for name in changed)
+                raise InputError(f"{folder} holds annotations made with {said}: delete it, or write to another folder")
             self.state["finished"] = finished
         elif (folder / "annotations.npz").exists():
             raise InputError(f"{folder} holds annotations without {path.name}: delete it, or write to another folder")
@@ -118,8 +118,7 @@ class AnnotationWriter:
             write_text(self.folder / "state.json", json.dumps(self.state, indent=2) + "\n")
         shutil.rmtree(self.folder / "parts", ignore_errors=True)
         arrays = read_annotations(self.folder)
-        listed = json.loads((self.folder / "annotations.json").read_text(encoding="utf-8"))["skipped"]
-        return Summary(len(arrays["names"]), int(arrays["suspect"].sum()), len(listed))
+        return Summary(len(arrays["names"]), int(arrays["suspect"].sum()), len(read_skipped(self.folder)))
 
     def _read(self, number: int) -> dict[str, np.ndarray]:
         path = self.part(number)
@@ -142,6 +141,20 @@ def read_annotations(folder: Path) -> dict[str, np.ndarray]:
     try:
         return _load(path)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({error})") from error
+
+
+def read_skipped(folder: Path) -> list[tuple[str, str]]:
+    """File name and reason of everything that a finished set has no annotation of.
+
+    Raises:
+        InputError: if there is no such set.
+    """
+    path = folder / "annotations.json"
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["skipped"]
+        return [(str(entry["file_name"]), str(entry["reason"])) for entry in listed]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error})") from error
 
 

@@ -57,8 +57,15 @@ def test_photos_are_annotated_and_broken_ones_skipped(tmp_path, checkpoint, caps
     Image.new("RGB", (96, 80)).save(folder / "deeper" / "nobody.png")
     out = tmp_path / "out"
     assert predict(checkpoint, folder, "--keypoints", keypoints, "--output", out) == 0
-    said = capsys.readouterr().out
-    assert "5 people annotated" in said and "4 skipped" in said and "of 6 their diagonal" in said
+    said, aside = capsys.readouterr()
+    assert "5 people annotated" in said and "4 skipped" in said and "of 3 their diagonal" in said
+    told = [line for line in aside.splitlines() if line.startswith(("skipped ", "and "))]
+    assert [line.split(":")[0] for line in told[:3]] == [
+        "skipped deeper/nobody.png",
+        "skipped photo_001.jpg",
+        "skipped photo_002.jpg",
+    ]
+    assert "the file is empty" in told[1] and told[3:] == ["and 1 more, see `skipped` in annotations.json"]
     content = json.loads((out / "annotations.json").read_text())
     reasons = {entry["file_name"]: entry["reason"] for entry in content["skipped"]}
     assert list(reasons) == ["deeper/nobody.png", "photo_001.jpg", "photo_002.jpg", "photo_004.jpg"]

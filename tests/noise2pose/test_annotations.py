@@ -137,7 +137,7 @@ def test_an_interrupted_set_ends_as_one_that_was_not(tmp_path):
 
 def test_what_was_made_from_something_else_is_not_touched(tmp_path):
     write(tmp_path, [0])
-    with pytest.raises(InputError, match="holds annotations made with other checkpoint: delete it"):
+    with pytest.raises(InputError, match="holds annotations made with another checkpoint: delete it"):
         write(tmp_path, [1], fingerprint="y")
     with pytest.raises(InputError, match="part_000001.npz cannot be read"):
         write(tmp_path, []).finish(2)
