@@ -1,4 +1,4 @@
-"""Pictures of annotations: the photo, the body over it, and the body from the side."""
+"""Pictures of annotations: the photo, the body over it with the 2-D joints as dots, and the body from the side."""
 
 import os
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from noise2pose.rendering import LEFT, MIDDLE, RIGHT
 
 _LONGEST = 720  # pixels of a panel's longer side
 _PAPER = 255
+_DOT = 4.0  # pixels, radius
 _AROUND = 1.5  # sides of the box, of a panel without photo
 
 
@@ -77,7 +78,8 @@ def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray |
         left = ground = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
     panels = [left]
     if np.isfinite(vertices).all():
-        panels.append(mesh_pictures.overlay(ground, vertices, faces, scale * focal, scale * (centre - corner)))
+        over = mesh_pictures.overlay(ground, vertices, faces, scale * focal, scale * (centre - corner))
+        panels.append(_with_joints(over, (person["keypoints_2d"] - [*corner, 0.0]) * [scale, scale, 1.0]))
         panels.append(mesh_pictures.side_view(vertices, faces, (left.shape[0], left.shape[0])))
     return np.concatenate(panels, axis=1)
 
@@ -91,10 +93,26 @@ def _with_skeleton(canvas: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     draw = ImageDraw.Draw(image)
     for parent, child in skeleton.edges:
         if (keypoints[[parent, child], 2] > 0.0).all():
-            name = skeleton.joints[child]
-            color = LEFT if name.startswith("left_") else RIGHT if name.startswith("right_") else MIDDLE
-            draw.line([tuple(keypoints[parent, :2]), tuple(keypoints[child, :2])], fill=color, width=4)
+            ends = [tuple(keypoints[parent, :2]), tuple(keypoints[child, :2])]
+            draw.line(ends, fill=_color(skeleton.joints[child]), width=4)
     return np.array(image)
+
+
+def _with_joints(canvas: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """The canvas with a dot at each visible joint of the input, left and right in their colours."""
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    for name, (x, y, confidence) in zip(skeletons.get(SKELETON).joints, keypoints, strict=True):
+        if confidence > 0.0:
+            around = (x - _DOT, y - _DOT, x + _DOT, y + _DOT)
+            draw.ellipse(around, fill=_color(name), outline="white")
+    return np.array(image)
+
+
+def _color(joint: str) -> str:
+    return LEFT if joint.startswith("left_") else RIGHT if joint.startswith("right_") else MIDDLE
 
 
 def _save(path: Path, picture: np.ndarray) -> None:
