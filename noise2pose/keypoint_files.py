@@ -15,14 +15,13 @@ one it is shows in the numbers. Two numbers mean a confidence of 1. Shape letter
 """
 
 import json
-import re
 import sys
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,11 +31,11 @@ from torch import Tensor
 
 from noise2pose import skeletons
 from noise2pose.errors import InputError
+from noise2pose.keypoint_entries import Entry, floats, image_name
 
 MIN_VISIBLE = 3  # joints; fewer say nothing about a pose
 _SKELETON_OF = {17: "coco_17", 26: "halpe_26"}
 _ARRAYS = ("keypoints", "keypoints_2d", "arr_0")  # the last is what numpy calls an array without a name
-_PICTURE = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?)$", re.IGNORECASE)
 _CONFIDENCE_OF_VISIBILITY = np.array([0.0, 0.5, 1.0])
 
 
@@ -125,7 +124,7 @@ def _read_npz(path: Path, skeleton: str | None) -> Keypoints:
         return read
     if names.shape != (len(points),):
         raise InputError(f"{path}: names has shape {names.shape}, expected ({len(points)},)")
-    return replace(read, names=_numbered([_image_name(str(name)) for name in names]))
+    return replace(read, names=_numbered([image_name(str(name)) for name in names]))
 
 
 def _read_json(path: Path, skeleton: str | None) -> Keypoints:
@@ -172,7 +171,7 @@ def _from_array(path: Path, points: np.ndarray, skeleton: str | None, sizes: Flo
 
 def _from_entries(path: Path, entries: list[Any], images: dict[Any, dict[str, Any]], skeleton: str | None) -> Keypoints:
     """Annotations or results, sorted by image, then by person where a tracker numbered them."""
-    known = [_Entry.read(path, number, entry, images) for number, entry in enumerate(entries)]
+    known = [Entry.read(path, number, entry, images) for number, entry in enumerate(entries)]
     nobody = [entry for entry in known if not entry.values.any()]
     if nobody:
         print(f"{path}: skipped {len(nobody)} of {len(known)} poses without any keypoint", file=sys.stderr)
@@ -203,82 +202,6 @@ def _from_entries(path: Path, entries: list[Any], images: dict[Any, dict[str, An
     )
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """One annotation or result.
-
-    Attributes:
-        title: what messages call it.
-        values: (3 J,) float64.
-        confidence: (J,) float64, not negative; None where the entry has none.
-        image: name of its image.
-        order: by which poses are sorted.
-        labelled: has a key that annotations have and results have not.
-        image_size: width and height in pixels, where known.
-    """
-
-    title: str
-    values: np.ndarray
-    confidence: np.ndarray | None
-    image: str
-    order: tuple[Any, float]
-    labelled: bool
-    image_size: tuple[float, float] | None
-
-    @classmethod
-    def read(cls, path: Path, number: int, entry: Any, images: dict[Any, dict[str, Any]]) -> "_Entry":
-        title = f"entry {number}"
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}: {title} is {type(entry).__name__}, expected an object with keypoints")
-        identity = entry.get("image_id", number)
-        if not isinstance(identity, int | str):
-            raise InputError(f"{path}: {title}: image_id is {type(identity).__name__}, expected a number or a name")
-        title = f"{title} (image {identity})"
-        if "keypoints" not in entry:
-            raise InputError(f"{path}: {title} has no keypoints, only {', '.join(map(str, entry)) or 'nothing'}")
-        values = _floats(path, title, entry["keypoints"])
-        if values.ndim != 1 or values.size == 0 or values.size % 3:
-            raise InputError(f"{path}: {title}: keypoints have shape {values.shape}, expected 3 numbers for each joint")
-        image = images.get(identity, {})
-        index, size = entry.get("idx"), _size(image.get("width"), image.get("height"))
-        order = (_natural(str(identity)), float(index) if isinstance(index, int | float) else 0.0)
-        file_name = image.get("file_name", identity)
-        labelled = "num_keypoints" in entry or "area" in entry
-        return cls(
-            title,
-            values,
-            _confidences(path, title, entry.get("confidence")),
-            _image_name(str(file_name)),
-            order,
-            labelled,
-            size,
-        )
-
-
-def _confidences(path: Path, title: str, values: Any) -> np.ndarray | None:
-    """Only a list is taken: some detectors say one confidence of the whole person."""
-    if not isinstance(values, list):
-        return None
-    confidence = _floats(path, title, values, "confidence")
-    if confidence.ndim != 1 or not (np.abs(confidence) <= 1e9).all():
-        raise InputError(f"{path}: {title}: confidence is not a list of finite numbers")
-    return confidence.clip(0.0)
-
-
-def _size(width: Any, height: Any) -> tuple[float, float] | None:
-    known = isinstance(width, int | float) and isinstance(height, int | float) and width > 0 and height > 0
-    return (float(width), float(height)) if known else None
-
-
-def _natural(name: str) -> list[str | int]:
-    """Sorts `frame_10` after `frame_9`."""
-    return [int(part) if position % 2 else part for position, part in enumerate(re.split(r"([0-9]+)", name))]
-
-
-def _image_name(file_name: str) -> str:
-    return _PICTURE.sub("", PurePosixPath(file_name.replace("\\", "/")).name) or "image"
-
-
 def _numbered(images: Sequence[str]) -> list[str]:
     """A name for each person: that of the image, with a number from the second person on."""
     people: Counter[str] = Counter()
@@ -289,16 +212,9 @@ def _numbered(images: Sequence[str]) -> list[str]:
     return names
 
 
-def _floats(path: Path, title: str, values: Any, key: str = "keypoints") -> np.ndarray:
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: {title}: {key} is not a regular array of numbers ({error})") from error
-
-
 def _array(path: Path, values: Any) -> np.ndarray:
     """(T, J, 2 or 3) float64 of a plain array; a single pose gets its leading dimension."""
-    points = _floats(path, "keypoints", values)
+    points = floats(path, "keypoints", values)
     points = points[None] if points.ndim == 2 else points
     if points.ndim != 3 or points.shape[-1] not in (2, 3):
         raise InputError(
