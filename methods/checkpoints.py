@@ -136,6 +136,8 @@ def export_checkpoint(source: Path, target: Path, dtype: torch.dtype = torch.flo
         },
         "hyper_parameters": hyper_parameters,
         "class_path": _class_path(source, checkpoint),
+        # What the Trainer asks of a checkpoint, so that it can be tested as well.
+        **{"epoch": 0, "global_step": 0, "pytorch-lightning_version": L.__version__},
     }
     AtomicCheckpointIO().save_checkpoint(small, target)
 

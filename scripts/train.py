@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
-from methods.checkpoints import AtomicCheckpointIO
+from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
 from methods.predictions import PredictionWriter
 from methods.run import RunRecord
 from noise2pose.errors import InputError
@@ -56,8 +56,8 @@ class PoseCLI(LightningCLI):
             if not path.is_file():
                 raise InputError(f"--ckpt_path {given}: {path} does not exist; train the run first, or check --name")
             config.ckpt_path = str(path)
-        elif given is not None and not Path(given).is_file():
-            raise InputError(f"--ckpt_path: {given} does not exist")
+        elif given is not None:
+            config.ckpt_path = str(find_checkpoint(given))
         elif given is None and self.subcommand != "fit":
             raise InputError(f"{self.subcommand} needs trained weights: give --ckpt_path best, last or a file")
         path = config.get("ckpt_path")
