@@ -1,6 +1,7 @@
 """Train, validate, test and predict with any method on any data."""
 
 import sys
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from noise2pose.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 LIMITS = tuple(f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
+# What Lightning says of things that are meant to be as they are.
+NOT_WORTH_A_WARNING = (
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r"Found \d+ module\(s\) in eval mode.*",  # frozen parts rest
+    r"You're using the WeightAveraging callback, but loading a checkpoint outside.*",  # averages are what is tested
+    r"The dirpath has changed from.*",
+)
 DESCRIPTION = """Train, validate, test and predict with any method on any data.
 
 examples:
@@ -83,6 +91,8 @@ class PoseCLI(LightningCLI):
 
 def main(args: ArgsType = None) -> int:
     """Runs the command line; returns the exit status."""
+    for message in NOT_WORTH_A_WARNING:
+        warnings.filterwarnings("ignore", message=message)
     # Files say ${data.init_args.x}, although every option lives below a sub-command.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     settings = {
