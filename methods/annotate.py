@@ -83,6 +83,7 @@ def annotate_inputs(
         "checkpoint": checkpoint,
         "checkpoint_sha256": made_from["checkpoint"],
         "body": method.body_name,
+        "gender": method.body.gender if method.body else "neutral",
         "keypoints": "blazepose" if keypoint_file is None else keypoint_file.name,
         "command": command,
     }
@@ -108,9 +109,9 @@ def annotate_inputs(
     paths = {photograph.file_name: photograph.path for photograph in photographs}
     pictures = annotation_pictures.write_pictures(output, method.body, paths, max_pictures)
     return (
-        f"{method.title}: {found.people} people annotated, {found.suspect} of them suspect, {found.skipped} skipped; "
+        f"{method.title}: people annotated: {found.people}, {found.suspect} of them suspect, {found.skipped} skipped; "
         f"{_about_focal(seen, focal)}wrote {output / 'annotations.npz'}, {output / 'annotations.json'}"
-        f"{f' and {pictures} pictures' if pictures else ''}"
+        f"{f'; pictures: {pictures}' if pictures else ''}"
     )
 
 

@@ -92,6 +92,7 @@ def _info(trainer: L.Trainer, method: PoseMethod) -> dict[str, Any]:
         "method": method.title,
         "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
         "body": method.body_name,
+        "gender": method.body.gender if method.body else "neutral",
         "command": shlex.join(["python", *sys.argv]),
     }
 

@@ -112,7 +112,10 @@ class AnnotationWriter:
             content = annotations.to_coco(arrays, self.info, sorted([*skipped, *left_out]))
             write_text(self.folder / "annotations.json", annotations.to_text(content))
             write_npz(
-                target, **arrays, gender=np.array(annotations.GENDER), body=np.array(str(self.info.get("body", "")))
+                target,
+                **arrays,
+                gender=np.array(str(self.info.get("gender", "neutral"))),
+                body=np.array(str(self.info.get("body", ""))),
             )
             self.state["finished"] = True
             write_text(self.folder / "state.json", json.dumps(self.state, indent=2) + "\n")

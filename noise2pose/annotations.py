@@ -3,7 +3,7 @@
 annotations.npz (N people; AMASS's keys first; lengths in metres, angles in radians):
   poses (N, 72)          SMPL's axis-angle rotations, root first, in the camera frame (x right, y down, z forward)
   trans (N, 3)           added to the posed body in that frame
-  betas (N, 10), gender  "neutral"
+  betas (N, 10), gender  of the body: "neutral", "male" or "female"
   names, file_names (N,) the person and the picture
   body                   whose parameters these are; betas and poses of one body mean nothing to another
   joints_3d (N, 17, 3)   h36m_17 in the camera frame
@@ -35,7 +35,6 @@ from noise2pose.crops import box_of_keypoints
 
 SKELETON = "h36m_17"
 _LEG_JOINTS = ("hip", "knee", "ankle")
-GENDER = "neutral"
 MAX_REPROJECTION = 0.1  # in sides of the box; above that an annotation is suspect
 MIN_VISIBLE = 6  # joints; below that it is suspect as well
 _LEGS = [skeletons.get(SKELETON).index(f"{side}_{joint}") for side in ("left", "right") for joint in _LEG_JOINTS]
@@ -119,7 +118,7 @@ def to_coco(
 
     Args:
         arrays: those of `ARRAYS`.
-        info: what the set says about its making.
+        info: what the set says about its making; `gender` is the body's, neutral if it is not given.
         skipped: file name and reason of each picture, or person, without an annotation.
     """
     skeleton = skeletons.get(SKELETON)
@@ -131,7 +130,7 @@ def to_coco(
             width, height = (int(side) or None for side in arrays["image_size"][row])
             images.append({"id": image_ids[file_name], "file_name": file_name, "width": width, "height": height})
         person = {key: array[row] for key, array in arrays.items()}
-        annotations.append(_to_annotation(row + 1, image_ids[file_name], person))
+        annotations.append(_to_annotation(row + 1, image_ids[file_name], person, str(info.get("gender", "neutral"))))
     category = {
         "id": 1,
         "name": "person",
@@ -186,7 +185,7 @@ def _suspicions(person: Mapping[str, np.ndarray]) -> list[str]:
     return reasons
 
 
-def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray], gender: str) -> dict[str, Any]:
     confidence = person["keypoints_2d"][:, 2]
     seen = confidence > 0.0
     # COCO's visibility: 0 not labelled, 1 hidden, 2 visible, which are confidences of 0, 0.5 and 1 when they are read.
@@ -212,7 +211,7 @@ def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray
             "pose": _numbers(person["poses"], 6),
             "betas": _numbers(person["betas"], 6),
             "trans": _numbers(person["trans"], 6),
-            "gender": GENDER,
+            "gender": gender,
         },
         "camera": {
             "focal": _numbers(person["camera_focal"], 3),

@@ -58,7 +58,7 @@ def test_photos_are_annotated_and_broken_ones_skipped(tmp_path, checkpoint, caps
     out = tmp_path / "out"
     assert predict(checkpoint, folder, "--keypoints", keypoints, "--output", out) == 0
     said, aside = capsys.readouterr()
-    assert "5 people annotated" in said and "4 skipped" in said and "of 3 their diagonal" in said
+    assert "people annotated: 5" in said and "4 skipped" in said and "of 3 their diagonal" in said
     told = [line for line in aside.splitlines() if line.startswith(("skipped ", "and "))]
     assert [line.split(":")[0] for line in told[:3]] == [
         "skipped deeper/nobody.png",

@@ -103,6 +103,8 @@ def test_coco_layout_is_read_again(tmp_path):
     assert (first["num_keypoints"], first["keypoints"][29], first["keypoints"][30:33]) == (16, 1, [0, 0, 0])
     assert (second["id"], second["image_id"], second["step"], second["reprojection_before"]) == (2, 1, 4, 2.0)
     assert len(second["smpl"]["pose"]) == 72 and second["smpl"]["gender"] == "neutral"
+    gendered = to_coco(arrays, {"gender": "female"}, [])
+    assert {person["smpl"]["gender"] for person in gendered["annotations"]} == {"female"}
     assert content["categories"][0]["skeleton"][0] == [1, 2] and len(content["categories"][0]["keypoints"]) == 17
     assert content["skipped"] == [{"file_name": "c.jpg", "reason": "the file is empty"}]
     read = read_keypoints(path)
