@@ -1,7 +1,8 @@
 """Whole-tensor data modules: a split is a `PoseBatch` of all its samples, and batches are cut from it on the device."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import lightning as L
@@ -71,16 +72,16 @@ class EpochOrder:
             yield order[start : start + self.batch_size]
 
 
-class TensorLoader:
+class BatchLoader:
     """Iterates over batches of a split. Not a `DataLoader`: there is nothing to collate and nothing to wait for.
 
     Args:
-        samples: all samples of the split, every tensor with the samples in its first dimension.
+        take: gives the samples at some positions.
         sampler: which samples make up each batch.
     """
 
-    def __init__(self, samples: PoseBatch, sampler: EpochOrder) -> None:
-        self.samples = samples
+    def __init__(self, take: Callable[[Tensor], PoseBatch], sampler: EpochOrder) -> None:
+        self.take = take
         self.sampler = self.batch_sampler = sampler  # names that Lightning looks for to announce epochs
 
     def __len__(self) -> int:
@@ -88,7 +89,20 @@ class TensorLoader:
 
     def __iter__(self) -> Iterator[PoseBatch]:
         for index in self.sampler:
-            yield batch_of(self.samples, index)
+            yield self.take(index)
+
+
+class TensorLoader(BatchLoader):
+    """Batches cut from whole tensors.
+
+    Args:
+        samples: all samples of the split, every tensor with the samples in its first dimension.
+        sampler: which samples make up each batch.
+    """
+
+    def __init__(self, samples: PoseBatch, sampler: EpochOrder) -> None:
+        super().__init__(partial(batch_of, samples), sampler)
+        self.samples = samples
 
 
 def batch_of(samples: PoseBatch, index: Tensor) -> PoseBatch:
@@ -171,19 +185,19 @@ class PoseDataModule(L.LightningDataModule):
     def protocols(self, split: Split) -> list[Protocol]:
         """What the numbers of each evaluation set mean, in the order of the loaders."""
 
-    def train_dataloader(self) -> TensorLoader:
+    def train_dataloader(self) -> BatchLoader:
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> TensorLoader:
+    def val_dataloader(self) -> BatchLoader:
         return self._loader("val", shuffle=False)
 
-    def test_dataloader(self) -> TensorLoader:
+    def test_dataloader(self) -> BatchLoader:
         return self._loader("test", shuffle=False)
 
-    def predict_dataloader(self) -> TensorLoader:
+    def predict_dataloader(self) -> BatchLoader:
         return self._loader("test", shuffle=False)
 
-    def _loader(self, split: Split, shuffle: bool) -> TensorLoader:
+    def _loader(self, split: Split, shuffle: bool) -> BatchLoader:
         if split not in self._splits:
             device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
             samples = self.load(split)
@@ -191,13 +205,16 @@ class PoseDataModule(L.LightningDataModule):
             pictures = {"image": samples.pop("image")} if "image" in samples else {}
             self._splits[split] = {**move(samples, device), **pictures}  # pyright: ignore[reportArgumentType]
         samples = self._splits[split]
+        return TensorLoader(samples, self._order(len(samples["keypoints_2d"]), shuffle))
+
+    def _order(self, num_samples: int, shuffle: bool) -> EpochOrder:
+        """Which samples of a split this process takes."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochOrder(
-            len(samples["keypoints_2d"]),
+        return EpochOrder(
+            num_samples,
             self.batch_size if shuffle else self.eval_batch_size,
             shuffle=shuffle,
             seed=self._seed,
             rank=rank,
             world_size=world_size,
         )
-        return TensorLoader(samples, sampler)

@@ -40,6 +40,9 @@ class PoseBatch(TypedDict, total=False):
     sample_id: list[str]
     subject: list[str]
     action: list[str]
+    sequence: list[str]
+    smpl_joints: Tensor  # (B, 24, 4) SMPL's joints, metres in the camera frame, and validity 0/1
+    vertices: Tensor  # (B, V, 3) of the true body, metres in the camera frame
 
 
 class Refinement(TypedDict, total=False):

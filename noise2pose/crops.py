@@ -6,12 +6,22 @@ the picture ends at x = width. Boxes and keypoints are in these coordinates, as 
 Shape letters: H, W picture; S side of the crop; J joints.
 """
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 BOX_SCALE = 1.2  # of SPIN's and HMR's boxes, in longer sides of the keypoints' extent
+BoxRule = Literal["keypoints", "mask", "detector", "dpmesh"]
+_RULES: dict[str, float] = {
+    "keypoints": BOX_SCALE,
+    "mask": 0.9,  # SPIN's boxes of Human3.6M, from the masks of its background subtraction
+    "detector": 1.25,  # HMR's and mmhuman3d's demo, from the boxes of a detector
+    "dpmesh": 1.1,  # JOTR's and DPMesh's tests, after both sides were scaled by 1.2 and clipped to the picture
+}
+_DPMESH_SIDES = 1.2
 
 
 def crop(
@@ -61,6 +71,27 @@ def box_of_keypoints(keypoints: Float[Tensor, "*batch J 3"], scale: float = BOX_
     high = torch.where(seen, keypoints[..., :2], -torch.inf).amax(dim=-2)
     box = torch.cat(((low + high) / 2.0, scale * (high - low).amax(dim=-1, keepdim=True)), dim=-1)
     return torch.where(seen.any(dim=-2), box, 0.0)
+
+
+def square_box(
+    bounds: Float[Tensor, "*batch 4"], rule: BoxRule, image_size: Float[Tensor, "*batch 2"]
+) -> Float[Tensor, "*batch 3"]:
+    """The square box of a tight one, scaled once by the rule of those who published numbers with it.
+
+    Args:
+        bounds: x0, y0, x1, y1, pixels.
+        rule: whose.
+        image_size: width and height, pixels.
+
+    Returns:
+        Centre x, centre y and side, pixels.
+    """
+    low, high = bounds[..., :2], bounds[..., 2:]
+    if rule == "dpmesh":
+        centre, half = (low + high) / 2.0, _DPMESH_SIDES * (high - low) / 2.0
+        low, high = (centre - half).clamp_min(0.0), torch.minimum(centre + half, image_size)
+    side = _RULES[rule] * (high - low).amax(dim=-1, keepdim=True)
+    return torch.cat(((low + high) / 2.0, side), dim=-1)
 
 
 def joints_in_box(

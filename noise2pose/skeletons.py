@@ -16,7 +16,7 @@ from torch import Tensor
 from noise2pose.errors import InputError
 from noise2pose.skeleton_tables import SKELETONS, Skeleton
 
-__all__ = ["SKELETONS", "Skeleton", "conversion_matrix", "convert", "get", "place_hidden"]
+__all__ = ["SKELETONS", "Skeleton", "conversion_matrix", "convert", "convert_partly", "get", "place_hidden"]
 
 
 def get(name: str) -> Skeleton:
@@ -59,6 +59,28 @@ def convert(
     return torch.cat((matrix @ points[..., :-1], confidence[..., None]), dim=-1)
 
 
+def convert_partly(points: Float[Tensor, "*batch J C"], source: str, target: str) -> Float[Tensor, "*batch K C"]:
+    """As `convert` with `has_confidence`, but joints that cannot be derived, and those without confidence, are zeros.
+
+    Args:
+        points: (..., J, C) in the order of `source`; the last column is a confidence or validity.
+        source: name of the skeleton that the points are of.
+        target: name of the skeleton that is wanted.
+
+    Raises:
+        InputError: if a skeleton is unknown, or the number of joints is wrong.
+    """
+    expected, wanted = get(source), get(target)
+    if points.ndim < 2 or points.shape[-2] != expected.num_joints:
+        raise InputError(
+            f"points of shape {tuple(points.shape)} are not {source}: expected {expected.num_joints} joints"
+        )
+    matrix = _partial_matrix(expected.joints, wanted.joints).to(points)
+    confidence = torch.where(matrix != 0, points[..., None, :, -1], torch.inf).amin(dim=-1)
+    confidence = torch.where((matrix != 0).any(dim=-1), confidence, 0.0)[..., None]
+    return torch.where(confidence > 0, torch.cat((matrix @ points[..., :-1], confidence), dim=-1), 0.0)
+
+
 @cache
 def conversion_matrix(source: str, target: str) -> Float[Tensor, "K J"]:
     """The matrix that `convert` multiplies with; float64, to be copied before any change.
@@ -66,15 +88,20 @@ def conversion_matrix(source: str, target: str) -> Float[Tensor, "K J"]:
     Raises:
         InputError: as `convert`.
     """
-    given, wanted = get(source), get(target)
-    rows = {joint: _derive(joint, given.joints, frozenset()) for joint in wanted.joints}
-    missing = [joint for joint, row in rows.items() if row is None]
+    given, wanted = get(source).joints, get(target).joints
+    missing = [joint for joint in wanted if _derive(joint, given, frozenset()) is None]
     if missing:
         raise InputError(f"{target} cannot be derived from {source}: nothing gives {', '.join(missing)}")
-    matrix = torch.zeros(wanted.num_joints, given.num_joints, dtype=torch.float64)
-    for position, row in enumerate(rows.values()):
-        for joint, weight in (row or {}).items():
-            matrix[position, given.index(joint)] = weight
+    return _partial_matrix(given, wanted)
+
+
+@cache
+def _partial_matrix(given: tuple[str, ...], wanted: tuple[str, ...]) -> Float[Tensor, "K J"]:
+    """Weights of the given joints in each wanted one; a row of zeros for a joint that cannot be derived."""
+    matrix = torch.zeros(len(wanted), len(given), dtype=torch.float64)
+    for position, joint in enumerate(wanted):
+        for source, weight in (_derive(joint, given, frozenset()) or {}).items():
+            matrix[position, given.index(source)] = weight
     return matrix
 
 

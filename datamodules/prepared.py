@@ -1,0 +1,141 @@
+"""Data modules over prepared folders: `scripts/prepare.py` wrote them, and one class reads them all."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.base import BatchLoader, PoseDataModule, Split, batch_of, move
+from datamodules.prepared_folder import PreparedFolder
+from datamodules.prepared_rows import Choices, Keypoints2D, PreparedRows
+from datamodules.windows import Windows
+from noise2pose.batch import PoseBatch
+from noise2pose.crops import BoxRule
+from noise2pose.errors import InputError
+
+
+class PreparedData(PoseDataModule):
+    """A data set in a prepared folder, as single frames, clips or people in pictures.
+
+    A data set says what is in a split and what its numbers mean: `dataset`, `in_split` and `protocols`.
+
+    Args:
+        root: folder written by `scripts/prepare.py`; by default `data/` and the name of the data set.
+        keypoints_2d: 2-D input: `gt` as annotated or projected, `detected` by the detector whose file was given when
+            the data set was prepared, `synthetic` for `gt` with simulated detection errors.
+        test_keypoints_2d: another 2-D input for validation and test.
+        mixed_keypoints_2d: allow training on one 2-D input and testing on another; tables then say so.
+        noise_seed: of simulated detection errors; methods compared with each other must share it.
+        num_frames: 1 for single frames. Otherwise a sample is a window of so many consecutive frames.
+        train_stride: every how many frames of a sequence one is taken, or a window starts, for training.
+        eval_stride: every how many frames one is taken for validation and test; windows cover every frame once.
+        memory_map: read every batch from the files instead of keeping whole splits in the memory of the device.
+        box_rule: how large the boxes are, see `noise2pose.crops.square_box`; by default as the data set is published.
+        batch_size, eval_batch_size: see `PoseDataModule`.
+    """
+
+    dataset: str = ""
+    box_rules: BoxRule = "keypoints"
+    keypoints_3d: str = "keypoints_3d"  # column of the ground truth
+
+    def __init__(
+        self,
+        root: str | None = None,
+        keypoints_2d: Keypoints2D = "gt",
+        test_keypoints_2d: Keypoints2D | None = None,
+        mixed_keypoints_2d: bool = False,
+        noise_seed: int = 0,
+        num_frames: int = 1,
+        train_stride: int = 1,
+        eval_stride: int = 1,
+        memory_map: bool = False,
+        box_rule: BoxRule | None = None,
+        batch_size: int = 256,
+        eval_batch_size: int = 1024,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size)
+        self.root = Path(root) if root is not None else Path("data") / self.dataset
+        self.sources: dict[Split, Keypoints2D] = dict.fromkeys(("train", "val", "test"), keypoints_2d)
+        if test_keypoints_2d is not None:
+            self.sources["val"] = self.sources["test"] = test_keypoints_2d
+        self.mixed_keypoints_2d = mixed_keypoints_2d
+        if self.sources["test"] != keypoints_2d and not mixed_keypoints_2d:
+            raise InputError(
+                f"data.keypoints_2d is {keypoints_2d} and data.test_keypoints_2d {test_keypoints_2d}: numbers of mixed "
+                "2-D inputs are easily mistaken for others; allow them with data.mixed_keypoints_2d true"
+            )
+        for name, value in (("num_frames", num_frames), ("train_stride", train_stride), ("eval_stride", eval_stride)):
+            if value < 1:
+                raise InputError(f"data.{name} is {value}, expected at least 1")
+        self.noise_seed = noise_seed
+        self.num_frames = num_frames
+        self.strides: dict[Split, int] = {"train": train_stride, "val": eval_stride, "test": eval_stride}
+        self.memory_map = memory_map
+        self.box_rule: BoxRule = box_rule or self.box_rules
+        self._takes: dict[Split, tuple[Callable[[Tensor], PoseBatch], int]] = {}
+
+    @abstractmethod
+    def in_split(self, sequence: dict[str, Any], split: Split) -> bool:
+        """Whether a sequence of the manifest belongs to a split."""
+
+    def keeps(self, folder: PreparedFolder, rows: np.ndarray, split: Split) -> np.ndarray:
+        """Which of the rows of a split are used; (N,) bool. All, unless a data set says otherwise."""
+        return np.ones(len(rows), dtype=bool)
+
+    def complete(self, batch: PoseBatch, rows: np.ndarray) -> PoseBatch:
+        """Adds to a batch what the folder does not hold; nothing, unless a data set says otherwise."""
+        return batch
+
+    def prepare_data(self) -> None:
+        PreparedFolder(self.root, self.dataset)  # fail before any process starts, not in each of them
+
+    def folder(self) -> PreparedFolder:
+        """The prepared folder, opened."""
+        return PreparedFolder(self.root, self.dataset)
+
+    def rows(self, split: Split) -> PreparedRows:
+        """The rows of a split in order: every `stride`-th of each sequence, or all of them for clips."""
+        folder = self.folder()
+        stride = self.strides[split] if self.num_frames == 1 else 1
+        extents = [(s["start"], s["stop"]) for s in folder.sequences if self.in_split(s, split)]
+        if not extents:
+            raise InputError(f"{folder.root}: {self.dataset} has no sequence for {split} here")
+        rows = np.concatenate([np.arange(start, stop, stride) for start, stop in extents])
+        kept = self.keeps(folder, rows, split)
+        if self.num_frames == 1:
+            kept &= np.asarray(folder.column("valid")[rows]) if "valid" in folder else True
+            rows = rows[kept]
+        if not len(rows) or not kept.any():
+            raise InputError(f"{folder.root}: no row of {split} is left")
+        choices = Choices(self.sources[split], self.keypoints_3d, self.box_rule, self.noise_seed)
+        return PreparedRows(folder, rows, choices, self.complete)
+
+    def load(self, split: Split) -> PoseBatch:
+        take, number = self._take(split, torch.device("cpu"))
+        return take(torch.arange(number))
+
+    def _loader(self, split: Split, shuffle: bool) -> BatchLoader:
+        if split not in self._takes:
+            device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+            self._takes[split] = self._take(split, device)
+        take, number = self._takes[split]
+        return BatchLoader(take, self._order(number, shuffle))
+
+    def _take(self, split: Split, device: torch.device) -> tuple[Callable[[Tensor], PoseBatch], int]:
+        """What gives the samples at some positions, and the number of samples."""
+        rows = self.rows(split)
+        take: Callable[[Tensor], PoseBatch] = rows.take
+        if not self.memory_map:
+            take = partial(batch_of, move(rows.whole(), device))
+        if self.num_frames == 1:
+            return take, len(rows)
+        stride = self.strides["train"] if split == "train" else self.num_frames
+        sequence = rows.columns["sequence"][rows.rows]
+        lengths = np.diff(np.flatnonzero(np.diff(sequence, prepend=-1, append=-1))).tolist()
+        windows = Windows(lengths, self.num_frames, stride)
+        return partial(windows.take, take_frames=take), len(windows)

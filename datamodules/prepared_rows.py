@@ -1,0 +1,205 @@
+"""Rows of a prepared folder as batches: columns in the joint order of the methods, with cameras, boxes and 2-D input.
+
+Shape letters: N rows of a split, B rows of a batch, J joints of the publisher, 17 those of h36m_17.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datamodules.prepared_folder import PreparedFolder
+from datamodules.virtual_cameras import ERROR_RATE, GOOD_RADIUS, SKELETON
+from noise2pose import cameras, keyed_random, noise, rotations, skeletons
+from noise2pose.batch import Camera, PoseBatch
+from noise2pose.crops import BoxRule, box_of_keypoints, square_box
+from noise2pose.errors import InputError
+
+Keypoints2D = Literal["gt", "detected", "synthetic"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a batch is made of, where a folder offers more than one thing.
+
+    Attributes:
+        keypoints_2d: `gt` as annotated, else projected; `detected` by the detector that the manifest names; `synthetic`
+            for `gt` with simulated detection errors.
+        keypoints_3d: column of the ground truth.
+        box_rule: how large the box is, see `crops.square_box`.
+        noise_seed: of the simulated detection errors.
+    """
+
+    keypoints_2d: Keypoints2D
+    keypoints_3d: str
+    box_rule: BoxRule
+    noise_seed: int
+
+
+class PreparedRows:
+    """Some rows of a folder, made into batches when they are asked for.
+
+    Args:
+        folder: the folder.
+        rows: (N,) which of its rows.
+        choices: what a batch is made of.
+        complete: adds what the folder does not hold to a batch, given it and its rows: joints of published bodies.
+
+    Raises:
+        InputError: if the folder has not what is chosen.
+    """
+
+    def __init__(
+        self,
+        folder: PreparedFolder,
+        rows: np.ndarray,
+        choices: Choices,
+        complete: Callable[[PoseBatch, np.ndarray], PoseBatch] | None = None,
+    ) -> None:
+        self.folder, self.rows, self.choices, self.complete = folder, rows, choices, complete
+        self.columns = {name: folder.column(name) for name in (*folder.manifest["columns"], "sequence")}
+        self.shared_frames = "person" in folder  # then people of one frame have names of their own
+        if choices.keypoints_2d == "detected" and "keypoints_2d_detected" not in folder:
+            raise InputError(
+                f"data.keypoints_2d is detected, but {folder.root} has no detections: prepare "
+                f"{folder.manifest['dataset']} with a detector's file, or take gt or synthetic"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: Tensor) -> PoseBatch:
+        """The rows at the positions `index`, on the CPU."""
+        rows = self.rows[index.cpu().numpy()]
+        batch: PoseBatch = {"sample_id": self.sample_ids(rows), **self._words(rows)}  # pyright: ignore[reportAssignmentType]
+        batch["camera"] = self._camera(rows)
+        self._add_joints(batch, rows)
+        self._add_body(batch, rows)
+        if self.complete is not None:
+            batch = self.complete(batch, rows)
+        batch["keypoints_2d"] = self._keypoints_2d(batch, rows)
+        batch["box"] = self._box(batch, rows)
+        if "valid" in self.columns:  # only now: frames that do not count still have 2-D joints
+            batch["keypoints_3d"][..., 3] *= self._gather("valid", rows)[:, None]
+        return batch
+
+    def whole(self, chunk: int = 65_536) -> PoseBatch:
+        """All rows in memory."""
+        positions = torch.arange(len(self.rows))
+        return concatenate([self.take(part) for part in positions.split(chunk)])
+
+    def sample_ids(self, rows: np.ndarray) -> list[str]:
+        """A name of each row, unlike any other's in the data set."""
+        sequences, frames = self.columns["sequence"][rows], self.columns.get("frame", self.columns["sequence"])[rows]
+        names = [self.folder.sequences[s]["name"] for s in sequences.tolist()]
+        if not self.shared_frames:
+            return [f"{name}/{frame:06d}" for name, frame in zip(names, frames.tolist(), strict=True)]
+        people = self.columns["person"][rows].tolist()
+        return [f"{name}/{frame:06d}/{p}" for name, frame, p in zip(names, frames.tolist(), people, strict=True)]
+
+    def _words(self, rows: np.ndarray) -> dict[str, list[str]]:
+        of = [self.folder.sequences[s] for s in self.columns["sequence"][rows].tolist()]
+        return {
+            "subject": [str(facts.get("subject", "")) for facts in of],
+            "action": [str(facts.get("action", "")) for facts in of],
+            "sequence": [str(facts.get("group", facts["name"])) for facts in of],
+        }
+
+    def _gather(self, name: str, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.columns[name][rows]))
+
+    def _camera(self, rows: np.ndarray) -> Camera:
+        """Unknown focal lengths are the diagonal of the picture, unknown principal points its middle."""
+
+        def known(name: str) -> Tensor:
+            missing = torch.full((len(rows), 2), torch.nan)
+            return self._gather(name, rows) if name in self.columns else missing
+
+        size, focal, centre = known("image_size"), known("focal"), known("principal_point")
+        size = torch.where(size.isnan(), 2.0 * centre, size)
+        if size.isnan().any():
+            raise InputError(f"{self.folder.root}: neither image_size nor principal_point of some rows is known")
+        diagonal = size.norm(dim=-1, keepdim=True).expand(-1, 2)
+        return {
+            "focal": torch.where(focal.isnan(), diagonal, focal),
+            "principal_point": torch.where(centre.isnan(), size / 2.0, centre),
+            "image_size": size,
+        }
+
+    def _add_joints(self, batch: PoseBatch, rows: np.ndarray) -> None:
+        """Ground truth in the camera frame; without any, no joint is valid."""
+        if self.choices.keypoints_3d in self.columns:
+            batch["keypoints_3d"] = self._joints(self.choices.keypoints_3d, rows)
+        else:
+            batch["keypoints_3d"] = torch.zeros(len(rows), skeletons.get(SKELETON).num_joints, 4)
+        if "smpl_joints" in self.columns:
+            batch["smpl_joints"] = self._gather("smpl_joints", rows)
+
+    def _add_body(self, batch: PoseBatch, rows: np.ndarray) -> None:
+        if "poses" not in self.columns:
+            return
+        turned = rotations.rotvec_to_rotmat(self._gather("poses", rows))
+        betas = self._gather("betas", rows)
+        batch["smpl"] = {"global_orient": turned[:, 0], "body_pose": turned[:, 1:], "betas": betas}
+        batch["has_smpl"] = (
+            self._gather("has_smpl", rows) if "has_smpl" in self.columns else torch.ones(len(rows), dtype=torch.bool)
+        )
+        if "translation" in self.columns:
+            batch["camera_translation"] = self._gather("translation", rows)
+
+    def _joints(self, column: str, rows: np.ndarray) -> Float[Tensor, "B 17 C"]:
+        return skeletons.convert_partly(self._gather(column, rows), self.folder.skeleton(column), SKELETON)
+
+    def _keypoints_2d(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 17 3"]:
+        if self.choices.keypoints_2d == "detected":
+            return self._joints("keypoints_2d_detected", rows)
+        exact = self.exact(batch, rows)
+        if self.choices.keypoints_2d == "gt":
+            return exact
+        seen = exact[..., 2] > 0
+        sides = box_of_keypoints(exact, scale=1.0)[:, 2].clamp_min(1.0)  # of nobody where no joint is seen
+        return noise.detect(
+            exact[..., :2],
+            seen,
+            0.5 * sides.square(),  # a person fills about half of the square around them
+            keyed_random.keys_of(batch["sample_id"]),
+            skeleton=SKELETON,
+            error_rate=ERROR_RATE,
+            good_radius=GOOD_RADIUS,
+            seed=self.choices.noise_seed,
+        )
+
+    def exact(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 17 3"]:
+        """Joints without detection errors: as annotated; where nobody annotated any, projected."""
+        if "keypoints_2d_gt" in self.columns:
+            return self._joints("keypoints_2d_gt", rows)
+        joints, camera = batch["keypoints_3d"], batch["camera"]
+        pixels = cameras.project(joints[..., :3], camera["focal"], camera["principal_point"])
+        inside = ((pixels >= 0) & (pixels <= camera["image_size"][:, None])).all(dim=-1)
+        seen = (joints[..., 3] > 0) & (joints[..., 2] > 0) & inside
+        return torch.where(seen[..., None], torch.cat((pixels, seen[..., None].float()), dim=-1), 0.0)
+
+    def _box(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 3"]:
+        """Of the publisher's bounds; around the 2-D joints where there are none."""
+        keypoints = batch["keypoints_2d"]
+        seen = keypoints[..., 2:] > 0
+        low = torch.where(seen, keypoints[..., :2], torch.inf).amin(dim=-2)
+        high = torch.where(seen, keypoints[..., :2], -torch.inf).amax(dim=-2)
+        bounds = torch.cat((low, high), dim=-1)
+        if "bounds" in self.columns:
+            published = self._gather("bounds", rows)
+            bounds = torch.where(published.isnan().any(dim=-1, keepdim=True), bounds, published)
+        bounds = torch.where(bounds.isfinite().all(dim=-1, keepdim=True), bounds, 0.0)
+        return square_box(bounds, self.choices.box_rule, batch["camera"]["image_size"])
+
+
+def concatenate(batches: Sequence[Any]) -> Any:
+    """Batches of the same keys, one after the other."""
+    first = batches[0]
+    if isinstance(first, dict):
+        return {key: concatenate([batch[key] for batch in batches]) for key in first}
+    return torch.cat(list(batches)) if isinstance(first, Tensor) else [item for batch in batches for item in batch]
