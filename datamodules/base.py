@@ -72,24 +72,34 @@ class EpochOrder:
             yield order[start : start + self.batch_size]
 
 
+Take = Callable[[Tensor], PoseBatch]  # the samples at some positions of a split
+
+
 class BatchLoader:
     """Iterates over batches of a split. Not a `DataLoader`: there is nothing to collate and nothing to wait for.
 
     Args:
         take: gives the samples at some positions.
         sampler: which samples make up each batch.
+        stream: adds to batches, given the number of the epoch, what takes time to read.
     """
 
-    def __init__(self, take: Callable[[Tensor], PoseBatch], sampler: EpochOrder) -> None:
+    def __init__(
+        self,
+        take: Take,
+        sampler: EpochOrder,
+        stream: Callable[[Iterator[PoseBatch], int], Iterator[PoseBatch]] | None = None,
+    ) -> None:
         self.take = take
         self.sampler = self.batch_sampler = sampler  # names that Lightning looks for to announce epochs
+        self.stream = stream
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[PoseBatch]:
-        for index in self.sampler:
-            yield self.take(index)
+        batches = map(self.take, self.sampler)
+        return batches if self.stream is None else self.stream(batches, self.sampler.epoch)
 
 
 class TensorLoader(BatchLoader):
@@ -172,7 +182,7 @@ class PoseDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self._seed = 0
-        self._splits: dict[Split, PoseBatch] = {}
+        self._samples: dict[Split, tuple[Take, int]] = {}
 
     def setup(self, stage: str) -> None:
         self._seed = torch.initial_seed()  # of the run; it decides the order of training samples
@@ -198,14 +208,34 @@ class PoseDataModule(L.LightningDataModule):
         return self._loader("test", shuffle=False)
 
     def _loader(self, split: Split, shuffle: bool) -> BatchLoader:
-        if split not in self._splits:
+        take, number = self.samples(split)
+        return BatchLoader(take, self._order(number, shuffle), self.streams(split))
+
+    def samples(self, split: Split) -> tuple[Take, int]:
+        """What gives the samples of a split, prepared once, and their number."""
+        if split not in self._samples:
             device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-            samples = self.load(split)
-            # Pictures stay where they are, mapped from a file: they are too many for the memory of a GPU.
-            pictures = {"image": samples.pop("image")} if "image" in samples else {}
-            self._splits[split] = {**move(samples, device), **pictures}  # pyright: ignore[reportArgumentType]
-        samples = self._splits[split]
-        return TensorLoader(samples, self._order(len(samples["keypoints_2d"]), shuffle))
+            self._samples[split] = self.take(split, device)
+        return self._samples[split]
+
+    def take(self, split: Split, device: torch.device) -> tuple[Take, int]:
+        """What gives the samples of a split, on a device where that pays, and their number."""
+        samples = self.load(split)
+        # Pictures stay where they are, mapped from a file: they are too many for the memory of a GPU.
+        pictures = {"image": samples.pop("image")} if "image" in samples else {}
+        samples = {**move(samples, device), **pictures}  # pyright: ignore[reportAssignmentType]
+        return partial(batch_of, samples), len(samples["keypoints_2d"])  # pyright: ignore[reportArgumentType]
+
+    def streams(self, split: Split) -> Callable[[Iterator[PoseBatch], int], Iterator[PoseBatch]] | None:
+        """What adds to the batches of a split while they are waited for; nothing, unless a data set has pictures."""
+        return None
+
+    def finish(self, batch: PoseBatch, training: bool) -> PoseBatch:
+        """Last changes to a batch, on the device of the method."""
+        return batch
+
+    def on_after_batch_transfer(self, batch: PoseBatch, dataloader_idx: int) -> PoseBatch:
+        return self.finish(batch, training=self.trainer is not None and self.trainer.training)
 
     def _order(self, num_samples: int, shuffle: bool) -> EpochOrder:
         """Which samples of a split this process takes."""

@@ -1,16 +1,14 @@
 """Data modules over prepared folders: `scripts/prepare.py` wrote them, and one class reads them all."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from datamodules.base import BatchLoader, PoseDataModule, Split, batch_of, move
+from datamodules.base import PoseDataModule, Split, Take, batch_of, move
 from datamodules.prepared_folder import PreparedFolder
 from datamodules.prepared_rows import Choices, Keypoints2D, PreparedRows
 from datamodules.windows import Windows
@@ -77,7 +75,6 @@ class PreparedData(PoseDataModule):
         self.strides: dict[Split, int] = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.memory_map = memory_map
         self.box_rule: BoxRule = box_rule or self.box_rules
-        self._takes: dict[Split, tuple[Callable[[Tensor], PoseBatch], int]] = {}
 
     @abstractmethod
     def in_split(self, sequence: dict[str, Any], split: Split) -> bool:
@@ -116,22 +113,12 @@ class PreparedData(PoseDataModule):
         return PreparedRows(folder, rows, choices, self.complete)
 
     def load(self, split: Split) -> PoseBatch:
-        take, number = self._take(split, torch.device("cpu"))
+        take, number = self.take(split, torch.device("cpu"))
         return take(torch.arange(number))
 
-    def _loader(self, split: Split, shuffle: bool) -> BatchLoader:
-        if split not in self._takes:
-            device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-            self._takes[split] = self._take(split, device)
-        take, number = self._takes[split]
-        return BatchLoader(take, self._order(number, shuffle))
-
-    def _take(self, split: Split, device: torch.device) -> tuple[Callable[[Tensor], PoseBatch], int]:
-        """What gives the samples at some positions, and the number of samples."""
+    def take(self, split: Split, device: torch.device) -> tuple[Take, int]:
         rows = self.rows(split)
-        take: Callable[[Tensor], PoseBatch] = rows.take
-        if not self.memory_map:
-            take = partial(batch_of, move(rows.whole(), device))
+        take: Take = rows.take if self.memory_map else partial(batch_of, move(rows.whole(), device))
         if self.num_frames == 1:
             return take, len(rows)
         stride = self.strides["train"] if split == "train" else self.num_frames
