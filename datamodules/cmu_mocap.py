@@ -25,7 +25,7 @@ class CMUMocap(VirtualCameraMotion):
     Args:
         root: folder written by `scripts/prepare.py cmu_mocap`.
         keypoints_2d, train_stride, eval_stride, noise_seed, num_frames: see `VirtualCameraMotion`.
-        batch_size, eval_batch_size: see `PoseDataModule`.
+        batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`.
     """
 
     dataset = "cmu_mocap"
@@ -33,15 +33,25 @@ class CMUMocap(VirtualCameraMotion):
     def __init__(
         self,
         root: str = "data/cmu_mocap",
-        keypoints_2d: Literal["gt", "detected"] = "detected",
+        keypoints_2d: Literal["gt", "synthetic", "detected"] = "synthetic",
         train_stride: int = 5,
         eval_stride: int = 10,
         noise_seed: int = 0,
         num_frames: int = 1,
         batch_size: int = 256,
         eval_batch_size: int = 1024,
+        mixed_keypoints_2d: bool = False,
     ) -> None:
-        super().__init__(keypoints_2d, train_stride, eval_stride, noise_seed, num_frames, batch_size, eval_batch_size)
+        super().__init__(
+            keypoints_2d,
+            train_stride,
+            eval_stride,
+            noise_seed,
+            num_frames,
+            batch_size,
+            eval_batch_size,
+            mixed_keypoints_2d,
+        )
         self.root = Path(root)
 
     def prepare_data(self) -> None:

@@ -137,7 +137,7 @@ class PreparedRows:
         else:
             batch["keypoints_3d"] = torch.zeros(len(rows), skeletons.get(SKELETON).num_joints, 4)
         if "smpl_joints" in self.columns:
-            batch["smpl_joints"] = self._gather("smpl_joints", rows)
+            batch["smpl_joints"] = self._gather("smpl_joints", rows)[..., :3]
 
     def _add_body(self, batch: PoseBatch, rows: np.ndarray) -> None:
         if "poses" not in self.columns:

@@ -39,7 +39,8 @@ class RenderedPeople(PoseDataModule):
         root: for `cmu` and `both`: folder written by `scripts/prepare.py cmu_mocap`.
         images: whether to render pictures; without, a batch has keypoints only and is made in seconds.
         num_people: training samples; validation has a fortieth and test a twentieth as many.
-        keypoints_2d: `gt` for exact projections, `detected` for simulated detection errors, frozen by `noise_seed`.
+        keypoints_2d: `gt` for exact projections, `synthetic` for simulated detection errors, frozen by `noise_seed`;
+            `detected` is an older name of the same.
         truncation: share of the people who are moved over a border of the picture, see `posed_people.photograph`.
         occlusion: share of the people behind one to three objects; their hidden joints are not detected.
         picture_size: side of the rendered pictures, pixels.
@@ -48,7 +49,7 @@ class RenderedPeople(PoseDataModule):
         num_workers: processes that render, besides the first.
         noise_seed: of cameras, people and detection errors; methods compared with each other must share it.
         body: `free`, or the npz of another body (`scripts/prepare.py body`).
-        batch_size, eval_batch_size: see `PoseDataModule`.
+        batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class RenderedPeople(PoseDataModule):
         root: str = "data/cmu_mocap",
         images: bool = True,
         num_people: int = 20_000,
-        keypoints_2d: Literal["gt", "detected"] = "detected",
+        keypoints_2d: Literal["gt", "synthetic", "detected"] = "synthetic",
         truncation: float = 0.15,
         occlusion: float = 0.3,
         picture_size: int = 224,
@@ -68,13 +69,15 @@ class RenderedPeople(PoseDataModule):
         body: str = "free",
         batch_size: int = 64,
         eval_batch_size: int = 256,
+        mixed_keypoints_2d: bool = False,
     ) -> None:
         super().__init__(batch_size, eval_batch_size)
+        self.mixed_keypoints_2d = mixed_keypoints_2d
         self.motion = motion
         self.root = Path(root)
         self.images = images
         self.sizes: dict[Split, int] = {"train": num_people, "val": num_people // 40, "test": num_people // 20}
-        self.keypoints_2d: Literal["gt", "detected"] = keypoints_2d
+        self.keypoints_2d: Literal["gt", "synthetic"] = "gt" if keypoints_2d == "gt" else "synthetic"
         self.truncation = truncation
         self.occlusion = occlusion
         self.picture_size = picture_size
@@ -120,7 +123,7 @@ class RenderedPeople(PoseDataModule):
         body = BodyModel.load(self.body)
         people = photograph(poses, body, keys, self.noise_seed, self.truncation)
         check_keypoints(people, f"{self.dataset} {split}", num_joints=17)
-        if self.keypoints_2d == "detected":
+        if self.keypoints_2d == "synthetic":
             people["keypoints_2d"] = self._detect(people, keys)
         if self.images:
             people["image"] = render_cache(

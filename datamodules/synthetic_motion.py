@@ -24,7 +24,7 @@ class SyntheticMotion(VirtualCameraMotion):
             seeds.
         frames_per_clip: at 50 Hz.
         keypoints_2d, train_stride, eval_stride, noise_seed, num_frames: see `VirtualCameraMotion`.
-        batch_size, eval_batch_size: see `PoseDataModule`.
+        batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`.
     """
 
     dataset = "synthetic"
@@ -33,15 +33,25 @@ class SyntheticMotion(VirtualCameraMotion):
         self,
         clips_per_activity: int = 40,
         frames_per_clip: int = 100,
-        keypoints_2d: Literal["gt", "detected"] = "detected",
+        keypoints_2d: Literal["gt", "synthetic", "detected"] = "synthetic",
         train_stride: int = 5,
         eval_stride: int = 10,
         noise_seed: int = 0,
         num_frames: int = 1,
         batch_size: int = 256,
         eval_batch_size: int = 1024,
+        mixed_keypoints_2d: bool = False,
     ) -> None:
-        super().__init__(keypoints_2d, train_stride, eval_stride, noise_seed, num_frames, batch_size, eval_batch_size)
+        super().__init__(
+            keypoints_2d,
+            train_stride,
+            eval_stride,
+            noise_seed,
+            num_frames,
+            batch_size,
+            eval_batch_size,
+            mixed_keypoints_2d,
+        )
         self.clips_per_activity = clips_per_activity
         self.frames_per_clip = frames_per_clip
 

@@ -50,35 +50,38 @@ class VirtualCameraMotion(PoseDataModule):
     """Base of data modules that have motion and no images.
 
     Args:
-        keypoints_2d: `gt` for exact projections, `detected` for simulated detection errors, frozen by `noise_seed`.
+        keypoints_2d: `gt` for exact projections, `synthetic` for simulated detection errors, frozen by `noise_seed`;
+            `detected` is an older name of the same.
         train_stride: every how many frames one is taken for training.
         eval_stride: every how many frames one is taken for validation and test.
         noise_seed: of the cameras and of the detection errors; methods compared with each other must share it.
         num_frames: 1 for single frames. Otherwise a sample is a window of so many consecutive frames: for training one
             starts every `train_stride` frames; for validation and test they cover every frame once (`eval_stride` is
             not used).
-        batch_size, eval_batch_size: see `PoseDataModule`; in samples.
+        batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`; in samples.
     """
 
     dataset: str = ""
 
     def __init__(
         self,
-        keypoints_2d: Literal["gt", "detected"],
+        keypoints_2d: Literal["gt", "synthetic", "detected"],
         train_stride: int,
         eval_stride: int,
         noise_seed: int,
         num_frames: int,
         batch_size: int,
         eval_batch_size: int,
+        mixed_keypoints_2d: bool,
     ) -> None:
         super().__init__(batch_size, eval_batch_size)
         if num_frames < 1:
             raise InputError(f"data.num_frames is {num_frames}, expected 1 for single frames, or the length of a clip")
-        self.keypoints_2d: Literal["gt", "detected"] = keypoints_2d
+        self.keypoints_2d: Literal["gt", "synthetic"] = "gt" if keypoints_2d == "gt" else "synthetic"
         self.strides = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.noise_seed = noise_seed
         self.num_frames = num_frames
+        self.mixed_keypoints_2d = mixed_keypoints_2d
 
     @abstractmethod
     def clips(self, split: Split) -> list[Clip]:

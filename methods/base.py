@@ -9,17 +9,16 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
-from noise2pose import keyed_random
+from methods.evaluation import EvaluationSet, with_training_source
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
-from noise2pose.metrics import AUC, MPJPE, MPJVE, NMPJPE, PAMPJPE, PCK, PVE, Calibration
-from noise2pose.metrics.oracle import best_of, null_hypotheses
 from noise2pose.metrics.protocols import Protocol
 
-MONITOR = "val_mpjpe"  # what checkpoints are chosen by: MPJPE on the first validation set; not written to any logger
+# What checkpoints are chosen by: MPJPE on the first validation set, in pixels where that has no more than 2-D
+# annotations; not written to any logger.
+MONITOR = "val_mpjpe"
 _STEP_STRIDE = 1_000_003  # processes draw different numbers as long as there are fewer of them than this
 
 
@@ -52,17 +51,24 @@ class PoseMethod(L.LightningModule):
         super().__init__()
         self.body: BodyModel | None = None
         self.finished_batches: frozenset[tuple[int, int]] = frozenset()
-        self.eval_metrics = nn.ModuleDict()
+        self.eval_metrics = nn.ModuleList()
         self.protocols: list[Protocol] = []
+        self.trained_on: str | None = None  # sources of the 2-D keypoints of the training; None if nobody knows
         self.predicted_poses = 0
         self.predict_seconds = 0.0
         self.calibration: dict[str, list[float]] = {}  # curves of the last test, for its record
+        self.group_tables: dict[str, dict[str, Any]] = {}  # of each data set of the last test, for its record
         self._seed = 0
 
     @property
     def selectable(self) -> bool:
         """Whether this epoch's weights may become the run's best checkpoint."""
         return True
+
+    @property
+    def uses_keypoints(self) -> bool:
+        """Whether the answer depends on `keypoints_2d`, so that it matters where those of the training came from."""
+        return self.input == "keypoints"
 
     @property
     def body_name(self) -> str:
@@ -97,14 +103,38 @@ class PoseMethod(L.LightningModule):
         return self(batch)
 
     def setup(self, stage: str) -> None:
-        """Makes one set of metrics for each evaluation set of the data module."""
+        """Makes one set of metrics for each evaluation set of the data module.
+
+        Raises:
+            InputError: if two sets have one name, or a fit would validate on another source of 2-D keypoints.
+        """
         datamodule: Any = getattr(self.trainer, "datamodule", None)
         split = "test" if stage == "test" else "val"
         self.protocols = [] if datamodule is None or stage == "predict" else datamodule.protocols(split)
-        self.eval_metrics = nn.ModuleDict({str(i): _metrics(protocol) for i, protocol in enumerate(self.protocols)})
+        names = [protocol.dataset for protocol in self.protocols]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise InputError(f"two evaluation sets are called {', '.join(sorted(repeated))}, and their numbers mix")
+        if stage == "fit" and datamodule is not None:
+            self.trained_on = _sources(datamodule)
+            self._check_sources()
+        self.eval_metrics = nn.ModuleList(EvaluationSet(protocol) for protocol in self.protocols)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["trained_on"] = self.trained_on
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.trained_on = checkpoint.get("trained_on")
+
+    def _check_sources(self) -> None:
+        if self.uses_keypoints and self.protocols:
+            allowed = self.trainer.datamodule.mixed_keypoints_2d  # pyright: ignore[reportAttributeAccessIssue]
+            self.protocols = with_training_source(self.protocols, self.trained_on, allowed, self.title)
 
     def on_fit_start(self) -> None:
         self._seed = torch.initial_seed()
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        if datamodule is not None:  # what it trains on now, also where it was resumed from another's checkpoint
+            self.trained_on = _sources(datamodule)
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         # Noise and dropout of a step depend on the seed, the step and the process alone, so a resumed run continues
@@ -117,7 +147,12 @@ class PoseMethod(L.LightningModule):
         self._update_metrics(dataloader_idx, batch, prediction)
         return prediction
 
+    def on_validation_start(self) -> None:
+        if not self.trainer.training and not self.trainer.sanity_checking:
+            self._check_sources()
+
     def on_test_start(self) -> None:
+        self._check_sources()
         self.predicted_poses, self.predict_seconds = 0, 0.0
 
     def test_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
@@ -133,91 +168,53 @@ class PoseMethod(L.LightningModule):
         return prediction
 
     def on_validation_epoch_end(self) -> None:
-        values = self._log_metrics("val")
-        if values:
-            value = values[0] if self.selectable else torch.full_like(values[0], torch.inf)
+        value = self._log_metrics("val")
+        if value is not None:
+            value = value if self.selectable else torch.full_like(value, torch.inf)
             self.log(MONITOR, value, logger=False, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
-        metrics: Any = self.eval_metrics["0"]
-        calibration = metrics["calibration"]
-        if calibration.update_called:
-            curves = {**calibration.sparsification(), "crps_per_joint": calibration.crps_per_joint()}
-            self.calibration = {name: values.tolist() for name, values in curves.items()}
+        self.calibration = self._evaluation_sets[0].curves()
+        self.group_tables = {
+            evaluation.protocol.dataset: table for evaluation in self._evaluation_sets if (table := evaluation.table())
+        }
         self._log_metrics("test")
 
     def _update_metrics(self, dataloader_idx: int, batch: PoseBatch, prediction: Prediction) -> None:
-        target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3]
-        metrics: Any = self.eval_metrics[str(dataloader_idx)]
-        for name, metric in metrics["deployable"].items():
-            if name != "mpjve" or target.ndim == 4:
-                metric.update(prediction["joints_3d"], target, valid)
-        if "vertices" in prediction and "smpl" in batch:
-            self._update_vertex_error(metrics["vertices"], batch, prediction, self.protocols[dataloader_idx])
-        hypotheses = prediction.get("hypotheses")
-        if hypotheses is None or len(hypotheses) < 2:
-            return
-        root = self.protocols[dataloader_idx].root
-        keys = keyed_random.keys_of(batch["sample_id"], device=target.device)
-        metrics["calibration"].update(hypotheses, target, valid)
-        oracle = metrics["oracle"]
-        oracle["best"].update(best_of(hypotheses, target, valid, root), target, valid)
-        oracle["null"].update(best_of(null_hypotheses(hypotheses, keys), target, valid, root), target, valid)
+        self._evaluation_sets[dataloader_idx].update(batch, prediction, self.body)
 
-    def _update_vertex_error(
-        self, metric: Metric, batch: PoseBatch, prediction: Prediction, protocol: Protocol
-    ) -> None:
-        assert self.body is not None, "a method that answers with vertices has a body"
-        known = batch["has_smpl"]
-        given: Any = batch["smpl"]
-        smpl = {key: value[known] for key, value in given.items()}
-        root = self.body.joints(**smpl, regressor=protocol.skeleton)[:, protocol.root]
-        metric.update(prediction["vertices"][known], self.body(**smpl).vertices - root[:, None])
+    def _log_metrics(self, split: str) -> Tensor | None:
+        """Logs every metric that saw data on any process; returns the error of the first set, which runs are judged by.
 
-    def _log_metrics(self, split: str) -> list[Tensor]:
-        """Logs every metric that saw data on any process; returns the MPJPE of each evaluation set."""
-        errors = []
-        for i, protocol in enumerate(self.protocols):
-            prefix = f"{split}/{protocol.dataset}"
-            deployable = f"{prefix}/oracle" if self.needs_ground_truth else prefix
-            metrics: Any = self.eval_metrics[str(i)]
-            values = {f"{deployable}/{name}": metric for name, metric in metrics["deployable"].items()}
-            number = self.num_hypotheses
-            values[f"{deployable}/pve"] = metrics["vertices"]
-            values[f"{prefix}/oracle/best_of_{number}/mpjpe"] = metrics["oracle"]["best"]
-            values[f"{prefix}/oracle/best_of_{number}_null/mpjpe"] = metrics["oracle"]["null"]
-            logged = {name: metric.compute() for name, metric in values.items() if metric.update_called}
-            calibration = metrics["calibration"]
-            if calibration.update_called:
-                logged |= {f"{prefix}/calibration/{name}": value for name, value in calibration.compute().items()}
-            for metric in (*values.values(), calibration):
-                metric.reset()
+        Raises:
+            InputError: if nothing of the first set could be measured.
+        """
+        first = None
+        for evaluation in self._evaluation_sets:
+            prefix = f"{split}/{evaluation.protocol.dataset}"
+            values = evaluation.compute(self.num_hypotheses, self.needs_ground_truth)
+            evaluation.reset()
             # Already the same on every process; `sync_dist` only tells Lightning so.
-            self.log_dict({name: value.float() for name, value in logged.items()}, sync_dist=True)
-            errors.append(logged[f"{deployable}/mpjpe"].float())
-        return errors
+            self.log_dict({f"{prefix}/{name}": value.float() for name, value in values.items()}, sync_dist=True)
+            if evaluation is self._evaluation_sets[0]:
+                chosen = "oracle/" if self.needs_ground_truth else ""
+                error = f"{chosen}{'mpjpe' if evaluation.protocol.dimensions == 3 else 'mpjpe_2d'}"
+                if error not in values:
+                    raise InputError(
+                        f"{split} of {evaluation.protocol.dataset}: no answer of {self.title} could be compared with a "
+                        f"ground truth in {evaluation.protocol.dimensions}-D ({error})"
+                    )
+                first = values[error].float()
+        return first
+
+    @property
+    def _evaluation_sets(self) -> list[EvaluationSet]:
+        return [evaluation for evaluation in self.eval_metrics if isinstance(evaluation, EvaluationSet)]
 
 
-def _metrics(protocol: Protocol) -> nn.ModuleDict:
-    """The metrics of one evaluation set; what needs the ground truth to choose is kept apart."""
-    choices: dict[str, Any] = {"joints": protocol.joints, "root": protocol.root}
-    deployable: dict[str, Metric] = {
-        "mpjpe": MPJPE(**choices),
-        "pa_mpjpe": PAMPJPE(**choices),
-        "n_mpjpe": NMPJPE(**choices),
-        "mpjve": MPJVE(**choices),
-        "pck": PCK(**choices),
-        "auc": AUC(**choices),
-    }
-    oracle = {"best": MPJPE(**choices), "null": MPJPE(**choices)}
-    return nn.ModuleDict(
-        {
-            "deployable": nn.ModuleDict(deployable),
-            "vertices": PVE(),
-            "calibration": Calibration(**choices),
-            "oracle": nn.ModuleDict(oracle),
-        }
-    )
+def _sources(datamodule: Any) -> str:
+    """Where the 2-D keypoints of a training come from, joined by `+` where there are several."""
+    return "+".join(sorted({protocol.keypoints_2d for protocol in datamodule.protocols("train")}))
 
 
 def warmup_cosine(num_steps: int, warmup_steps: int, start: int = 0) -> Callable[[int], float]:

@@ -84,6 +84,7 @@ def load_method(path_or_name: str | Path) -> PoseMethod:
         method.load_state_dict(checkpoint["state_dict"])
     except (ImportError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{path} does not hold a whole {class_path} ({error})") from error
+    method.trained_on = checkpoint.get("trained_on")
     return method.eval()
 
 
@@ -136,6 +137,7 @@ def export_checkpoint(source: Path, target: Path, dtype: torch.dtype = torch.flo
         },
         "hyper_parameters": hyper_parameters,
         "class_path": _class_path(source, checkpoint),
+        "trained_on": checkpoint.get("trained_on"),
         # What the Trainer asks of a checkpoint, so that it can be tested as well.
         **{"epoch": 0, "global_step": 0, "pytorch-lightning_version": L.__version__},
     }

@@ -125,8 +125,10 @@ class RunRecord(SaveConfigCallback):
             self._write_fit(trainer, pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._describe_to_wandb(trainer, pl_module)
         self.samples: list[dict[str, np.ndarray]] = []
+
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._describe_to_wandb(trainer, pl_module)  # not before the method has compared the 2-D sources
 
     def on_test_batch_end(
         self,
@@ -137,7 +139,8 @@ class RunRecord(SaveConfigCallback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if trainer.is_global_zero and dataloader_idx == 0:
+        assert isinstance(pl_module, PoseMethod)
+        if trainer.is_global_zero and dataloader_idx == 0 and pl_module.protocols[0].dimensions == 3:
             num_batches = int(trainer.num_test_batches[0])
             wanted = np.linspace(0, num_batches - 1, min(_NUM_SAMPLES, num_batches)).astype(int)
             count = -(-_NUM_SAMPLES // len(wanted)) if batch_idx in wanted else 0
@@ -148,21 +151,24 @@ class RunRecord(SaveConfigCallback):
         if trainer.is_global_zero:
             assert isinstance(pl_module, PoseMethod)
             folder = Path(trainer.default_root_dir)
-            protocol = pl_module.protocols[0]
-            joined = {
-                key: np.concatenate([part[key] for part in self.samples])[:_NUM_SAMPLES] for key in self.samples[0]
-            }
-            write_npz(folder / "test_samples.npz", skeleton=np.array(protocol.skeleton), **joined)
+            samples = folder / "test_samples.npz"
+            samples.unlink(missing_ok=True)  # of an earlier test, perhaps of another data set
+            if self.samples:
+                keys = self.samples[0]
+                joined = {key: np.concatenate([part[key] for part in self.samples])[:_NUM_SAMPLES] for key in keys}
+                write_npz(samples, skeleton=np.array(pl_module.protocols[0].skeleton), **joined)
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
             record = _describe(trainer, pl_module, self.config)
             limit = trainer.limit_test_batches
             if isinstance(limit, int) or limit < 1.0:  # 1 is one batch, 1.0 is all of them
-                record["protocol"]["split"] += f", ONLY {limit} BATCHES"  # or a part would stand in tables as the whole
+                for protocol in record["protocols"]:  # or a part would stand in tables as the whole
+                    protocol["split"] += f", ONLY {limit} BATCHES"
             record |= {
                 "checkpoint": str(trainer.ckpt_path),
                 "poses_per_second": pl_module.predicted_poses / max(pl_module.predict_seconds, 1e-9),
                 "metrics": metrics,
                 "calibration": pl_module.calibration,
+                "groups": pl_module.group_tables,
             }
             write_text(folder / "test.json", json.dumps(record, indent=2) + "\n")
 
@@ -198,6 +204,7 @@ class RunRecord(SaveConfigCallback):
                     ("pa_mpjpe", "min"),
                     ("n_mpjpe", "min"),
                     ("pve", "min"),
+                    ("mpjpe_2d", "min"),
                     ("pck", "max"),
                     ("auc", "max"),
                 ):
@@ -230,7 +237,9 @@ def _samples(batch: PoseBatch, prediction: Prediction, count: int) -> dict[str, 
 def _describe(trainer: L.Trainer, pl_module: L.LightningModule, config: Any) -> dict[str, Any]:
     """What a number needs beside it to be read and repeated."""
     assert isinstance(pl_module, PoseMethod)
-    protocol = {**pl_module.protocols[0].as_dict(), "num_hypotheses": pl_module.num_hypotheses}
+    number = pl_module.num_hypotheses
+    protocols = [{**protocol.as_dict(), "num_hypotheses": number} for protocol in pl_module.protocols]
+    protocol = protocols[0]
     device = pl_module.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     return {
@@ -238,8 +247,9 @@ def _describe(trainer: L.Trainer, pl_module: L.LightningModule, config: Any) -> 
         "method": pl_module.title,
         "dataset": protocol["dataset"],
         "protocol": protocol,
+        "protocols": protocols,  # of every evaluation set; the first is the one above
         "input_2d": protocol["keypoints_2d"],
-        "num_hypotheses": pl_module.num_hypotheses,
+        "num_hypotheses": number,
         "steps": pl_module.num_steps,
         "num_steps": pl_module.num_steps,
         "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),

@@ -30,9 +30,12 @@ class PoseBatch(TypedDict, total=False):
 
     image: Tensor  # (B, 3, S, S) RGB in [0, 1]: the square `box` of the picture, resized
     keypoints_2d: Tensor  # (B, [F], J, 3) pixels and confidence
+    keypoints_2d_gt: Tensor  # as above: annotated ones, where others are the input and these are what is evaluated
     keypoints_3d: Tensor  # (B, [F], J, 4) metres in the camera frame (not root-relative) and validity 0/1
     smpl: Smpl
     has_smpl: Tensor  # (B,) bool
+    vertices: Tensor  # (B, V, 3) metres in the camera frame: ground truth of each person's own body; where has_smpl
+    smpl_joints: Tensor  # (B, 24, 3) metres in the camera frame: SMPL's joints of the same; where has_smpl
     camera_translation: Tensor  # (B, 3) metres; the body in the camera frame is that of `smpl` plus this
     camera: Camera
     box: Tensor  # (B, 3) centre x, centre y and side, pixels
@@ -40,9 +43,7 @@ class PoseBatch(TypedDict, total=False):
     sample_id: list[str]
     subject: list[str]
     action: list[str]
-    sequence: list[str]
-    smpl_joints: Tensor  # (B, 24, 4) SMPL's joints, metres in the camera frame, and validity 0/1
-    vertices: Tensor  # (B, V, 3) of the true body, metres in the camera frame
+    sequence: list[str]  # the recording that a sample is from
 
 
 class Refinement(TypedDict, total=False):

@@ -62,6 +62,7 @@ class BodyModel(nn.Module):
     pose_directions: Tensor
     skinning_weights: Tensor
     faces: Tensor
+    joint_regressor: Tensor
     _parents: Tensor
     _ancestors: Tensor
     _level_order: Tensor
@@ -103,6 +104,7 @@ class BodyModel(nn.Module):
         self._keep("pose_directions", pose_directions.to(dtype))
         self._keep("skinning_weights", skinning_weights.to(dtype))
         self._keep("faces", faces.to(torch.int64))
+        self._keep("joint_regressor", joint_regressor.to(dtype))
         self._keep("_parents", torch.tensor(parents[1:]))
         self._keep_levels(parents)
         self._keep("_ancestors", ancestors)  # (K, K): which offsets add up to each joint's position

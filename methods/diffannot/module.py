@@ -165,6 +165,10 @@ class DiffAnnot(PoseMethod):
         return self.frontend.body_name
 
     @property
+    def uses_keypoints(self) -> bool:
+        return True  # they place the refined body
+
+    @property
     def needs_ground_truth(self) -> bool:
         return self.selector in ("oracle", "half_joints")
 

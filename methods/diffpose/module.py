@@ -242,6 +242,7 @@ class DiffPose(PoseMethod):
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
         if not any(key.startswith(_ENCODER) for key in state):  # an imported GCNdiff carries the denoiser alone
             if self.context_checkpoint is None:

@@ -4,7 +4,7 @@ Every function takes arbitrary leading dimensions that broadcast against each ot
 joint whose mask is 0 counts neither in an alignment nor in a mean, whatever it holds. A pose without a valid joint has
 no error and gets NaN. Apart from `pa_mpjpe`, which removes any translation itself, centring on a root is the caller's.
 
-Shape letters: F frames, J joints.
+Shape letters: F frames, J joints, C coordinates (3 in the world, 2 in a picture).
 """
 
 import torch
@@ -19,26 +19,26 @@ _ROUNDING = 5e-7
 _AUC_STEP, _AUC_STEPS = 0.005, 30
 
 
-def joint_error(pred: Float[Tensor, "*#batch J 3"], target: Float[Tensor, "*#batch J 3"]) -> Float[Tensor, "*#batch J"]:
+def joint_error(pred: Float[Tensor, "*#batch J C"], target: Float[Tensor, "*#batch J C"]) -> Float[Tensor, "*#batch J"]:
     """Euclidean distance of each joint, in the units of the input.
 
     Args:
-        pred: (..., J, 3).
-        target: (..., J, 3).
+        pred: (..., J, C).
+        target: (..., J, C).
     """
     return torch.linalg.vector_norm(pred - target, dim=-1)
 
 
 def mpjpe(
-    pred: Float[Tensor, "*#batch J 3"],
-    target: Float[Tensor, "*#batch J 3"],
+    pred: Float[Tensor, "*#batch J C"],
+    target: Float[Tensor, "*#batch J C"],
     valid: Shaped[Tensor, "*#batch J"] | None = None,
 ) -> Float[Tensor, "*#batch"]:
     """Mean per-joint position error, "protocol 1" of Human3.6M when both poses are relative to their root.
 
     Args:
-        pred: (..., J, 3).
-        target: (..., J, 3).
+        pred: (..., J, C).
+        target: (..., J, C).
         valid: (..., J), 0 for joints that do not count.
     """
     return _mean_over_joints(joint_error(pred, target), valid)

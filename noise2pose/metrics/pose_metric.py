@@ -1,7 +1,9 @@
-"""What the metrics of this package share: choice of joints, root, units, and a mean over poses that any number of
-processes agree on."""
+"""What the metrics of this package share: choice of joints, root, units, and a mean over poses, or over groups of them,
+that any number of processes agree on."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -9,6 +11,18 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from noise2pose.errors import InputError
+
+
+class GroupMean(NamedTuple):
+    """One group of poses.
+
+    Attributes:
+        value: mean over its poses, in the units of the metric.
+        poses: how many counted.
+    """
+
+    value: float
+    poses: int
 
 
 class PoseMetric(Metric):
@@ -21,6 +35,8 @@ class PoseMetric(Metric):
         joints: indices of the joints that count; None for all.
         root: joint on which both poses are centred first, before joints are chosen; None to leave them. A pose whose
             root is not valid does not count.
+        by_group: whether every group weighs the same in the mean, however many poses it has; within a group every pose
+            weighs the same.
         kwargs: of `torchmetrics.Metric`.
     """
 
@@ -29,34 +45,51 @@ class PoseMetric(Metric):
     unit: float = 1000.0  # millimetres per metre; rates override it with 100 for per cent
     total: Tensor
     count: Tensor
+    group_names: list[Tensor] | Tensor
+    group_totals: list[Tensor] | Tensor
+    group_counts: list[Tensor] | Tensor
 
-    def __init__(self, joints: tuple[int, ...] | None = None, root: int | None = None, **kwargs) -> None:
+    def __init__(
+        self, joints: tuple[int, ...] | None = None, root: int | None = None, by_group: bool = False, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.joints = None if joints is None else list(joints)
         self.root = root
+        self.by_group = by_group
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        # Groups turn up with the data, others on every process: of each update the names, as lines of UTF-8, and beside
+        # them the sums. Processes exchange tensors only.
+        for name in ("group_names", "group_totals", "group_counts"):
+            self.add_state(name, [], dist_reduce_fx="cat")
 
     @abstractmethod
     def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         """One value per pose, in metres or as a share; NaN for a pose that does not count."""
 
-    def update(self, pred: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
+    def update(
+        self, pred: Tensor, target: Tensor, valid: Tensor | None = None, groups: Sequence[str] | None = None
+    ) -> None:
         """Adds poses.
 
         Args:
             pred: (..., J, 3) predictions, metres.
             target: (..., J, 3) ground truth, metres.
             valid: (..., J) 1 for joints that have ground truth, else 0.
+            groups: name of the group of each sample, that is, of each entry of the first dimension; None for none.
 
         Raises:
-            InputError: if shapes differ, or a joint that counts is NaN or infinite.
+            InputError: if shapes differ, a joint that counts is NaN or infinite, or groups are missing.
         """
         name = type(self).__name__
         if pred.shape != target.shape:
             raise InputError(f"{name}: prediction {tuple(pred.shape)} and target {tuple(target.shape)} differ in shape")
         if valid is not None and valid.shape != pred.shape[:-1]:
             raise InputError(f"{name}: prediction {tuple(pred.shape)} and mask {tuple(valid.shape)} differ in shape")
+        if groups is None and self.by_group:
+            raise InputError(f"{name}: a mean over groups needs the group of each pose")
+        if groups is not None and len(groups) != len(pred):
+            raise InputError(f"{name}: {len(groups)} names of groups for {len(pred)} samples")
         pred, target = pred.double(), target.double()
         if self.root is not None:
             root = slice(self.root, self.root + 1)
@@ -72,10 +105,47 @@ class PoseMetric(Metric):
         counted = ~values.isnan()
         self.total += values[counted].sum()
         self.count += counted.sum()
+        if groups:
+            self._add_groups(values, counted, groups)
 
     def compute(self) -> Float[Tensor, ""]:
         """The mean in millimetres (or per cent), float64."""
+        if self.by_group:
+            values = [group.value for group in self._groups().values()]
+            return self.total.new_tensor(values).mean() if values else self.total.new_tensor(torch.nan)
         return self.unit * self.total / self.count
+
+    def per_group(self) -> dict[str, GroupMean]:
+        """Mean and number of poses of every group that has one, by name, sorted; the same on every process."""
+        with self.sync_context():
+            return self._groups()
+
+    def _add_groups(self, values: Tensor, counted: Tensor, groups: Sequence[str]) -> None:
+        names = sorted(set(groups))
+        numbers = {name: number for number, name in enumerate(names)}
+        group = torch.tensor([numbers[name] for name in groups], device=values.device)
+        member = (group == torch.arange(len(names), device=values.device)[:, None]).to(values)
+        lines = "".join(f"{name}\n" for name in names).encode()
+        for state, new in (
+            (self.group_names, torch.tensor(list(lines), dtype=torch.uint8, device=values.device)),
+            (self.group_totals, member @ values.where(counted, 0.0).reshape(len(groups), -1).sum(dim=1)),
+            (self.group_counts, member @ counted.reshape(len(groups), -1).sum(dim=1).to(values)),
+        ):
+            assert isinstance(state, list)  # tensors only while synchronised
+            state.append(new)
+
+    def _groups(self) -> dict[str, GroupMean]:
+        names = bytes(_joined(self.group_names).to(torch.uint8).tolist()).decode().split("\n")[:-1]
+        totals, counts = _joined(self.group_totals).tolist(), _joined(self.group_counts).tolist()
+        found: dict[str, tuple[float, float]] = {}
+        for name, total, count in zip(names, totals, counts, strict=True):
+            before = found.get(name, (0.0, 0.0))
+            found[name] = (before[0] + total, before[1] + count)
+        return {
+            name: GroupMean(self.unit * total / count, int(count))
+            for name, (total, count) in sorted(found.items())
+            if count
+        }
 
 
 def check_finite(what: str, pose: Tensor, valid: Tensor | None) -> None:
@@ -83,3 +153,10 @@ def check_finite(what: str, pose: Tensor, valid: Tensor | None) -> None:
     bad = bad if valid is None else bad & (valid > 0)
     if number := int(bad.sum()):
         raise InputError(f"{what} holds NaN or infinity in {number} of {bad.numel()} joints")
+
+
+def _joined(state: list[Tensor] | Tensor) -> Tensor:
+    """The whole state, which is a list until processes have exchanged it."""
+    if isinstance(state, Tensor):
+        return state
+    return torch.cat(state) if state else torch.zeros(0)

@@ -1,13 +1,20 @@
 """What a number means: the choices without which two errors must not be compared.
 
-A data module states the protocol of its numbers; it is logged with every run and printed in every table.
+A data module states the protocol of its numbers; it is logged with every run and printed in every table. Those of the
+literature are in `noise2pose.metrics.published_protocols`.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from noise2pose.errors import InputError
 
 # The 14 joints of h36m_17 that 3DPW and Human3.6M count for meshes: limbs, neck and head top.
 MESH_JOINTS = (3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10)
+# The same without neck and head top, which two-dimensional annotations place differently from bodies, or lack.
+LIMB_JOINTS = MESH_JOINTS[:12]
+
+KeypointSource = Literal["gt", "detected", "synthetic"]
 
 
 @dataclass(frozen=True)
@@ -16,15 +23,29 @@ class Protocol:
 
     Attributes:
         name: short name, unique in `docs/protocols.md`.
-        dataset: the data set in metric keys (`val/<dataset>/mpjpe`).
+        dataset: the data set in metric keys (`val/<dataset>/mpjpe`); differs between the evaluation sets of a run.
         split: which clips or subjects were tested, in words.
         skeleton: name in `noise2pose.skeletons`; the joint order of predictions and targets.
         joints: indices of the joints that count, or None for all.
         root: index of the joint that both poses are centred on before comparison.
-        keypoints_2d: where the 2-D input came from.
+        keypoints_2d: where the 2-D input came from: `gt` annotated or projected exactly, `detected` by a detector,
+            `synthetic` with simulated errors of detection.
         alignment: what is removed before MPJPE; PA-MPJPE and N-MPJPE add their own.
         units: of the reported errors.
         num_hypotheses: how many poses the method averaged for its answer.
+        dimensions: 3, or 2 for a set that has 2-D annotations only: its error is that of the reprojected joints, in
+            pixels of the whole picture and in per cent of the side of the box.
+        pck_joints: indices of the joints that count for PCK and AUC; None for those of `joints`.
+        ground_truth: what it is, in words, and of which gender the bodies are.
+        regressor: what makes joints of meshes, in words; empty where there are no meshes.
+        groups: key of the batch that says to which group a sample belongs, for a table by `action` (the first word of
+            its name) or by `sequence`; None for no table.
+        average: mean over poses, or unweighted mean of the means of the actions or sequences.
+        smpl_joints: whether the variant with SMPL's 24 joints and SMPL's pelvis as root is logged too, as `mpjpe_24`
+            and `pa_mpjpe_24`; not comparable with the others.
+        vertex_root: what both meshes are centred on: the root of the `skeleton`, or joint 0 of the body's own
+            regressor applied to the posed mesh (`smpl`).
+        train_keypoints_2d: where the 2-D input of the training came from, if elsewhere; None for the same source.
     """
 
     name: str
@@ -33,13 +54,24 @@ class Protocol:
     skeleton: str
     joints: tuple[int, ...] | None = None
     root: int = 0
-    keypoints_2d: Literal["gt", "detected", "synthetic"] = "gt"
-    alignment: Literal["root"] = "root"
-    units: Literal["mm"] = "mm"
+    keypoints_2d: KeypointSource = "gt"
+    alignment: Literal["root", "none"] = "root"
+    units: Literal["mm", "px"] = "mm"
     num_hypotheses: int = 1
+    dimensions: Literal[2, 3] = 3
+    pck_joints: tuple[int, ...] | None = None
+    ground_truth: str = ""
+    regressor: str = ""
+    groups: Literal["action", "sequence"] | None = None
+    average: Literal["poses", "actions", "sequences"] = "poses"
+    smpl_joints: bool = False
+    vertex_root: Literal["skeleton", "smpl"] = "skeleton"
+    train_keypoints_2d: str | None = None
 
-    def as_dict(self) -> dict[str, str | int | list[int] | None]:
+    def __post_init__(self) -> None:
+        if self.average != "poses" and self.average != f"{self.groups}s":
+            raise InputError(f"protocol {self.name}: a mean over {self.average} needs groups `{self.average[:-1]}`")
+
+    def as_dict(self) -> dict[str, Any]:
         """Plain values, for YAML, JSON and W&B."""
-        values = asdict(self)
-        values["joints"] = None if self.joints is None else list(self.joints)
-        return values
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

@@ -1,0 +1,241 @@
+"""Measures answers by the protocol of their evaluation set; methods have no part in it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noise2pose import cameras, keyed_random
+from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.bodies import BodyModel
+from noise2pose.errors import InputError
+from noise2pose.metrics import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK, PVE, Calibration
+from noise2pose.metrics.oracle import best_of, null_hypotheses
+from noise2pose.metrics.pose_metric import PoseMetric
+from noise2pose.metrics.protocols import LIMB_JOINTS, Protocol
+
+_NEAREST = 0.1  # metres in front of the camera; what lies behind it has no place in the picture
+_SMPL_JOINTS = "smpl_24"
+
+
+class EvaluationSet(nn.Module):
+    """The metrics of one evaluation set.
+
+    What an answer or a batch has not is not measured. Groups of samples are those that the protocol asks for.
+
+    Args:
+        protocol: what is compared, and how means are taken.
+    """
+
+    def __init__(self, protocol: Protocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        mean: dict[str, Any] = {"by_group": protocol.average != "poses"}
+        joints: dict[str, Any] = {"joints": protocol.joints, "root": protocol.root}
+        rates: dict[str, Any] = {**joints, "joints": protocol.pck_joints or protocol.joints}
+        metrics: dict[str, PoseMetric] = {
+            "mpjpe": MPJPE(**joints, **mean),
+            "pa_mpjpe": PAMPJPE(**joints, **mean),
+            "n_mpjpe": NMPJPE(**joints, **mean),
+            "mpjve": MPJVE(**joints, **mean),
+            "pck": PCK(**rates, **mean),
+            "auc": AUC(**rates, **mean),
+            "pve": PVE(**mean),
+            "mpjpe_24": MPJPE(root=0, **mean),
+            "pa_mpjpe_24": PAMPJPE(**mean),
+            "mpjpe_2d": MPJPE2D(joints=protocol.joints, **mean),
+            "mpjpe_2d_box": MPJPE2D(joints=protocol.joints, unit=100.0, **mean),
+            "mpjpe_2d_12": MPJPE2D(joints=LIMB_JOINTS, **mean),
+        }
+        oracle = {"best": MPJPE(**joints, **mean), "null": MPJPE(**joints, **mean)}
+        self.metrics, self.oracle = nn.ModuleDict(metrics), nn.ModuleDict(oracle)
+        self.calibration = Calibration(**joints)
+
+    def update(self, batch: PoseBatch, prediction: Prediction, body: BodyModel | None) -> None:
+        """Adds a batch.
+
+        Args:
+            batch: with ground truth; where it has no `vertices` and `smpl_joints` of its own, but `smpl`, they are
+                those of `body`.
+            prediction: the answer.
+            body: whose parameters the method predicts.
+
+        Raises:
+            InputError: if the batch lacks the groups of the protocol.
+        """
+        groups = self._groups(batch)
+        if self.protocol.dimensions == 2:
+            self._update_pixels(batch, prediction, body, groups)
+            return
+        target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3]
+        for name in ("mpjpe", "pa_mpjpe", "n_mpjpe", "mpjve", "pck", "auc"):
+            if name != "mpjve" or target.ndim == 4:
+                self._add(name, prediction["joints_3d"], target, valid, groups)
+        if body is not None and "has_smpl" in batch:
+            self._update_vertices(batch, prediction, body, groups)
+            if self.protocol.smpl_joints and body.regressors[0] == _SMPL_JOINTS:
+                self._update_smpl_joints(batch, prediction, body, groups)
+        hypotheses = prediction.get("hypotheses")
+        if hypotheses is None or len(hypotheses) < 2:
+            return
+        root = self.protocol.root
+        keys = keyed_random.keys_of(batch["sample_id"], device=target.device)
+        self.calibration.update(hypotheses, target, valid)
+        chosen = {"best": hypotheses, "null": null_hypotheses(hypotheses, keys)}
+        for name, candidates in chosen.items():
+            metric: Any = self.oracle[name]
+            metric.update(best_of(candidates, target, valid, root), target, valid, groups)
+
+    def compute(self, num_hypotheses: int, needs_ground_truth: bool) -> dict[str, Tensor]:
+        """Every metric that saw poses on any process, by its name after `<split>/<dataset>/`.
+
+        Args:
+            num_hypotheses: of the answer.
+            needs_ground_truth: whether the answer was chosen with the ground truth; it stands under `oracle/` then.
+        """
+        prefix = "oracle/" if needs_ground_truth else ""
+        metrics: dict[str, Any] = {f"{prefix}{name}": metric for name, metric in self.metrics.items()}
+        metrics[f"oracle/best_of_{num_hypotheses}/mpjpe"] = self.oracle["best"]
+        metrics[f"oracle/best_of_{num_hypotheses}_null/mpjpe"] = self.oracle["null"]
+        values = {name: metric.compute() for name, metric in metrics.items() if metric.update_called}
+        values = {name: value for name, value in values.items() if not value.isnan()}  # NaN where no pose counted
+        if self.calibration.update_called:
+            values |= {f"calibration/{name}": value for name, value in self.calibration.compute().items()}
+        return values
+
+    def table(self) -> dict[str, Any]:
+        """Means of each group and both averages, plain values; empty if the protocol has no groups.
+
+        Returns:
+            `of`, what a group is, and `metrics`: by name, `values` and `poses` of each group, `mean_of_groups`, which
+            weighs groups alike, and `mean_over_poses`.
+        """
+        found = {}
+        for name, metric in self.metrics.items():
+            assert isinstance(metric, PoseMetric)
+            groups = metric.per_group() if self.protocol.groups and metric.update_called else {}
+            if groups:
+                number = sum(group.poses for group in groups.values())
+                found[name] = {
+                    "values": {key: group.value for key, group in groups.items()},
+                    "poses": {key: group.poses for key, group in groups.items()},
+                    "mean_of_groups": sum(group.value for group in groups.values()) / len(groups),
+                    "mean_over_poses": sum(group.value * group.poses for group in groups.values()) / number,
+                }
+        return {"of": self.protocol.groups, "metrics": found} if found else {}
+
+    def curves(self) -> dict[str, list[float]]:
+        """How the spread of the hypotheses tells their error: see `Calibration`; empty for a single answer."""
+        if not self.calibration.update_called:
+            return {}
+        curves = {**self.calibration.sparsification(), "crps_per_joint": self.calibration.crps_per_joint()}
+        return {name: values.tolist() for name, values in curves.items()}
+
+    def reset(self) -> None:
+        """Forgets all poses."""
+        for metric in (*self.metrics.values(), *self.oracle.values(), self.calibration):
+            metric.reset()  # pyright: ignore[reportCallIssue]
+
+    def _groups(self, batch: PoseBatch) -> list[str] | None:
+        key = self.protocol.groups
+        if key is None:
+            return None
+        if key not in batch:
+            raise InputError(f"{self.protocol.dataset}: protocol {self.protocol.name} needs the {key} of each sample")
+        # "Walking 1" and "Walking 2" are one action, "Sitting" and "SittingDown" are two.
+        return [name.split()[0] for name in batch["action"]] if key == "action" else batch["sequence"]
+
+    def _add(self, name: str, pred: Tensor, target: Tensor, valid: Tensor | None, groups: list[str] | None) -> None:
+        metric: Any = self.metrics[name]
+        metric.update(pred, target, valid, groups)
+
+    def _update_vertices(
+        self, batch: PoseBatch, prediction: Prediction, body: BodyModel, groups: list[str] | None
+    ) -> None:
+        if "vertices" not in prediction:
+            return
+        known, root = batch["has_smpl"], self.protocol.root
+        if "vertices" in batch:
+            target = batch["vertices"]
+            # The free body has as many vertices as SMPL, which are other places.
+            other = body.model_type == "free" and self.protocol.ground_truth.startswith("SMPL")
+            if other or target.shape != prediction["vertices"].shape:
+                return
+            known = known & (batch["keypoints_3d"][:, root, 3] > 0)
+            target, centre = target[known], batch["keypoints_3d"][known, root, :3]
+        elif "smpl" in batch:
+            given: Any = batch["smpl"]
+            smpl = {key: value[known] for key, value in given.items()}
+            target, centre = body(**smpl).vertices, body.joints(**smpl, regressor=self.protocol.skeleton)[:, root]
+        else:
+            return
+        pred = prediction["vertices"][known]
+        if self.protocol.vertex_root == "smpl":
+            pelvis = body.joint_regressor[:1]
+            pred, target = pred - pelvis @ pred, target - pelvis @ target
+        else:
+            target = target - centre[:, None]
+        self._add("pve", pred, target, None, _chosen(groups, known))
+
+    def _update_smpl_joints(
+        self, batch: PoseBatch, prediction: Prediction, body: BodyModel, groups: list[str] | None
+    ) -> None:
+        if "smpl" not in prediction or not ("smpl_joints" in batch or "smpl" in batch):
+            return
+        given: Any = batch.get("smpl")
+        target = batch["smpl_joints"] if "smpl_joints" in batch else body.joints(**given, regressor=_SMPL_JOINTS)
+        answered: Any = prediction["smpl"]
+        pred = body.joints(**answered, regressor=_SMPL_JOINTS)
+        valid = batch["has_smpl"][:, None].expand(target.shape[:-1])
+        for name in ("mpjpe_24", "pa_mpjpe_24"):
+            self._add(name, pred, target, valid, groups)
+
+    def _update_pixels(
+        self, batch: PoseBatch, prediction: Prediction, body: BodyModel | None, groups: list[str] | None
+    ) -> None:
+        if body is None or "smpl" not in prediction or "camera_translation" not in prediction:
+            return
+        answered: Any = prediction["smpl"]
+        joints = body.joints(**answered, translation=prediction["camera_translation"], regressor=self.protocol.skeleton)
+        joints = torch.cat((joints[..., :2], joints[..., 2:].clamp_min(_NEAREST)), dim=-1)
+        pixels = cameras.project(joints, batch["camera"]["focal"], batch["camera"]["principal_point"])
+        annotated = batch["keypoints_2d_gt"] if "keypoints_2d_gt" in batch else batch["keypoints_2d"]
+        target, valid = annotated[..., :2], annotated[..., 2]
+        for name in ("mpjpe_2d", "mpjpe_2d_12"):
+            self._add(name, pixels, target, valid, groups)
+        if "box" in batch:
+            side = batch["box"][:, 2, None, None]
+            self._add("mpjpe_2d_box", pixels / side, target / side, valid, groups)
+
+
+def with_training_source(
+    protocols: Sequence[Protocol], trained_on: str | None, allowed: bool, method: str
+) -> list[Protocol]:
+    """The protocols, which say so where the 2-D keypoints of the training came from elsewhere.
+
+    Args:
+        protocols: of the evaluation.
+        trained_on: sources of the training, joined by `+`; None if nobody knows.
+        allowed: whether the user wants the two to differ.
+        method: its title, for the message.
+
+    Raises:
+        InputError: if they differ and the user does not want it.
+    """
+    checked = []
+    for protocol in protocols:
+        differs = trained_on is not None and protocol.keypoints_2d not in trained_on.split("+")
+        if differs and not allowed:
+            raise InputError(
+                f"{method} was trained on {trained_on} 2-D keypoints, and those of {protocol.dataset} "
+                f"({protocol.split}) are {protocol.keypoints_2d}: give the same, or say --data.mixed_keypoints_2d true, "
+                "which is written beside every number"
+            )
+        checked.append(replace(protocol, train_keypoints_2d=trained_on) if differs else protocol)
+    return checked
+
+
+def _chosen(groups: list[str] | None, known: Tensor) -> list[str] | None:
+    return None if groups is None else [name for name, kept in zip(groups, known.tolist(), strict=True) if kept]
