@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from noise2pose.batch import PoseBatch
+from noise2pose.crops import box_of_keypoints
 from noise2pose.errors import InputError
 
 _IDENTITIES = ("global_orient", "body_pose")
@@ -20,7 +21,7 @@ def join(parts: Sequence[PoseBatch]) -> PoseBatch:
     """One batch of several, which may have different keys.
 
     What a part lacks is filled in so that nothing is learnt from it: validity, confidence and `has_smpl` are 0,
-    rotations are the identity. Vertices, of bodies that may differ, are left out.
+    rotations are the identity; boxes are those around the joints. Vertices, of bodies that may differ, are left out.
 
     Args:
         parts: of the same skeleton.
@@ -39,6 +40,8 @@ def join(parts: Sequence[PoseBatch]) -> PoseBatch:
             part["has_smpl"] = torch.ones(
                 len(part["keypoints_2d"]), dtype=torch.bool, device=part["keypoints_2d"].device
             )
+        if "box" not in part and part["keypoints_2d"].ndim == 3:  # a box of no size would be a division by zero
+            part["box"] = box_of_keypoints(part["keypoints_2d"])
     joined = _join([dict(part) for part in parts], [len(part["keypoints_2d"]) for part in parts])
     joined.pop("vertices", None)
     return joined

@@ -9,6 +9,7 @@ from datamodules.mixed_batches import join
 from datamodules.mixture import Mixture, MixtureOrder
 from datamodules.synthetic_motion import SyntheticMotion
 from noise2pose.batch import PoseBatch
+from noise2pose.crops import box_of_keypoints
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 from tests.tiny import TinyPeople, TinyPoses
@@ -85,6 +86,7 @@ def test_joining_fills_in_what_teaches_nothing():
     assert torch.equal(joined["smpl"]["global_orient"][3:], torch.eye(3).expand(2, 3, 3))
     assert joined["smpl"]["betas"][3:].abs().sum() == 0
     assert torch.equal(joined["keypoints_2d"][3:], poses["keypoints_2d"])
+    torch.testing.assert_close(joined["box"][3:], box_of_keypoints(poses["keypoints_2d"]))
     assert joined["sample_id"] == people["sample_id"] + poses["sample_id"]
     assert len({len(value) for value in joined.values() if not isinstance(value, dict)}) == 1
 
