@@ -110,7 +110,7 @@ class PreparedData(PoseDataModule):
         if not len(rows) or not kept.any():
             raise InputError(f"{folder.root}: no row of {split} is left")
         choices = Choices(self.sources[split], self.keypoints_3d, self.box_rule, self.noise_seed)
-        return PreparedRows(folder, rows, choices, self.complete)
+        return PreparedRows(folder, rows, choices, self.complete, named=split != "train")
 
     def load(self, split: Split) -> PoseBatch:
         take, number = self.take(split, torch.device("cpu"))

@@ -48,6 +48,7 @@ class PreparedRows:
         rows: (N,) which of its rows.
         choices: what a batch is made of.
         complete: adds what the folder does not hold to a batch, given it and its rows: joints of published bodies.
+        named: whether batches say whose they are, which takes time and memory that lifting need not spend on training.
 
     Raises:
         InputError: if the folder has not what is chosen.
@@ -59,10 +60,10 @@ class PreparedRows:
         rows: np.ndarray,
         choices: Choices,
         complete: Callable[[PoseBatch, np.ndarray], PoseBatch] | None = None,
+        named: bool = True,
     ) -> None:
-        self.folder, self.rows, self.choices, self.complete = folder, rows, choices, complete
+        self.folder, self.rows, self.choices, self.complete, self.named = folder, rows, choices, complete, named
         self.columns = {name: folder.column(name) for name in (*folder.manifest["columns"], "sequence")}
-        self.shared_frames = "person" in folder  # then people of one frame have names of their own
         if choices.keypoints_2d == "detected" and "keypoints_2d_detected" not in folder:
             raise InputError(
                 f"data.keypoints_2d is detected, but {folder.root} has no detections: prepare "
@@ -75,8 +76,36 @@ class PreparedRows:
     def take(self, index: Tensor) -> PoseBatch:
         """The rows at the positions `index`, on the CPU."""
         rows = self.rows[index.cpu().numpy()]
-        batch: PoseBatch = {"sample_id": self.sample_ids(rows), **self._words(rows)}  # pyright: ignore[reportAssignmentType]
-        batch["camera"] = self._camera(rows)
+        batch = self._numbers(rows)
+        if self.named:
+            batch |= self._words(rows)  # pyright: ignore[reportAssignmentType, reportCallIssue]
+        return batch
+
+    def whole(self, chunk: int = 65_536) -> PoseBatch:
+        """All rows in memory."""
+        batch = concatenate([self._numbers(self.rows[i : i + chunk]) for i in range(0, len(self.rows), chunk)])
+        return {**batch, **self._words(self.rows)} if self.named else batch
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        """Of rows of the folder, each unlike any other in the data set."""
+        of = self.columns["sequence"][rows].tolist()
+        frames = self.columns["frame"][rows].tolist() if "frame" in self.columns else rows.tolist()
+        names = [f"{self.folder.sequences[s]['name']}/{frame:06d}" for s, frame in zip(of, frames, strict=True)]
+        if "person" not in self.columns:
+            return names
+        return [f"{name}/{p}" for name, p in zip(names, self.columns["person"][rows].tolist(), strict=True)]
+
+    def _words(self, rows: np.ndarray) -> dict[str, list[str]]:
+        of = [self.folder.sequences[s] for s in self.columns["sequence"][rows].tolist()]
+        return {
+            "sample_id": self.names(rows),
+            "subject": [str(facts.get("subject", "")) for facts in of],
+            "action": [str(facts.get("action", "")) for facts in of],
+            "sequence": [str(facts.get("group", facts["name"])) for facts in of],
+        }
+
+    def _numbers(self, rows: np.ndarray) -> PoseBatch:
+        batch: PoseBatch = {"camera": self._camera(rows)}
         self._add_joints(batch, rows)
         self._add_body(batch, rows)
         if self.complete is not None:
@@ -86,28 +115,6 @@ class PreparedRows:
         if "valid" in self.columns:  # only now: frames that do not count still have 2-D joints
             batch["keypoints_3d"][..., 3] *= self._gather("valid", rows)[:, None]
         return batch
-
-    def whole(self, chunk: int = 65_536) -> PoseBatch:
-        """All rows in memory."""
-        positions = torch.arange(len(self.rows))
-        return concatenate([self.take(part) for part in positions.split(chunk)])
-
-    def sample_ids(self, rows: np.ndarray) -> list[str]:
-        """A name of each row, unlike any other's in the data set."""
-        sequences, frames = self.columns["sequence"][rows], self.columns.get("frame", self.columns["sequence"])[rows]
-        names = [self.folder.sequences[s]["name"] for s in sequences.tolist()]
-        if not self.shared_frames:
-            return [f"{name}/{frame:06d}" for name, frame in zip(names, frames.tolist(), strict=True)]
-        people = self.columns["person"][rows].tolist()
-        return [f"{name}/{frame:06d}/{p}" for name, frame, p in zip(names, frames.tolist(), people, strict=True)]
-
-    def _words(self, rows: np.ndarray) -> dict[str, list[str]]:
-        of = [self.folder.sequences[s] for s in self.columns["sequence"][rows].tolist()]
-        return {
-            "subject": [str(facts.get("subject", "")) for facts in of],
-            "action": [str(facts.get("action", "")) for facts in of],
-            "sequence": [str(facts.get("group", facts["name"])) for facts in of],
-        }
 
     def _gather(self, name: str, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self.columns[name][rows]))
@@ -166,7 +173,7 @@ class PreparedRows:
             exact[..., :2],
             seen,
             0.5 * sides.square(),  # a person fills about half of the square around them
-            keyed_random.keys_of(batch["sample_id"]),
+            keyed_random.keys_of(self.names(rows)),
             skeleton=SKELETON,
             error_rate=ERROR_RATE,
             good_radius=GOOD_RADIUS,
@@ -198,8 +205,8 @@ class PreparedRows:
 
 
 def concatenate(batches: Sequence[Any]) -> Any:
-    """Batches of the same keys, one after the other."""
+    """Nested dictionaries of tensors, one after the other."""
     first = batches[0]
     if isinstance(first, dict):
         return {key: concatenate([batch[key] for batch in batches]) for key in first}
-    return torch.cat(list(batches)) if isinstance(first, Tensor) else [item for batch in batches for item in batch]
+    return torch.cat(list(batches))
