@@ -76,15 +76,12 @@ class PreparedRows:
     def take(self, index: Tensor) -> PoseBatch:
         """The rows at the positions `index`, on the CPU."""
         rows = self.rows[index.cpu().numpy()]
-        batch = self._numbers(rows)
-        if self.named:
-            batch |= self._words(rows)  # pyright: ignore[reportAssignmentType, reportCallIssue]
-        return batch
+        return self._with_words(self._numbers(rows), rows)
 
     def whole(self, chunk: int = 65_536) -> PoseBatch:
         """All rows in memory."""
         batch = concatenate([self._numbers(self.rows[i : i + chunk]) for i in range(0, len(self.rows), chunk)])
-        return {**batch, **self._words(self.rows)} if self.named else batch
+        return self._with_words(batch, self.rows)
 
     def names(self, rows: np.ndarray) -> list[str]:
         """Of rows of the folder, each unlike any other in the data set."""
@@ -95,9 +92,12 @@ class PreparedRows:
             return names
         return [f"{name}/{p}" for name, p in zip(names, self.columns["person"][rows].tolist(), strict=True)]
 
-    def _words(self, rows: np.ndarray) -> dict[str, list[str]]:
+    def _with_words(self, batch: PoseBatch, rows: np.ndarray) -> PoseBatch:
+        if not self.named:
+            return batch
         of = [self.folder.sequences[s] for s in self.columns["sequence"][rows].tolist()]
         return {
+            **batch,
             "sample_id": self.names(rows),
             "subject": [str(facts.get("subject", "")) for facts in of],
             "action": [str(facts.get("action", "")) for facts in of],
