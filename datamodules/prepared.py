@@ -13,7 +13,7 @@ from datamodules.prepared_folder import PreparedFolder
 from datamodules.prepared_rows import Choices, Keypoints2D, PreparedRows
 from datamodules.windows import Windows
 from noise2pose.batch import PoseBatch
-from noise2pose.crops import BoxRule
+from noise2pose.crops import RuleName
 from noise2pose.errors import InputError
 
 
@@ -38,7 +38,7 @@ class PreparedData(PoseDataModule):
     """
 
     dataset: str = ""
-    box_rules: BoxRule = "keypoints"
+    box_rules: RuleName = "keypoints"
     keypoints_3d: str = "keypoints_3d"  # column of the ground truth
 
     def __init__(
@@ -52,7 +52,7 @@ class PreparedData(PoseDataModule):
         train_stride: int = 1,
         eval_stride: int = 1,
         memory_map: bool = False,
-        box_rule: BoxRule | None = None,
+        box_rule: RuleName | None = None,
         batch_size: int = 256,
         eval_batch_size: int = 1024,
     ) -> None:
@@ -74,7 +74,7 @@ class PreparedData(PoseDataModule):
         self.num_frames = num_frames
         self.strides: dict[Split, int] = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.memory_map = memory_map
-        self.box_rule: BoxRule = box_rule or self.box_rules
+        self.box_rule: RuleName = box_rule or self.box_rules
 
     @abstractmethod
     def in_split(self, sequence: dict[str, Any], split: Split) -> bool:

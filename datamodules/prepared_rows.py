@@ -16,7 +16,7 @@ from datamodules.prepared_folder import PreparedFolder
 from datamodules.virtual_cameras import ERROR_RATE, GOOD_RADIUS, SKELETON
 from noise2pose import cameras, keyed_random, noise, rotations, skeletons
 from noise2pose.batch import Camera, PoseBatch
-from noise2pose.crops import BoxRule, box_of_keypoints, square_box
+from noise2pose.crops import RuleName, box_of_keypoints, square_box
 from noise2pose.errors import InputError
 
 Keypoints2D = Literal["gt", "detected", "synthetic"]
@@ -36,7 +36,7 @@ class Choices:
 
     keypoints_2d: Keypoints2D
     keypoints_3d: str
-    box_rule: BoxRule
+    box_rule: RuleName
     noise_seed: int
 
 

@@ -4,7 +4,7 @@ Shape letters: B batch, F frames (clips only), J joints, N hypotheses, V vertice
 needs; a data module omits what it has not.
 """
 
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from torch import Tensor
 
@@ -25,6 +25,30 @@ class Camera(TypedDict, total=False):
     image_size: Tensor  # (B, 2) width, height
 
 
+class Variation(NamedTuple):
+    """What augmentation does to each sample; see `noise2pose.augmentation`.
+
+    The picture is turned about its principal point, then mirrored; its square `box` is then resized and moved, and the
+    rectangle lies in the crop of that box.
+    """
+
+    angle: Tensor  # (B,) radians about the camera's z axis, that is clockwise on the screen
+    flip: Tensor  # (B,) bool
+    scale: Tensor  # (B,) of the box's side
+    shift: Tensor  # (B, 2) of the box's centre, in sides of the resized box
+    gain: Tensor  # (B, 3) of red, green and blue
+    occluder: Tensor  # (B, 4) left, top, right and bottom in sides of the box; all 0 for none
+    texture: Tensor  # (B, 2) in (0, 1): which part of the noise the occluder shows
+
+
+class Patches(TypedDict, total=False):
+    """The part of each picture that its crop needs, as `datamodules.pictures` reads it; parts differ in size."""
+
+    pixels: Tensor  # (P,) uint8: RGB of one patch after the other, each row by row
+    sizes: list[tuple[int, int]]  # B heights and widths; not a tensor, so that no device has to be asked for them
+    matrix: Tensor  # (B, 2, 3) from pixels of the crop to those of the patch
+
+
 class PoseBatch(TypedDict, total=False):
     """One batch of people. `[F]` is there for clips only."""
 
@@ -39,6 +63,8 @@ class PoseBatch(TypedDict, total=False):
     camera_translation: Tensor  # (B, 3) metres; the body in the camera frame is that of `smpl` plus this
     camera: Camera
     box: Tensor  # (B, 3) centre x, centre y and side, pixels
+    picture: Patches  # what `image` will be made of, on the device
+    variation: Variation  # that labels and `image` are still to get
     heatmaps: Tensor  # (B, J, H, W) of a 2-D detector over the square `box`, not negative, in any scale
     sample_id: list[str]
     subject: list[str]

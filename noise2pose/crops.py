@@ -6,22 +6,40 @@ the picture ends at x = width. Boxes and keypoints are in these coordinates, as 
 Shape letters: H, W picture; S side of the crop; J joints.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from noise2pose.errors import InputError
+
 BOX_SCALE = 1.2  # of SPIN's and HMR's boxes, in longer sides of the keypoints' extent
-BoxRule = Literal["keypoints", "mask", "detector", "dpmesh"]
-_RULES: dict[str, float] = {
-    "keypoints": BOX_SCALE,
-    "mask": 0.9,  # SPIN's boxes of Human3.6M, from the masks of its background subtraction
-    "detector": 1.25,  # HMR's and mmhuman3d's demo, from the boxes of a detector
-    "dpmesh": 1.1,  # JOTR's and DPMesh's tests, after both sides were scaled by 1.2 and clipped to the picture
+
+RuleName = Literal["keypoints", "mask", "detector", "dpmesh"]
+
+
+class BoxRule(NamedTuple):
+    """How a tight box becomes the square that is cropped; exactly one such rule is ever applied.
+
+    Attributes:
+        scale: of the square, in longer sides of the box.
+        margin: of each side of the box before it is cut at the picture's borders, or None if it is not cut.
+        source: who has it so.
+    """
+
+    scale: float
+    margin: float | None
+    source: str
+
+
+BOX_RULES: dict[RuleName, BoxRule] = {
+    "keypoints": BoxRule(BOX_SCALE, None, "extent of the keypoints; SPIN and MMHuman3D on 3DPW and MPI-INF-3DHP"),
+    "mask": BoxRule(0.9, None, "box of the person's mask; SPIN and MMHuman3D on Human3.6M"),
+    "detector": BoxRule(1.25, None, "box of a person detector; HRNet, and MMHuman3D's demo"),
+    "dpmesh": BoxRule(1.1, 1.2, "extent of the detected keypoints; DPMesh and 3DCrowdNet in tests"),
 }
-_DPMESH_SIDES = 1.2
 
 
 def crop(
@@ -74,24 +92,32 @@ def box_of_keypoints(keypoints: Float[Tensor, "*batch J 3"], scale: float = BOX_
 
 
 def square_box(
-    bounds: Float[Tensor, "*batch 4"], rule: BoxRule, image_size: Float[Tensor, "*batch 2"]
+    bounds: Float[Tensor, "*batch 4"], rule: RuleName, image_size: Float[Tensor, "*batch 2"] | None = None
 ) -> Float[Tensor, "*batch 3"]:
-    """The square box of a tight one, scaled once by the rule of those who published numbers with it.
+    """The square to be cropped around a tight box.
 
     Args:
-        bounds: x0, y0, x1, y1, pixels.
-        rule: whose.
-        image_size: width and height, pixels.
+        bounds: x0, y0, x1, y1 in pixels, not scaled by anything.
+        rule: one of `BOX_RULES`.
+        image_size: width and height; needed by a rule that cuts the box at the borders of the picture.
 
     Returns:
-        Centre x, centre y and side, pixels.
+        Centre x, centre y and side in pixels; the side is 0 where nothing of the box is left.
+
+    Raises:
+        InputError: if there is no such rule.
+        ValueError: if the rule needs `image_size`.
     """
+    if rule not in BOX_RULES:
+        raise InputError(f"unknown box rule {rule}; known are {', '.join(get_args(RuleName))}")
+    scale, margin, _ = BOX_RULES[rule]
     low, high = bounds[..., :2], bounds[..., 2:]
-    if rule == "dpmesh":
-        centre, half = (low + high) / 2.0, _DPMESH_SIDES * (high - low) / 2.0
-        low, high = (centre - half).clamp_min(0.0), torch.minimum(centre + half, image_size)
-    side = _RULES[rule] * (high - low).amax(dim=-1, keepdim=True)
-    return torch.cat(((low + high) / 2.0, side), dim=-1)
+    if margin is not None:
+        if image_size is None:
+            raise ValueError(f"box rule {rule} needs image_size")
+        centre, half = (low + high) / 2.0, margin * (high - low) / 2.0
+        low, high = ((corner.clamp_min(0.0)).minimum(image_size) for corner in (centre - half, centre + half))
+    return torch.cat(((low + high) / 2.0, scale * (high - low).amax(dim=-1, keepdim=True)), dim=-1)
 
 
 def joints_in_box(

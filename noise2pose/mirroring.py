@@ -1,13 +1,18 @@
 """Mirror images of people: for training on twice the poses, and for averaging the answers to both.
 
-Shape letters: J joints.
+Shape letters: J joints, P joints with a rotation.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from noise2pose.batch import PoseBatch
+from noise2pose import skeletons
+from noise2pose.batch import PoseBatch, Smpl
+from noise2pose.bodies import BodyModel
 from noise2pose.skeletons import Skeleton
+
+_LEFT_OUT = ("picture", "variation", "vertices", "camera_translation")  # what needs more than the batch has
 
 
 def mirror_pose(pose: Float[Tensor, "*batch J 3"], skeleton: Skeleton) -> Float[Tensor, "*batch J 3"]:
@@ -15,31 +20,71 @@ def mirror_pose(pose: Float[Tensor, "*batch J 3"], skeleton: Skeleton) -> Float[
     return pose[..., skeleton.flip_order, :] * pose.new_tensor([-1.0, 1.0, 1.0])
 
 
-def mirror_batch(batch: PoseBatch, skeleton: Skeleton) -> PoseBatch:
-    """The joints and the camera of a batch after mirroring every image in its vertical middle line.
+def mirror_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """M R M with M = diag(-1, 1, 1): what a rotation looks like in a mirror. Its own inverse."""
+    signs = rotations.new_tensor([-1.0, 1.0, 1.0])
+    return rotations * signs[:, None] * signs
+
+
+def mirror_smpl(smpl: Smpl) -> Smpl:
+    """The body in a mirror: every rotation is mirrored, left and right joints change theirs; betas stay.
+
+    Exact for rotations. The mesh is then the mirror image of the other as far as the body of these betas is symmetric.
+    """
+    order = [joint - 1 for joint in skeletons.get("smpl_24").flip_order[1 : 1 + smpl["body_pose"].shape[-3]]]
+    return {
+        **smpl,
+        "global_orient": mirror_rotations(smpl["global_orient"]),
+        "body_pose": mirror_rotations(smpl["body_pose"][..., order, :, :]),
+    }
+
+
+def mirror_batch(
+    batch: PoseBatch,
+    skeleton: Skeleton,
+    rest_root: Float[Tensor, "B 3"] | None = None,
+    body: BodyModel | None = None,
+) -> PoseBatch:
+    """A batch after mirroring every picture in its vertical middle line. Its own inverse.
 
     Args:
-        batch: `keypoints_2d`, `camera` and, if it is there, `keypoints_3d` are mirrored; `image`, `smpl`, `box` and
-            `heatmaps` would have to be as well and are left out; the rest is kept.
+        batch: has `camera` and `keypoints_2d`; whatever else lies in the picture or in space is mirrored too. Left out
+            are `picture` and `variation`, `camera_translation` without `rest_root`, and `vertices` without `body`,
+            for a mesh has no order of vertices that stands for its mirror image.
         skeleton: of the joints.
+        rest_root: root joint of each body in the rest pose, about which `smpl` turns it, metres.
+        body: that `smpl` is of; only for `vertices`, and then `rest_root` is needed as well.
     """
-    order = list(skeleton.flip_order)
-    camera, keypoints = batch["camera"], batch["keypoints_2d"][..., order, :]
-    width = camera["image_size"][:, 0]
+    order, camera = list(skeleton.flip_order), batch["camera"]
+    width, centre = camera["image_size"][:, 0], camera["principal_point"]
+    keypoints = batch["keypoints_2d"][..., order, :]
     x = width.view(-1, *[1] * (keypoints.ndim - 2)) - keypoints[..., 0]
-    centre = camera["principal_point"]
     mirrored: PoseBatch = {
-        **{key: value for key, value in batch.items() if key not in ("image", "smpl", "box", "heatmaps")},  # pyright: ignore
+        **{key: value for key, value in batch.items() if key not in _LEFT_OUT},  # pyright: ignore
         "keypoints_2d": _with_x(keypoints, x),
         "camera": {**camera, "principal_point": _with_x(centre, width - centre[:, 0])},
     }
     if "keypoints_3d" in batch:
         joints = batch["keypoints_3d"][..., order, :]
         mirrored["keypoints_3d"] = _with_x(joints, -joints[..., 0])
+    if "smpl_joints" in batch:
+        joints = batch["smpl_joints"][..., list(skeletons.get("smpl_24").flip_order), :]
+        mirrored["smpl_joints"] = _with_x(joints, -joints[..., 0])
+    if "box" in batch:
+        mirrored["box"] = _with_x(batch["box"], width - batch["box"][:, 0])
+    if "image" in batch:
+        mirrored["image"] = batch["image"].flip(-1)
+    if "heatmaps" in batch:
+        mirrored["heatmaps"] = batch["heatmaps"][:, order].flip(-1)
+    if "smpl" in batch:
+        mirrored["smpl"] = smpl = mirror_smpl(batch["smpl"])
+        if "camera_translation" in batch and rest_root is not None:
+            root = rest_root + batch["camera_translation"]
+            mirrored["camera_translation"] = translation = _with_x(root, -root[:, 0]) - rest_root
+            if "vertices" in batch and body is not None:
+                mirrored["vertices"] = body(**smpl, translation=translation).vertices
     return mirrored
 
 
 def _with_x(points: Tensor, x: Tensor) -> Tensor:
-    points = points.clone()
-    points[..., 0] = x
-    return points
+    return torch.cat((x[..., None], points[..., 1:]), dim=-1)

@@ -1,4 +1,4 @@
-"""Measure a method's fast paths against the obvious way of doing the same."""
+"""Measure the fast paths of a method, or of reading data, against the obvious way of doing the same."""
 
 import argparse
 import copy
@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from datamodules import picture_benchmarks
 from datamodules.base import TensorLoader
 from datamodules.synthetic_motion import SyntheticMotion
 from methods.diffannot import benchmarks as diffannot_benchmarks
@@ -26,12 +27,14 @@ from noise2pose.benchmarking import Checks, Comparison, Prepared, Side, machine,
 from noise2pose.errors import InputError
 from noise2pose.files import write_text
 
-DESCRIPTION = """Measure a method's fast paths against the obvious way of doing the same, in one run on one machine.
+DESCRIPTION = """Measure the fast paths of a method, or of reading data, against the obvious way of doing the same, in
+one run on one machine.
 
 examples:
   python scripts/benchmark.py diffpose
   python scripts/benchmark.py diffpose --device cuda         only the rows that run ours on a GPU
   python scripts/benchmark.py diffannot                      the search, bodies and their errors
+  python scripts/benchmark.py data                           pictures: reading, cropping, augmenting
 """
 EPILOG = """how to read it:
   ratio      median seconds of theirs over median seconds of ours; the two take turns, so that whatever else the machine
@@ -53,7 +56,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("method", choices=["diffpose", "diffannot"])
+    parser.add_argument("method", choices=list(ROWS), help="whose fast paths")
     parser.add_argument(
         "--output", type=Path, default=Path("docs/benchmarks"), help="folder to write (default: docs/benchmarks)"
     )
@@ -94,7 +97,7 @@ def run(method: str, device: str, quick: bool) -> list[dict[str, Any]]:
     """Measures every row of a method on a device; without that device each row says so.
 
     Args:
-        method: `diffpose` or `diffannot`.
+        method: one of `ROWS`.
         device: `cpu` or `cuda`, where ours runs. Training is measured on the CPU only: there the loader costs most.
         quick: small sizes and two repeats.
     """
@@ -124,7 +127,7 @@ def _diffannot(device: torch.device, quick: bool) -> list[Comparison]:
     return diffannot_benchmarks.comparisons(device, quick) + body_benchmarks.comparisons(device, quick)
 
 
-ROWS = {"diffpose": _diffpose, "diffannot": _diffannot}
+ROWS = {"diffpose": _diffpose, "diffannot": _diffannot, "data": picture_benchmarks.comparisons}
 
 
 def training_epoch(quick: bool, width: int, num_blocks: int, at_least: float | None) -> Comparison:

@@ -5,9 +5,11 @@ from beartype import beartype
 from jaxtyping import jaxtyped
 
 from noise2pose import crops
+from noise2pose.errors import InputError
 
 crop = jaxtyped(typechecker=beartype)(crops.crop)
 box_of_keypoints = jaxtyped(typechecker=beartype)(crops.box_of_keypoints)
+square_box = jaxtyped(typechecker=beartype)(crops.square_box)
 joints_in_box = jaxtyped(typechecker=beartype)(crops.joints_in_box)
 
 
@@ -69,3 +71,26 @@ def test_joints_in_the_box():
     assert torch.equal(joints_in_box(keypoints, torch.tensor([[100.0, 200.0, 100.0]])), expected)
     nobody = torch.tensor([[3.0, 4.0, 0.0]])
     assert not joints_in_box(nobody, box_of_keypoints(nobody)).any(), "of a pose without visible joints nothing is said"
+
+
+def test_a_box_rule_has_one_scale():
+    bounds, size = (
+        torch.tensor([[100.0, 200.0, 300.0, 600.0], [-50.0, 0.0, 50.0, 40.0]]),
+        torch.tensor([[640.0, 480.0]]),
+    )
+    for rule, scale in (("keypoints", 1.2), ("mask", 0.9), ("detector", 1.25)):
+        expected = torch.tensor([[200.0, 400.0, 400.0 * scale], [0.0, 20.0, 100.0 * scale]])
+        assert torch.allclose(square_box(bounds, rule), expected)
+        assert torch.allclose(square_box(bounds[0], rule, size[0]), expected[0])
+    # 80 .. 320 and 160 .. 480, which is the border; -60 .. 60 becomes 0 .. 60, and -4 .. 44 becomes 0 .. 44.
+    expected = torch.tensor([[200.0, 320.0, 352.0], [30.0, 22.0, 66.0]])
+    assert torch.allclose(square_box(bounds, "dpmesh", size.expand(2, 2)), expected)
+    outside = square_box(torch.tensor([700.0, 10.0, 800.0, 10.0]), "dpmesh", size[0])
+    assert outside[2] == 0.0, "nothing is left of it"
+
+
+def test_box_rules_are_checked():
+    with pytest.raises(InputError, match="unknown box rule tight; known are keypoints, mask"):
+        crops.square_box(torch.zeros(4), "tight")
+    with pytest.raises(ValueError, match="image_size"):
+        square_box(torch.zeros(4), "dpmesh")

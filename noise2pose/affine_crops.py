@@ -1,0 +1,84 @@
+"""Crops with one interpolation, on any device: from pixels of the crop straight to those of what was read of a picture.
+
+Pixels are as in `noise2pose.crops`: the centre of the first is at (0.5, 0.5). An affine map is a (2, 3) matrix that is
+applied to (x, y, 1).
+
+Shape letters: B crops, P bytes of all patches, S side of the crops.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+def crop_matrix(box: Float[Tensor, "*batch 3"], size: int) -> Float[Tensor, "*batch 2 3"]:
+    """From pixels of the picture to those of the crop of a box.
+
+    Args:
+        box: centre x, centre y and side, pixels of the picture.
+        size: S.
+    """
+    zoom = size / box[..., 2]
+    zero, half = torch.zeros_like(zoom), size / 2.0
+    x = torch.stack((zoom, zero, half - zoom * box[..., 0]), dim=-1)
+    y = torch.stack((zero, zoom, half - zoom * box[..., 1]), dim=-1)
+    return torch.stack((x, y), dim=-2)
+
+
+def compose(outer: Float[Tensor, "*#batch 2 3"], inner: Float[Tensor, "*#batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
+    """The map that does `inner` first and `outer` after it."""
+    linear = outer[..., :2] @ inner
+    return torch.cat((linear[..., :2], linear[..., 2:] + outer[..., 2:]), dim=-1)
+
+
+def invert(matrix: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
+    """The map back."""
+    linear = torch.linalg.inv(matrix[..., :2])
+    return torch.cat((linear, -linear @ matrix[..., 2:]), dim=-1)
+
+
+def move_points(
+    points: Float[Tensor, "*batch N C"], matrix: Float[Tensor, "*batch 2 3"]
+) -> Float[Tensor, "*batch N C"]:
+    """Applies the map to x and y of each point; what else its row holds stays."""
+    moved = points[..., :2] @ matrix[..., :2].transpose(-1, -2) + matrix[..., None, :, 2]
+    return torch.cat((moved, points[..., 2:]), dim=-1)
+
+
+def sample(
+    pixels: UInt8[Tensor, " P"],
+    sizes: Sequence[tuple[int, int]],
+    matrix: Float[Tensor, "B 2 3"],
+    size: int = 224,
+) -> Float[Tensor, "B 3 S S"]:
+    """Bilinear samples of patches, black outside them: what `cv2.warpAffine` gives, but for its rounding.
+
+    Nothing is averaged: where a crop pixel is wider than a patch pixel, patch pixels between the samples are not seen.
+
+    Args:
+        pixels: RGB of the patches, as `noise2pose.batch.Patches` has them.
+        sizes: height and width of each patch, none of them 0.
+        matrix: from pixels of the crop to those of the patch.
+        size: S.
+
+    Returns:
+        RGB in [0, 1], float32, on the device of the pixels.
+    """
+    crops = torch.empty(len(sizes), 3, size, size, device=pixels.device)
+    places = torch.arange(size, device=pixels.device, dtype=torch.float32) + 0.5
+    # To `grid_sample` a patch reaches from -1 to 1, whatever its size.
+    extent = torch.tensor([(width, height) for height, width in sizes], dtype=torch.float32).to(pixels.device)
+    matrix = 2.0 * matrix.to(crops) / extent[..., None]
+    across = matrix[:, None, None, :, 0] * places[:, None]  # (B, 1, S, 2)
+    down = matrix[:, None, None, :, 1] * places[:, None, None] + (matrix[:, None, None, :, 2] - 1.0)  # (B, S, 1, 2)
+    start = 0
+    for number, (height, width) in enumerate(sizes):  # patches differ in size
+        end = start + 3 * height * width
+        patch = pixels[start:end].view(height, width, 3).float().permute(2, 0, 1)
+        grid = across[number] + down[number]
+        crops[number] = F.grid_sample(patch[None], grid[None], align_corners=False)[0]
+        start = end
+    return crops.div_(255.0)
