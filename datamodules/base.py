@@ -73,6 +73,7 @@ class EpochOrder:
 
 
 Take = Callable[[Tensor], PoseBatch]  # the samples at some positions of a split
+Stream = Callable[[Iterator[PoseBatch], int], Iterator[PoseBatch]]  # batches of an epoch with more in them
 
 
 class BatchLoader:
@@ -88,7 +89,7 @@ class BatchLoader:
         self,
         take: Take,
         sampler: EpochOrder,
-        stream: Callable[[Iterator[PoseBatch], int], Iterator[PoseBatch]] | None = None,
+        stream: Stream | None = None,
     ) -> None:
         self.take = take
         self.sampler = self.batch_sampler = sampler  # names that Lightning looks for to announce epochs
@@ -232,7 +233,7 @@ class PoseDataModule(L.LightningDataModule):
         samples = {**move(samples, device), **pictures}  # pyright: ignore[reportAssignmentType]
         return partial(batch_of, samples), len(samples["keypoints_2d"])  # pyright: ignore[reportArgumentType]
 
-    def streams(self, split: Split) -> Callable[[Iterator[PoseBatch], int], Iterator[PoseBatch]] | None:
+    def streams(self, split: Split) -> Stream | None:
         """What adds to the batches of a split while they are waited for; nothing, unless a data set has pictures."""
         return None
 

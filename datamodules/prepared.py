@@ -1,17 +1,23 @@
 """Data modules over prepared folders: `scripts/prepare.py` wrote them, and one class reads them all."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from datamodules.base import PoseDataModule, Split, Take, batch_of, move
+from datamodules.base import PoseDataModule, Split, Stream, Take, batch_of, move
+from datamodules.pictures import PictureReader, Request
 from datamodules.prepared_folder import PreparedFolder
 from datamodules.prepared_rows import Choices, Keypoints2D, PreparedRows
+from datamodules.virtual_cameras import SKELETON
 from datamodules.windows import Windows
+from noise2pose import keyed_random, skeletons
+from noise2pose.augmentation import PRESETS, Augmentation, draw, vary
 from noise2pose.batch import PoseBatch
 from noise2pose.crops import RuleName
 from noise2pose.errors import InputError
@@ -33,6 +39,13 @@ class PreparedData(PoseDataModule):
         train_stride: every how many frames of a sequence one is taken, or a window starts, for training.
         eval_stride: every how many frames one is taken for validation and test; windows cover every frame once.
         memory_map: read every batch from the files instead of keeping whole splits in the memory of the device.
+        images: whether batches have the pictures of people; a GPU's worth of them is read in threads.
+        image_size: side of the crops, pixels.
+        picture_root: folder of the pictures, if they moved after the data set was prepared.
+        plain_bilinear: crop as `cv2.warpAffine` does, which published numbers were made with, instead of averaging
+            where pictures shrink.
+        num_workers: threads that read pictures.
+        augment: what happens to training samples: a preset of `noise2pose.augmentation`, or settings.
         box_rule: how large the boxes are, see `noise2pose.crops.square_box`; by default as the data set is published.
         batch_size, eval_batch_size: see `PoseDataModule`.
     """
@@ -52,6 +65,12 @@ class PreparedData(PoseDataModule):
         train_stride: int = 1,
         eval_stride: int = 1,
         memory_map: bool = False,
+        images: bool = False,
+        image_size: int = 224,
+        picture_root: str | None = None,
+        plain_bilinear: bool = False,
+        num_workers: int = 2,
+        augment: Literal["none", "hmr", "spin", "dpmesh"] | Augmentation = "none",
         box_rule: RuleName | None = None,
         batch_size: int = 256,
         eval_batch_size: int = 1024,
@@ -74,6 +93,10 @@ class PreparedData(PoseDataModule):
         self.num_frames = num_frames
         self.strides: dict[Split, int] = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.memory_map = memory_map
+        self.images = images
+        self.picture_root = picture_root
+        self.reader = PictureReader(num_workers, size=image_size, plain_bilinear=plain_bilinear)
+        self.augment = PRESETS[augment] if isinstance(augment, str) else augment
         self.box_rule: RuleName = box_rule or self.box_rules
 
     @abstractmethod
@@ -88,8 +111,14 @@ class PreparedData(PoseDataModule):
         """Adds to a batch what the folder does not hold; nothing, unless a data set says otherwise."""
         return batch
 
+    def rest_root(self, batch: PoseBatch) -> Tensor | None:
+        """Root joint of each sample's body in the rest pose, (B, 3) metres; None where no body is at hand."""
+        return None
+
     def prepare_data(self) -> None:
-        PreparedFolder(self.root, self.dataset)  # fail before any process starts, not in each of them
+        folder = PreparedFolder(self.root, self.dataset)
+        if self.images:
+            folder.picture_root(self.picture_root)  # fail before any process starts, not in each of them
 
     def folder(self) -> PreparedFolder:
         """The prepared folder, opened."""
@@ -106,11 +135,13 @@ class PreparedData(PoseDataModule):
         kept = self.keeps(folder, rows, split)
         if self.num_frames == 1:
             kept &= np.asarray(folder.column("valid")[rows]) if "valid" in folder else True
+            kept &= np.asarray(folder.column("picture")[rows]) >= 0 if self.images else True
             rows = rows[kept]
         if not len(rows) or not kept.any():
             raise InputError(f"{folder.root}: no row of {split} is left")
         choices = Choices(self.sources[split], self.keypoints_3d, self.box_rule, self.noise_seed)
-        return PreparedRows(folder, rows, choices, self.complete, named=split != "train")
+        named = split != "train" or self.images or self.augment != PRESETS["none"]
+        return PreparedRows(folder, rows, choices, self.complete, named=named, pictured=self.images)
 
     def load(self, split: Split) -> PoseBatch:
         take, number = self.take(split, torch.device("cpu"))
@@ -118,6 +149,8 @@ class PreparedData(PoseDataModule):
 
     def take(self, split: Split, device: torch.device) -> tuple[Take, int]:
         rows = self.rows(split)
+        if self.images:  # what reads the pictures needs the boxes
+            device = torch.device("cpu")
         take: Take = rows.take if self.memory_map else partial(batch_of, move(rows.whole(), device))
         if self.num_frames == 1:
             return take, len(rows)
@@ -126,3 +159,35 @@ class PreparedData(PoseDataModule):
         lengths = np.diff(np.flatnonzero(np.diff(sequence, prepend=-1, append=-1))).tolist()
         windows = Windows(lengths, self.num_frames, stride)
         return partial(windows.take, take_frames=take), len(windows)
+
+    def streams(self, split: Split) -> Stream | None:
+        varies = split == "train" and self.augment != PRESETS["none"]
+        return partial(self._stream, varies) if self.images or varies else None
+
+    def _stream(self, varies: bool, batches: Iterator[PoseBatch], epoch: int) -> Iterator[PoseBatch]:
+        """Adds pictures, and what augmentation will do."""
+
+        def requests() -> Iterator[Request]:
+            root = self.folder().picture_root(self.picture_root) if self.images else Path()
+            for batch in batches:
+                keys = keyed_random.keys_of(batch["sample_id"])
+                variation = draw(keys, self.augment, seed=self._seed, epoch=epoch) if varies else None
+                yield Request(batch, [root / name for name in batch.get("file_name", [])], variation)
+
+        if self.images:
+            yield from self.reader.read(requests())
+        else:
+            for request in requests():
+                assert request.variation is not None, "without pictures there is nothing else to add"
+                yield {**request.batch, "variation": request.variation}
+
+    def finish(self, batch: PoseBatch, training: bool) -> PoseBatch:
+        rest_root = self.rest_root(batch) if "variation" in batch else None
+        if "variation" in batch and rest_root is None:
+            batch.pop("camera_translation", None)  # it cannot follow the picture without the body
+        skeleton = skeletons.get(SKELETON)
+        if "picture" in batch:
+            return self.reader.finish(batch, skeleton, rest_root=rest_root)
+        if "variation" in batch:
+            return vary(batch, batch.pop("variation"), skeleton, rest_root=rest_root)
+        return batch

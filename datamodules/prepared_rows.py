@@ -48,6 +48,7 @@ class PreparedRows:
         rows: (N,) which of its rows.
         choices: what a batch is made of.
         complete: adds what the folder does not hold to a batch, given it and its rows: joints of published bodies.
+        pictured: whether batches say which picture each row is in.
         named: whether batches say whose they are, which takes time and memory that lifting need not spend on training.
 
     Raises:
@@ -61,8 +62,10 @@ class PreparedRows:
         choices: Choices,
         complete: Callable[[PoseBatch, np.ndarray], PoseBatch] | None = None,
         named: bool = True,
+        pictured: bool = False,
     ) -> None:
         self.folder, self.rows, self.choices, self.complete, self.named = folder, rows, choices, complete, named
+        self.pictures = folder.pictures() if pictured else None
         self.columns = {name: folder.column(name) for name in (*folder.manifest["columns"], "sequence")}
         if choices.keypoints_2d == "detected" and "keypoints_2d_detected" not in folder:
             raise InputError(
@@ -93,6 +96,8 @@ class PreparedRows:
         return [f"{name}/{p}" for name, p in zip(names, self.columns["person"][rows].tolist(), strict=True)]
 
     def _with_words(self, batch: PoseBatch, rows: np.ndarray) -> PoseBatch:
+        if self.pictures is not None:
+            batch["file_name"] = [self.pictures[i] for i in self.columns["picture"][rows].tolist()]
         if not self.named:
             return batch
         of = [self.folder.sequences[s] for s in self.columns["sequence"][rows].tolist()]

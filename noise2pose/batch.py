@@ -67,6 +67,7 @@ class PoseBatch(TypedDict, total=False):
     variation: Variation  # that labels and `image` are still to get
     heatmaps: Tensor  # (B, J, H, W) of a 2-D detector over the square `box`, not negative, in any scale
     sample_id: list[str]
+    file_name: list[str]  # of the picture, in the folder of all pictures
     subject: list[str]
     action: list[str]
     sequence: list[str]  # the recording that a sample is from

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from noise2pose import cameras, skeletons
+from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from tests.datamodules import toy_folder
 from tests.datamodules.toy_folder import CENTRE, FOCAL, Toy
@@ -106,3 +108,74 @@ def test_settings_that_make_no_sense(root, tmp_path):
         Toy(root, num_frames=0)
     with pytest.raises(InputError, match="scripts/prepare.py toy"):
         Toy(str(tmp_path / "nothing")).prepare_data()
+
+
+def in_training(module: Toy) -> list[PoseBatch]:
+    """Training batches as a method gets them."""
+    module.setup("fit")
+    return [module.finish(batch, training=True) for batch in module.train_dataloader()]
+
+
+def marked_pixels(batch: PoseBatch) -> torch.Tensor:
+    """Where the red disc is in each crop, in pixels of the varied picture."""
+    image = batch["image"]
+    red = (image[:, 0] - image[:, 1] > 0.4).float()
+    size = image.shape[-1]
+    places = torch.arange(size) + 0.5
+    x = (red.sum(dim=1) * places).sum(dim=-1) / red.sum(dim=(1, 2))
+    y = (red.sum(dim=2) * places).sum(dim=-1) / red.sum(dim=(1, 2))
+    box = batch["box"]
+    return box[:, :2] + (torch.stack((x, y), dim=-1) / size - 0.5) * box[:, 2:]
+
+
+@pytest.mark.parametrize("augment", ["none", "hmr"])
+def test_pictures_show_what_labels_say(tmp_path, augment):
+    root = str(toy_folder.write(tmp_path / "toy", pictures=True))
+    batches = in_training(Toy(root, images=True, augment=augment, image_size=128, batch_size=4))
+    assert sum(len(batch["image"]) for batch in batches) == 8
+    skeleton = skeletons.get("h36m_17")
+    for batch in batches:
+        assert batch["image"].shape[1:] == (3, 128, 128) and 0 <= batch["image"].min() <= batch["image"].max() <= 1
+        assert not {"picture", "variation"} & set(batch)
+        joint = batch["keypoints_2d"][:, toy_folder.MARKED]
+        assert skeleton.flip_order[toy_folder.MARKED] == toy_folder.MARKED  # the head, which a mirror does not rename
+        inside = ((joint[:, :2] - batch["box"][:, :2]).abs() < 0.5 * batch["box"][:, 2:] - 30).all(dim=-1)
+        assert inside.sum() >= 2
+        torch.testing.assert_close(marked_pixels(batch)[inside], joint[inside, :2], atol=3.0, rtol=0)
+        # Labels stay consistent with each other whatever happened to them.
+        camera, joints = batch["camera"], batch["keypoints_3d"]
+        pixels = cameras.project(joints[..., :3], camera["focal"], camera["principal_point"])
+        torch.testing.assert_close(pixels, batch["keypoints_2d"][..., :2], atol=0.05, rtol=0)
+
+
+def test_augmentation_is_the_same_in_the_same_epoch(tmp_path):
+    root = str(toy_folder.write(tmp_path / "toy", pictures=True))
+
+    def labels(epoch: int, **options) -> dict[str, torch.Tensor]:
+        torch.manual_seed(3)
+        module = Toy(root, augment="hmr", **options)
+        module.setup("fit")
+        loader = module.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        batches = [module.finish(batch, training=True) for batch in loader]
+        return {
+            name: row for batch in batches for name, row in zip(batch["sample_id"], batch["keypoints_2d"], strict=True)
+        }
+
+    one, other = labels(1, batch_size=11), labels(1, batch_size=11, images=True, num_workers=1)
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    again = labels(2, batch_size=11)
+    assert not all(torch.equal(one[name], again[name]) for name in one.keys() & again.keys())
+
+
+def test_missing_pictures_are_named(tmp_path):
+    root = toy_folder.write(tmp_path / "toy", pictures=True)
+    (tmp_path / "pictures" / "val" / "003.jpg").unlink()
+    module = Toy(str(root), images=True)
+    module.setup("validate")
+    with pytest.raises(InputError, match="val/003.jpg does not exist"):
+        list(module.val_dataloader())
+    with pytest.raises(InputError, match="no such folder; say with data.picture_root"):
+        Toy(str(root), images=True, picture_root=str(tmp_path / "moved")).prepare_data()
+    with pytest.raises(InputError, match="was prepared without pictures"):
+        Toy(str(toy_folder.write(tmp_path / "without")), images=True).prepare_data()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from datamodules.base import Split
 from datamodules.preparation import Part, Plan, Rows, prepare
@@ -11,6 +12,8 @@ from datamodules.prepared import PreparedData
 from noise2pose.metrics.protocols import Protocol
 
 FOCAL, CENTRE = (1100.0, 1000.0), (520.0, 480.0)
+SIZE = (1000, 960)
+MARKED = 10  # joint that pictures show
 LENGTHS = {"train": (7, 5), "val": (6,), "test": (9, 4)}
 
 
@@ -34,7 +37,16 @@ def joints(split: str, sequence: int) -> np.ndarray:
     return np.concatenate((points, np.ones_like(points[..., :1])), axis=-1).astype(np.float32)
 
 
-def read(split: str, detected: bool, bounds: bool, only_2d: bool) -> Rows:
+def write_picture(path: Path, point: np.ndarray) -> None:
+    """A grey picture with a red disc around a point."""
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
+    pixels = np.full((SIZE[1], SIZE[0], 3), 90, dtype=np.uint8)
+    pixels[np.hypot(x - point[0], y - point[1]) < 25] = (250, 20, 20)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, quality=95)
+
+
+def read(split: str, detected: bool, bounds: bool, only_2d: bool, pictures: Path | None) -> Rows:
     poses = [joints(split, i) for i in range(len(LENGTHS[split]))]
     points = np.concatenate(poses)
     number = len(points)
@@ -45,7 +57,7 @@ def read(split: str, detected: bool, bounds: bool, only_2d: bool) -> Rows:
     arrays: dict[str, np.ndarray] = {
         "frame": np.concatenate([np.arange(len(pose)) for pose in poses]),
         "valid": valid,
-        "image_size": np.tile(np.array([1000.0, 960.0]), (number, 1)),
+        "image_size": np.tile(np.array(SIZE), (number, 1)),
     }
     if only_2d:
         arrays["keypoints_2d_gt"] = two
@@ -57,16 +69,25 @@ def read(split: str, detected: bool, bounds: bool, only_2d: bool) -> Rows:
         arrays["keypoints_2d_detected"] = two + np.array([3.0, -4.0, 0.0])
     if bounds:
         arrays["bounds"] = np.tile(np.array([100.0, 200.0, 300.0, 600.0]), (number, 1))
+    names = []
+    if pictures is not None:
+        names = [f"{split}/{i:03d}.jpg" for i in range(number)]
+        arrays["picture"] = np.arange(number)
+        for name, joint in zip(names, two[:, MARKED, :2], strict=True):
+            write_picture(pictures / name, joint)
     of = np.concatenate([np.full(len(pose), i) for i, pose in enumerate(poses)])
     sequences = [
         {"name": f"{split}{i}", "split": split, "subject": f"S{i}", "action": "stand"} for i in range(len(poses))
     ]
-    return Rows(arrays, sequences, of, [], {f"{split}: frames": number}, [])
+    return Rows(arrays, sequences, of, names, {f"{split}: frames": number}, [])
 
 
-def write(root: Path, detected: bool = True, bounds: bool = False, only_2d: bool = False) -> Path:
+def write(
+    root: Path, detected: bool = True, bounds: bool = False, only_2d: bool = False, pictures: bool = False
+) -> Path:
     """Writes the folder and returns it."""
     skeletons = {"keypoints_3d": "h36m_17", "keypoints_2d_gt": "h36m_17", "keypoints_2d_detected": "h36m_17"}
-    parts = [Part(split, read, (split, detected, bounds, only_2d), ()) for split in LENGTHS]
-    prepare(Plan("toy", "none", {"skeletons": skeletons}, None, parts, [], []), root, 0)
+    where = root.parent / "pictures" if pictures else None
+    parts = [Part(split, read, (split, detected, bounds, only_2d, where), ()) for split in LENGTHS]
+    prepare(Plan("toy", "none", {"skeletons": skeletons}, where, parts, [], []), root, 0)
     return root
