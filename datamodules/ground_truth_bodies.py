@@ -155,9 +155,11 @@ class BodyData(PreparedData):
         batch["keypoints_3d"] = torch.cat((joints, valid[:, None, None].expand(-1, joints.shape[1], 1).float()), dim=-1)
         batch["camera_translation"] = translation
         kinematic = bodies.joints(smpl, gender, translation, "smpl_24")
-        published = batch.get("smpl_joints", kinematic.new_zeros(*kinematic.shape[:2], 4))
-        are_published = published[..., 3].amin(dim=1)[:, None, None] > 0
-        batch["smpl_joints"] = torch.where(are_published, published[..., :3], kinematic)
+        if "smpl_joints" in folder:  # as published, where they are whole
+            published = column("smpl_joints")
+            whole = published[..., 3].amin(dim=1)[:, None, None] > 0
+            kinematic = torch.where(whole, published[..., :3], kinematic)
+        batch["smpl_joints"] = kinematic
         batch["gender"] = gender  # for the mesh
         return batch
 

@@ -38,6 +38,8 @@ class ThreeDOH(BodyData):
     def rows(self, split: Split) -> PreparedRows:
         rows = super().rows(split)
         focal = rows.columns.get("focal")
+        if self.sources[split] == "detected" and not rows.columns["keypoints_2d_detected"][rows.rows].any():
+            raise InputError(f"data.keypoints_2d is detected, but {rows.folder.root} has no detections for {split}")
         if self.sources[split] != "detected" and (focal is None or np.isnan(focal[rows.rows]).any()):
             raise InputError(
                 f"data.keypoints_2d is {self.sources[split]}, but {rows.folder.root} has no cameras to project with: "

@@ -51,7 +51,7 @@ _FOLDERS = {"train": ("trainset", "train"), "test": ("testset", "test")}
 _DETECTIONS = b'"hrnet_results"'
 _HEAD = 65_536  # bytes of a JSON file within which its first person is
 _MIN_CONFIDENCE = 0.05  # of a joint that the box must hold, as in JOTR and DPMesh
-_LARGEST_ERROR = 10.0  # pixels between the projected 3-D joints and the 2-D joints
+_LARGEST_ERROR = 0.05  # between projected 3-D joints and 2-D joints, in longer sides of the latters' extent
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +143,9 @@ def read_published(path: Path, root: Path, split: str, detections: Path | None) 
             )
         except InputError as error:
             faults.add(f"people {error}: they are skipped", name)
+    if detections is None:
+        for row in rows:
+            del row["keypoints_2d_detected"]
     without = sum(not row["smpl_joints"][:, 3].any() for row in rows)
     counts = {f"{split}: people whose 24 joints are missing or do not project on their pixels": without}
     if detections is not None:
@@ -201,7 +204,7 @@ def _common(
     detected: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Columns that both layouts have; `picture` is the name yet."""
-    keypoints = np.zeros((17, 3))
+    keypoints = np.zeros((17, 3))  # nobody was found
     if detected is not None:
         keypoints = seen_joints(numbers(detected, "hrnet_results", (17, 3)))
     bounds = extent(keypoints[:, :2], keypoints[:, 2] > _MIN_CONFIDENCE)
@@ -237,7 +240,7 @@ def _joints(person: dict[str, Any], intrinsics: np.ndarray, extrinsics: np.ndarr
         image = joints @ intrinsics.T
         if (joints[:, 2] > 0).all():
             errors = np.linalg.norm(image[:, :2] / image[:, 2:] - pixels, axis=1)
-            if np.median(errors) < _LARGEST_ERROR:
+            if np.median(errors) < _LARGEST_ERROR * np.ptp(pixels, axis=0).max():
                 return np.concatenate((joints, np.ones((24, 1))), axis=1)
     return nothing
 

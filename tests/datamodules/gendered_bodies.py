@@ -19,7 +19,11 @@ def write(folder: Path, regressor: bool = True) -> Path:
         entries = {key: file[key] for key in file.files if regressor or key != "J_regressor_h36m"}
     for gender, stretch in _STRETCH.items():
         template = entries["v_template"] * np.array(stretch) + np.array(_SHIFT[gender])
-        changed = {"v_template": template.astype(np.float32), "gender": np.array(gender), "model_type": np.array("smpl")}
+        changed = {
+            "v_template": template.astype(np.float32),
+            "gender": np.array(gender),
+            "model_type": np.array("smpl"),
+        }
         np.savez(folder / f"smpl_{gender}.npz", **{**entries, **changed})
     return folder
 

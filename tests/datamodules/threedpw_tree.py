@@ -175,7 +175,7 @@ def annotations(content: dict[str, dict[str, Any]], bodies: Path, names: list[st
     The translation is worked out from the root joint, which turning the body does not move relative to it.
     """
     images, people = [], []
-    for name in names:
+    for name in (name for name in names if name in content):
         data, video = content[name], VIDEOS[name]
         for frame in range(video.frames):
             camera = data["cam_poses"][frame]
