@@ -65,6 +65,9 @@ class ThreeDPW(BodyData):
 
     def keeps(self, folder: PreparedFolder, rows: np.ndarray, split: Split) -> np.ndarray:
         kept = super().keeps(folder, rows, split)
+        detected = folder.column("keypoints_2d_detected")[rows][..., 2].max(axis=1) > 0
+        if split == "train" and self.sources[split] == "detected":
+            return kept & detected  # there is nothing to learn from
         if self.subset == "all" or self._has_file():
             return kept
         there = {sequence["split"] for sequence in folder.sequences}
@@ -74,7 +77,6 @@ class ThreeDPW(BodyData):
                 f"{' and '.join(missing)} are not here: prepare them too, or add the file of the subset"
             )
         of, frames = folder.column("sequence")[rows], folder.column("frame")[rows]
-        detected = (folder.column("keypoints_2d_detected")[rows][..., 2] > 0).any(axis=1)
         for number in np.unique(of):
             here = of == number
             kept[here] &= members(self.subset, folder.sequences[number]["video"], frames[here], detected[here])

@@ -109,7 +109,7 @@ def _person(annotation: dict[str, Any], higher: Any) -> dict[str, Any]:
     keypoints = seen_joints(numbers(annotation, "openpose_result", (18, 3)))
     if higher is not None:
         keypoints = openpose_of_coco(seen_joints(numbers(higher, "coco_joints", (17, 3))))
-    smpl = annotation.get("smpl_param")
+    smpl = annotation.get("smpl_param") or {}
     pose, betas, trans = (finite_numbers(smpl, key, shape) for key, shape in _SMPL.items())
     gender = str(smpl.get("gender", "none given")).lower()
     if gender not in _GENDERS:

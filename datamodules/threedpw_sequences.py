@@ -70,7 +70,7 @@ def read(path: Path, root: Path, split: str, has_pictures: bool, subsets: tuple[
         f"{split}: people where the camera's pose is not valid": int((~valid).sum()),
         "boxes around projected joints, for want of detected ones": sequence.boxes_of_projections,
     }
-    detected = (columns["keypoints_2d_detected"][..., 2] > 0).any(axis=1)
+    detected = columns["keypoints_2d_detected"][..., 2].max(axis=1, initial=0.0) > 0
     for subset in subsets:
         counts[f"{subset}: people"] = int((valid & members(subset, video, columns["frame"], detected)).sum())
     sequences = [
@@ -114,7 +114,7 @@ class _Sequence:
     def columns(self) -> dict[str, np.ndarray]:
         rotation = self.camera[:, :, :3]
         poses = self.poses.copy()
-        usable = np.isfinite(poses[:, :, 0]).all(axis=-1) & np.isfinite(rotation).all(axis=(1, 2))
+        usable = np.asarray(np.isfinite(poses[:, :, 0]).all(axis=-1) & np.isfinite(rotation).all(axis=(1, 2)))
         for person, person_usable in enumerate(usable):
             turned = Rotation.from_matrix(rotation[person_usable]) * Rotation.from_rotvec(
                 poses[person, person_usable, 0]
@@ -162,12 +162,12 @@ class _Sequence:
     def _bounds(self, keypoints: np.ndarray, joints: np.ndarray) -> np.ndarray:
         """(P, F, 4) around the detected joints, or else around the 24 joints; NaN without either."""
         detected = extent(keypoints[..., :2], keypoints[..., 2] > 0)
-        missing = ~np.isfinite(detected).all(axis=-1)
+        missing = np.isnan(detected[..., 0])
         inside = (joints[..., 3] > 0) & (joints[..., 2] > 0.1)
         depth = np.where(inside, joints[..., 2], 1.0)[..., None]
         pixels = joints[..., :2] / depth * self.intrinsics[[0, 1], [0, 1]] + self.intrinsics[:2, 2]
         projected = extent(pixels, inside)
-        self.boxes_of_projections = int((missing & np.isfinite(projected).all(axis=-1)).sum())
+        self.boxes_of_projections = int((missing & np.isfinite(projected[..., 0])).sum())
         return np.where(missing[..., None], projected, detected)
 
     def _betas(self) -> np.ndarray:

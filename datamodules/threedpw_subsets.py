@@ -60,6 +60,6 @@ def members(
 
 def subset_files(root: Path) -> dict[str, tuple[Path, ...]]:
     """The community's annotation files of each subset, as far as they are there."""
-    files = {subset: (root / name,) for subset, name in FILES.items()}
+    files: dict[str, tuple[Path, ...]] = {subset: (root / name,) for subset, name in FILES.items()}
     files["crowd"] = (root / "3DPW_latest_validation.json", *files["crowd"])
     return {subset: paths for subset, paths in files.items() if all(path.is_file() for path in paths)}

@@ -196,7 +196,7 @@ def test_broken_annotation_files_are_named(source, tmp_path, capsys, content):
     assert PreparedFolder(tmp_path / "out", "threedpw").num_rows == 27
 
 
-def test_bytes_do_not_depend_on_processes_and_kills(source, whole, tmp_path, bodies, monkeypatch):
+def test_a_killed_preparation_is_continued_to_the_same_bytes(source, whole, tmp_path, bodies, monkeypatch):
     threedpw_tree.write_community(source, whole[1], bodies)
     assert prepare(source, tmp_path / "one") == 1  # the validation split is not here
     written = []
@@ -212,7 +212,7 @@ def test_bytes_do_not_depend_on_processes_and_kills(source, whole, tmp_path, bod
     assert prepare(source, tmp_path / "two") == 130
     assert not (tmp_path / "two" / "dataset.json").exists()
     monkeypatch.undo()
-    assert main(["threedpw", "--source", str(source), "--output", str(tmp_path / "two"), "--num_workers", "2"]) == 1
+    assert prepare(source, tmp_path / "two") == 1
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "two").iterdir())
     for name in names:

@@ -157,7 +157,7 @@ class _Python2(pickle._Pickler):
         self.write(b"T" + struct.pack("<i", len(raw)) + raw)  # pyright: ignore
         self.memoize(text)  # pyright: ignore
 
-    dispatch[str] = dispatch[bytes] = _save_string
+    dispatch[str] = dispatch[bytes] = _save_string  # pyright: ignore
 
     def save_global(self, obj, name=None):
         if obj is _RECONSTRUCT:
