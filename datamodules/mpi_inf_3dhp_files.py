@@ -32,8 +32,8 @@ what goes in, in DIR or up to three folders deeper; --layout decides where a spl
   npz         data_train_3dhp.npz, data_test_3dhp.npz of P-STMO or (_ori) of D3DP; no pictures
 
 what comes out, in DIR: joints in pixels and in metres (annot3 and univ_annot3, camera frame) of every frame, and
-dataset.json. Videos are decoded once, every --stride'th frame into DIR/images (JPEG, quality 95); what that takes on the
-disk is printed and checked first. Other pictures stay where they are. Interrupt it whenever you like.
+dataset.json. Videos are decoded once, every --stride'th frame into DIR/images (JPEG, quality 95); the room that they
+take is printed and checked first. Other pictures stay where they are. Interrupt it whenever you like.
 
 Cameras of the training set are those of camera.calibration. Those of the test set are in no file: a pinhole is fitted
 to annot2 and annot3, and dataset.json says how well it fits (projection_rms, pixels).

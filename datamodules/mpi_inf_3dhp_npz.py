@@ -65,14 +65,14 @@ def _train(data: dict[str, Any], cameras: Collection[int]) -> Iterator[tuple[dic
     """Facts and arrays of each camera of each recording; an entry is [{camera: arrays}, fps]."""
     for key in sorted(data):
         subject, _, recording = key.partition(" ")
-        entry = data[key]
-        if not (
-            recording and isinstance(entry, list | tuple | np.ndarray) and len(entry) and isinstance(entry[0], dict)
-        ):
+        entry = data[key].tolist() if isinstance(data[key], np.ndarray) else data[key]
+        entry = list(entry) if isinstance(entry, list | tuple) else []
+        if not recording or not entry or not isinstance(entry[0], dict):
             yield {"name": key}, None
             continue
-        fps = float(entry[1]) if len(entry) > 1 else None
-        for camera in sorted((name for name in entry[0] if int(name) in cameras), key=int):
+        fps = np.ravel(entry[1]).tolist()[0] if len(entry) > 1 else None
+        numbers = (name for name in entry[0] if str(name).isdigit() and int(name) in cameras)
+        for camera in sorted(numbers, key=int):
             sequence = {
                 "name": f"{subject}_{recording}_{camera}",
                 "split": "train",

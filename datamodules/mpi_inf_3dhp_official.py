@@ -22,6 +22,7 @@ from datamodules.mpi_inf_3dhp_rows import (
     assemble,
     describe_lens,
     lens_of,
+    measured,
 )
 from datamodules.preparation import Rows
 from datamodules.video_frames import extract_frames, frame_name
@@ -29,40 +30,6 @@ from noise2pose.errors import InputError
 
 _PICTURE = re.compile(r"(?:frame|img)_(\d+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _TEST_SHAPE = ("frames", "people", "joints", "coordinates")  # in the order that h5py gives; MATLAB's is the reverse
-
-
-def read_calibration(path: Path) -> dict[int, tuple[Lens, tuple[int, int]]]:
-    """Intrinsics and picture size of each camera of `camera.calibration`.
-
-    Raises:
-        InputError: if the file cannot be read, or a camera has no intrinsic matrix.
-    """
-    try:
-        lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
-    cameras: list[dict[str, list[str]]] = []
-    for word, *values in lines:
-        if word == "name":
-            cameras.append({})
-        if cameras:
-            cameras[-1][word] = values
-    found = {}
-    for number, camera in enumerate(cameras):
-        name = " ".join(camera["name"])
-        try:
-            matrix = np.array([float(value) for value in camera["intrinsic"]]).reshape(4, 4)
-            width, height = (int(float(value)) for value in camera.get("size", TRAIN_SIZE))
-        except (KeyError, ValueError) as error:
-            raise InputError(f"{path}: camera {name} has no 4 x 4 intrinsic matrix or no size ({error})") from error
-        if not (np.isfinite(matrix).all() and matrix[0, 0] > 0.0 and matrix[1, 1] > 0.0):
-            raise InputError(f"{path}: camera {name} has no positive focal length")
-        lens = Lens((matrix[0, 0].item(), matrix[1, 1].item()), (matrix[0, 2].item(), matrix[1, 2].item()),
-                    "calibration", None)  # fmt: skip
-        found[int(name) if name.isdigit() else number] = (lens, (width, height))
-    if not found:
-        raise InputError(f"{path}: no camera in it; expected lines that begin with name, size, intrinsic, ...")
-    return found
 
 
 def read_train(
@@ -99,7 +66,10 @@ def read_train(
         _joints(cells["univ_annot3"], 3)[:, OF_28] if "univ_annot3" in cells else None,
         np.ones(len(cells["annot2"]), dtype=bool),
     )
-    lens, size = calibration or (lens_of(motion, TRAIN_SIZE[0]), TRAIN_SIZE)
+    if calibration is None:
+        lens, size = lens_of(motion, TRAIN_SIZE[0]), TRAIN_SIZE
+    else:
+        lens, size = measured(calibration[0], motion), calibration[1]
     wanted = range(0, len(motion.pixels), stride)
     name = f"{recording.parent.name}/{recording.name}"
     skipped: list[tuple[str, str]] = []

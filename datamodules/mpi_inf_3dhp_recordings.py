@@ -4,8 +4,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from datamodules.mpi_inf_3dhp_official import read_calibration, read_train
-from datamodules.mpi_inf_3dhp_rows import Lens
+import numpy as np
+
+from datamodules.mpi_inf_3dhp_official import read_train
+from datamodules.mpi_inf_3dhp_rows import TRAIN_SIZE, Lens
 from datamodules.preparation import Part
 from datamodules.video_frames import BYTES_PER_PIXEL, read_header
 from noise2pose.errors import InputError
@@ -67,6 +69,40 @@ def plan_recordings(
         files = tuple(recording / name for name in ("annot.mat", "camera.calibration") if (recording / name).is_file())
         parts.append(Part(f"{recording.parent.name}_{recording.name}_{camera}", read_train, arguments, files))
     return parts, images
+
+
+def read_calibration(path: Path) -> dict[int, tuple[Lens, tuple[int, int]]]:
+    """Intrinsics and picture size of each camera of `camera.calibration`.
+
+    Raises:
+        InputError: if the file cannot be read, or a camera has no intrinsic matrix.
+    """
+    try:
+        lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error})") from error
+    cameras: list[dict[str, list[str]]] = []
+    for word, *values in lines:
+        if word == "name":
+            cameras.append({})
+        if cameras:
+            cameras[-1][word] = values
+    found = {}
+    for number, camera in enumerate(cameras):
+        name = " ".join(camera["name"])
+        try:
+            matrix = np.array([float(value) for value in camera["intrinsic"]]).reshape(4, 4)
+            width, height = (int(float(value)) for value in camera.get("size", TRAIN_SIZE))
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{path}: camera {name} has no 4 x 4 intrinsic matrix or no size ({error})") from error
+        if not (np.isfinite(matrix).all() and matrix[0, 0] > 0.0 and matrix[1, 1] > 0.0):
+            raise InputError(f"{path}: camera {name} has no positive focal length")
+        lens = Lens((matrix[0, 0].item(), matrix[1, 1].item()), (matrix[0, 2].item(), matrix[1, 2].item()),
+                    "calibration", None)  # fmt: skip
+        found[int(name) if name.isdigit() else number] = (lens, (width, height))
+    if not found:
+        raise InputError(f"{path}: no camera in it; expected lines that begin with name, size, intrinsic, ...")
+    return found
 
 
 def name_missing(absent: list[str], nothing: str, begun: bool, skipped: list[tuple[str, str]]) -> None:

@@ -105,6 +105,17 @@ def lens_of(motion: Motion, width: int) -> Lens:
     return Lens((nan, nan), (nan, nan), "nothing", None)
 
 
+def measured(lens: Lens, motion: Motion) -> Lens:
+    """The lens with the distance between the joints as annotated and as it projects `annot3`."""
+    if motion.annot3 is None:
+        return lens
+    in_front = np.where(motion.annot3[..., 2:] > 0.0, motion.annot3, np.nan)
+    projected = in_front[..., :2] / in_front[..., 2:] * np.array(lens.focal) + np.array(lens.principal_point)
+    squares = np.square(projected - motion.pixels).sum(axis=-1)
+    squares = squares[np.isfinite(squares)]
+    return lens._replace(rms=float(np.sqrt(squares.mean())) if len(squares) else None)
+
+
 def describe_lens(lens: Lens) -> dict[str, Any]:
     """Plain values for the manifest."""
     known = lens.known_from != "nothing"
