@@ -29,17 +29,24 @@ class MpiInf3DHP(PreparedData):
     both, as in the field, unless the folder has nothing but `univ_annot3` for it (P-STMO's files).
 
     Args:
+        root: folder written by `scripts/prepare.py mpi_inf_3dhp`.
         annotation: ground truth of the test set. None for `annot3` where the folder has it, else what it has; files of
             which nobody said what they are need it said here.
         all_joints_inside: leave out people of whom a joint lies outside the picture, as mesh methods do (SPIN); single
             frames only.
-        root, keypoints_2d, and all others: see `PreparedData`.
+        kwargs: see `PreparedData`.
     """
 
     dataset = "mpi_inf_3dhp"
 
-    def __init__(self, annotation: Annotation | None = None, all_joints_inside: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        root: str | None = None,
+        annotation: Annotation | None = None,
+        all_joints_inside: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, **kwargs)
         self.annotation: Annotation | None = annotation
         self.all_joints_inside = all_joints_inside
         if all_joints_inside and self.num_frames > 1:

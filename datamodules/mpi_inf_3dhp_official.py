@@ -99,13 +99,13 @@ def read_train(
     return rows._replace(skipped=skipped + rows.skipped)
 
 
-def read_test(source: Path, folder: Path, has_pictures: bool, images: Path | None) -> Rows:
+def read_test(source: Path, folder: Path, with_pictures: bool, images: Path | None) -> Rows:
     """One test sequence.
 
     Args:
         source: folder that names of pictures are relative to.
         folder: its folder `TS*`.
-        has_pictures: whether its pictures are to be used.
+        with_pictures: whether its pictures are to be used; there are some then.
         images: see `read_train`.
 
     Raises:
@@ -117,20 +117,21 @@ def read_test(source: Path, folder: Path, has_pictures: bool, images: Path | Non
     size = TEST_SIZES.get(name, TRAIN_SIZE)
     skipped: list[tuple[str, str]] = []
     paths: dict[int, str] = {}
-    if has_pictures:
-        pictures = folder / "imageSequence"
-        paths = _listed(pictures, source, range(number), first=1)
+    pictures = folder / "imageSequence"
+    listed = _listed(pictures, source, range(number), first=1) if pictures.is_dir() else {}
+    if listed:  # their size is that of the sequence, used or not
+        first = source / listed[min(listed)]
+        try:
+            size = _picture_size(first)
+        except InputError as error:
+            skipped.append((f"{name}/imageSequence/{first.name}", str(error)))
+    if with_pictures:
+        paths = listed
         link(pictures, source, images)
         if len(paths) < number:
-            first = next(frame for frame in range(number) if frame not in paths) + 1
-            reason = f"{number - len(paths)} of {number} frames have no picture, the first is img_{first:06d}.jpg"
+            missing = next(frame for frame in range(number) if frame not in paths) + 1
+            reason = f"{number - len(paths)} of {number} frames have no picture, the first is img_{missing:06d}.jpg"
             skipped.append((f"{name}/imageSequence", reason))
-        if paths:
-            picture = source / paths[min(paths)]
-            try:
-                size = _picture_size(picture)
-            except InputError as error:
-                skipped.append((f"{name}/imageSequence/{picture.name}", str(error)))
     lens = lens_of(motion, size[0])
     sequence = {"name": name, "split": "test", "subject": name, "action": name, "array_order": order}
     rows = _rows(motion, lens, size, paths, sequence, f"{name}/annot_data.mat")

@@ -199,4 +199,4 @@ def write_picture(path: Path, size: tuple[int, int], frame: int) -> None:
 
 
 def brightness(frame: int) -> int:
-    return 20 + 8 * frame
+    return 20 + 8 * frame % 200
