@@ -60,12 +60,19 @@ def plan_recordings(
     usable = _check_videos(there, source, output, stride or 1, skipped)
     images = output / "images" if usable else None
     lenses = {recording: _calibration(recording, skipped) for recording in complete}
+    other = [video.name for (recording, camera), (video, size) in usable.items()
+             if lenses[recording].get(camera, (None, size))[1] != size]  # fmt: skip
+    if other:
+        print(
+            f"warning: {len(other)} videos have another size than camera.calibration, first {other[0]}", file=sys.stderr
+        )
     parts = []
     for recording, camera in views:
         view = recording, camera
         _, fps = RECORDINGS[recording.parent.name, recording.name]
         lens = lenses[recording].get(camera)
-        arguments = (source, *view, lens, frames.get(view), usable.get(view), fps, stride or 1, images)
+        video = usable[view][0] if view in usable else None
+        arguments = (source, *view, lens, frames.get(view), video, fps, stride or 1, images)
         files = tuple(recording / name for name in ("annot.mat", "camera.calibration") if (recording / name).is_file())
         parts.append(Part(f"{recording.parent.name}_{recording.name}_{camera}", read_train, arguments, files))
     return parts, images
@@ -132,8 +139,8 @@ def _calibration(recording: Path, skipped: list[tuple[str, str]]) -> dict[int, t
 
 def _check_videos(
     videos: dict[tuple[Path, int], Path], source: Path, output: Path, stride: int, skipped: list[tuple[str, str]]
-) -> dict[tuple[Path, int], Path]:
-    """The videos that can be opened; says what their pictures will take, and whether the disk has it."""
+) -> dict[tuple[Path, int], tuple[Path, tuple[int, int]]]:
+    """The videos that can be opened, with the size of their frames; says what their pictures will take on the disk."""
     usable = {}
     number, need = 0, 0.0
     for (recording, camera), video in videos.items():
@@ -142,7 +149,7 @@ def _check_videos(
         except InputError as error:
             skipped.append((f"{_name(recording)}/imageSequence/{video.name}", f"{error}; those frames have no picture"))
             continue
-        usable[recording, camera] = video
+        usable[recording, camera] = video, header.size
         folder = output / "images" / recording.relative_to(source) / "imageFrames" / video.stem
         done = sum(1 for _ in folder.glob("*.jpg")) if folder.is_dir() else 0
         missing = max(-(-header.num_frames // stride) - done, 0)

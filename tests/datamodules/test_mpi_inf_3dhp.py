@@ -1,5 +1,7 @@
 """MPI-INF-3DHP from a small tree to the numbers of its two protocols."""
 
+from pathlib import Path
+
 import lightning as L
 import numpy as np
 import pytest
@@ -95,6 +97,8 @@ def test_protocols(root, passed_on) -> None:
     protocol = MpiInf3DHP(root).protocols("test")[0]
     assert protocol.name == "mpi_inf_3dhp_annot3" and protocol.average == "sequences" and protocol.groups == "sequence"
     assert MpiInf3DHP(root).protocols("val")[0].split == "val: valid frames of S2/Seq2 (2 cameras)"
+    protocol = MpiInf3DHP(root, "univ_annot3", all_joints_inside=True).protocols("test")[0]
+    assert protocol.name == "mpi_inf_3dhp_mesh" and protocol.split.endswith("all joints inside the picture")
     protocol = MpiInf3DHP(passed_on["univ_annot3"]).protocols("test")[0]
     assert protocol.ground_truth == "univ_annot3" and "trained on" not in protocol.split
 
@@ -186,3 +190,15 @@ def test_diffpose_trains_and_is_tested(root, passed_on, folder, num_frames) -> N
     trainer.fit(model, module)
     trainer.test(model, module, verbose=False)
     assert trainer.callback_metrics["test/mpi_inf_3dhp/mpjpe"].isfinite()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["context_mpi_inf_3dhp_frame", "diffpose_mpi_inf_3dhp_clip"])
+def test_experiments_run(passed_on, experiment, tmp_path, monkeypatch) -> None:
+    from scripts.train import main as train
+
+    configuration = Path(__file__).resolve().parents[2] / "configs" / "experiments" / f"{experiment}.yaml"
+    monkeypatch.chdir(tmp_path)
+    length = ["--model.num_frames", "4", "--data.num_frames", "4"] if experiment.endswith("clip") else []
+    fixed = ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu", "--data.batch_size", "4"]
+    train(["fit", "-c", str(configuration), "--data.root", passed_on["annot3"], *length, *fixed])
