@@ -9,12 +9,15 @@ from datamodules.base import Split
 from datamodules.prepared import PreparedData
 from datamodules.prepared_folder import PreparedFolder
 from datamodules.prepared_rows import PreparedRows
+from noise2pose import skeletons
+from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published
 
 Annotation = Literal["annot3", "univ_annot3"]
 
+_PELVIS = skeletons.get("mpi_inf_3dhp_17").root
 _COLUMNS: dict[Annotation, str] = {"annot3": "keypoints_3d", "univ_annot3": "keypoints_3d_univ"}
 
 
@@ -59,12 +62,18 @@ class MpiInf3DHP(PreparedData):
         return held_out if split == "val" else not held_out or not self._rest_of_training
 
     def keeps(self, folder: PreparedFolder, rows: np.ndarray, split: Split) -> np.ndarray:
-        if not self.all_joints_inside:
-            return super().keeps(folder, rows, split)
-        bounds, size = folder.column("bounds")[rows], folder.column("image_size")[rows]
-        seen = (folder.column("keypoints_2d_gt")[rows, :, 2] > 0).all(axis=1)
-        inside = np.concatenate((bounds[:, :2] >= 0, bounds[:, 2:] < size), axis=1)
-        return np.logical_and(seen, inside.all(axis=1))
+        kept = np.asarray(folder.column(self.keypoints_3d)[rows, _PELVIS, 3] > 0)
+        if self.all_joints_inside:
+            bounds, size = folder.column("bounds")[rows], folder.column("image_size")[rows]
+            kept &= (folder.column("keypoints_2d_gt")[rows, :, 2] > 0).all(axis=1)
+            kept &= (bounds[:, :2] >= 0).all(axis=1) & (bounds[:, 2:] < size).all(axis=1)
+        return kept
+
+    def complete(self, batch: PoseBatch, rows: np.ndarray) -> PoseBatch:
+        # Poses are compared relative to the pelvis: without it no joint of a frame counts.
+        validity = batch["keypoints_3d"][..., 3]
+        batch["keypoints_3d"][..., 3] = validity * validity[:, :1]
+        return batch
 
     def rows(self, split: Split) -> PreparedRows:
         annotation, self.keypoints_3d = self._ground_truth(split)

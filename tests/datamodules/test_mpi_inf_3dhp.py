@@ -140,6 +140,17 @@ def test_people_partly_outside_the_picture_can_be_left_out(tmp_path) -> None:
     assert [int(name[-1]) for name in names] == [1, 3, 4, 6] and len(MpiInf3DHP(source).load("test")["sample_id"]) == 6
 
 
+def test_frames_without_pelvis_do_not_count(tmp_path) -> None:
+    tree.write_test(tmp_path / "TS1", frames=4, valid=[1] * 4, broken=[(2, tree.PELVIS), (1, 0)], pictures=False)
+    arguments = ["--source", str(tmp_path), "--output", str(tmp_path / "out"), "--num_workers", "0"]
+    assert main(["mpi_inf_3dhp", *arguments]) == 1  # and says so
+    frames = MpiInf3DHP(str(tmp_path / "out")).load("test")
+    assert [name[-1] for name in frames["sample_id"]] == ["1", "2", "4"]
+    assert frames["keypoints_3d"][1, :, 3].tolist() == [1.0] * 10 + [0.0] + [1.0] * 6  # the top of the head
+    clip = MpiInf3DHP(str(tmp_path / "out"), num_frames=4).load("test")
+    assert clip["keypoints_3d"][0, :, :, 3].sum(dim=-1).tolist() == [17, 16, 0, 17]
+
+
 class Wrong(PoseMethod):
     """Answers with the ground truth and an error that depends on the pixels alone."""
 
