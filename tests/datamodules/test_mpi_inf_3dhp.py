@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.base import Split
 from datamodules.mpi_inf_3dhp import MpiInf3DHP
 from methods.base import PoseMethod
 from methods.diffpose import DiffPose
@@ -31,6 +32,11 @@ def prepare(source, output, *options: str) -> str:
     arguments = ["--source", str(source), "--output", str(output), "--num_workers", "0", "--cameras", "0,8"]
     assert main(["mpi_inf_3dhp", *arguments, *options]) == 0
     return str(output)
+
+
+def names_of(module: MpiInf3DHP, split: Split) -> list[str]:
+    rows = module.rows(split)
+    return rows.names(rows.rows)
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +74,14 @@ def test_joint_orders() -> None:
 def test_splits(root) -> None:
     module = MpiInf3DHP(root)
     train, val = module.load("train"), module.load("val")
-    assert set(train["sequence"]) == {"S1_Seq1_0", "S1_Seq1_8"} and len(train["sample_id"]) == 24
+    names = names_of(module, "train")
+    assert {name[:9] for name in names} == {"S1_Seq1_0", "S1_Seq1_8"} and len(train["keypoints_3d"]) == 24
     assert set(val["sequence"]) == {"S2_Seq2_0", "S2_Seq2_8"}  # the last recording
     positions = tree.people(108, 12, 28)[:, OF_TRAIN] / 1000
     np.testing.assert_allclose(train["keypoints_3d"][12:, :, :3], positions, atol=1e-6)
     pixels = tree.project(positions, tree.intrinsics(8))
     np.testing.assert_allclose(train["keypoints_2d"][12:, :, :2], pixels, rtol=1e-5)
-    assert train["subject"][0] == "S1" and train["sample_id"][0] == "S1_Seq1_0/000001"
+    assert names[0] == "S1_Seq1_0/000001" and val["subject"][0] == "S2"
     sides = np.ptp(pixels, axis=1).max(axis=1)
     np.testing.assert_allclose(train["box"][12:, 2], 1.2 * sides, rtol=1e-5)
 
@@ -121,11 +128,10 @@ def test_what_a_folder_cannot_give_is_refused(root, passed_on, tmp_path) -> None
 def test_a_single_recording_is_split_by_camera(tmp_path) -> None:
     tree.write_recording(tmp_path / "S1" / "Seq1")
     module = MpiInf3DHP(prepare(tmp_path, tmp_path / "two"))
-    assert set(module.load("train")["sequence"]) == {"S1_Seq1_0"} and set(module.load("val")["sequence"]) == {
-        "S1_Seq1_8"
-    }
+    assert {name[:9] for name in names_of(module, "train")} == {"S1_Seq1_0"}
+    assert {name[:9] for name in names_of(module, "val")} == {"S1_Seq1_8"}
     module = MpiInf3DHP(prepare(tmp_path, tmp_path / "one", "--cameras", "4"))
-    assert module.load("train")["sample_id"] == module.load("val")["sample_id"]
+    assert names_of(module, "train") == names_of(module, "val")
 
 
 def test_people_partly_outside_the_picture_can_be_left_out(tmp_path) -> None:
