@@ -12,6 +12,7 @@ Bytes depend on the source and the options alone, neither on the number of proce
 import hashlib
 import json
 import multiprocessing
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -260,9 +261,11 @@ def _fingerprint(part: Part) -> str:
 
 
 def _checksums(parts: list[Part]) -> dict[str, str]:
-    """SHA-256 of each file that is read, under its name and the folder's."""
+    """SHA-256 of each file that is read, under its name below the folder that they all lie in."""
+    files = sorted({file.absolute() for part in parts for file in part.files if file.is_file()})
+    home = os.path.commonpath([file.parent for file in files]) if files else ""
     found = {}
-    for file in sorted({file for part in parts for file in part.files if file.is_file()}):
+    for file in files:
         with file.open("rb") as opened:
-            found[f"{file.parent.name}/{file.name}"] = hashlib.file_digest(opened, "sha256").hexdigest()
+            found[file.relative_to(home).as_posix()] = hashlib.file_digest(opened, "sha256").hexdigest()
     return found
