@@ -5,7 +5,6 @@ Shape letters: N people, V vertices.
 
 from collections.abc import Callable, Collection
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datamodules.base import Split, Take
 from datamodules.prepared import PreparedData
 from datamodules.prepared_folder import GENDERS, PreparedFolder
 from noise2pose.batch import PoseBatch, Smpl
@@ -72,6 +70,10 @@ class GroundTruthBodies:
         """The mesh in the camera frame, metres, on the device of the parameters."""
         return self._each((smpl, gender), lambda body, **given: body(**given).vertices) + translation[:, None]
 
+    def rest_root(self, betas: Float[Tensor, "N 10"], gender: Int[Tensor, " N"]) -> Float[Tensor, "N 3"]:
+        """Root joint of each body in the rest pose, metres."""
+        return self._each(({"betas": betas}, gender), lambda body, betas: body.rest_joints(betas)[:, 0])
+
     def camera_translation(
         self,
         betas: Float[Tensor, "N 10"],
@@ -90,7 +92,7 @@ class GroundTruthBodies:
             world: T, metres.
             extrinsics: R and t.
         """
-        root = self._each(({"betas": betas}, gender), lambda body, betas: body.rest_joints(betas)[:, 0])
+        root = self.rest_root(betas, gender)
         return (extrinsics[..., :3] @ (world + root)[..., None])[..., 0] + extrinsics[..., 3] - root
 
     def _each(self, people: tuple[Any, Tensor], function: Callable[..., Tensor]) -> Tensor:
@@ -163,16 +165,14 @@ class BodyData(PreparedData):
         batch["gender"] = gender  # for the mesh
         return batch
 
-    def take(self, split: Split, device: torch.device) -> tuple[Take, int]:
-        take, number = super().take(split, device)
-        if split == "train" or self.num_frames > 1:  # methods are trained with joints and parameters
-            return take, number
-        return partial(self._with_vertices, take), number
+    def rest_root(self, batch: PoseBatch) -> Tensor | None:
+        return self._bodies().rest_root(batch["smpl"]["betas"], batch["gender"])
 
-    def _with_vertices(self, take: Take, index: Tensor) -> PoseBatch:
-        """A batch with the mesh of everybody in it, which takes too much memory to be kept for a whole split."""
-        batch = take(index)
-        batch["vertices"] = self._bodies().vertices(batch["smpl"], batch["gender"], batch["camera_translation"])
+    def finish(self, batch: PoseBatch, training: bool) -> PoseBatch:
+        """Adds the mesh of everybody to batches of evaluation: it takes too much memory to be kept for a split."""
+        batch = super().finish(batch, training)
+        if not training and batch["keypoints_2d"].ndim == 3:
+            batch["vertices"] = self._bodies().vertices(batch["smpl"], batch["gender"], batch["camera_translation"])
         return batch
 
     def folder(self) -> PreparedFolder:
