@@ -5,6 +5,7 @@ Shape letters: N wanted frames, W, H picture.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -34,12 +35,13 @@ def mask_bounds(path: Path, frames: Sequence[int], keypoint_bounds: np.ndarray) 
     boxes = np.full((len(frames), 4), np.nan, np.float32)
     try:
         with h5py.File(path) as file:
-            masks = file["Masks"]
+            masks: Any = file["Masks"]
             stacked = masks.ndim == 3  # (F, W, H): all in one array
             references = masks if stacked else masks[()].reshape(-1)
             for row, frame in enumerate(frames):
                 if frame < len(references):
-                    picture = np.asarray(references[frame] if stacked else file[references[frame]])
+                    reference: Any = references[frame]
+                    picture = np.asarray(reference if stacked else file[reference])
                     boxes[row] = _box(picture.T)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
         raise InputError(f"{path}: cannot be read as masks ({error})") from None

@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cdflib
 import numpy as np
@@ -48,15 +48,6 @@ _STRIDE_OF_PICTURES = 5
 # among boxes of masks is enlarged by this, so that the one rule of the data set gives the square of the other.
 _LOOSER = 1.2 / 0.9
 _Key = tuple[str, str, str]  # subject, action, camera
-
-
-class Files(NamedTuple):
-    """The files of one sequence."""
-
-    positions_3d: Path
-    positions_2d: Path | None
-    masks: Path | None
-    video: Path | None
 
 
 def find(source: Path, folder: str) -> dict[_Key, Path]:
@@ -112,10 +103,11 @@ def plan_parts(
     root = output / "images" if pictures else None
     parts = []
     for key in keys:
-        files = Files(positions[key], *(found.get(key) for found in others.values()))
+        files = [positions[key], *(found.get(key) for found in others.values())]  # the video is last
         name = sequence_facts(*key)["name"]
-        read = tuple(path for path in files[:3] if path is not None)
-        parts.append(Part(name, read_sequence, (files, *key, cameras[key[2]], stride, bool(masks_of), root), read))
+        read = tuple(path for path in files[:-1] if path is not None)
+        arguments = (*files, *key, cameras[key[2]], stride, bool(masks_of), root)
+        parts.append(Part(name, read_sequence, arguments, read))
     if root is not None:
         _check_disk([others["videos"][key] for key in keys if key in others["videos"]], stride, root)
     facts = {
@@ -131,7 +123,10 @@ def plan_parts(
 
 
 def read_sequence(
-    files: Files,
+    positions_3d: Path,
+    positions_2d: Path | None,
+    masks: Path | None,
+    video: Path | None,
     subject: str,
     action: str,
     camera: str,
@@ -143,7 +138,7 @@ def read_sequence(
     """One action from one camera, and its pictures; see `preparation.Rows`.
 
     Args:
-        files: of the sequence.
+        positions_3d, positions_2d, masks, video: files of the sequence.
         subject, action, camera: their unified names.
         intrinsics: of the camera.
         stride: every how many frames one is kept.
@@ -151,26 +146,26 @@ def read_sequence(
         images: folder that gets a folder of pictures; None for none.
     """
     facts = sequence_facts(subject, action, camera)
-    where = f"{subject}/{files.positions_3d.name}"
+    where = f"{subject}/{positions_3d.name}"
     skipped: list[tuple[str, str]] = []
-    metres = read_pose(files.positions_3d, 3) / 1000.0
+    metres = read_pose(positions_3d, 3) / 1000.0
     frames = np.arange(0, len(metres), stride)
     joints = metres[frames].astype(np.float32)
-    pixels = _pixels(files.positions_2d, len(metres), skipped)
+    pixels = _pixels(positions_2d, len(metres), skipped)
     keypoints = with_validity(project(joints, intrinsics) if pixels is None else pixels[frames])
     counts: dict[str, int] = {}
     arrays = {
         "frame": frames.astype(np.int32),
         "keypoints_3d": with_validity(joints),
         "keypoints_2d_gt": keypoints,
-        "bounds": _bounds(files.masks, frames, keypoints, masked, counts, skipped),
+        "bounds": _bounds(masks, frames, keypoints, masked, counts, skipped),
         **camera_columns(intrinsics, len(frames)),
     }
     pictures: list[str] = []
     if images is not None:
         arrays["picture"] = np.full(len(frames), -1, np.int32)
-        if files.video is not None:
-            done = extract_frames(files.video, frames.tolist(), images / facts["name"])
+        if video is not None:
+            done = extract_frames(video, frames.tolist(), images / facts["name"])
             have = np.isin(frames, sorted(done.frames))
             arrays["picture"][have] = np.arange(have.sum())
             pictures = [f"{facts['name']}/{frame_name(frame)}" for frame in frames[have].tolist()]
@@ -179,7 +174,7 @@ def read_sequence(
                 arrays["image_size"] = np.tile(np.array(done.size, np.float32), (len(frames), 1))
             if done.reason:
                 lost = f"{int((~have).sum())} of {len(frames)} frames have no picture"
-                skipped.append((f"{subject}/{files.video.name}", f"{done.reason}: {lost}"))
+                skipped.append((f"{subject}/{video.name}", f"{done.reason}: {lost}"))
         if len(pictures) < len(frames):
             counts["frames without a picture"] = len(frames) - len(pictures)
     return collect([sequence_rows(facts, arrays, where, len(metres), pictures, counts, skipped)], [])
@@ -243,7 +238,9 @@ def _bounds(
 def _cameras(source: Path, skipped: list[tuple[str, str]]) -> tuple[dict[str, Intrinsics], dict[str, Any]]:
     """Intrinsics of the four cameras, of the publisher's file if it is there."""
     cameras, where = INTRINSICS, "published table: metadata.xml is not there"
-    path = next((path for path in (source / "metadata.xml", *sorted(source.glob("*/metadata.xml"))) if path.is_file()), None)
+    path = next(
+        (path for path in (source / "metadata.xml", *sorted(source.glob("*/metadata.xml"))) if path.is_file()), None
+    )
     if path is not None:
         try:
             cameras, where = read_metadata(path), "metadata.xml"

@@ -85,7 +85,9 @@ def plan_parts(folder: Path, detector: str | None) -> tuple[list[Part], dict[str
     for subject in sort_subjects([name for name in positions if name in SPLITS]):
         arguments = (folder / POSITIONS, subject, sources.get("gt"), sources.get("detected"))
         parts.append(Part(f"human36m_{subject}", read_subject, arguments, files))
-    skipped += [(f"{POSITIONS}: {name}", "no pose of its cameras is published") for name in positions if name not in SPLITS]
+    skipped += [
+        (f"{POSITIONS}: {name}", "no pose of its cameras is published") for name in positions if name not in SPLITS
+    ]
     facts = {
         "skeletons": {name: skeleton for name, skeleton in skeletons.items() if detector or "detected" not in name},
         "detector": detector,
