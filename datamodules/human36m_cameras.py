@@ -120,7 +120,8 @@ def extrinsics(subject: str, camera: str) -> tuple[np.ndarray, np.ndarray]:
 
 def to_camera(points: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
     """(F, J, 3) float32 in the camera frame, of points in the world; metres."""
-    return (points.astype(np.float64) @ rotation.T + translation).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # joints that are not finite are named elsewhere
+        return (points.astype(np.float64) @ rotation.T + translation).astype(np.float32)
 
 
 def project(points: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:

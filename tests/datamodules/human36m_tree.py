@@ -3,6 +3,7 @@
 Whoever reads them can compute everything anew: `motion` gives the joints in the world.
 """
 
+import argparse
 import json
 from collections.abc import Sequence
 from fractions import Fraction
@@ -14,8 +15,11 @@ import numpy as np
 from cdflib.cdfwrite import CDF
 from scipy.spatial.transform import Rotation
 
+from datamodules import human36m_files
 from datamodules.human36m_cameras import CAMERAS, INTRINSICS, extrinsics, project
 from datamodules.human36m_sequences import JOINTS_OF_32
+from datamodules.preparation import prepare
+from datamodules.prepared_folder import PreparedFolder
 from noise2pose.object_npz import write_object_npz
 
 SUBJECTS = ("S1", "S6", "S9", "S11")
@@ -26,7 +30,40 @@ MASK = (3, 5, 40, 60)  # x0, y0, x1, y1 of the first frame's mask; it moves by a
 VIDEO = (64, 48)
 _ACTION_NUMBERS = {"Directions": 2, "Sitting": 9, "SittingDown": 10, "TakingPhoto": 12, "WalkingDog": 15}
 # Each of 32 joints lies where one of the 17 is, as several do in the publisher's files.
-_NEAREST = [0, 1, 2, 3, 3, 3, 4, 5, 6, 6, 6, 0, 7, 8, 9, 10, 8, 11, 12, 13, 13, 13, 13, 13, 8, 14, 15, 16, 16, 16, 16, 16]
+_NEAREST = [
+    0,
+    1,
+    2,
+    3,
+    3,
+    3,
+    4,
+    5,
+    6,
+    6,
+    6,
+    0,
+    7,
+    8,
+    9,
+    10,
+    8,
+    11,
+    12,
+    13,
+    13,
+    13,
+    13,
+    13,
+    8,
+    14,
+    15,
+    16,
+    16,
+    16,
+    16,
+    16,
+]
 
 
 def motion(subject: str, action: str, frames: int = FRAMES) -> np.ndarray:
@@ -50,7 +87,11 @@ def detected(pixels: np.ndarray) -> np.ndarray:
 
 
 def write_videopose3d(
-    folder: Path, subjects: Sequence[str] = SUBJECTS, actions: Sequence[str] = ACTIONS, gt: bool = True, cpn: bool = True
+    folder: Path,
+    subjects: Sequence[str] = SUBJECTS,
+    actions: Sequence[str] = ACTIONS,
+    gt: bool = True,
+    cpn: bool = True,
 ) -> None:
     """The npz files of VideoPose3D; two frames more in 2-D than in 3-D, as some of the real ones have."""
     write_object_npz(
@@ -111,7 +152,13 @@ def write_cdf(path: Path, joints: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pose = np.ascontiguousarray(joints.reshape(1, len(joints), -1), dtype=np.float64)
     file = CDF(path, delete=True)
-    about = {"Variable": "Pose", "Data_Type": 45, "Num_Elements": 1, "Rec_Vary": True, "Dim_Sizes": list(pose.shape[1:])}
+    about = {
+        "Variable": "Pose",
+        "Data_Type": 45,
+        "Num_Elements": 1,
+        "Rec_Vary": True,
+        "Dim_Sizes": list(pose.shape[1:]),
+    }
     file.write_var(about, var_data=pose)
     file.close()
 
@@ -136,7 +183,9 @@ def write_video(path: Path, frames: int, first: int = 0) -> None:
         stream.width, stream.height, stream.pix_fmt = *VIDEO, "yuv420p"
         stream.time_base = Fraction(1, 50)
         for number in range(frames):
-            picture = av.VideoFrame.from_ndarray(np.full((VIDEO[1], VIDEO[0], 3), brightness(number), np.uint8), "rgb24")
+            picture = av.VideoFrame.from_ndarray(
+                np.full((VIDEO[1], VIDEO[0], 3), brightness(number), np.uint8), "rgb24"
+            )
             picture.pts, picture.time_base = first + number, Fraction(1, 50)
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
@@ -207,7 +256,11 @@ def write_picture(path: Path) -> None:
 def smpl_of(subject: str, frame: int) -> dict[str, list[float]]:
     """Fitted parameters of a frame."""
     generator = np.random.default_rng(int(subject[1:]) * 77 + frame)
-    values = {"pose": generator.normal(0, 0.4, 72), "shape": generator.normal(0, 1, 10), "trans": generator.normal(0, 1, 3)}
+    values = {
+        "pose": generator.normal(0, 0.4, 72),
+        "shape": generator.normal(0, 1, 10),
+        "trans": generator.normal(0, 1, 3),
+    }
     return {name: value.tolist() for name, value in values.items()}
 
 
@@ -226,7 +279,12 @@ def turned(subject: str, camera: str, rotation: Sequence[float]) -> np.ndarray:
 def _json_camera(subject: str, camera: str) -> dict[str, list]:
     rotation, translation = extrinsics(subject, camera)
     given = INTRINSICS[camera]
-    return {"R": rotation.tolist(), "t": (translation * 1000.0).tolist(), "f": list(given.focal), "c": list(given.principal_point)}
+    return {
+        "R": rotation.tolist(),
+        "t": (translation * 1000.0).tolist(),
+        "f": list(given.focal),
+        "c": list(given.principal_point),
+    }
 
 
 def _all_joints(subject: str, action: str, camera: str, frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -243,3 +301,23 @@ def _longer(subject: str, action: str, camera: str, source: str) -> np.ndarray:
 
 def _called(tree: dict) -> dict:
     return {s: {a: [view() for view in views] for a, views in actions.items()} for s, actions in tree.items()}
+
+
+def prepare_folder(source: Path, output: Path, *arguments: str) -> dict:
+    """What `scripts/prepare.py human36m` does, in this process; returns the manifest."""
+    parser = argparse.ArgumentParser()
+    human36m_files.add_options(parser)
+    plan = human36m_files.plan(source, output, parser.parse_args(arguments))
+    return prepare(plan, output, num_workers=0)
+
+
+def columns_of(folder: Path, *names: str) -> list[np.ndarray]:
+    """Columns of a prepared folder."""
+    opened = PreparedFolder(folder, "human36m")
+    return [opened.column(name) for name in names]
+
+
+def rows_of(manifest: dict, name: str) -> slice:
+    """The rows of a sequence."""
+    found = next(sequence for sequence in manifest["sequences"] if sequence["name"] == name)
+    return slice(found["start"], found["stop"])
