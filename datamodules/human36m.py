@@ -22,6 +22,7 @@ class Human36M(PreparedData):
     validates on what it trains on.
 
     Args:
+        root: folder written by `scripts/prepare.py human36m`.
         protocol: what is counted. `lifting`: 17 joints from all cameras (papers call MPJPE protocol 1 and PA-MPJPE
             protocol 2). `hmr_p1`: 14 joints from all cameras. `hmr_p2`: 14 joints from the frontal camera, 60457274.
             Training is the same for all.
@@ -30,8 +31,13 @@ class Human36M(PreparedData):
 
     dataset = "human36m"
 
-    def __init__(self, protocol: Literal["lifting", "hmr_p1", "hmr_p2"] = "lifting", **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        root: str | None = None,
+        protocol: Literal["lifting", "hmr_p1", "hmr_p2"] = "lifting",
+        **options: Any,
+    ) -> None:
+        super().__init__(root, **options)
         self._box_rule_given = options.get("box_rule") is not None
         if protocol not in ("lifting", "hmr_p1", "hmr_p2"):
             raise InputError(f"data.protocol is {protocol}, expected lifting, hmr_p1 or hmr_p2")

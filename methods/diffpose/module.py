@@ -230,6 +230,8 @@ class DiffPose(PoseMethod):
             raise InputError(
                 "DiffPose needs a context encoder: give model.context_checkpoint, or model.context_epochs of at least 1"
             )
+        elif self.trainer.fast_dev_run:
+            return  # one batch, to see that everything fits together; it goes to the encoder
         elif max_epochs < 0 or self.trainer.max_steps > 0:
             raise InputError(
                 "model.context_epochs counts epochs: give trainer.max_epochs and no trainer.max_steps, or train the "
