@@ -230,7 +230,7 @@ class DiffPose(PoseMethod):
             raise InputError(
                 "DiffPose needs a context encoder: give model.context_checkpoint, or model.context_epochs of at least 1"
             )
-        elif self.trainer.fast_dev_run:
+        elif getattr(self.trainer, "fast_dev_run", False):
             return  # one batch, to see that everything fits together; it goes to the encoder
         elif max_epochs < 0 or self.trainer.max_steps > 0:
             raise InputError(
