@@ -15,7 +15,7 @@ LEFT_OUT = ("S11", 2, 2)
 
 
 def read_frames(
-    content: dict[str, Any], subject: str, stride: int, faults: "Faults"
+    content: dict[str, Any], subject: str, faults: "Faults"
 ) -> dict[tuple[int, int, int], dict[int, tuple[dict, dict]]]:
     """Image and annotation by (action, take, camera) and frame."""
     images: dict[Any, dict] = {}
@@ -43,7 +43,7 @@ def read_frames(
                 continue
             if frame in frames[key]:
                 faults.add("annotations of a picture that has one (left out)", name)
-            elif frame % stride == 0 and (subject, *key[:2]) != LEFT_OUT:
+            elif (subject, *key[:2]) != LEFT_OUT:
                 frames[key][frame] = (image, annotation)
     return {key: found for key, found in frames.items() if found}
 

@@ -119,7 +119,7 @@ def read_subject(
     except InputError as error:
         skipped.append((str(smpl), str(error)))
         parameters = {}
-    frames = read_frames(load_json(data), subject, stride, faults)
+    frames = read_frames(load_json(data), subject, faults)
     pictures = Pictures(images)
     sequences = []
     for key in sorted(frames):
@@ -127,7 +127,7 @@ def read_subject(
         world = frames_of_take(positions, action, take)
         fitted = frames_of_take(parameters, action, take)
         try:
-            sequence = _sequence(key, frames[key], cameras, world, fitted, subject, pictures, faults)
+            sequence = _sequence(key, frames[key], cameras, world, fitted, subject, stride, pictures, faults)
         except (KeyError, TypeError, ValueError) as error:
             reason = f"camera {number} is missing" if str(number) not in cameras else f"cannot be read ({error!r})"
             skipped.append((f"{camera.name}: action {action}, take {take}", f"{reason}: left out"))
@@ -144,8 +144,9 @@ def _sequence(
     positions: dict[str, Any],
     parameters: dict[str, Any],
     subject: str,
-    pictures: "Pictures",
-    faults: "Faults",
+    stride: int,
+    pictures: Pictures,
+    faults: Faults,
 ) -> Sequence | None:
     """One action from one camera; None if no frame has joints."""
     action, take, number = key
@@ -155,7 +156,7 @@ def _sequence(
     rotation, shift = np.array(given["R"], float).reshape(3, 3), np.array(given["t"], float).reshape(3) / 1000.0
     focal, centre = np.array(given["f"], float).reshape(2), np.array(given["c"], float).reshape(2)
     frames, joints = [], []
-    for frame in sorted(found):
+    for frame in sorted(frame for frame in found if frame % stride == 0):
         points = numbers(positions.get(str(frame)), (17, 3))
         if points is None:
             faults.add("pictures without 17 joints in joint_3d (left out)", found[frame][0].get("file_name", frame))
@@ -189,10 +190,10 @@ def _sequence(
         arrays["picture"] = np.where(have, np.cumsum(have) - 1, -1).astype(np.int32)
         kept = [file for file, there in zip(files, have, strict=True) if there]
         counts["frames without a picture"] = int((~have).sum())
-    return sequence_rows(facts, arrays, f"{subject}: {facts['name']}", len(frames), kept, counts)
+    return sequence_rows(facts, arrays, f"{subject}: {facts['name']}", len(found), kept, counts)
 
 
-def _smpl(entries: list[Any], rotation: np.ndarray, faults: "Faults", where: str) -> dict[str, np.ndarray]:
+def _smpl(entries: list[Any], rotation: np.ndarray, faults: Faults, where: str) -> dict[str, np.ndarray]:
     """Columns of SMPL; zeros where it was not fitted."""
     number = len(entries)
     poses, betas = np.zeros((number, 24, 3)), np.zeros((number, 10))

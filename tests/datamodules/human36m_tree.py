@@ -13,6 +13,7 @@ import av
 import h5py
 import numpy as np
 from cdflib.cdfwrite import CDF
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from datamodules import human36m_files
@@ -233,7 +234,8 @@ def write_json(
                     )
                     annotations.append({"id": identity, "image_id": identity, "bbox": [float(b) for b in box]})
                     if images:
-                        write_picture(folder / "images" / name)
+                        (folder / "images" / place).mkdir(parents=True, exist_ok=True)
+                        Image.new("RGB", (16, 16)).save(folder / "images" / name, "JPEG")
         contents = {
             "data": {"images": pictures, "annotations": annotations},
             "camera": cameras,
@@ -243,14 +245,6 @@ def write_json(
         (folder / "annotations").mkdir(parents=True, exist_ok=True)
         for what, content in contents.items():
             (folder / "annotations" / f"Human36M_subject{number}_{what}.json").write_text(json.dumps(content))
-
-
-def write_picture(path: Path) -> None:
-    """A small JPEG; its size is not that of the annotation, which is what counts."""
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (16, 16), (90, 120, 60)).save(path, "JPEG")
 
 
 def smpl_of(subject: str, frame: int) -> dict[str, list[float]]:

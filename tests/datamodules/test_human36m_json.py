@@ -80,6 +80,8 @@ def test_stride_and_no_images(source, tmp_path):
     manifest = prepare_folder(source, tmp_path / "out", "--stride", "5", "--no_images")
     assert set(columns_of(tmp_path / "out", "frame")[0].tolist()) == {0, 5}
     assert manifest["picture_root"] is None and not manifest["skipped"]
+    assert manifest["counts"]["train: annotated frames"] == 3 * 4 * tree.FRAMES
+    assert manifest["counts"]["train: frames"] == 3 * 4 * 2
 
 
 def test_other_boxes_are_kept(source, tmp_path):

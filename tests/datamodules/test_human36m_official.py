@@ -9,6 +9,7 @@ from PIL import Image
 
 from datamodules import human36m_official, video_frames
 from datamodules.human36m_cameras import CAMERAS
+from datamodules.prepared_folder import PreparedFolder
 from noise2pose.errors import InputError
 from tests.datamodules import human36m_tree as tree
 from tests.datamodules.human36m_tree import MASK, columns_of, prepare_folder, rows_of, seen
@@ -55,18 +56,12 @@ def test_every_fifth_frame_with_its_picture(prepared):
         assert frame[rows].tolist() == [0, 5]
         np.testing.assert_allclose(joints[rows, :, :3], metres[[0, 5]], atol=1e-5)
         np.testing.assert_allclose(exact[rows, :, :2], pixels[[0, 5]], atol=1e-3)
-    names = human36m_tree_names(output)
+    names = PreparedFolder(output, "human36m").pictures()
     assert [names[p] for p in picture[rows]] == [f"S1_Photo_1_{camera}/000000.jpg", f"S1_Photo_1_{camera}/000005.jpg"]
     with Image.open(output / "images" / names[picture[rows][1]]) as image:
         assert abs(np.asarray(image).mean() - tree.brightness(5)) < 4
     assert (size == tree.VIDEO).all() and manifest["picture_root"] == "images"  # of the video that was given
     assert not manifest["skipped"] and manifest["facts"]["stride"] == 5
-
-
-def human36m_tree_names(output):
-    from datamodules.prepared_folder import PreparedFolder
-
-    return PreparedFolder(output, "human36m").pictures()
 
 
 def test_boxes_are_those_of_the_masks(prepared):
