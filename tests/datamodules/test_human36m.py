@@ -64,7 +64,7 @@ def takes(module, split):
 
 def names_of(module, split):
     rows = module.rows(split)  # batches for training have no names
-    return rows.sample_ids(rows.rows)
+    return rows.names(rows.rows)
 
 
 def test_validation_is_a_part_of_the_training_subjects_and_not_the_test_set(root):
