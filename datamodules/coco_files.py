@@ -21,9 +21,9 @@ what goes in: the folder with what was unpacked, wherever in it
   train2017/, val2017/                                             (pictures, also under images/)
   MSCOCO_train_SMPL_NeuralAnnot.json                               (optional)
 
-what comes out: 17 joints (coco_17) with confidence 1 where a joint is labelled (v is 1 or 2; the published value is the
-column `visibility`); the annotated box; poses, betas, translation and camera where NeuralAnnot has a body. People without
-any labelled joint and crowds are counted and left out.
+what comes out: 17 joints (coco_17) with confidence 1 where a joint is labelled (v is 1 or 2; the published value is
+the column `visibility`); the annotated box; poses, betas, translation and camera where NeuralAnnot has a body. People
+without any labelled joint and crowds are counted and left out.
 
 licence:
 {LICENCE}

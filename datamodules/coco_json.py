@@ -5,20 +5,17 @@ key-points, or twice under one number. What can be used is kept in the file's or
 """
 
 import json
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from datamodules.preparation import Rows
+from datamodules.source_folders import missing_files, picture_sizes
 from noise2pose.errors import InputError
 
-_THREADS = 8  # that read the headers of pictures: they wait for the disk
 # Lists of numbers, which take a tenth of the memory as arrays. COCO's outlines of people are left out at once.
 _NUMBERS = frozenset(
     ("bbox", "keypoints", "keypoints_cam", "keypoints_img", "keypoints_vis")  # of annotations
@@ -269,15 +266,14 @@ def _sizes(
 ) -> dict[str, tuple[int, int]]:
     """Width and height of the pictures that are there, are pictures, and have the size that is annotated."""
     names = {key: _name(folder, image["file_name"]) for key, image in images.items()}
-    missing = _missing(root, names.values())
+    missing = missing_files(root, names.values())
     present = {key: name for key, name in names.items() if name not in missing}
-    for key, name in names.items():
-        if key not in present:
+    for name in names.values():
+        if name in missing:
             findings.add(f"picture {name}", "the picture is missing; its people are left out")
-    with ThreadPoolExecutor(_THREADS) as threads:
-        headers = threads.map(_header, [root / name for name in present.values()])
     sizes, swapped = {}, 0
-    for (key, name), size in zip(present.items(), headers, strict=True):
+    found = picture_sizes([root / name for name in present.values()])
+    for (key, name), size in zip(present.items(), found, strict=True):
         annotated = (images[key].get("width"), images[key].get("height"))
         if size is None:
             findings.add(f"picture {name}", "it is no picture that can be read; its people are left out")
@@ -288,30 +284,6 @@ def _sizes(
             findings.add(f"picture {name}", "it has another size than is annotated; its people are left out")
     counts["pictures with width and height swapped, put right"] = swapped
     return sizes
-
-
-def _header(path: Path) -> tuple[int, int] | None:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-
-
-def _missing(root: Path, names: Iterable[str]) -> set[str]:
-    """Those that are not there; folders are listed, which is faster than asking for each file."""
-    listed: dict[str, set[str]] = {}
-    missing = set()
-    for name in names:
-        parent, _, base = name.rpartition("/")
-        if parent not in listed:
-            try:
-                listed[parent] = set(os.listdir(root / parent))
-            except OSError:
-                listed[parent] = set()
-        if base not in listed[parent]:
-            missing.add(name)
-    return missing
 
 
 def _name(folder: str, file: str) -> str:

@@ -23,10 +23,11 @@ what goes in: the folder with what was unpacked, wherever in it
   images/
   CrowdPose_train_SMPL_NeuralAnnot.json                           (optional)
 
-what comes out: 14 joints (crowdpose_14) with confidence 1 where a joint is labelled; the annotated box; the crowd index of
-the picture; poses, betas, translation and camera where NeuralAnnot has a body, with its fit_err as the column `score`.
-Every fit is kept: the data module decides by `score`, since published loaders differ on which side of 5 is good. In the
-first release the width and height of pictures are swapped in train and test: the picture's own header decides.
+what comes out: 14 joints (crowdpose_14) with confidence 1 where a joint is labelled; the annotated box; the crowd index
+of the picture; poses, betas, translation and camera where NeuralAnnot has a body, with its fit_err as the column
+`score`. Every fit is kept: the data module decides by `score`, since 3DCrowdNet and JOTR keep errors of 5 and more,
+which looks inverted. In the first release the width and height of pictures are swapped in train and test
+(Jeff-sjtu/CrowdPose, issue 12): the picture's own header decides.
 
 licence:
 {LICENCE}

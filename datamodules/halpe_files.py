@@ -23,10 +23,10 @@ what goes in: the folder with what was unpacked, wherever in it
   train2015/      pictures of HICO-DET (hico_20160224_det/images/train2015)
   val2017/        pictures of COCO
 
-what comes out: 26 joints (halpe_26), whose confidence is the published score up to 1, since it is no 0/1/2 here (as it is
-in the file: the column `visibility`); the annotated box. The published num_keypoints is wrong and not used. Coordinates
-outside a picture are kept and counted. With --cleanse only people who are fit for use are kept; the data module has the
-same filter, so that the folder need not be prepared again for other rules.
+what comes out: 26 joints (halpe_26), whose confidence is the published score up to 1, since it is no 0/1/2 here (as it
+is in the file: the column `visibility`); the annotated box. The published num_keypoints is wrong and not used.
+Coordinates outside a picture are kept and counted. With --cleanse only people who are fit for use are kept; the data
+module has the same filter, so that the folder need not be prepared again for other rules.
 
 licence:
 {LICENCE}

@@ -14,7 +14,8 @@ from noise2pose import skeletons
 from noise2pose.errors import InputError
 
 LICENCE = (
-    "MuCo-3DHP and MPI-INF-3DHP: for non-commercial research (https://vcai.mpi-inf.mpg.de/projects/SingleShotMultiPerson); "
+    "MuCo-3DHP and MPI-INF-3DHP: for non-commercial research "
+    "(https://vcai.mpi-inf.mpg.de/projects/SingleShotMultiPerson); "
     "composed by https://github.com/mks0601/3DMPPE_POSENET_RELEASE"
 )
 DESCRIPTION = f"""Prepare MuCo-3DHP: pictures composed of MPI-INF-3DHP's people, with joints in 3-D.
@@ -89,7 +90,7 @@ def read(file: Path, root: Path, folder: str, fits: Path | None, which: str) -> 
         seen = annotation.get("keypoints_vis")
         if isinstance(seen, np.ndarray) and seen.size == 21:
             visibility[row] = seen.reshape(21)
-    valid = np.isfinite(places).all(axis=-1) & np.isfinite(pixels).all(axis=-1)
+    valid: np.ndarray = np.isfinite(places).all(axis=-1) & np.isfinite(pixels).all(axis=-1)
     joints = skeletons.get(SKELETON).joints
     for person, joint in zip(*np.nonzero(~valid), strict=True):
         people.findings.add(f"{joints[joint]} of annotation {people.numbers[person]}", "the joint is no number")

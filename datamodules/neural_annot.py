@@ -1,8 +1,8 @@
-"""SMPL bodies fitted to annotated people, one JSON entry an annotation, as NeuralAnnot and SMPLify-X results are shared.
+"""SMPL bodies fitted to annotated people: JSON, one entry an annotation, as NeuralAnnot and SMPLify-X fits are shared.
 
-Rotations and translations are in the camera frame of the whole picture, metres: the loaders of 3DCrowdNet put pose, shape
-and trans into SMPL and project its mesh with the entry's focal length and principal point, without another rotation; its
-author says the same (mks0601/NeuralAnnot_RELEASE, issue 14).
+Rotations and translations are in the camera frame of the whole picture, in metres: 3DCrowdNet's loaders put pose, shape
+and trans into SMPL and project its mesh with the entry's focal length and principal point, without another rotation.
+The author of NeuralAnnot says the same (mks0601/NeuralAnnot_RELEASE, issue 14).
 """
 
 from collections.abc import Mapping
