@@ -1,6 +1,7 @@
 """What data sets of annotated pictures have in common: people one by one, and how pictures are held out of training."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,23 @@ class AnnotatedPeople(PreparedData):
         options: of `PreparedData`.
     """
 
-    # Name of the publisher's split for each of ours; None where there is none.
-    published_splits: dict[Split, str | None]
+    published_splits: Mapping[Split, str | None]  # the publisher's for each of ours; None where there is none
 
     def __init__(self, held_out: float = 0.05, **options: Any) -> None:
         super().__init__(**options)
         if not 0.0 <= held_out < 1.0:
             raise InputError(f"data.held_out is {held_out}, expected a share of 0 to less than 1")
         if self.num_frames != 1:
-            raise InputError(f"data.num_frames is {self.num_frames}, but {self.dataset} has single pictures: set it to 1")
+            raise InputError(
+                f"data.num_frames is {self.num_frames}, but {self.dataset} has single pictures; set it to 1"
+            )
         self.held_out = held_out
+        self._folder: PreparedFolder | None = None
+
+    def folder(self) -> PreparedFolder:
+        if self._folder is None:
+            self._folder = super().folder()
+        return self._folder
 
     @abstractmethod
     def people(self, split: str) -> str:
@@ -78,4 +86,5 @@ class AnnotatedPeople(PreparedData):
     def _pictures(self, folder: PreparedFolder) -> np.ndarray:
         """Numbers of all training pictures."""
         train = [s for s in folder.sequences if s["split"] == self.published_splits["train"]]
-        return np.unique([folder.column("picture")[row] for s in train for row in range(s["start"], s["stop"])])
+        none = np.empty(0, np.int32)
+        return np.unique(np.concatenate([none, *(folder.column("picture")[s["start"] : s["stop"]] for s in train)]))

@@ -145,11 +145,15 @@ def check_keypoints(annotation: dict[str, Any], *lengths: int) -> str | None:
     if values.size not in [3 * length for length in lengths]:
         expected = " or ".join(str(3 * length) for length in lengths)
         return f"its list of key-points has the wrong length, expected {expected}"
-    visible = values[2::3] > 0
-    if not visible.any():
+    points = values.reshape(-1, 3)
+    points = points[points[:, 2] > 0]
+    if not len(points):
         return ""
-    if not (visible & np.isfinite(values[0::3]) & np.isfinite(values[1::3])).any():
+    points = points[np.isfinite(points[:, :2]).all(axis=1), :2]
+    if not len(points):
         return "none of its joints is a number"
+    if _box(annotation) is None and not np.ptp(points, axis=0).any():
+        return "it has no box and only one joint"
     return None
 
 
@@ -193,13 +197,21 @@ def bounds(people: People, keypoints: np.ndarray) -> np.ndarray:
     boxes = np.concatenate((low, high), axis=-1).astype(np.float32)
     replaced = 0
     for row, annotation in zip(boxes, people.annotations, strict=True):
-        box = annotation.get("bbox")
-        if isinstance(box, np.ndarray) and box.shape == (4,) and np.isfinite(box).all() and (box[2:] > 0).all():
-            row[:] = box[0], box[1], box[0] + box[2], box[1] + box[3]
-        else:
+        box = _box(annotation)
+        if box is None:
             replaced += 1
+        else:
+            row[:] = box[0], box[1], box[0] + box[2], box[1] + box[3]
     people.counts["boxes taken from the joints"] = replaced
     return boxes
+
+
+def _box(annotation: dict[str, Any]) -> np.ndarray | None:
+    """x, y, width and height, if they make a box."""
+    box = annotation.get("bbox")
+    if isinstance(box, np.ndarray) and box.shape == (4,) and np.isfinite(box).all() and (box[2:] > 0).all():
+        return box
+    return None
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:

@@ -22,13 +22,11 @@ class MuCo(AnnotatedPeople):
         return "composed pictures, which show the same people"
 
     def protocols(self, split: Split) -> list[Protocol]:
-        if split == "test":
-            return []
         return [
             Protocol(
                 name="muco",
                 dataset="muco",
-                split=self.words(split),
+                split="none: MuCo-3DHP has no test split" if split == "test" else self.words(split),
                 skeleton="h36m_17",
                 keypoints_2d=self.sources[split],
                 ground_truth="mocap joints of MPI-INF-3DHP",

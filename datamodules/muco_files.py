@@ -90,7 +90,8 @@ def read(file: Path, root: Path, folder: str, fits: Path | None, which: str) -> 
         seen = annotation.get("keypoints_vis")
         if isinstance(seen, np.ndarray) and seen.size == 21:
             visibility[row] = seen.reshape(21)
-    valid: np.ndarray = np.isfinite(places).all(axis=-1) & np.isfinite(pixels).all(axis=-1)
+    valid = np.isfinite(np.concatenate((places, pixels), axis=-1)).all(axis=-1)
+    assert isinstance(valid, np.ndarray)
     joints = skeletons.get(SKELETON).joints
     for person, joint in zip(*np.nonzero(~valid), strict=True):
         people.findings.add(f"{joints[joint]} of annotation {people.numbers[person]}", "the joint is no number")

@@ -210,6 +210,7 @@ def damage(source):
             {**good, "id": 37, "image_id": 301},
             {**good, "id": 38, "image_id": 302},
             {**good, "id": 39, "image_id": 303},
+            {**good, "id": 40, "bbox": [], "keypoints": [5, 6, 2] + [0, 0, 0] * 16},
             "no annotation",
             {key: value for key, value in good.items() if key != "id"},
             good,
@@ -243,7 +244,8 @@ def test_every_fault_is_one_line_and_the_rest_is_prepared(tmp_path, capsys):
         "picture train2017/missing.jpg: the picture is missing; its people are left out",
         "picture train2017/text.jpg: it is no picture that can be read; its people are left out",
         "picture train2017/other.jpg: it has another size than is annotated; its people are left out",
-        "entry 15 of annotations: it has no id, and 1 more like it",
+        "annotation 40: it has no box and only one joint",
+        "entry 16 of annotations: it has no id, and 1 more like it",
         "nose of annotation 11: the joint is no number, and 1 more like it",
     }
 
