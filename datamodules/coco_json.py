@@ -73,7 +73,7 @@ class People(NamedTuple):
             [{"name": split, "split": split}],
             np.zeros(len(self.annotations), np.int32),
             self.pictures,
-            {f"{split}: {what}": count for what, count in self.counts.items()},
+            {f"{split}: {what}": count for what, count in self.counts.items() if count},
             skipped,
         )
 
@@ -245,7 +245,7 @@ def _annotations(
     chosen, seen, pictures, crowds, unlabelled = [], set(), set(), 0, 0
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict) or not str(entry.get("id")).isdigit():
-            findings.add(f"entry {place} of annotations", "it has no id")
+            findings.add(f"entry {place} of annotations", "it has no id that is a number")
             continue
         number, key, name = int(entry["id"]), str(entry.get("image_id")), f"annotation {entry['id']}"
         if number in seen:

@@ -113,7 +113,7 @@ def test_crowdpose(tmp_path):
     np.testing.assert_array_equal(folder.column("image_size"), np.tile([320, 240], (9, 1)))  # whatever is annotated
     counts = folder.manifest["counts"]
     swapped = "pictures with width and height swapped, put right"
-    assert [counts[f"{split}: {swapped}"] for split in ("train", "val", "test")] == [2, 0, 2]
+    assert [counts.get(f"{split}: {swapped}", 0) for split in ("train", "val", "test")] == [2, 0, 2]
     np.testing.assert_array_equal(folder.column("crowd_index"), [0.25, 0.25, 0.75] * 3)
     np.testing.assert_array_equal(folder.column("score")[:3], [2.5, 5.0, 7.5])
     assert folder.column("has_smpl")[:3].all() and not folder.column("has_smpl")[3:].any()
@@ -146,7 +146,7 @@ def test_muco(tmp_path):
     np.testing.assert_array_equal(folder.column("principal_point"), np.tile([160, 118], (3, 1)))
     np.testing.assert_array_equal(folder.column("has_smpl"), [True, False, True])
     np.testing.assert_allclose(folder.column("translation")[2], tree.body(4)["trans"], rtol=1e-6)
-    assert folder.manifest["counts"]["train: joints more than 5 pixels from their projection"] == 0
+    assert "train: joints more than 5 pixels from their projection" not in folder.manifest["counts"]
     assert folder.pictures()[2] == "unaugmented_set/02/000002.jpg"
 
 
@@ -245,7 +245,7 @@ def test_every_fault_is_one_line_and_the_rest_is_prepared(tmp_path, capsys):
         "picture train2017/text.jpg: it is no picture that can be read; its people are left out",
         "picture train2017/other.jpg: it has another size than is annotated; its people are left out",
         "annotation 40: it has no box and only one joint",
-        "entry 16 of annotations: it has no id, and 1 more like it",
+        "entry 16 of annotations: it has no id that is a number, and 1 more like it",
         "nose of annotation 11: the joint is no number, and 1 more like it",
     }
 
