@@ -12,7 +12,7 @@ from noise2pose.errors import InputError
 
 LICENCE = (
     "COCO: annotations CC BY 4.0, pictures under Flickr's terms (https://cocodataset.org/#termsofuse); "
-    "NeuralAnnot: CC BY-NC 4.0 (https://github.com/mks0601/NeuralAnnot_RELEASE)"
+    "NeuralAnnot names none (https://github.com/mks0601/NeuralAnnot_RELEASE), SMPL is for non-commercial research"
 )
 DESCRIPTION = f"""Prepare COCO's people with key-points, and NeuralAnnot's SMPL bodies of them if they are there.
 
@@ -31,7 +31,8 @@ licence:
 SKELETON = "coco_17"
 _FITS = "MSCOCO_{}_SMPL_NeuralAnnot.json"
 # 118,287 and 5,000 pictures: cocodataset.org. 64,115 with people: model zoo of AlphaPose (MVIG-SJTU/AlphaPose, issue
-# 986). 2,693 of val2017: sydsim/personlab-tf, issue 11. 149,813 people with labelled joints: the usual training set.
+# 986). 2,693 of val2017: sydsim/personlab-tf, issue 11. 149,813 people with labelled joints: what those who train on
+# train2017 say they have.
 EXPECTED = [
     Expected("train: pictures listed", 118_287),
     Expected("train: pictures with annotations", 64_115),

@@ -13,8 +13,8 @@ from noise2pose import skeletons
 from noise2pose.errors import InputError
 
 LICENCE = (
-    "CrowdPose: for non-commercial research (https://github.com/Jeff-sjtu/CrowdPose); "
-    "NeuralAnnot: CC BY-NC 4.0 (https://github.com/mks0601/NeuralAnnot_RELEASE)"
+    "CrowdPose names none, ask its authors (https://github.com/Jeff-sjtu/CrowdPose); "
+    "NeuralAnnot names none (https://github.com/mks0601/NeuralAnnot_RELEASE), SMPL is for non-commercial research"
 )
 DESCRIPTION = f"""Prepare CrowdPose's people with key-points, and NeuralAnnot's SMPL bodies of them if they are there.
 

@@ -13,8 +13,8 @@ from noise2pose import skeletons
 from noise2pose.errors import InputError
 
 LICENCE = (
-    "Halpe-FullBody: for non-commercial research (https://github.com/Fang-Haoshu/Halpe-FullBody); pictures of HICO-DET "
-    "(http://www-personal.umich.edu/~ywchao/hico) and COCO (https://cocodataset.org/#termsofuse)"
+    "Halpe-FullBody names none, ask its authors (https://github.com/Fang-Haoshu/Halpe-FullBody); pictures are those of "
+    "HICO-DET (http://www-personal.umich.edu/~ywchao/hico) and COCO (https://cocodataset.org/#termsofuse)"
 )
 DESCRIPTION = f"""Prepare Halpe-FullBody's people with 26 joints of the body.
 

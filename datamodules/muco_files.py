@@ -14,7 +14,7 @@ from noise2pose import skeletons
 from noise2pose.errors import InputError
 
 LICENCE = (
-    "MuCo-3DHP and MPI-INF-3DHP: for non-commercial research "
+    "that of MPI-INF-3DHP, whose people are shown (https://vcai.mpi-inf.mpg.de/3dhp-dataset), and of MuCo-3DHP "
     "(https://vcai.mpi-inf.mpg.de/projects/SingleShotMultiPerson); "
     "composed by https://github.com/mks0601/3DMPPE_POSENET_RELEASE"
 )
