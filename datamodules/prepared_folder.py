@@ -58,6 +58,8 @@ COLUMNS: dict[str, Column] = {
     "image_size": Column("float32", (2,), _NAN, "width and height, pixels"),
     "bounds": Column("float32", (4,), _NAN, "tight box x0, y0, x1, y1, pixels, before any scale"),
     "valid": Column("bool", (), 1, "whether the publisher counts the frame"),
+    "visibility": Column("float32", ("J",), 0, "of keypoints_2d_gt, the value that is published"),
+    "crowd_index": Column("float32", (), _NAN, "of the picture: how much its people overlap, 0 to 1"),
     "score": Column("float32", (), _NAN, "of the annotation, as the manifest explains it"),
 }
 

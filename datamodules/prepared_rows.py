@@ -116,6 +116,8 @@ class PreparedRows:
         if self.complete is not None:
             batch = self.complete(batch, rows)
         batch["keypoints_2d"] = self._keypoints_2d(batch, rows)
+        if self.choices.keypoints_2d != "gt" and "keypoints_2d_gt" in self.columns:
+            batch["keypoints_2d_gt"] = self.exact(batch, rows)  # what reprojected joints are compared with
         batch["box"] = self._box(batch, rows)
         if "valid" in self.columns:  # only now: frames that do not count still have 2-D joints
             batch["keypoints_3d"][..., 3] *= self._gather("valid", rows)[:, None]

@@ -237,6 +237,25 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             _3DHP_28_PARENTS,
         ),
+        # The first 17 are those of mpi_inf_3dhp_17: MuCo is composed of that data set's people.
+        _tree(
+            "muco_21",
+            (
+                *("head_top", "neck"),
+                *_one_side("right", *_ARM),
+                *_one_side("left", *_ARM),
+                *_one_side("right", *_LEG),
+                *_one_side("left", *_LEG),
+                *("pelvis", "spine", "head"),
+                *("right_hand", "left_hand", "right_toe", "left_toe"),
+            ),
+            {**_3DHP_PARENTS, "left_hand": "left_wrist", "left_toe": "left_ankle"},
+        ),
+        _tree(
+            "crowdpose_14",
+            (*_both("shoulder", "elbow", "wrist", "hip", "knee", "ankle"), "head_top", "neck"),
+            {**_LIMBS, "head_top": "neck", "left_shoulder": "neck", "left_hip": "neck"},
+        ),
         _tree("coco_17", _COCO, _COCO_PARENTS),
         _tree("halpe_26", _HALPE_26, _HALPE_PARENTS),
         _tree("halpe_136", (*_HALPE_26, *_FACE, *_HANDS), {**_HALPE_PARENTS, **_HAND_PARENTS}),

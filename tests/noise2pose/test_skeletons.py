@@ -32,7 +32,8 @@ def test_every_skeleton_is_a_tree_with_mirrored_pairs(name):
 @pytest.mark.parametrize(
     "name, count",
     [("h36m_17", 17), ("h36m_32", 32), ("mpi_inf_3dhp_17", 17), ("mpi_inf_3dhp_28", 28), ("coco_17", 17)]
-    + [("halpe_26", 26), ("halpe_136", 136), ("openpose_18", 18), ("smpl_24", 24), ("lsp_14", 14)],
+    + [("halpe_26", 26), ("halpe_136", 136), ("openpose_18", 18), ("smpl_24", 24), ("lsp_14", 14)]
+    + [("crowdpose_14", 14), ("muco_21", 21)],
 )
 def test_counts(name, count):
     assert skeletons.get(name).num_joints == count
@@ -47,6 +48,11 @@ def test_published_orders():
     assert skeletons.get("coco_17").index("left_ankle") == 15
     assert skeletons.get("halpe_26").index("head_top") == 17
     assert skeletons.get("mpi_inf_3dhp_17").root == 14
+    # MuCo's people are MPI-INF-3DHP's, with hands and toes.
+    assert skeletons.get("muco_21").joints[:17] == skeletons.get("mpi_inf_3dhp_17").joints
+    assert skeletons.get("muco_21").joints[17:] == ("right_hand", "left_hand", "right_toe", "left_toe")
+    assert skeletons.get("crowdpose_14").joints[:12] == skeletons.get("coco_17").joints[5:]
+    assert skeletons.get("crowdpose_14").joints[12:] == ("head_top", "neck")
 
 
 @pytest.mark.parametrize(
