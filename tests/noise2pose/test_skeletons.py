@@ -32,7 +32,7 @@ def test_every_skeleton_is_a_tree_with_mirrored_pairs(name):
 @pytest.mark.parametrize(
     "name, count",
     [("h36m_17", 17), ("h36m_32", 32), ("mpi_inf_3dhp_17", 17), ("mpi_inf_3dhp_28", 28), ("coco_17", 17)]
-    + [("halpe_26", 26), ("halpe_136", 136), ("openpose_18", 18), ("smpl_24", 24), ("lsp_14", 14)],
+    + [("halpe_26", 26), ("halpe_136", 136), ("openpose_18", 18), ("panoptic_19", 19), ("smpl_24", 24), ("lsp_14", 14)],
 )
 def test_counts(name, count):
     assert skeletons.get(name).num_joints == count
@@ -47,6 +47,10 @@ def test_published_orders():
     assert skeletons.get("coco_17").index("left_ankle") == 15
     assert skeletons.get("halpe_26").index("head_top") == 17
     assert skeletons.get("mpi_inf_3dhp_17").root == 14
+    limbs = [joint for joint in skeletons.get("lsp_14").joints if joint != "head_top"]
+    of_panoptic = [skeletons.get("panoptic_19").index(joint) for joint in limbs]
+    assert of_panoptic == [14, 13, 12, 6, 7, 8, 11, 10, 9, 3, 4, 5, 0]  # as Jiang et al. (CVPR 2020) read them
+    assert skeletons.get("panoptic_19").root == 2
 
 
 @pytest.mark.parametrize(
