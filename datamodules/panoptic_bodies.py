@@ -65,6 +65,8 @@ def frames(sources: list[Path], skipped: list[tuple[str, str]]) -> Iterator[tupl
     texts: dict[int, Path | bytes] = {}
     for source in sources:
         texts |= _from_folder(source) if source.is_dir() else _from_archive(source, skipped)
+    if not texts and skipped:
+        raise InputError("{}: {}".format(*skipped[0]))
     if not texts:
         raise InputError(f"{' and '.join(map(str, sources))}: no body3DScene_NNNNNNNN.json in it")
     for frame in sorted(texts):

@@ -160,10 +160,10 @@ def _part(
 
 
 def _digest(sequence: Path) -> str:
-    """SHA-256 over the names and contents of the extracted frames: thousands of small files, one checksum."""
-    digest = hashlib.sha256()
-    for folder in panoptic_bodies.annotation(sequence):
-        if folder.is_dir():
-            for file in sorted(folder.iterdir()):
-                digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+    """SHA-256 over the names and contents of the extracted frames, thousands of small files; empty if there are none."""
+    digest, number = hashlib.sha256(), 0
+    for folder in filter(Path.is_dir, panoptic_bodies.annotation(sequence)):
+        for file in sorted(folder.iterdir()):
+            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+            number += 1
+    return digest.hexdigest() if number else ""

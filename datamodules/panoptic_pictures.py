@@ -6,12 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import av
-from PIL import Image
-
+from datamodules.video_frames import extract_frames, frame_name, read_header
 from noise2pose.errors import InputError
-
-QUALITY = 95  # of the JPEG files taken from videos
 
 
 class Pictures(NamedTuple):
@@ -61,14 +57,13 @@ def name_pictures(
     """
     wanted = sorted(frames)
     target = pictures.root / sequence / camera
-    if pictures.source.is_dir():
+    if not pictures.source.is_dir():
+        files = _extract(pictures.source, wanted, target, size)
+    else:
         files = _files(pictures.source, camera, wanted)
         if not pictures.source.is_relative_to(pictures.root):
             target.mkdir(parents=True, exist_ok=True)
-            files = {frame: _copy(file, target / file.name) for frame, file in files.items()}
-    else:
-        target.mkdir(parents=True, exist_ok=True)
-        files = _extract(pictures.source, {frame: target / f"{camera}_{frame:08d}.jpg" for frame in wanted}, size)
+            files = {frame: _bring(file, target / file.name) for frame, file in files.items()}
     missing = [frame for frame in wanted if frame not in files]
     if missing and not files:
         raise InputError(f"{pictures.source}: none of its {len(missing)} annotated frames is there")
@@ -83,37 +78,26 @@ def _files(folder: Path, camera: str, wanted: list[int]) -> dict[int, Path]:
     return {frame: folder / name for frame, name in names if name in there}
 
 
-def _copy(file: Path, target: Path) -> Path:
-    if not target.exists():
+def _bring(file: Path, target: Path) -> Path:
+    """The same picture in another place, without taking room twice where that can be."""
+    there, given = target.stat() if target.exists() else None, file.stat()
+    if there is None or (there.st_size, there.st_mtime_ns) != (given.st_size, given.st_mtime_ns):
         partial = target.with_name(target.name + ".partial")
-        shutil.copyfile(file, partial)
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(file, partial)
+        except OSError:  # another disk
+            shutil.copy2(file, partial)
         os.replace(partial, target)
     return target
 
 
-def _extract(video: Path, targets: dict[int, Path], size: tuple[int, int]) -> dict[int, Path]:
+def _extract(video: Path, frames: list[int], folder: Path, size: tuple[int, int]) -> dict[int, Path]:
     """Writes frames of a video; returns those that there are."""
-    missing = {frame: target for frame, target in targets.items() if not target.exists()}
-    if missing:
-        try:
-            with av.open(str(video)) as container:
-                stream = container.streams.video[0]
-                if (stream.width, stream.height) != size:
-                    raise InputError(f"{video}: {stream.width} x {stream.height} pixels, its camera has {size}")
-                stream.thread_type = "AUTO"
-                for number, frame in enumerate(container.decode(stream)):
-                    if number in missing:
-                        _write(frame, missing[number])
-                    if number >= max(missing):
-                        break
-        except (av.FFmpegError, OSError, IndexError) as error:
-            # What came before the damage is as good as ever.
-            if not any(target.exists() for target in targets.values()):
-                raise InputError(f"{video}: truncated or no video ({error})") from error
-    return {frame: target for frame, target in targets.items() if target.exists()}
-
-
-def _write(frame: av.VideoFrame, target: Path) -> None:
-    partial = target.with_name(target.name + ".partial")
-    Image.fromarray(frame.to_ndarray(format="rgb24")).save(partial, format="JPEG", quality=QUALITY)
-    os.replace(partial, target)
+    found = read_header(video).size
+    if found != size:
+        raise InputError(f"{video}: {found[0]} x {found[1]} pixels, but its camera has {size[0]} x {size[1]}")
+    extracted = extract_frames(video, frames, folder)
+    if not extracted.frames:
+        raise InputError(f"{video}: {extracted.reason}")
+    return {frame: folder / frame_name(frame) for frame in extracted.frames}

@@ -52,7 +52,7 @@ def read(
         root: folder that names of pictures are relative to.
         listed: file of the frames to take, see `listed_frames`, or None for all.
         every: take every N-th of them.
-        digest: of the extracted annotations, for the record.
+        digest: of the extracted annotations, for the record; empty where there are none.
 
     Raises:
         InputError: if nothing of it can be read.
@@ -158,14 +158,11 @@ def _look(frame: int, body: Body, camera: Camera, counts: Counter[str]) -> _Pers
 
 
 def _about(name: str, folder: Path, digest: str) -> dict[str, Any]:
-    kind = _KIND.match(name)
-    return {
-        "split": "test",
-        "subject": name,
-        "action": kind[1].lower() if kind else name,
-        "annotations": panoptic_bodies.annotation(folder)[0].name,
-        "annotations_sha256": digest,
-    }
+    found = _KIND.match(name)
+    kind = found[1].lower() if found else name
+    annotations = [path.name for path in panoptic_bodies.annotation(folder)]
+    about = {"split": "test", "subject": name, "action": kind, "group": kind, "annotations": annotations}
+    return {**about, "annotations_sha256": digest} if digest else about
 
 
 def _columns(
