@@ -160,7 +160,7 @@ def _part(
 
 
 def _digest(sequence: Path) -> str:
-    """SHA-256 over the names and contents of the extracted frames, thousands of small files; empty if there are none."""
+    """SHA-256 over names and contents of the extracted frames, thousands of small files; empty if there are none."""
     digest, number = hashlib.sha256(), 0
     for folder in filter(Path.is_dir, panoptic_bodies.annotation(sequence)):
         for file in sorted(folder.iterdir()):

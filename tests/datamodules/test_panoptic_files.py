@@ -1,4 +1,4 @@
-"""CMU Panoptic from the toolbox's downloads: every rule, against naive references, and every fault that was thought of."""
+"""CMU Panoptic from the downloads of its toolbox: every rule against a naive reference, and faults."""
 
 import argparse
 import json
