@@ -1,5 +1,6 @@
 """CMU Panoptic, prepared by `scripts/prepare.py panoptic`: several people who hide each other, for evaluation only."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from datamodules.base import Split
@@ -52,18 +53,13 @@ class Panoptic(PreparedData):
         return _is_published(sequence) or not self.is_published
 
     def protocols(self, split: Split) -> list[Protocol]:
-        taken = [sequence["name"] for sequence in self.folder().sequences if self.in_split(sequence, split)]
-        missing = {f"{name}.{camera}" for name in PUBLISHED for camera in CAMERAS} - set(taken)
-        frames = self.folder().facts["frames"]
-        words = "the four published sequences, HD cameras 16 and 30" if not missing else ", ".join(taken)
-        return [
-            published(
-                "panoptic",
-                name="panoptic" if self.is_published and not missing else "panoptic_other",
-                split=f"test: {words}; {frames} frames",
-                keypoints_2d=self.sources[split],
-            )
-        ]
+        folder = self.folder()
+        taken = [sequence["name"] for sequence in folder.sequences if self.in_split(sequence, split)]
+        whole = set(taken) == {f"{name}.{camera}" for name in PUBLISHED for camera in CAMERAS}
+        words = "the four published sequences, HD cameras 16 and 30" if whole else ", ".join(taken)
+        words = f"test: {words}; {folder.facts['frames']} frames"
+        protocol = published("panoptic", split=words, keypoints_2d=self.sources[split])
+        return [protocol if whole else replace(protocol, name="panoptic_other")]
 
 
 def _is_published(sequence: dict[str, Any]) -> bool:
