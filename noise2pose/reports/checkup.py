@@ -56,8 +56,8 @@ def _package_rows(report: dict[str, Any]) -> Rows:
 def _body_row(body: dict[str, Any]) -> tuple[str, ...]:
     if body["problem"]:
         return body["path"], f"damaged: {body['problem']}"
-    model = "ships with the project" if body["path"] == "free" else body["model"]
-    return body["path"], f"{body['gender']}, {model}; joints: {', '.join(body['regressors']) or 'its own only'}"
+    model = {"free": "ships with the project"}.get(body["path"], f"model: {body['model']}")
+    return body["path"], f"{body['gender']}; {model}; joints: {', '.join(body['regressors']) or 'its own only'}"
 
 
 def _data_rows(report: dict[str, Any]) -> Rows:
@@ -142,6 +142,7 @@ def _table(rows: Iterable[Sequence[str]], widths: list[int] | None = None) -> li
     lines = []
     for row in cells:
         start = "  " + "".join(f"{cell:{width}}  " for cell, width in zip(row[:-1], widths, strict=True))
-        wrapped = {"initial_indent": start, "subsequent_indent": " " * len(start), "break_on_hyphens": False}
+        indent = min(len(start), max(4, WIDTH - max(map(len, row[-1].split(" ")))))  # further left for long words
+        wrapped = {"initial_indent": start, "subsequent_indent": " " * indent, "break_on_hyphens": False}
         lines += textwrap.wrap(row[-1], max(WIDTH, len(start) + 20), **wrapped, break_long_words=False)
     return [line.replace(_JOINT, " ") for line in lines]

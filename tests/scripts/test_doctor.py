@@ -14,6 +14,7 @@ import torch
 from datamodules import panoptic_files
 from datamodules.preparation import prepare
 from noise2pose import body_files, installation
+from noise2pose.reports.checkup import WIDTH
 from scripts import doctor
 from tests.datamodules import panoptic_tree
 
@@ -106,19 +107,18 @@ def test_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, lines = run()
     assert status == 0 and lines[-1] == "Nothing that was found is damaged."
-    assert max(map(len, lines)) <= doctor_width()
+    assert max(map(len, lines)) <= WIDTH
     text = "\n".join(lines)
-    for words in ("free  neutral, ships", "data/detector  not there", "diffpose-cmu", "context_synthetic_frame"):
+    for words in (
+        "free  neutral; ships with the project",
+        "data/detector  not there",
+        "diffpose-cmu",
+        "context_synthetic_frame",
+    ):
         assert words in text
     assert "python scripts/prepare.py cmu_mocap --download --output data/cmu_mocap" in text
     assert "python scripts/prepare.py panoptic --source FOLDER --output data/panoptic" in text
     assert "licence: http://domedb.perception.cs.cmu.edu" in text
-
-
-def doctor_width() -> int:
-    from noise2pose.reports.checkup import WIDTH
-
-    return WIDTH
 
 
 def test_what_every_experiment_needs(here):
@@ -191,7 +191,7 @@ def test_damaged_folders_are_named(here, capsys, damage, words):
     text = capsys.readouterr().out
     last = text[text.rindex("\n\n") :].replace("\n  ", " ")
     assert last.count("damaged:") == 1 and words in last
-    assert max(map(len, text.splitlines())) <= doctor_width() + 60  # long paths of the test's folder
+    assert max(map(len, text.splitlines())) <= WIDTH + 60  # long paths of the test's folder
     damaged = "crowd" if "panoptic" in words or "picture_root" in words else "lift_cmu"
     assert states(examine(here))[damaged][0].endswith("whole")
 
@@ -212,7 +212,7 @@ def test_bodies_and_checkpoints(here, capsys):
         torch.save(weights, home / f"{name}.ckpt")
     assert doctor.main([]) == 0
     text = capsys.readouterr().out
-    assert "data/bodies/mine.npz  neutral, free; joints: h36m_17" in text
+    assert "data/bodies/mine.npz  neutral; model: other; joints: h36m_17" in text
     assert "runs/plain/checkpoints  Lifter, 5 epochs: best.ckpt, last.ckpt" in text
     assert {"run plain", "data/bodies/mine.npz"}.isdisjoint(states(examine(here))["own/mesh"])
     truncate(home / "last.ckpt")
