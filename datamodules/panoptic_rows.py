@@ -153,7 +153,7 @@ def _look(frame: int, body: Body, camera: Camera, counts: Counter[str]) -> _Pers
         shown = (valid & seen)[:, None]
         joints = np.concatenate((np.where(valid[:, None], placed, 0.0), valid[:, None]), axis=1)
         keypoints = np.concatenate((np.where(shown, pixels, 0.0), shown), axis=1)
-        return _Person(frame, body.person, joints, keypoints)
+        return _Person(frame, body.person, joints.astype(np.float32), keypoints.astype(np.float32))
     return None
 
 
