@@ -4,6 +4,7 @@ Shape letters: N rows, J joints.
 """
 
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,7 +124,7 @@ class PreparedFolder:
         try:
             with np.load(path) as arrays:
                 return Names(arrays["text"], arrays["ends"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: cannot be read ({error}); prepare the data set again") from error
 
     def picture_root(self, moved: str | None = None) -> Path:

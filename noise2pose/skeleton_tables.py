@@ -272,6 +272,18 @@ SKELETONS: dict[str, Skeleton] = {
             _OPENPOSE_PARENTS,
         ),
         _tree(
+            "panoptic_19",  # "coco19" of the CMU Panoptic Studio, whose body centre lies between the hips
+            (
+                *("neck", "nose", "pelvis"),
+                *_one_side("left", *_ARM),
+                *_one_side("left", *_LEG),
+                *_one_side("right", *_ARM),
+                *_one_side("right", *_LEG),
+                *("left_eye", "left_ear", "right_eye", "right_ear"),
+            ),
+            _HALPE_PARENTS,
+        ),
+        _tree(
             "smpl_24",
             (
                 "pelvis",

@@ -32,8 +32,8 @@ def test_every_skeleton_is_a_tree_with_mirrored_pairs(name):
 @pytest.mark.parametrize(
     "name, count",
     [("h36m_17", 17), ("h36m_32", 32), ("mpi_inf_3dhp_17", 17), ("mpi_inf_3dhp_28", 28), ("coco_17", 17)]
-    + [("halpe_26", 26), ("halpe_136", 136), ("openpose_18", 18), ("smpl_24", 24), ("lsp_14", 14)]
-    + [("crowdpose_14", 14), ("muco_21", 21)],
+    + [("halpe_26", 26), ("halpe_136", 136), ("openpose_18", 18), ("panoptic_19", 19), ("smpl_24", 24)]
+    + [("lsp_14", 14), ("crowdpose_14", 14), ("muco_21", 21)],
 )
 def test_counts(name, count):
     assert skeletons.get(name).num_joints == count
@@ -53,6 +53,10 @@ def test_published_orders():
     assert skeletons.get("muco_21").joints[17:] == ("right_hand", "left_hand", "right_toe", "left_toe")
     assert skeletons.get("crowdpose_14").joints[:12] == skeletons.get("coco_17").joints[5:]
     assert skeletons.get("crowdpose_14").joints[12:] == ("head_top", "neck")
+    limbs = [joint for joint in skeletons.get("lsp_14").joints if joint != "head_top"]
+    of_panoptic = [skeletons.get("panoptic_19").index(joint) for joint in limbs]
+    assert of_panoptic == [14, 13, 12, 6, 7, 8, 11, 10, 9, 3, 4, 5, 0]  # as Jiang et al. (CVPR 2020) read them
+    assert skeletons.get("panoptic_19").root == 2
 
 
 @pytest.mark.parametrize(
