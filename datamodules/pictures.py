@@ -121,7 +121,8 @@ class PictureReader:
         """
         rest: Any = {key: value for key, value in batch.items() if key not in ("picture", "variation")}
         if "variation" not in batch:
-            return {**rest, "image": sample(**batch["picture"], size=self.size)}
+            rest["image"] = sample(**batch["picture"], size=self.size)
+            return rest
         variation = batch["variation"]
         image = sample(**batch["picture"], size=self.size, gain=variation.gain)
         varied = vary(rest, variation, skeleton, rest_root=rest_root, body=body)

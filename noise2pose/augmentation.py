@@ -142,8 +142,9 @@ def vary(
         rest_root = body.rest_joints(batch["smpl"]["betas"])[..., 0, :]
     if "camera_translation" in batch and rest_root is None:
         raise ValueError("camera_translation can be varied only with `rest_root` or `body`")
-    batch: Any = {key: value for key, value in batch.items() if key != "vertices" or body is not None}
     turned = _turn(batch, variation.angle, rest_root)
+    if body is None:
+        turned.pop("vertices", None)
     varied: Any = _where(variation.flip, mirror_batch(turned, skeleton, rest_root, body), turned)
     if "box" in varied:
         varied["box"] = vary_box(varied["box"], variation)
