@@ -135,8 +135,8 @@ def _to(batch: PoseBatch, device: torch.device) -> PoseBatch:
     """What Lightning does between the loader and `on_after_batch_transfer`."""
     variation = Variation(*(part.to(device) for part in batch["variation"]))
     picture: Any = {**batch["picture"], **move(_tensors(batch["picture"]), device)}
-    moved: Any = move(_tensors(batch), device)
-    return {**batch, **moved, "picture": picture, "variation": variation}
+    moved: Any = {**batch, **move(_tensors(batch), device), "picture": picture, "variation": variation}
+    return moved
 
 
 def _tensors(tree: Any) -> Any:
@@ -153,6 +153,7 @@ class Samples(Dataset):
             raise InputError("the pipeline to compare with needs OpenCV: pip install -e .[dev]") from error
         self.cv2 = cv2
         self.style = style
+        self.mean, self.std = np.array(_MEAN, dtype=np.float32), np.array(_STD, dtype=np.float32)
         self.samples = [
             (
                 str(request.paths[row]),
@@ -168,7 +169,7 @@ class Samples(Dataset):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        cv2 = self.cv2
+        cv2: Any = self.cv2
         path, box, keypoints, variation = self.samples[index]
         picture = cv2.imread(path)
         if self.style == "published":
@@ -183,7 +184,7 @@ class Samples(Dataset):
             points[:, 0] = SIZE - 1 - points[:, 0]
             points = points[list(skeletons.get(_SKELETON).flip_order)]
         image = np.clip(crop.astype(np.float32) * variation["gain"], 0.0, 255.0) / 255.0
-        image = ((image - np.float32(_MEAN)) / np.float32(_STD)).transpose(2, 0, 1)
+        image = ((image - self.mean) / self.std).transpose(2, 0, 1)
         return np.ascontiguousarray(image, dtype=np.float32), points.astype(np.float32)
 
 

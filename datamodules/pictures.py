@@ -1,8 +1,8 @@
 """Pictures from the disk, ahead of the device: what the crops of a batch need of them, and the crops on the device.
 
 Reading is most of the work, and most of that is decoding JPEG. So a picture is decoded once for all people of the batch
-who are in it, in threads (Pillow works outside Python's lock), only down to the last row that is needed, and at a half, a
-quarter or an eighth of its size where it still has a pixel for every pixel of the crop; the decoder averages while it
+who are in it, in threads (Pillow works outside Python's lock), only down to the last row that is needed, and at a half,
+a quarter or an eighth of its size where it still has a pixel for every pixel of the crop; the decoder averages while it
 shrinks. What the crop needs goes to the device as bytes, which samples it once (`noise2pose.affine_crops`).
 
 Pictures are taken as they are stored: annotations are of the stored pixels, so EXIF's orientation is ignored.
@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from noise2pose.affine_crops import compose, crop_matrix, invert, sample
-from noise2pose.augmentation import picture_matrix, recolour, vary, vary_box
+from noise2pose.augmentation import occlude, picture_matrix, vary, vary_box
 from noise2pose.batch import Camera, Patches, PoseBatch, Variation
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -120,11 +120,13 @@ class PictureReader:
             skeleton, rest_root, body: see `noise2pose.augmentation.vary`; not needed without `variation`.
         """
         rest: Any = {key: value for key, value in batch.items() if key not in ("picture", "variation")}
-        image = sample(**batch["picture"], size=self.size)
-        if "variation" in batch:
-            rest = vary(rest, batch["variation"], skeleton, rest_root=rest_root, body=body)
-            image = recolour(image, batch["variation"])
-        return {**rest, "image": image}
+        if "variation" not in batch:
+            rest["image"] = sample(**batch["picture"], size=self.size)
+            return rest
+        variation = batch["variation"]
+        image = sample(**batch["picture"], size=self.size, gain=variation.gain)
+        varied = vary(rest, variation, skeleton, rest_root=rest_root, body=body)
+        return {**varied, "image": occlude(image, variation)}
 
     def _start(self, pool: ThreadPoolExecutor, request: Request) -> "_Reading":
         from_crop = _picture_of_crop(request, self.size)

@@ -53,6 +53,7 @@ def sample(
     sizes: Sequence[tuple[int, int]],
     matrix: Float[Tensor, "B 2 3"],
     size: int = 224,
+    gain: Float[Tensor, "B 3"] | None = None,
 ) -> Float[Tensor, "B 3 S S"]:
     """Bilinear samples of patches, black outside them: what `cv2.warpAffine` gives, but for its rounding.
 
@@ -63,6 +64,7 @@ def sample(
         sizes: height and width of each patch, none of them 0.
         matrix: from pixels of the crop to those of the patch.
         size: S.
+        gain: of red, green and blue; what becomes brighter than white is white.
 
     Returns:
         RGB in [0, 1], float32, on the device of the pixels.
@@ -74,11 +76,16 @@ def sample(
     matrix = 2.0 * matrix.to(crops) / extent[..., None]
     across = matrix[:, None, None, :, 0] * places[:, None]  # (B, 1, S, 2)
     down = matrix[:, None, None, :, 1] * places[:, None, None] + (matrix[:, None, None, :, 2] - 1.0)  # (B, S, 1, 2)
+    factor = torch.ones(len(sizes), 3) if gain is None else gain
+    factor = (factor / 255.0).to(crops)[..., None, None]
+    # Patches differ in size, so they are sampled one by one. New memory for each would take longer than the sampling.
+    floats = torch.empty(max(3 * height * width for height, width in sizes), device=pixels.device)
+    grid = torch.empty(1, size, size, 2, device=pixels.device)
     start = 0
-    for number, (height, width) in enumerate(sizes):  # patches differ in size
-        end = start + 3 * height * width
-        patch = pixels[start:end].view(height, width, 3).float().permute(2, 0, 1)
-        grid = across[number] + down[number]
-        crops[number] = F.grid_sample(patch[None], grid[None], align_corners=False)[0]
-        start = end
-    return crops.div_(255.0)
+    for number, (height, width) in enumerate(sizes):
+        count = 3 * height * width
+        patch = floats[:count].copy_(pixels[start : start + count]).view(1, height, width, 3).permute(0, 3, 1, 2)
+        torch.add(across[number], down[number], out=grid[0])
+        torch.mul(F.grid_sample(patch, grid, align_corners=False)[0], factor[number], out=crops[number])
+        start += count
+    return crops if gain is None else crops.clamp_(max=1.0)

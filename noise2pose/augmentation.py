@@ -1,11 +1,11 @@
 """Augmentation of pictures of people with all that is known of them, exact in the perspective camera.
 
 The picture as a whole is turned about its principal point and then mirrored: what is seen is what the camera would see
-if it were rolled, or the world mirrored. So 3-D, SMPL, camera and 2-D stay consistent, and projected joints are still the
-2-D joints. Size and place of the box change only what is cropped.
+if it were rolled, or the world mirrored. So 3-D, SMPL, camera and 2-D stay consistent, and projected joints are still
+the 2-D joints. Size and place of the box change only what is cropped.
 
 Labels are varied here, the image by `datamodules.pictures`, which crops the picture by `picture_matrix` and the varied
-box, in one interpolation, and then calls `recolour`. Errors of detectors come after all this (`noise2pose.noise`): they
+box, in one interpolation, and then calls `occlude`. Errors of detectors come after all this (`noise2pose.noise`): they
 are drawn for the varied joints, of which those behind the occluder have confidence 0.
 
 Shape letters: S side of the crops, T side of the noise.
@@ -142,8 +142,9 @@ def vary(
         rest_root = body.rest_joints(batch["smpl"]["betas"])[..., 0, :]
     if "camera_translation" in batch and rest_root is None:
         raise ValueError("camera_translation can be varied only with `rest_root` or `body`")
-    batch: Any = {key: value for key, value in batch.items() if key != "vertices" or body is not None}
     turned = _turn(batch, variation.angle, rest_root)
+    if body is None:
+        turned.pop("vertices", None)
     varied: Any = _where(variation.flip, mirror_batch(turned, skeleton, rest_root, body), turned)
     if "box" in varied:
         varied["box"] = vary_box(varied["box"], variation)
@@ -157,9 +158,8 @@ def vary_box(box: Float[Tensor, "B 3"], variation: Variation) -> Float[Tensor, "
     return torch.cat((box[:, :2] + variation.shift.to(box) * side, side), dim=-1)
 
 
-def recolour(image: Float[Tensor, "B 3 S S"], variation: Variation) -> Float[Tensor, "B 3 S S"]:
-    """Colours and occluders of crops of varied boxes; changes `image` itself."""
-    image.mul_(variation.gain[:, :, None, None]).clamp_(max=1.0)
+def occlude(image: Float[Tensor, "B 3 S S"], variation: Variation) -> Float[Tensor, "B 3 S S"]:
+    """Puts the occluders into crops of varied boxes; changes `image` itself."""
     size = image.shape[-1]
     rectangles = (variation.occluder * size).round().long().tolist()
     places = (variation.texture * (_TEXTURE - 1) * size).long().tolist()

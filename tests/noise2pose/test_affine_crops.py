@@ -62,6 +62,13 @@ def test_patches_of_all_sizes_are_sampled_as_pixel_by_pixel():
         assert np.allclose(crop, naive_sample(picture, mapping, 9), atol=1e-5)
 
 
+def test_colours_are_multiplied_and_end_at_white():
+    grey = np.full((4, 4, 3), 102, dtype=np.uint8)
+    gain = torch.tensor([[1.0, 0.5, 4.0]])
+    found = sample(*patches(grey), torch.eye(3)[None, :2], size=4, gain=gain)
+    assert torch.allclose(found, torch.tensor([0.4, 0.2, 1.0])[:, None, None].expand(1, 3, 4, 4))
+
+
 def test_enlarging_is_the_crop_of_the_rest_of_the_project():
     picture, box = noise(30, 40), torch.tensor([20.0, 12.0, 17.0])
     found = sample(*patches(picture), invert(crop_matrix(box, 24))[None], size=24)[0]

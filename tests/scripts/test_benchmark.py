@@ -69,3 +69,15 @@ def test_the_search_answers_as_the_release_does_and_is_measured(tmp_path):
     for name in ("Algorithm 1, DDIM", "Algorithm 1, DDPM"):
         assert rows[name]["ratio"] > 0 and rows[name]["checks"]["loss_difference"] < 1e-5
     assert "answer differently" not in done.stdout
+
+
+@pytest.mark.slow
+def test_pictures_are_cropped_as_the_field_does_and_measured(tmp_path):
+    command = [sys.executable, "scripts/benchmark.py", "data", "--quick", "--threads", "1", "--device", "cpu"]
+    done = subprocess.run([*command, "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode in (0, 1), done.stderr
+    rows = json.loads((tmp_path / "data.json").read_text())["rows"]
+    assert len(rows) == 8 and all(row["ratio"] > 0 for row in rows)
+    for row in rows:
+        assert row["checks"]["difference"] < (1e-4 if "published" in row["name"] else 0.01)
+    assert "crops differ" not in done.stdout
