@@ -229,9 +229,9 @@ def with_training_source(
         differs = trained_on is not None and protocol.keypoints_2d not in trained_on.split("+")
         if differs and not allowed:
             raise InputError(
-                f"{method} was trained on {trained_on} 2-D keypoints, and those of {protocol.dataset} "
-                f"({protocol.split}) are {protocol.keypoints_2d}: give the same, or say --data.mixed_keypoints_2d true, "
-                "which is written beside every number"
+                f"{method} was trained on {trained_on} 2-D keypoints, and data.keypoints_2d of {protocol.dataset} is "
+                f"{protocol.keypoints_2d}: give the same, or say --data.mixed_keypoints_2d true, which is then written "
+                "beside every number"
             )
         checked.append(replace(protocol, train_keypoints_2d=trained_on) if differs else protocol)
     return checked

@@ -17,6 +17,7 @@ import yaml
 from noise2pose import provenance
 from noise2pose.errors import InputError
 from noise2pose.files import write_text
+from noise2pose.reports.comparability import source_in_words
 
 DESCRIPTION = """What refinement by DiffAnnot is worth: the paper's Tables II and III, with every control.
 
@@ -70,6 +71,7 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
     from methods.diffannot.account import account
     from methods.diffannot.module import DiffAnnot
     from methods.diffannot.states import to_state
+    from methods.evaluation import with_training_source
 
     methods = []
     for path in arguments.checkpoints:
@@ -81,6 +83,8 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
     module = _data_module(arguments.data)
     module.setup("test")
     protocol = module.protocols("test")[0]
+    for method in methods:
+        (protocol,) = with_training_source([protocol], method.trained_on, module.mixed_keypoints_2d, method.title)
     samples = module.load("train")
     if "smpl" not in samples:
         raise InputError(f"--data {arguments.data}: {protocol.dataset} has no body parameters, which the report needs")
@@ -135,7 +139,7 @@ def _batches(module: Any, split: str, max_people: int) -> list[Any]:
 def _markdown(about: dict[str, Any], tables: dict[str, Any], seeds: int) -> str:
     protocol = about["protocol"]
     lines = [
-        f"{protocol['dataset']}, {about['people']} people of the test split; {protocol['keypoints_2d']} 2-D joints; "
+        f"{protocol['dataset']}, {about['people']} people of the test split; {source_in_words(protocol)} 2-D joints; "
         f"14 joints, millimetres, relative to the pelvis; median (range) of {seeds} checkpoints.",
         f"`{about['command']}`, commit {about['commit']}, {about['device']}.",
         "",

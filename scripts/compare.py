@@ -21,7 +21,9 @@ examples:
 """
 EPILOG = """how to read it:
   MPJPE, PA-MPJPE   mean error per joint in mm, after centring on the root / after the best similarity transform
-  protocol          rows are comparable within one letter only: same data, split, joints, root and source of 2-D input
+  protocol          rows are comparable within one letter only: same data, split, joints, root, ground truth, average
+                    and source of 2-D input; a run that was tested on several sets stands under several letters
+  2-D               gt, detected (by a detector) or synthetic (simulated errors); "trained on" where that differs
   hyp., steps       hypotheses averaged for the answer, and denoiser calls for each (0: no diffusion)
   poses/s, training measured on the device named below the table; they compare on the same device only
   calibration       of methods with several hypotheses: how well their spread tells the error; see docs/protocols.md

@@ -13,25 +13,6 @@ from noise2pose.metrics.protocols import LIMB_JOINTS, MESH_JOINTS, Protocol
 _SKELETON = "h36m_17"
 # Of MPI-INF-3DHP's 17 joints, all but pelvis, spine and head, which h36m_17 calls chin.
 PCK_JOINTS = (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13, 14, 15, 16)
-# The columns of the tables by action, in the order of the literature, by the first word of the action.
-HUMAN36M_ACTIONS = {
-    "Directions": "Dir",
-    "Discussion": "Disc",
-    "Eating": "Eat",
-    "Greeting": "Greet",
-    "Phoning": "Phone",
-    "Photo": "Photo",
-    "Posing": "Pose",
-    "Purchases": "Purch",
-    "Sitting": "Sit",
-    "SittingDown": "SitD",
-    "Smoking": "Smoke",
-    "Waiting": "Wait",
-    "WalkDog": "WalkD",
-    "Walking": "Walk",
-    "WalkTogether": "WalkT",
-}
-
 _OF_MESH = "J_regressor_h36m of the predicted mesh"
 _OF_BOTH = "J_regressor_h36m of both meshes"
 _GENDERED = "SMPL, gendered"

@@ -9,11 +9,14 @@ from html import escape
 from pathlib import Path
 
 from noise2pose.errors import InputError
+from noise2pose.reports.comparability import group_by_protocol, protocol_in_words, warnings
 from noise2pose.reports.figures import Picture, curves_pictures, sample_pictures, sparsification_pictures
 from noise2pose.reports.runs import Run
 from noise2pose.reports.tables import (
+    BY_GROUP_TITLE,
     CALIBRATION_LEGEND,
     CALIBRATION_TITLE,
+    ERROR_COLUMNS,
     LEFT_ALIGNED,
     LEGEND,
     ORACLE_TITLE,
@@ -22,11 +25,9 @@ from noise2pose.reports.tables import (
     calibration_rows,
     device_note,
     devices_of,
-    group_by_protocol,
     oracle_rows,
-    protocol_in_words,
     result_rows,
-    warnings,
+    rows_by_group,
 )
 
 _STYLE = Path(__file__).resolve().parent.parent / "assets" / "report.css"
@@ -99,6 +100,10 @@ def _sections(runs: Sequence[Run]) -> list[_Section]:
         commands = "; ".join(f"{run.name}: {run.test_command}" for run in untested)
         tables.append((f"Not tested yet; type - {commands}", result_rows(untested, devices)))
     sections = [_Section("Results", [LEGEND, device_note(devices)], tables)]
+    for group in groups:
+        if rows := rows_by_group(group):
+            title = BY_GROUP_TITLE.format(of=group.protocol["groups"])
+            sections.append(_Section(f"Results of protocol {group.letter}", [], [(title, rows)]))
     calibrated = [(f"Protocol {group.letter}", rows) for group in groups if (rows := calibration_rows(group.runs))]
     if calibrated:
         pictures = [picture for group in groups for picture in sparsification_pictures(group)]
@@ -118,6 +123,8 @@ def _sections(runs: Sequence[Run]) -> list[_Section]:
         sections.append(_Section("Validation while training", pictures=curves))
     for group in groups:
         where = f"Predictions, protocol {group.letter}" if len(groups) > 1 else "Predictions"
+        if all(len(run.test.get("protocols") or ()) > 1 and not run.samples for run in group.runs):
+            continue  # samples are kept of the first set only
         shown = sample_pictures(group)
         absent = [run.name for run in group.runs if not run.samples]
         text = [_SAMPLES] if shown else ["No sample was kept by every run of this protocol."]
@@ -129,12 +136,14 @@ def _sections(runs: Sequence[Run]) -> list[_Section]:
 def _facts(run: Run) -> dict[str, str]:
     """What is needed to repeat a run's numbers; values that start with `$ ` are commands."""
     facts = {}
-    if run.test:
-        facts["protocol"] = (
-            f"{run.protocol['name']}: {protocol_in_words(run.protocol)}; hypotheses: {run.protocol['num_hypotheses']}"
+    tested = run.evaluation_sets()
+    for number, one in enumerate(tested, start=1):
+        which = f" {number}" if len(tested) > 1 else ""
+        facts[f"protocol{which}"] = (
+            f"{one.protocol['name']}: {protocol_in_words(one.protocol)}; hypotheses: {one.protocol['num_hypotheses']}"
         )
-        facts["test metrics"] = ", ".join(f"{name} {value:.4g}" for name, value in run.metrics().items())
-    else:
+        facts[f"test metrics{which}"] = ", ".join(f"{name} {value:.4g}" for name, value in one.metrics().items())
+    if not tested:
         facts["not tested yet; type"] = f"$ {run.test_command}"
     for name, record in (("trained", run.fit), ("tested", run.test)):
         if record:
@@ -215,7 +224,7 @@ def _align(column: str) -> str:
 def _page_columns(rows: Sequence[Row]) -> list[str]:
     """What the caption does not say already, names first and errors next, so that a phone shows them."""
     columns = [column for column in rows[0].cells if column not in SAME_IN_A_GROUP]
-    first = ("run", "method", "MPJPE", "PA-MPJPE", "PVE", "null control")
+    first = ("run", "method", "error", *ERROR_COLUMNS, "null control")
     return sorted(columns, key=lambda column: first.index(column) if column in first else len(first))
 
 

@@ -3,13 +3,9 @@
 Shape letters: S samples, J joints, T points of a curve.
 """
 
-import csv
-import json
 import re
 import shlex
-import zipfile
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,16 @@ import numpy as np
 import yaml
 
 from noise2pose.errors import InputError
+from noise2pose.reports.run_files import (
+    Samples,
+    check_fit,
+    check_groups,
+    check_types,
+    is_a,
+    read_curves,
+    read_json,
+    read_samples,
+)
 
 _FILES = ("config.yaml", "metrics.csv", "fit.json", "test.json")
 _FIT = {"seconds": float, "steps": int, "parameters": int, "device": str, "command": str}
@@ -44,27 +50,6 @@ _PROTOCOL = {
     "num_hypotheses": int,
 }
 _ORACLE = re.compile(r"oracle/(?P<choice>.+)/mpjpe")
-
-
-@dataclass(frozen=True)
-class Samples:
-    """A few tested samples.
-
-    Attributes:
-        sample_id: (S,) names.
-        keypoints_2d: (S, J, 3) pixels and confidence.
-        target: (S, J, 3) metres in the camera frame.
-        prediction: (S, J, 3) metres in the camera frame.
-        image_size: (S, 2) pixels.
-        skeleton: name in `noise2pose.skeletons`.
-    """
-
-    sample_id: list[str]
-    keypoints_2d: np.ndarray
-    target: np.ndarray
-    prediction: np.ndarray
-    image_size: np.ndarray
-    skeleton: str
 
 
 @dataclass(frozen=True)
@@ -100,6 +85,29 @@ class Run:
         """What its test numbers mean; empty if it has not been tested."""
         return self.test.get("protocol", {})
 
+    def evaluation_sets(self) -> list["Run"]:
+        """This run as it would be had it been tested on one set alone, for each of its sets; none if not tested.
+
+        Samples and sparsification are kept of the first set only.
+        """
+        protocols = self.test.get("protocols") or []
+        if len(protocols) < 2:
+            return [self] if self.test else []
+        return [
+            replace(
+                self,
+                test={
+                    **self.test,
+                    "dataset": protocol["dataset"],
+                    "protocol": protocol,
+                    "calibration": {} if number else self.test.get("calibration"),
+                },
+                curves={name: curve for name, curve in self.curves.items() if name == protocol["dataset"]},
+                samples=None if number else self.samples,
+            )
+            for number, protocol in enumerate(protocols)
+        ]
+
     @property
     def parameters(self) -> int | None:
         return self.test.get("parameters", self.fit.get("parameters"))
@@ -124,11 +132,15 @@ class Run:
         found = self.test.get("calibration") or {}
         curve = {name: found.get(name) for name in ("removed", "error", "oracle_error")}
         for name, values in curve.items():
-            if found and not (isinstance(values, list) and values and all(_is(value, float) for value in values)):
+            if found and not (isinstance(values, list) and values and all(is_a(value, float) for value in values)):
                 raise InputError(f"{self.folder / 'test.json'}: calibration: {name} is {values!r}, expected numbers")
         if found and len({len(values or []) for values in curve.values()}) > 1:
             raise InputError(f"{self.folder / 'test.json'}: calibration: curves of different lengths")
         return {name: values for name, values in curve.items() if values}
+
+    def by_group(self) -> dict[str, Any]:
+        """Its errors by action or sequence, as `methods.evaluation` writes them; empty if none were recorded."""
+        return (self.test.get("groups") or {}).get(self.test.get("dataset")) or {}
 
     def oracle(self) -> dict[str, tuple[float, float | None]]:
         """MPJPE of each choice made with the ground truth, and of its null control."""
@@ -161,22 +173,27 @@ def load_run(path: Path | str) -> Run:
         InputError: if there is no such run, or one of its files is broken; the file is named.
     """
     folder = _find(Path(path))
-    test = _read_json(folder / "test.json", _TEST)
+    test = read_json(folder / "test.json", _TEST)
     if test:
-        _check_types(test["protocol"], _PROTOCOL, f"{folder / 'test.json'}: protocol")
+        for protocol in (test["protocol"], *(test.get("protocols") or ())):
+            check_types(protocol, _PROTOCOL, f"{folder / 'test.json'}: protocol")
+            if "average" not in protocol and protocol["keypoints_2d"] == "detected":
+                protocol["keypoints_2d"] = "synthetic"  # what simulated detections have been called since
         for key, value in test["metrics"].items():
-            if not _is(value, float):
+            if not is_a(value, float):
                 raise InputError(f"{folder / 'test.json'}: metric {key} is {value!r}, expected a number")
-        if f"test/{test['dataset']}/mpjpe" not in test["metrics"]:
-            raise InputError(f"{folder / 'test.json'}: metrics lack test/{test['dataset']}/mpjpe")
-    samples = _read_samples(folder / "test_samples.npz") if test else None
+        error = f"test/{test['dataset']}/mpjpe{'_2d' if test['protocol'].get('dimensions') == 2 else ''}"
+        if error not in test["metrics"]:
+            raise InputError(f"{folder / 'test.json'}: metrics lack {error}")
+        check_groups(test.get("groups") or {}, f"{folder / 'test.json'}: groups")
+    samples = read_samples(folder / "test_samples.npz") if test else None
     if samples:
-        _check_fit(samples, test["protocol"], folder / "test_samples.npz")
+        check_fit(samples, test["protocol"], folder / "test_samples.npz")
     return Run(
         folder=folder,
-        fit=_read_json(folder / "fit.json", _FIT),
+        fit=read_json(folder / "fit.json", _FIT),
         test=test,
-        curves=_read_curves(folder / "metrics.csv"),
+        curves=read_curves(folder / "metrics.csv"),
         samples=samples,
     )
 
@@ -190,98 +207,6 @@ def _find(path: Path) -> Path:
     known = sorted(child.name for child in Path("runs").glob("*") if child.is_dir())
     hint = f"runs/ holds {', '.join(known)}" if known else "expected its folder, or its name below runs/"
     raise InputError(f"{path}: no such run; {hint}")
-
-
-def _read_json(path: Path, types: dict[str, type]) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{path}: holds a {type(record).__name__}, expected an object")
-    _check_types(record, types, str(path))
-    return record
-
-
-def _check_types(record: dict[str, Any], types: dict[str, type], where: str) -> None:
-    for key, kind in types.items():
-        if key not in record:
-            raise InputError(f"{where}: {key} is missing")
-        if not _is(record[key], kind):
-            raise InputError(f"{where}: {key} is {record[key]!r}, expected {kind.__name__}")
-
-
-def _is(value: Any, kind: type) -> bool:
-    accepted = (int, float) if kind is float else kind
-    return isinstance(value, accepted) and not isinstance(value, bool)
-
-
-def _read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    if not path.exists():
-        return {}
-    curves: dict[str, dict[int, float]] = {}
-    line = 1
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if "step" not in (reader.fieldnames or []):
-                raise InputError(f"{path}: no column step in its first line, expected a log of scripts/train.py")
-            keys = [key for key in reader.fieldnames or [] if re.fullmatch(r"val/[^/]+/mpjpe", key)]
-            for row in reader:
-                line = reader.line_num
-                if None in row or None in row.values():
-                    raise ValueError("as many cells as the first line has were expected")
-                for key in keys:
-                    if row[key]:  # a step logged twice, by a resumed run, counts once
-                        curves.setdefault(key.split("/")[1], {})[int(row["step"])] = float(row[key])
-    except InputError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: line {line} is broken ({error})") from error
-    return {
-        name: (np.array(sorted(curve)), np.array([curve[step] for step in sorted(curve)]))
-        for name, curve in curves.items()
-    }
-
-
-def _read_samples(path: Path) -> Samples | None:
-    if not path.exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        samples = Samples(
-            sample_id=[str(name) for name in arrays["sample_id"]],
-            keypoints_2d=arrays["keypoints_2d"].astype(float),
-            target=arrays["target"].astype(float),
-            prediction=arrays["prediction"].astype(float),
-            image_size=arrays["image_size"].astype(float),
-            skeleton=str(arrays["skeleton"]),
-        )
-    except KeyError as error:
-        raise InputError(f"{path}: {error.args[0]} is missing") from error
-    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: not readable as an npz file ({error})") from error
-    shape = (len(samples.sample_id), *samples.target.shape[1:2], 3)
-    for key in ("keypoints_2d", "target", "prediction"):
-        if getattr(samples, key).shape != shape:
-            raise InputError(f"{path}: {key} has shape {getattr(samples, key).shape}, expected {shape}")
-    if samples.image_size.shape != (shape[0], 2):
-        raise InputError(f"{path}: image_size has shape {samples.image_size.shape}, expected {(shape[0], 2)}")
-    if not np.isfinite(samples.target).all():
-        raise InputError(f"{path}: target holds values that are not finite")
-    return samples
-
-
-def _check_fit(samples: Samples, protocol: dict[str, Any], path: Path) -> None:
-    if samples.skeleton != protocol["skeleton"]:
-        raise InputError(f"{path}: skeleton is {samples.skeleton}, but {protocol['skeleton']} in test.json beside it")
-    number = samples.target.shape[1]
-    for joint in (protocol["root"], *(protocol.get("joints") or ())):
-        if not (_is(joint, int) and 0 <= joint < number):
-            raise InputError(f"{path}: {number} joints, but the protocol in test.json beside it names joint {joint!r}")
 
 
 def _class_name(path: Path) -> str:

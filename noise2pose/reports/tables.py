@@ -1,6 +1,5 @@
 """Compares like with like: runs grouped by protocol, sorted by MPJPE, with what needs the ground truth kept apart."""
 
-import json
 import math
 import textwrap
 from collections import Counter
@@ -8,55 +7,41 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from noise2pose.reports.action_names import HUMAN36M_ACTIONS
+from noise2pose.reports.comparability import Group, group_by_protocol, source_in_words, warnings
 from noise2pose.reports.runs import Run
 
 WIDTH = 140  # columns of a terminal
-LEFT_ALIGNED = ("run", "method", "data", "protocol", "2-D", "chosen with the truth")
+LEFT_ALIGNED = ("run", "method", "data", "protocol", "2-D", "chosen with the truth", "error")
 SAME_IN_A_GROUP = ("data", "protocol", "2-D")
 ORACLE_TITLE = "Needs the ground truth to choose - not comparable with the numbers above"
 LEGEND = (
-    "MPJPE, PA-MPJPE and PVE (of vertices) in mm, lower is better. hyp. = hypotheses averaged for the answer; steps = "
-    "denoiser calls per hypothesis (0 = no diffusion)."
+    "MPJPE, PA-MPJPE and PVE (of vertices) in mm, lower is better; PCK and AUC in per cent. hyp. = hypotheses averaged "
+    "for the answer; steps = denoiser calls per hypothesis (0 = no diffusion)."
 )
+BY_GROUP_TITLE = "By {of}; mean = every {of} weighs the same, poses = every pose does"
 CALIBRATION_TITLE = "Does the spread of the hypotheses predict the error?"
 CALIBRATION_LEGEND = (
     "Share of the true coordinates inside the 50 % and the 90 % interval of the hypotheses (less: too sure of "
     "themselves). CRPS in mm: error of the whole distribution. AUSE in mm: what sorting by spread instead of by the "
     "true error costs."
 )
-# What two numbers must share to be compared, and how it is called.
-_COMPARABLE = {
-    "dataset": "data set",
-    "split": "split",
-    "skeleton": "skeleton",
-    "joints": "joints",
-    "root": "root",
-    "keypoints_2d": "2-D source",
-    "alignment": "alignment",
-    "units": "units",
+# Columns of errors: the metric behind each, of sets with 3-D and with 2-D ground truth. Those marked are shown where a
+# run has them, or, of PCK and AUC, where the protocol says which joints they are of.
+_ERRORS = {
+    3: {
+        "MPJPE": "mpjpe",
+        "PA-MPJPE": "pa_mpjpe",
+        "PVE": "pve",
+        "PCK": "pck",
+        "AUC": "auc",
+        "MPJPE-24": "mpjpe_24",
+        "PA-MPJPE-24": "pa_mpjpe_24",
+    },
+    2: {"2-D px": "mpjpe_2d", "2-D % of box": "mpjpe_2d_box", "2-D px, 12 joints": "mpjpe_2d_12"},
 }
-
-
-@dataclass(frozen=True)
-class Group:
-    """Tested runs that follow one protocol, best first.
-
-    Attributes:
-        letter: how the report calls it.
-        protocol: of the first run.
-        runs: sorted by MPJPE.
-    """
-
-    letter: str
-    protocol: dict[str, Any]
-    runs: list[Run]
-
-    @property
-    def heading(self) -> str:
-        """What stands above its rows."""
-        return f"Protocol {self.letter} ({self.protocol['name']}): {protocol_in_words(self.protocol)}"
+ERROR_COLUMNS = tuple(column for errors in _ERRORS.values() for column in errors)
+_RATES = ("pck", "auc")  # more is better
 
 
 @dataclass(frozen=True)
@@ -72,67 +57,6 @@ class Row:
     best: frozenset[str] = frozenset()
 
 
-def group_by_protocol(runs: Iterable[Run]) -> list[Group]:
-    """The tested runs, those that may be compared together."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        if run.test:
-            groups.setdefault(json.dumps([run.protocol.get(key) for key in _COMPARABLE]), []).append(run)
-    return [
-        Group(chr(ord("A") + i), members[0].protocol, sorted(members, key=_rank))
-        for i, members in enumerate(groups.values())
-    ]
-
-
-def warnings(groups: Sequence[Group]) -> list[str]:
-    """What a reader must know before comparing; empty if every number may be compared with every other."""
-    found = []
-    if len(groups) > 1:
-        differing = []
-        for key, words in _COMPARABLE.items():
-            values = list(dict.fromkeys(json.dumps(group.protocol.get(key)) for group in groups))
-            if len(values) > 1:
-                differing.append(f"{words} ({' / '.join(value.strip(chr(34)) for value in values)})")
-        found.append(
-            f"NOT COMPARABLE: these runs follow {len(groups)} protocols, which differ in {', '.join(differing)}. "
-            "Compare rows of the same protocol only."
-        )
-    for group in groups:
-        others = [run.name for run in group.runs if not same_samples(group.runs[0], run)]
-        if others:
-            found.append(
-                f"NOT COMPARABLE: {', '.join(others)} saw other inputs than {group.runs[0].name} under the same sample "
-                "names (another data.noise_seed, or data prepared differently)."
-            )
-    return found
-
-
-def same_samples(first: Run, second: Run) -> bool:
-    """Whether samples of the same name are the same; also true where there are none to compare."""
-    if first.samples is None or second.samples is None:
-        return True
-    where = {name: i for i, name in enumerate(second.samples.sample_id)}
-    pairs = [(i, where[name]) for i, name in enumerate(first.samples.sample_id) if name in where]
-    return all(
-        a.shape[1:] == b.shape[1:] and np.allclose(a[i], b[j], atol=1e-3, equal_nan=True)
-        for a, b in (
-            (first.samples.target, second.samples.target),
-            (first.samples.keypoints_2d, second.samples.keypoints_2d),
-        )
-        for i, j in pairs
-    )
-
-
-def protocol_in_words(protocol: dict[str, Any]) -> str:
-    """One sentence with everything that a number of this protocol depends on."""
-    joints = protocol.get("joints")
-    which = "all joints" if joints is None else f"joints {', '.join(map(str, joints))}"
-    return (
-        f"{protocol['dataset']}, {protocol['split']}; 2-D input: {protocol['keypoints_2d']}; error in "
-        f"{protocol['units']} over {which} of {protocol['skeleton']}, both poses centred on joint {protocol['root']}"
-    )
-
-
 def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") -> list[Row]:
     """One row a run; the best errors are marked where there are several runs.
 
@@ -141,13 +65,10 @@ def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") 
         devices: of all runs in the report; when there are several, times carry the number of theirs.
         letter: of their group.
     """
-    best = {}
-    errors = {"MPJPE": "mpjpe", "PA-MPJPE": "pa_mpjpe"}
-    if any(run.metric("pve") is not None for run in runs):
-        errors["PVE"] = "pve"
+    best, errors = {}, _errors_of(runs)
     for column, name in errors.items():
         values = [value for run in runs if (value := run.metric(name)) is not None and math.isfinite(value)]
-        best[column] = (name, min(values) if len(values) > 1 else None)
+        best[column] = (name, (max if name in _RATES else min)(values) if len(values) > 1 else None)
     rows = []
     for run in runs:
         cells = {
@@ -155,7 +76,7 @@ def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") 
             "method": run.method,
             "data": run.protocol.get("dataset", "-"),
             "protocol": letter,
-            "2-D": run.protocol.get("keypoints_2d", "-"),
+            "2-D": source_in_words(run.protocol) if run.test else "-",
             "hyp.": str(run.protocol.get("num_hypotheses", "-")),
             "steps": str(run.test.get("steps", "-")),
             **{column: _number(run.metric(name)) for column, name in errors.items()},
@@ -165,6 +86,25 @@ def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") 
         }
         marked = {column for column, (name, value) in best.items() if value is not None and run.metric(name) == value}
         rows.append(Row(cells, frozenset(marked)))
+    return rows
+
+
+def rows_by_group(group: Group) -> list[Row]:
+    """Errors by action or sequence, one row a run and error, the last two columns both averages.
+
+    The columns of Human3.6M's 15 actions stand in the order of the literature.
+    """
+    tables = [(run, run.by_group().get("metrics", {})) for run in group.runs]
+    rows = []
+    for column, name in _errors_of(group.runs).items():
+        shown = [(run, metrics[name]) for run, metrics in tables if name in metrics]
+        found = {key for _, table in shown for key in table["values"]}
+        order = [*(key for key in HUMAN36M_ACTIONS if key in found), *sorted(found.difference(HUMAN36M_ACTIONS))]
+        for run, table in shown:
+            cells = {"run": run.name, "method": run.method, "error": column}
+            cells |= {HUMAN36M_ACTIONS.get(key) or key: _number(table["values"].get(key)) for key in order}
+            cells |= {"mean": _number(table["mean_of_groups"]), "poses": _number(table["mean_over_poses"])}
+            rows.append(Row(cells))
     return rows
 
 
@@ -226,23 +166,27 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def text_report(runs: Sequence[Run]) -> str:
-    """The table for a terminal, at most 140 columns wide."""
+    """The tables for a terminal, at most 140 columns wide; one for each evaluation set."""
     groups, devices = group_by_protocol(runs), devices_of(runs)
     untested = [run for run in runs if not run.test]
     parts = [_wrap(warning) for warning in warnings(groups)]
     blocks = [(group.heading, result_rows(group.runs, devices, group.letter)) for group in groups]
     if untested:
         blocks.append(("Not tested yet", result_rows(untested, devices)))
-    parts.append("\n".join(_aligned(blocks)))
+    parts += ["\n".join([_wrap(heading), *_aligned(rows)]) for heading, rows in blocks]
     parts.append(_wrap(f"{LEGEND} {device_note(devices)}"))
     parts += [f"{run.name} is not tested yet; type:\n  {run.test_command}" for run in untested]
     for group in groups:
+        if rows := rows_by_group(group):
+            title = f"{BY_GROUP_TITLE.format(of=group.protocol['groups'])} (protocol {group.letter})"
+            parts.append("\n".join([title, *_aligned(rows)]))
+    for group in groups:
         if rows := calibration_rows(group.runs):
             title = f"{CALIBRATION_TITLE} (protocol {group.letter})"
-            parts.append("\n".join([title, *_aligned([("", rows)]), _wrap(CALIBRATION_LEGEND)]))
+            parts.append("\n".join([title, *_aligned(rows), _wrap(CALIBRATION_LEGEND)]))
     for group in groups:
         if rows := oracle_rows(group.runs):
-            parts.append("\n".join([f"{ORACLE_TITLE} (protocol {group.letter})", *_aligned([("", rows)])]))
+            parts.append("\n".join([f"{ORACLE_TITLE} (protocol {group.letter})", *_aligned(rows)]))
     return "\n\n".join(parts)
 
 
@@ -250,10 +194,22 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def _aligned(blocks: Sequence[tuple[str, Sequence[Row]]]) -> list[str]:
-    """Blocks of rows below one header; the widest names are shortened until a line fits."""
-    rows = [row for _, block in blocks for row in block]
-    columns = list(max((row.cells for row in rows), key=len))  # of bodies there is one more error to tell
+def _errors_of(runs: Sequence[Run]) -> dict[str, str]:
+    """The columns of errors that are worth showing for runs of one protocol, and the metric of each."""
+    protocol = runs[0].protocol
+    dimensions = 2 if protocol.get("dimensions") == 2 else 3
+    always = ("mpjpe", "pa_mpjpe") if dimensions == 3 else ("mpjpe_2d",)
+    always += _RATES if protocol.get("pck_joints") else ()
+    return {
+        column: name
+        for column, name in _ERRORS[dimensions].items()
+        if name in always or (name not in _RATES and any(run.metric(name) is not None for run in runs))
+    }
+
+
+def _aligned(rows: Sequence[Row]) -> list[str]:
+    """Rows below a header; the widest names are shortened until a line fits."""
+    columns = list(rows[0].cells)
     widths = {column: max(len(column), *(len(row.cells.get(column, "-")) for row in rows)) for column in columns}
     while sum(widths.values()) + 2 * (len(columns) - 1) > WIDTH:
         widths[max((column for column in columns if column in LEFT_ALIGNED), key=lambda column: widths[column])] -= 1
@@ -269,15 +225,7 @@ def _aligned(blocks: Sequence[tuple[str, Sequence[Row]]]) -> list[str]:
 
     lines = [line({column: column for column in columns})]
     lines.append("-" * (sum(widths.values()) + 2 * (len(columns) - 1)))
-    for title, block in blocks:
-        lines += [_wrap(title)] if title else []
-        lines += [line(row.cells) for row in block]
-    return lines
-
-
-def _rank(run: Run) -> float:
-    value = run.metric("mpjpe")
-    return value if value is not None and math.isfinite(value) else math.inf
+    return lines + [line(row.cells) for row in rows]
 
 
 def _number(value: float | None) -> str:

@@ -170,5 +170,8 @@ def test_the_protocol_says_what_the_numbers_are_of(cmu, motion):
     assert protocol.dataset == f"rendered_{motion}" and protocol.keypoints_2d == "gt" and len(protocol.joints) == 14
     assert f"20 rendered people in {motion} poses" in protocol.split
     assert ("CMU subjects" in protocol.split) == (motion != "synthetic")
+    older, named = (make(cmu, motion, keypoints_2d=name) for name in ("detected", "synthetic"))
+    assert older.protocols("test") == named.protocols("test") and named.protocols("test")[0].keypoints_2d == "synthetic"
+    assert torch.equal(older.load("test")["keypoints_2d"], named.load("test")["keypoints_2d"])
     pictures = make(cmu, motion, keypoints_2d="gt", images=True).protocols("test")[0]
     assert dataclasses.asdict(pictures) == dataclasses.asdict(protocol), "the same people"

@@ -70,9 +70,11 @@ def test_the_person_stands_upright_in_every_camera(root):
 
 
 def test_detections_are_frozen_by_seed_whatever_is_loaded(root):
-    options = {"root": str(root), "keypoints_2d": "detected"}
-    first, again = CMUMocap(**options).load("test"), CMUMocap(**options).load("test")
+    options = {"root": str(root), "keypoints_2d": "synthetic"}
+    older = CMUMocap(root=str(root), keypoints_2d="detected")  # its older name
+    first, again = CMUMocap(**options).load("test"), older.load("test")
     assert torch.equal(first["keypoints_2d"], again["keypoints_2d"])
+    assert older.protocols("test")[0].keypoints_2d == "synthetic" and not older.mixed_keypoints_2d
     dense = CMUMocap(**options, eval_stride=5).load("test")
     rows = [dense["sample_id"].index(name) for name in first["sample_id"]]
     assert torch.equal(dense["keypoints_2d"][rows], first["keypoints_2d"])

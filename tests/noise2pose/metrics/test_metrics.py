@@ -1,14 +1,17 @@
 """Every Metric against its function, in one process and in two, and what a protocol says about a number."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing as mp
 
 from noise2pose.errors import InputError
-from noise2pose.metrics import AUC, MPJPE, MPJVE, NMPJPE, PAMPJPE, PCK, functional
+from noise2pose.metrics import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK, functional
+from noise2pose.metrics.pose_metric import GroupMean
 from noise2pose.metrics.protocols import Protocol
+from noise2pose.metrics.published_protocols import PUBLISHED, published
 
 CASES = [
     (MPJPE, functional.mpjpe, 1000.0),
@@ -19,6 +22,7 @@ CASES = [
     (AUC, functional.auc, 100.0),
 ]
 JOINTS = (0, 1, 2, 5, 8, 13)
+ACTIONS = ["walk", "sit", "walk", "walk", "jump \u00fc", "sit", "walk", "sit", "walk", "walk", "sit", "walk"]
 
 
 def clips(number, seed=0):
@@ -59,6 +63,10 @@ def _share(rank, folder):
         shared = metric(joints=JOINTS, root=0)
         shared.update(*(part[mine] for part in data))
         values.append(shared.compute().item())
+    groups = MPJPE(joints=JOINTS, root=0, by_group=True)
+    for start, stop in ((0, 4), (4, 7)) if rank == 0 else ((7, 12),):
+        groups.update(*(part[start:stop] for part in data), ACTIONS[start:stop])
+    values += [groups.compute().item(), {name: tuple(group) for name, group in groups.per_group().items()}]
     torch.save(values, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -67,10 +75,84 @@ def test_two_processes_with_unequal_shares_agree_with_one(tmp_path):
     mp.spawn(_share, args=(str(tmp_path),), nprocs=2)
     data = clips(12)
     for rank in (0, 1):
-        for value, (metric, _, _) in zip(torch.load(tmp_path / f"{rank}.pt"), CASES, strict=True):
+        *values, mean, groups = torch.load(tmp_path / f"{rank}.pt")
+        assert mean == pytest.approx(by_hand(*data)[1], rel=1e-6)
+        assert {name: poses for name, (_, poses) in groups.items()} == {"jump \u00fc": 4, "sit": 16, "walk": 28}
+        for value, (metric, _, _) in zip(values, CASES, strict=True):
             alone = metric(joints=JOINTS, root=0)
             alone.update(*data)
             assert value == pytest.approx(alone.compute().item(), rel=1e-9), metric.__name__
+
+
+def by_hand(pred, target, valid):
+    """MPJPE of every action, and their unweighted mean, one pose at a time."""
+    errors: dict[str, list[float]] = {}
+    for clip, action in enumerate(ACTIONS):
+        for frame in range(4):
+            joints = [joint for joint in JOINTS if valid[clip, frame, joint]]
+            offset = [
+                (pred[clip, frame, joint] - pred[clip, frame, 0])
+                - (target[clip, frame, joint] - target[clip, frame, 0])
+                for joint in joints
+            ]
+            errors.setdefault(action, []).append(1000.0 * sum(x.norm().item() for x in offset) / len(joints))
+    means = {action: sum(values) / len(values) for action, values in errors.items()}
+    return means, sum(means.values()) / len(means)
+
+
+def test_every_group_weighs_the_same():
+    data = clips(12)
+    metric = MPJPE(joints=JOINTS, root=0, by_group=True)
+    for start, stop in ((0, 5), (5, 6), (6, 12)):
+        metric.update(*(part[start:stop] for part in data), ACTIONS[start:stop])
+    means, mean = by_hand(*data)
+    found = metric.per_group()
+    assert list(found) == sorted(means) and metric.compute().item() == pytest.approx(mean, rel=1e-6)
+    for name, group in found.items():
+        assert group == GroupMean(pytest.approx(means[name], rel=1e-6), 4 * ACTIONS.count(name))
+    assert metric.compute() != pytest.approx(MPJPE(joints=JOINTS, root=0)(*data).item(), rel=1e-3)
+    metric.reset()
+    assert metric.per_group() == {}
+
+
+def test_groups_are_kept_beside_a_mean_over_poses_too():
+    data = clips(12)
+    plain, metric = MPJPE(root=0), MPJPE(root=0)
+    plain.update(*data)
+    metric.update(*data, ACTIONS)
+    assert metric.compute() == plain.compute() and len(metric.per_group()) == 3 and plain.per_group() == {}
+
+
+def test_a_group_without_a_pose_that_counts_is_none():
+    pred, target, valid = clips(2)
+    valid[1] = 0.0
+    metric = MPJPE(by_group=True)
+    metric.update(pred, target, valid, ["a", "b"])
+    assert list(metric.per_group()) == ["a"] and metric.compute().item() == metric.per_group()["a"].value
+    nothing = MPJPE(by_group=True)
+    nothing.update(pred, target, torch.zeros_like(valid), ["a", "b"])
+    assert nothing.compute().isnan()
+
+
+def test_missing_groups_are_refused():
+    pred, target, valid = clips(2)
+    with pytest.raises(InputError, match="^MPJPE: a mean over groups needs the group of each pose"):
+        MPJPE(by_group=True).update(pred, target, valid)
+    with pytest.raises(InputError, match="^MPJPE: 1 names of groups for 2 samples"):
+        MPJPE().update(pred, target, valid, ["a"])
+
+
+def test_pixels_and_shares_of_the_box():
+    target = torch.tensor([[[10.0, 10.0], [50.0, 90.0], [0.0, 0.0]], [[20.0, 20.0], [0.0, 0.0], [0.0, 0.0]]])
+    pred = target + torch.tensor([3.0, 4.0])
+    valid = torch.tensor([[1.0, 0.3, 0.0], [1.0, 0.0, 0.0]])
+    pred[1, 0] = target[1, 0] + torch.tensor([15.0, 0.0])  # each person weighs the same: (5 + 15) / 2
+    metric = MPJPE2D()
+    metric.update(pred, target, valid)
+    assert metric.compute() == pytest.approx(10.0)
+    share = MPJPE2D(unit=100.0, joints=(0, 2))
+    share.update(pred / 200.0, target / 200.0, valid)
+    assert share.compute() == pytest.approx(5.0)
 
 
 def test_the_root_is_removed_before_joints_are_chosen():
@@ -138,3 +220,17 @@ def test_a_protocol_is_plain_values():
     assert protocol.as_dict()["num_hypotheses"] == 1 and protocol.as_dict()["units"] == "mm"
     assert Protocol(name="p", dataset="d", split="test", skeleton="h36m_17").as_dict()["joints"] is None
     assert json.loads(json.dumps(protocol.as_dict())) == protocol.as_dict()
+
+
+def test_a_mean_over_groups_needs_groups():
+    with pytest.raises(InputError, match="^protocol p: a mean over actions needs groups `action`"):
+        Protocol(name="p", dataset="d", split="test", skeleton="h36m_17", average="actions", groups="sequence")
+
+
+def test_published_protocols_are_known_by_name_and_documented():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "protocols.md").read_text()
+    for name, protocol in PUBLISHED.items():
+        assert f"`{name}`" in text and protocol.name == name and protocol.ground_truth
+    assert published("threedpw", split="validation").split == "validation"
+    with pytest.raises(InputError, match="^unknown protocol human37m; known are human36m_lifting, "):
+        published("human37m")

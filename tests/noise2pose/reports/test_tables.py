@@ -3,8 +3,12 @@ import re
 import numpy as np
 import pytest
 
+from noise2pose.errors import InputError
+from noise2pose.metrics.protocols import Protocol
+from noise2pose.reports import comparability
+from noise2pose.reports.comparability import group_by_protocol, warnings
 from noise2pose.reports.runs import load_run
-from noise2pose.reports.tables import group_by_protocol, labels, result_rows, text_report, warnings
+from noise2pose.reports.tables import labels, result_rows, rows_by_group, text_report
 from tests.fake_runs import write_run
 
 
@@ -32,7 +36,7 @@ def test_one_run_alone_is_not_the_best(make):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"keypoints_2d": "gt"}, "2-D source (detected / gt)"),
+        ({"keypoints_2d": "gt"}, "2-D source (synthetic / gt)"),
         ({"split": "test: nobody"}, "split (test: everyone / test: nobody)"),
         ({"joints": [1, 2]}, "joints (null / [1, 2])"),
         ({"root": 7}, "root (0 / 7)"),
@@ -104,3 +108,33 @@ def test_an_untested_run_comes_with_the_command_to_type(make, tmp_path):
 def test_labels_tell_runs_of_one_method_apart(make):
     runs = [make("a"), make("b"), make("c", method="context encoder")]
     assert labels(runs) == ["DiffPose (release): a", "DiffPose (release): b", "context encoder"]
+
+
+def test_records_older_than_an_attribute_compare_with_those_that_have_it(make):
+    defaults = Protocol(name="p", dataset="d", split="s", skeleton="h36m_17").as_dict()
+    assert all(defaults[key] == value for key, value in comparability._DEFAULTS.items())
+    newer = {key: defaults[key] for key in comparability._DEFAULTS}
+    old, new = make("a"), make("b", keypoints_2d="synthetic")
+    new.protocol.update(newer)
+    assert old.protocol["keypoints_2d"] == "synthetic", "what simulated detections are called since"
+    assert len(group_by_protocol([old, new])) == 1
+    new.protocol["average"] = "actions"
+    (warning,) = warnings(group_by_protocol([old, new]))
+    assert "average (poses / actions)" in warning
+
+
+def test_actions_stand_in_the_order_of_the_literature(make):
+    values = {"Walking": 3.0, "WalkTogether": 4.0, "Sitting": 2.0, "Directions": 1.0, "Juggling": 9.0}
+    table = {"of": "action", "metrics": {"mpjpe": {"values": values, "mean_of_groups": 3.8, "mean_over_poses": 3.1}}}
+    runs = [make("a", groups={"toy": table}), make("b", mpjpe=50.0)]
+    runs[0].protocol["groups"] = runs[1].protocol["groups"] = "action"
+    (row,) = rows_by_group(group_by_protocol(runs)[0])
+    assert list(row.cells)[2:] == ["error", "Dir", "Sit", "Walk", "WalkT", "Juggling", "mean", "poses"]
+    assert list(row.cells.values())[2:] == ["MPJPE", "1.0", "2.0", "3.0", "4.0", "9.0", "3.8", "3.1"]
+    assert "By action; mean = every action weighs the same" in text_report(runs)
+
+
+@pytest.mark.parametrize("broken", [{"toy": 3}, {"toy": {"of": "action", "metrics": {"mpjpe": {"values": {}}}}}, [1]])
+def test_broken_tables_are_named(make, broken):
+    with pytest.raises(InputError, match="test.json: groups"):
+        make("a", groups=broken)

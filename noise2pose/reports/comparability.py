@@ -1,0 +1,143 @@
+"""Which numbers may be compared: runs grouped by protocol, and what a reader must be told about the groups."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from noise2pose.reports.runs import Run
+
+# What two numbers must share to be compared, and how it is called.
+_COMPARABLE = {
+    "dataset": "data set",
+    "split": "split",
+    "skeleton": "skeleton",
+    "joints": "joints",
+    "pck_joints": "joints of PCK",
+    "root": "root",
+    "vertex_root": "root of vertices",
+    "keypoints_2d": "2-D source",
+    "train_keypoints_2d": "2-D source of the training",
+    "ground_truth": "ground truth",
+    "regressor": "regressor",
+    "average": "average",
+    "alignment": "alignment",
+    "dimensions": "dimensions",
+    "units": "units",
+}
+# What records mean that are older than an attribute of `metrics.protocols.Protocol`.
+_DEFAULTS = {"vertex_root": "skeleton", "ground_truth": "", "regressor": "", "average": "poses", "dimensions": 3}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tested runs that follow one protocol, best first.
+
+    Attributes:
+        letter: how the report calls it.
+        protocol: of the first run.
+        runs: sorted by their error.
+    """
+
+    letter: str
+    protocol: dict[str, Any]
+    runs: list[Run]
+
+    @property
+    def heading(self) -> str:
+        """What stands above its rows."""
+        return f"Protocol {self.letter} ({self.protocol['name']}): {protocol_in_words(self.protocol)}"
+
+
+def group_by_protocol(runs: Iterable[Run]) -> list[Group]:
+    """The tested runs, those that may be compared together; one tested on several sets is in as many groups."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        for tested in run.evaluation_sets():
+            groups.setdefault(json.dumps([_choice(tested.protocol, key) for key in _COMPARABLE]), []).append(tested)
+    return [
+        Group(chr(ord("A") + i), members[0].protocol, sorted(members, key=_rank))
+        for i, members in enumerate(groups.values())
+    ]
+
+
+def warnings(groups: Sequence[Group]) -> list[str]:
+    """What a reader must know before comparing; empty if every number may be compared with every other."""
+    found = []
+    names = [{run.name for run in group.runs} for group in groups]
+    if any(name != names[0] for name in names):  # else the groups are evaluation sets that all runs were tested on
+        differing = []
+        for key, words in _COMPARABLE.items():
+            values = list(dict.fromkeys(json.dumps(_choice(group.protocol, key)) for group in groups))
+            if len(values) > 1:
+                differing.append(f"{words} ({' / '.join(value.strip(chr(34)) for value in values)})")
+        found.append(
+            f"NOT COMPARABLE: these runs follow {len(groups)} protocols, which differ in {', '.join(differing)}. "
+            "Compare rows of the same protocol only."
+        )
+    for group in groups:
+        others = [run.name for run in group.runs if not same_samples(group.runs[0], run)]
+        if others:
+            found.append(
+                f"NOT COMPARABLE: {', '.join(others)} saw other inputs than {group.runs[0].name} under the same sample "
+                "names (another data.noise_seed, or data prepared differently)."
+            )
+    return found
+
+
+def same_samples(first: Run, second: Run) -> bool:
+    """Whether samples of the same name are the same; also true where there are none to compare."""
+    if first.samples is None or second.samples is None:
+        return True
+    where = {name: i for i, name in enumerate(second.samples.sample_id)}
+    pairs = [(i, where[name]) for i, name in enumerate(first.samples.sample_id) if name in where]
+    return all(
+        a.shape[1:] == b.shape[1:] and np.allclose(a[i], b[j], atol=1e-3, equal_nan=True)
+        for a, b in (
+            (first.samples.target, second.samples.target),
+            (first.samples.keypoints_2d, second.samples.keypoints_2d),
+        )
+        for i, j in pairs
+    )
+
+
+def protocol_in_words(protocol: dict[str, Any]) -> str:
+    """One sentence with everything that a number of this protocol depends on."""
+    flat = _choice(protocol, "dimensions") == 2
+    joints = protocol.get("joints")
+    which = "all joints" if joints is None else f"joints {', '.join(map(str, joints))}"
+    words = [
+        f"{protocol['dataset']}, {protocol['split']}; 2-D input: {source_in_words(protocol)}; error in "
+        f"{protocol['units']} over {which} of {protocol['skeleton']}, "
+        + ("reprojected into the whole picture" if flat else f"both poses centred on joint {protocol['root']}")
+    ]
+    if protocol.get("pck_joints"):
+        words.append(f"PCK and AUC over joints {', '.join(map(str, protocol['pck_joints']))}")
+    if protocol.get("ground_truth"):
+        words.append(f"ground truth: {protocol['ground_truth']}")
+    if protocol.get("regressor"):
+        words.append(f"joints by {protocol['regressor']}")
+    if _choice(protocol, "vertex_root") == "smpl":
+        words.append("vertices centred on SMPL's pelvis")
+    if _choice(protocol, "average") != "poses":
+        words.append(f"unweighted mean over {protocol['average']}")
+    return "; ".join(words)
+
+
+def source_in_words(protocol: dict[str, Any]) -> str:
+    """Where the 2-D input came from, and that of the training, if elsewhere."""
+    trained = protocol.get("train_keypoints_2d")
+    return f"{protocol['keypoints_2d']} (trained on {trained})" if trained else str(protocol["keypoints_2d"])
+
+
+def _choice(protocol: dict[str, Any], key: str) -> Any:
+    value = protocol.get(key)
+    return _DEFAULTS.get(key) if value is None else value
+
+
+def _rank(run: Run) -> float:
+    value = run.metric("mpjpe" if _choice(run.protocol, "dimensions") == 3 else "mpjpe_2d")
+    return value if value is not None and math.isfinite(value) else math.inf

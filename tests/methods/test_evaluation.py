@@ -1,0 +1,358 @@
+"""Answers measured by the protocols of the literature, against numbers that are worked out here by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from datamodules.base import TensorLoader, batch_of, select
+from methods.base import MONITOR, PoseMethod
+from methods.checkpoints import export_checkpoint, load_method
+from methods.evaluation import EvaluationSet
+from noise2pose import cameras, skeletons
+from noise2pose.bodies import BodyModel
+from noise2pose.errors import InputError
+from noise2pose.metrics import functional
+from noise2pose.metrics.mpi_inf_3dhp import evaluate
+from noise2pose.metrics.protocols import LIMB_JOINTS, MESH_JOINTS, Protocol
+from noise2pose.metrics.published_protocols import published
+from scripts import compare
+from scripts.train import main
+from tests.noise2pose.metrics.test_mpi_inf_3dhp import fixture
+from tests.tiny import TinyPeople, TinyPoses
+
+ROOT = Path(__file__).resolve().parents[2]
+BODY = BodyModel.free_body()
+BODIES = Protocol(name="p", dataset="tiny", split="test", skeleton="h36m_17", joints=MESH_JOINTS)
+
+
+def measured(protocol, batch, prediction, body=None, parts=1):
+    """What is logged of one batch, cut in parts."""
+    evaluation = EvaluationSet(protocol)
+    for index in torch.arange(len(batch["sample_id"])).chunk(parts):
+        evaluation.update(select(batch, index), select(prediction, index), body)
+    return {name: value.item() for name, value in evaluation.compute(1, False).items()}, evaluation.table()
+
+
+def answer(batch, seed=0):
+    """Bodies that are near those of a batch, as a method answers with them."""
+    generator = torch.Generator().manual_seed(seed)
+    smpl = {**batch["smpl"], "betas": batch["smpl"]["betas"] + torch.randn(19, 10, generator=generator)}
+    joints, vertices = BODY.joints(**smpl), BODY(**smpl).vertices
+    translation = torch.tensor([0.05, 0.0, 5.0]).expand(19, 3)
+    return {
+        "joints_3d": joints - joints[:, :1],
+        "vertices": vertices - joints[:, :1],
+        "smpl": smpl,
+        "camera_translation": translation,
+    }
+
+
+@pytest.fixture
+def people():
+    return TinyPeople().load("test")
+
+
+@pytest.mark.parametrize("convention", ["annot3", "univ_annot3"])
+def test_mpi_inf_3dhp_equals_the_official_evaluation(convention):
+    sequences, _ = fixture(torch.float64)
+    protocol = published(f"mpi_inf_3dhp_{convention}")
+    names = [name for name, (pred, _, _) in sequences.items() for _ in pred]
+    pred, target = (
+        skeletons.convert(torch.cat([sequence[i] for sequence in sequences.values()]), "mpi_inf_3dhp_17", "h36m_17")
+        for i in (0, 1)
+    )
+    valid = torch.ones_like(target[..., :1])
+    valid[::5] = 0  # frames that do not count
+    batch = {"keypoints_3d": torch.cat((target, valid), dim=-1), "sequence": names, "sample_id": names}
+    found, table = measured(protocol, batch, {"joints_3d": pred}, parts=5)
+    frame = 0
+    for name, (pose, truth, _) in sequences.items():
+        sequences[name] = (pose, truth, valid[frame : frame + len(pose), 0, 0])
+        frame += len(pose)
+    expected = evaluate(sequences, convention)
+    for i, name in enumerate(("mpjpe", "pck", "auc")):
+        assert found[name] == pytest.approx(expected.published[i], rel=1e-9)
+        both = table["metrics"][name]
+        assert both["mean_of_groups"] == pytest.approx(expected.mean_over_sequences[i], rel=1e-9)
+        assert both["mean_over_poses"] == pytest.approx(expected.mean_over_frames[i], rel=1e-9)
+        assert both["values"] == pytest.approx({key: errors[i] for key, errors in expected.sequences.items()})
+    assert table["of"] == "sequence" and table["metrics"]["mpjpe"]["poses"] == dict(expected.num_frames)
+    assert expected.mean_over_sequences != pytest.approx(expected.mean_over_frames, rel=1e-4)
+
+
+def test_human36m_is_averaged_over_actions_whose_name_is_the_first_word():
+    batch = TinyPoses(num_frames=3).load("test")
+    names = ["Sitting 1", "SittingDown", "Sitting", "Walking", "SittingDown 2"]
+    batch["action"] = [names[i % 5] for i in range(35)]
+    pred = batch["keypoints_3d"][..., :3] + 0.1 * torch.randn(35, 3, 17, 3, generator=torch.Generator().manual_seed(0))
+    pred = pred - pred[..., :1, :]
+    batch["keypoints_3d"][:4, 2, :, 3] = 0  # the end of a sequence that a clip before has counted
+    found, table = measured(published("human36m_lifting"), batch, {"joints_3d": pred}, parts=4)
+    target = batch["keypoints_3d"][..., :3] - batch["keypoints_3d"][..., :1, :3]
+    error = 1000.0 * functional.mpjpe(pred.double(), target.double())
+    counted = batch["keypoints_3d"][..., 0, 3] > 0
+    means = {}
+    for action in ("Sitting", "SittingDown", "Walking"):
+        rows = torch.tensor([name.split()[0] == action for name in batch["action"]])
+        means[action] = error[rows][counted[rows]].mean().item()
+    assert found["mpjpe"] == pytest.approx(sum(means.values()) / 3, rel=1e-6)
+    assert table["metrics"]["mpjpe"]["values"] == pytest.approx(means, rel=1e-6)
+    assert table["metrics"]["mpjpe"]["mean_over_poses"] == pytest.approx(error[counted].mean().item(), rel=1e-6)
+    assert {"pa_mpjpe", "mpjve", "n_mpjpe"} <= set(table["metrics"])
+    del batch["action"]
+    with pytest.raises(InputError, match="^human36m: protocol human36m_lifting needs the action of each sample"):
+        measured(published("human36m_lifting"), batch, {"joints_3d": pred})
+
+
+@pytest.mark.parametrize("vertex_root", ["skeleton", "smpl"])
+@pytest.mark.parametrize("own_mesh", [False, True])
+def test_vertices_are_compared_with_the_mesh_of_the_batch_around_the_root_of_the_protocol(
+    people, vertex_root, own_mesh
+):
+    prediction, known = answer(people), people["has_smpl"]
+    target = BODY(**people["smpl"]).vertices
+    if own_mesh:  # of another gender, in the camera frame
+        target = 1.05 * target + torch.tensor([0.3, 0.2, 4.0])
+        people["vertices"] = target
+        pelvis = BODY.get_buffer("joint_regressor")[:1]
+        people["keypoints_3d"][:, 0, :3] = (pelvis @ target)[:, 0] + 0.01  # as a regressor of the skeleton would
+        root = people["keypoints_3d"][:, :1, :3]
+    else:
+        root = BODY.joints(**people["smpl"])[:, :1]
+    found, _ = measured(replace(BODIES, vertex_root=vertex_root), people, prediction, BODY, parts=3)
+    mine, theirs = prediction["vertices"], target - root
+    if vertex_root == "smpl":
+        regressor = BODY.get_buffer("joint_regressor")[0].double()
+        mine, theirs = (
+            mesh.double() - torch.einsum("v,bvc->bc", regressor, mesh.double())[:, None] for mesh in (mine, target)
+        )
+    expected = 1000.0 * (mine - theirs)[known].norm(dim=-1).mean()
+    assert found["pve"] == pytest.approx(expected.item(), rel=1e-5)
+    assert 0 < found["pve"] and "mpjpe_24" not in found
+
+
+def test_meshes_of_other_bodies_are_not_compared(people):
+    prediction = answer(people)
+    people["vertices"] = torch.zeros(19, 100, 3)
+    assert "pve" not in measured(BODIES, people, prediction, BODY)[0]
+    people["vertices"] = BODY(**people["smpl"]).vertices  # as many as SMPL has
+    assert "pve" not in measured(replace(BODIES, ground_truth="SMPL, gendered"), people, prediction, BODY)[0]
+    assert "pve" in measured(BODIES, people, prediction, BODY)[0]
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_24_joints_of_smpl_stand_beside_the_14(people, given):
+    prediction, known = answer(people), people["has_smpl"]
+    target = BODY.joints(**people["smpl"], regressor="smpl_24")
+    if given:
+        target = target + 0.1 * torch.randn(19, 24, 3, generator=torch.Generator().manual_seed(3))
+        people["smpl_joints"] = target + 4.0
+    found, _ = measured(replace(BODIES, smpl_joints=True), people, prediction, BODY)
+    pred = BODY.joints(**prediction["smpl"], regressor="smpl_24")
+    expected = functional.mpjpe(pred - pred[:, :1], target - target[:, :1])[known].mean()
+    assert found["mpjpe_24"] == pytest.approx(1000.0 * expected.item(), rel=1e-4)
+    aligned = functional.pa_mpjpe(pred.double(), target.double())[known].mean()
+    assert found["pa_mpjpe_24"] == pytest.approx(1000.0 * aligned.item(), rel=1e-4)
+    assert found["mpjpe"] != pytest.approx(found["mpjpe_24"], rel=1e-3)
+
+
+def test_sets_with_2d_annotations_are_measured_in_pixels_of_the_picture(people):
+    protocol, prediction = published("halpe"), answer(people)
+    del people["keypoints_3d"]
+    annotated = people["keypoints_2d"].clone()
+    annotated[3, 8:11, 2] = 0.0
+    annotated[3, 8:11, :2] = 1e6
+    annotated[7, :, 2] = 0.0
+    people["keypoints_2d_gt"], people["keypoints_2d"] = annotated, torch.full_like(annotated, torch.nan)
+    found, table = measured(protocol, people, prediction, BODY, parts=2)
+    assert set(found) == {"mpjpe_2d", "mpjpe_2d_box", "mpjpe_2d_12"} and not table
+    joints = BODY.joints(**prediction["smpl"], translation=prediction["camera_translation"])
+    pixels = cameras.project(joints, people["camera"]["focal"], people["camera"]["principal_point"])
+    sums = {name: [] for name in found}
+    for person in range(19):
+        for name, counted in (("mpjpe_2d", MESH_JOINTS), ("mpjpe_2d_12", LIMB_JOINTS)):
+            seen = [joint for joint in counted if annotated[person, joint, 2] > 0]
+            if seen:
+                error = (pixels[person, seen] - annotated[person, seen, :2]).norm(dim=-1).mean().item()
+                sums[name].append(error)
+                if name == "mpjpe_2d":
+                    sums["mpjpe_2d_box"].append(100.0 * error / people["box"][person, 2].item())
+    for name, values in sums.items():
+        assert len(values) == 18 and found[name] == pytest.approx(sum(values) / 18, rel=1e-5), name
+    assert measured(protocol, people, {"joints_3d": prediction["joints_3d"]}) == ({}, {})  # no body, nothing to see
+
+
+def test_without_a_valid_joint_there_is_no_number(people):
+    people["keypoints_3d"][..., 3] = 0.0
+    people["has_smpl"][:] = False
+    assert measured(BODIES, people, answer(people), BODY)[0] == {}
+
+
+class Sets(TinyPeople):
+    """People as several evaluation sets at once."""
+
+    def __init__(self, keypoints_2d="gt", names=("tiny", "flat"), mixed_keypoints_2d=False):
+        super().__init__()
+        self.keypoints_2d, self.names, self.mixed_keypoints_2d = keypoints_2d, names, mixed_keypoints_2d
+
+    def protocols(self, split):
+        known = {
+            "tiny": replace(BODIES, keypoints_2d=self.keypoints_2d, groups="sequence", average="sequences"),
+            "flat": replace(published("coco"), dataset="flat", keypoints_2d=self.keypoints_2d),
+        }
+        return [known[name] for name in self.names]
+
+    def load(self, split):
+        samples = super().load(split)
+        samples["sequence"] = [f"TS{1 + i // 10}" for i in range(len(samples["sample_id"]))]
+        return samples
+
+    def val_dataloader(self):
+        return [self._flat(super(Sets, self).val_dataloader(), name) for name in self.names]
+
+    def test_dataloader(self):
+        return [self._flat(super(Sets, self).test_dataloader(), name) for name in self.names]
+
+    def _flat(self, loader, name):
+        hidden = ("keypoints_3d", "smpl", "has_smpl") if name == "flat" else ()
+        samples = {key: value for key, value in loader.samples.items() if key not in hidden}
+        return TensorLoader(samples, loader.sampler)
+
+
+class Bodies(PoseMethod):
+    """Answers with one body for all."""
+
+    title = "one body"
+
+    def __init__(self, input: str = "keypoints"):
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.input = input
+        self.body = BODY
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        return answer({"smpl": {key: x.expand(19, *x.shape[1:]) for key, x in FIRST.items()}})  # pyright: ignore
+
+    def predict_step(self, batch, batch_idx, dataloader_idx=0):
+        return select(self(batch), torch.zeros(len(batch["sample_id"]), dtype=torch.int64))
+
+    def training_step(self, batch, batch_idx):
+        return self.weight.square()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+FIRST = batch_of(TinyPeople().load("test"), torch.tensor([0]))["smpl"]
+
+
+def trainer(folder):
+    return L.Trainer(
+        default_root_dir=folder, max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+
+
+def test_several_evaluation_sets_at_once(tmp_path):
+    run = trainer(tmp_path)
+    run.fit(Bodies(), datamodule=Sets())
+    assert {"val/tiny/mpjpe", "val/tiny/pve", "val/flat/mpjpe_2d"} <= set(run.callback_metrics)
+    assert run.callback_metrics[MONITOR] == run.callback_metrics["val/tiny/mpjpe"]
+    assert not any(key.startswith("val/flat/mpjpe") and "2d" not in key for key in run.callback_metrics)
+    other = trainer(tmp_path)
+    other.fit(Bodies(), datamodule=Sets(names=("flat", "tiny")))
+    assert other.callback_metrics[MONITOR] == run.callback_metrics["val/flat/mpjpe_2d"]
+    with pytest.raises(InputError, match="two evaluation sets are called tiny"):
+        trainer(tmp_path).fit(Bodies(), datamodule=Sets(names=("tiny", "tiny")))
+
+
+def test_a_set_on_which_nothing_can_be_measured_is_named(tmp_path):
+    class Joints(Bodies):
+        def forward(self, batch):
+            return {"joints_3d": super().forward(batch)["joints_3d"]}
+
+    with pytest.raises(InputError, match="^val of flat: no answer of one body could be compared .* in 2-D"):
+        trainer(tmp_path).fit(Joints(), datamodule=Sets(names=("flat", "tiny")))
+
+
+@pytest.mark.parametrize("verb", ["test", "validate"])
+def test_another_source_of_keypoints_needs_a_flag_and_is_written_down(tmp_path, verb):
+    run = trainer(tmp_path)
+    run.fit(Bodies(), datamodule=Sets("synthetic"))
+    path = tmp_path / "trained.ckpt"
+    run.save_checkpoint(path)
+
+    def evaluate_on(method, data):
+        getattr(trainer(tmp_path), verb)(method, datamodule=data, ckpt_path=path, verbose=False)
+        return [protocol.train_keypoints_2d for protocol in method.protocols]
+
+    assert evaluate_on(Bodies(), Sets("synthetic")) == [None, None]
+    with pytest.raises(InputError) as refused:
+        evaluate_on(Bodies(), Sets("gt"))
+    message = str(refused.value)
+    assert message.startswith("one body was trained on synthetic 2-D keypoints, and data.keypoints_2d of tiny is gt")
+    assert "--data.mixed_keypoints_2d true" in message and "\n" not in message
+    assert evaluate_on(Bodies(), Sets("gt", mixed_keypoints_2d=True)) == ["synthetic", "synthetic"]
+    assert evaluate_on(Bodies("image"), Sets("gt")) == [None, None]  # looks at pictures
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint.pop("trained_on") == "synthetic"
+    torch.save(checkpoint, path)
+    assert evaluate_on(Bodies(), Sets("gt")) == [None, None]  # of before it was recorded
+
+
+def test_a_fit_may_not_validate_on_another_source_either(tmp_path):
+    class Mixed(Sets):
+        def protocols(self, split):
+            source = "gt" if split == "train" else "detected"
+            return [replace(protocol, keypoints_2d=source) for protocol in super().protocols(split)]
+
+    with pytest.raises(InputError, match="was trained on gt 2-D keypoints, and data.keypoints_2d of tiny is detected"):
+        trainer(tmp_path).fit(Bodies(), datamodule=Mixed())
+    method = Bodies()
+    trainer(tmp_path).fit(method, datamodule=Mixed(mixed_keypoints_2d=True))
+    assert method.trained_on == "gt" and method.protocols[0].train_keypoints_2d == "gt"
+
+
+TINY = """
+model:
+  class_path: methods.hmr.HMR
+  init_args: {input: keypoints, width: 16, hidden: 16, warmup_steps: 2}
+data: {class_path: tests.methods.test_evaluation.Sets, init_args: {keypoints_2d: gt}}
+trainer: {max_epochs: 1, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
+"""
+
+
+def test_every_set_and_its_groups_are_recorded_and_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(TINY)
+    assert main(["fit", "-c", "tiny.yaml", "--name", "a"]) == 0
+    assert main(["test", "-c", "tiny.yaml", "--name", "a", "--ckpt_path", "best"]) == 0
+    record = json.loads(Path("runs/a/test.json").read_text())
+    assert [protocol["dataset"] for protocol in record["protocols"]] == ["tiny", "flat"]
+    assert record["protocol"] == record["protocols"][0] and "test/flat/mpjpe_2d_box" in record["metrics"]
+    table = record["groups"]["tiny"]["metrics"]["mpjpe"]
+    assert list(record["groups"]) == ["tiny"] and table["poses"] == {"TS1": 10, "TS2": 9}
+    assert record["metrics"]["test/tiny/mpjpe"] == pytest.approx(table["mean_of_groups"], rel=1e-5)
+    export_checkpoint(Path("runs/a/checkpoints/best.ckpt"), Path("small.ckpt"))
+    assert load_method("small.ckpt").trained_on == "gt"
+    small = ["test", "-c", "tiny.yaml", "--name", "b", "--ckpt_path", "small.ckpt", "--data.keypoints_2d", "detected"]
+    capsys.readouterr()
+    assert main(small) == 2
+    assert "was trained on gt 2-D keypoints" in capsys.readouterr().err
+    assert main([*small, "--data.mixed_keypoints_2d", "true"]) == 0
+    capsys.readouterr()
+    assert compare.main(["runs/a", "runs/b", "--output", "report"]) == 0
+    text = capsys.readouterr().out
+    for heading in ("Protocol A (p)", "Protocol B (coco)", "Protocol C (p)", "By sequence; mean = every sequence"):
+        assert heading in text
+    assert "detected (trained on gt)" in text and "unweighted mean over sequences" in text
+    assert "2-D % of box" in text and "TS1" in text and text.startswith("NOT COMPARABLE")
+    page = Path("report/report.md").read_text()
+    assert "detected (trained on gt)" in page and "| TS1 | TS2 |" in page
+    assert compare.main(["runs/a", "--output", "report"]) == 0
+    assert "NOT COMPARABLE" not in capsys.readouterr().out  # two sets of one run
