@@ -103,19 +103,6 @@ class BatchLoader:
         return batches if self.stream is None else self.stream(batches, self.sampler.epoch)
 
 
-class TensorLoader(BatchLoader):
-    """Batches cut from whole tensors.
-
-    Args:
-        samples: all samples of the split, every tensor with the samples in its first dimension.
-        sampler: which samples make up each batch.
-    """
-
-    def __init__(self, samples: PoseBatch, sampler: EpochOrder) -> None:
-        super().__init__(partial(batch_of, samples), sampler)
-        self.samples = samples
-
-
 def batch_of(samples: PoseBatch, index: Tensor) -> PoseBatch:
     """The samples at the positions `index`, as `select`, with pictures in [0, 1], which may lie on disk as bytes."""
     batch = select(samples, index)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datamodules import picture_benchmarks
-from datamodules.base import TensorLoader
+from datamodules.base import BatchLoader
 from datamodules.synthetic_motion import SyntheticMotion
 from methods.diffannot import benchmarks as diffannot_benchmarks
 from methods.diffpose import benchmarks as diffpose_benchmarks
@@ -138,7 +138,7 @@ def training_epoch(quick: bool, width: int, num_blocks: int, at_least: float | N
         module.setup("fit")
         ours = module.train_dataloader()
         theirs = DataLoader(
-            SampleDataset(ours.samples), BATCH_SIZE, shuffle=True, drop_last=True, num_workers=NUM_WORKERS
+            SampleDataset(module.load("train")), BATCH_SIZE, shuffle=True, drop_last=True, num_workers=NUM_WORKERS
         )
         torch.manual_seed(0)
         network = GraphLifter(width, num_blocks, 2, 0.25, skeletons.get(SKELETON).parents)
@@ -176,7 +176,7 @@ def _at(tree: Any, index: int) -> Any:
 class Training:
     """Trains a copy of a network, one epoch a call."""
 
-    def __init__(self, network: GraphLifter, batches: TensorLoader | DataLoader) -> None:
+    def __init__(self, network: GraphLifter, batches: BatchLoader | DataLoader) -> None:
         self.network = copy.deepcopy(network)
         self.batches = batches
         self.skeleton = skeletons.get(SKELETON)
@@ -184,7 +184,7 @@ class Training:
         self.epoch = 0
 
     def __call__(self) -> None:
-        if isinstance(self.batches, TensorLoader):
+        if isinstance(self.batches, BatchLoader):
             self.batches.sampler.set_epoch(self.epoch)
         self.epoch += 1
         batches: Iterable[PoseBatch] = self.batches

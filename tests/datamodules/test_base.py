@@ -1,7 +1,9 @@
+from functools import partial
+
 import pytest
 import torch
 
-from datamodules.base import EpochOrder, TensorLoader, check_keypoints, move, select
+from datamodules.base import BatchLoader, EpochOrder, batch_of, check_keypoints, move, select
 from noise2pose.errors import InputError
 from tests.tiny import TinyPoses
 
@@ -44,7 +46,7 @@ def test_more_processes_than_samples_are_refused():
 
 def test_loader_cuts_batches_like_a_naive_loop():
     samples = TinyPoses(num_samples=20).load("val")
-    loader = TensorLoader(samples, EpochOrder(10, 4, shuffle=False))
+    loader = BatchLoader(partial(batch_of, samples), EpochOrder(10, 4, shuffle=False))
     batches = list(loader)
     assert [len(batch["sample_id"]) for batch in batches] == [4, 4, 2]
     for number, batch in enumerate(batches):
