@@ -69,7 +69,7 @@ def annotate_batch(
         batch: with `camera` and `sample_id`; `keypoints_2d` and `box` if there are any.
         prediction: with `smpl` and `camera_translation`; `refinement` if there was one.
         body: whose parameters they are.
-        file_names: of the pictures; None to call them as the samples.
+        file_names: of the pictures; None to call them as the batch does, or else as the samples.
 
     Returns:
         The arrays of `ARRAYS`.
@@ -99,7 +99,9 @@ def annotate_batch(
     }
     arrays = {key: value.detach().cpu().numpy().astype(ARRAYS[key][1]) for key, value in values.items()}
     arrays["names"] = np.array(batch["sample_id"], dtype=np.str_)
-    arrays["file_names"] = np.array(batch["sample_id"] if file_names is None else file_names, dtype=np.str_)
+    if file_names is None:
+        file_names = batch["file_name"] if "file_name" in batch else batch["sample_id"]
+    arrays["file_names"] = np.array(file_names, dtype=np.str_)
     reasons = ["; ".join(_suspicions({key: array[row] for key, array in arrays.items()})) for row in range(count)]
     arrays["suspect_reasons"] = np.array(reasons, dtype=np.str_)
     arrays["suspect"] = np.array([bool(reason) for reason in reasons], dtype=np.bool_)

@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 
-from datamodules.base import TensorLoader, batch_of, select
+from datamodules.base import BatchLoader, batch_of, select
 from methods.base import MONITOR, PoseMethod
 from methods.checkpoints import export_checkpoint, load_method
 from methods.evaluation import EvaluationSet
@@ -220,7 +221,7 @@ class Sets(TinyPeople):
     def _flat(self, loader, name):
         hidden = ("keypoints_3d", "smpl", "has_smpl") if name == "flat" else ()
         samples = {key: value for key, value in loader.samples.items() if key not in hidden}
-        return TensorLoader(samples, loader.sampler)
+        return BatchLoader(partial(batch_of, samples), loader.sampler)
 
 
 class Bodies(PoseMethod):
