@@ -213,14 +213,14 @@ class Sets(TinyPeople):
         return samples
 
     def val_dataloader(self):
-        return [self._flat(super(Sets, self).val_dataloader(), name) for name in self.names]
+        return [self._flat("val", super(Sets, self).val_dataloader(), name) for name in self.names]
 
     def test_dataloader(self):
-        return [self._flat(super(Sets, self).test_dataloader(), name) for name in self.names]
+        return [self._flat("test", super(Sets, self).test_dataloader(), name) for name in self.names]
 
-    def _flat(self, loader, name):
+    def _flat(self, split, loader, name):
         hidden = ("keypoints_3d", "smpl", "has_smpl") if name == "flat" else ()
-        samples = {key: value for key, value in loader.samples.items() if key not in hidden}
+        samples = {key: value for key, value in self.load(split).items() if key not in hidden}
         return BatchLoader(partial(batch_of, samples), loader.sampler)
 
 
