@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 
-from datamodules.base import TensorLoader, batch_of, select
+from datamodules.base import BatchLoader, batch_of, select
 from methods.base import MONITOR, PoseMethod
 from methods.checkpoints import export_checkpoint, load_method
 from methods.evaluation import EvaluationSet
@@ -184,6 +184,9 @@ def test_sets_with_2d_annotations_are_measured_in_pixels_of_the_picture(people):
     for name, values in sums.items():
         assert len(values) == 18 and found[name] == pytest.approx(sum(values) / 18, rel=1e-5), name
     assert measured(protocol, people, {"joints_3d": prediction["joints_3d"]}) == ({}, {})  # no body, nothing to see
+    del people["keypoints_2d_gt"]
+    with pytest.raises(InputError, match="^halpe: the 2-D input is synthetic, and there are no annotated key-points"):
+        measured(replace(protocol, keypoints_2d="synthetic"), people, prediction, BODY)
 
 
 def test_without_a_valid_joint_there_is_no_number(people):
@@ -208,6 +211,7 @@ class Sets(TinyPeople):
 
     def load(self, split):
         samples = super().load(split)
+        samples["keypoints_2d_gt"] = samples["keypoints_2d"]
         samples["sequence"] = [f"TS{1 + i // 10}" for i in range(len(samples["sample_id"]))]
         return samples
 
@@ -219,8 +223,11 @@ class Sets(TinyPeople):
 
     def _flat(self, loader, name):
         hidden = ("keypoints_3d", "smpl", "has_smpl") if name == "flat" else ()
-        samples = {key: value for key, value in loader.samples.items() if key not in hidden}
-        return TensorLoader(samples, loader.sampler)
+
+        def take(index):
+            return {key: value for key, value in loader.take(index).items() if key not in hidden}
+
+        return BatchLoader(take, loader.sampler)
 
 
 class Bodies(PoseMethod):
