@@ -225,7 +225,10 @@ class Sets(TinyPeople):
         hidden = ("keypoints_3d", "smpl", "has_smpl") if name == "flat" else ()
 
         def take(index):
-            return {key: value for key, value in loader.take(index).items() if key not in hidden}
+            batch = loader.take(index)
+            for key in hidden:
+                batch.pop(key)
+            return batch
 
         return BatchLoader(take, loader.sampler)
 
