@@ -189,6 +189,10 @@ class PoseDataModule(L.LightningDataModule):
     def protocols(self, split: Split) -> list[Protocol]:
         """What the numbers of each evaluation set mean, in the order of the loaders."""
 
+    def training_sources(self) -> set[str]:
+        """Where the 2-D keypoints of the training come from."""
+        return {protocol.keypoints_2d for protocol in self.protocols("train")}
+
     def train_dataloader(self) -> BatchLoader:
         return self._loader("train", shuffle=True)
 

@@ -58,6 +58,7 @@ class Mixture(PoseDataModule):
         self.evaluated = [
             d for d, name in zip(datasets, names, strict=True) if evaluate_on is None or name in evaluate_on
         ]
+        self.mixed_keypoints_2d = any(dataset.mixed_keypoints_2d for dataset in self.evaluated)
         for dataset in datasets:
             dataset.eval_batch_size = eval_batch_size
 
@@ -77,6 +78,9 @@ class Mixture(PoseDataModule):
 
     def protocols(self, split: Split) -> list[Protocol]:
         return [protocol for dataset in self.evaluated for protocol in dataset.protocols(split)]
+
+    def training_sources(self) -> set[str]:
+        return {source for dataset in self.datasets for source in dataset.training_sources()}
 
     def train_dataloader(self) -> "MixtureLoader":
         takes = [dataset.samples("train") for dataset in self.datasets]

@@ -115,7 +115,7 @@ class PoseMethod(L.LightningModule):
         if repeated := {name for name in names if names.count(name) > 1}:
             raise InputError(f"two evaluation sets are called {', '.join(sorted(repeated))}, and their numbers mix")
         if stage == "fit" and datamodule is not None:
-            self.trained_on = _sources(datamodule)
+            self.trained_on = "+".join(sorted(datamodule.training_sources()))
             self._check_sources()
         self.eval_metrics = nn.ModuleList(EvaluationSet(protocol) for protocol in self.protocols)
 
@@ -134,7 +134,7 @@ class PoseMethod(L.LightningModule):
         self._seed = torch.initial_seed()
         datamodule: Any = getattr(self.trainer, "datamodule", None)
         if datamodule is not None:  # what it trains on now, also where it was resumed from another's checkpoint
-            self.trained_on = _sources(datamodule)
+            self.trained_on = "+".join(sorted(datamodule.training_sources()))
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         # Noise and dropout of a step depend on the seed, the step and the process alone, so a resumed run continues
@@ -210,11 +210,6 @@ class PoseMethod(L.LightningModule):
     @property
     def _evaluation_sets(self) -> list[EvaluationSet]:
         return [evaluation for evaluation in self.eval_metrics if isinstance(evaluation, EvaluationSet)]
-
-
-def _sources(datamodule: Any) -> str:
-    """Where the 2-D keypoints of a training come from, joined by `+` where there are several."""
-    return "+".join(sorted({protocol.keypoints_2d for protocol in datamodule.protocols("train")}))
 
 
 def warmup_cosine(num_steps: int, warmup_steps: int, start: int = 0) -> Callable[[int], float]:

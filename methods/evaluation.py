@@ -201,6 +201,11 @@ class EvaluationSet(nn.Module):
         joints = body.joints(**answered, translation=prediction["camera_translation"], regressor=self.protocol.skeleton)
         joints = torch.cat((joints[..., :2], joints[..., 2:].clamp_min(_NEAREST)), dim=-1)
         pixels = cameras.project(joints, batch["camera"]["focal"], batch["camera"]["principal_point"])
+        if "keypoints_2d_gt" not in batch and self.protocol.keypoints_2d != "gt":
+            raise InputError(
+                f"{self.protocol.dataset}: the 2-D input is {self.protocol.keypoints_2d}, and there are no annotated "
+                "key-points to measure the answer by"
+            )
         annotated = batch["keypoints_2d_gt"] if "keypoints_2d_gt" in batch else batch["keypoints_2d"]
         target, valid = annotated[..., :2], annotated[..., 2]
         for name in ("mpjpe_2d", "mpjpe_2d_12"):

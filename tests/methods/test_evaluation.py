@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -185,6 +184,9 @@ def test_sets_with_2d_annotations_are_measured_in_pixels_of_the_picture(people):
     for name, values in sums.items():
         assert len(values) == 18 and found[name] == pytest.approx(sum(values) / 18, rel=1e-5), name
     assert measured(protocol, people, {"joints_3d": prediction["joints_3d"]}) == ({}, {})  # no body, nothing to see
+    del people["keypoints_2d_gt"]
+    with pytest.raises(InputError, match="^halpe: the 2-D input is synthetic, and there are no annotated key-points"):
+        measured(replace(protocol, keypoints_2d="synthetic"), people, prediction, BODY)
 
 
 def test_without_a_valid_joint_there_is_no_number(people):
@@ -209,19 +211,26 @@ class Sets(TinyPeople):
 
     def load(self, split):
         samples = super().load(split)
+        samples["keypoints_2d_gt"] = samples["keypoints_2d"]
         samples["sequence"] = [f"TS{1 + i // 10}" for i in range(len(samples["sample_id"]))]
         return samples
 
     def val_dataloader(self):
-        return [self._flat("val", super(Sets, self).val_dataloader(), name) for name in self.names]
+        return [self._flat(super(Sets, self).val_dataloader(), name) for name in self.names]
 
     def test_dataloader(self):
-        return [self._flat("test", super(Sets, self).test_dataloader(), name) for name in self.names]
+        return [self._flat(super(Sets, self).test_dataloader(), name) for name in self.names]
 
-    def _flat(self, split, loader, name):
+    def _flat(self, loader, name):
         hidden = ("keypoints_3d", "smpl", "has_smpl") if name == "flat" else ()
-        samples = {key: value for key, value in self.load(split).items() if key not in hidden}
-        return BatchLoader(partial(batch_of, samples), loader.sampler)
+
+        def take(index):
+            batch = loader.take(index)
+            for key in hidden:
+                batch.pop(key)
+            return batch
+
+        return BatchLoader(take, loader.sampler)
 
 
 class Bodies(PoseMethod):
