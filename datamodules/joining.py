@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.prepared_folder import COLUMNS, PICTURES, encode_names
+from datamodules.prepared_folder import COLUMNS, INDEX, encode_names
 from noise2pose.errors import InputError
 from noise2pose.files import write_npz
 
@@ -94,7 +94,7 @@ def join(files: list[Path], output: Path) -> Joined:
         for name, shape in {**shapes, "sequence": ()}.items():
             _write_column(output, name, (number, *shape), files, firsts)
         text, ends = encode_names(pictures)
-        write_npz(output / PICTURES, text=text, ends=ends)
+        write_npz(output / INDEX, text=text, ends=ends)
     columns = {name: [COLUMNS[name].dtype, list(shape)] for name, shape in sorted(shapes.items())}
     return Joined(number, columns, sequences, len(pictures), counts, skipped)
 

@@ -3,7 +3,7 @@
 A data set says what there is to read (`Plan`); this module reads it and writes
 
   COLUMN.npy      one row a person in a picture, or a frame of motion from one camera; see `COLUMNS`
-  pictures.npz    names of the pictures, relative to the picture root (`datamodules.prepared_folder.Names`)
+  index.npz    names of the pictures, relative to the picture root (`datamodules.prepared_folder.Names`)
   dataset.json    what is in the folder, where it came from, counts, what was skipped and why; written last
 
 Bytes depend on the source and the options alone, neither on the number of processes nor on how often they were killed.

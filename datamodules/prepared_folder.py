@@ -16,7 +16,7 @@ from torch import Tensor
 from noise2pose.errors import InputError
 
 MANIFEST = "dataset.json"
-PICTURES = "pictures.npz"
+INDEX = "index.npz"
 GENDERS = ("neutral", "male", "female")
 
 
@@ -41,7 +41,7 @@ COLUMNS: dict[str, Column] = {
     "sequence": Column("int32", (), -1, "its sequence in the manifest"),
     "frame": Column("int32", (), 0, "number in its sequence as the publisher counts"),
     "person": Column("int64", (), 0, "number in its sequence, or annotation id"),
-    "picture": Column("int32", (), -1, "its picture in pictures.npz; -1 without"),
+    "picture": Column("int32", (), -1, "its picture in index.npz; -1 without"),
     "keypoints_2d_gt": Column("float32", ("J", 3), 0, "annotated joints, pixels of the whole picture, confidence"),
     "keypoints_2d_detected": Column("float32", ("J", 3), 0, "joints of a detector, pixels, confidence"),
     "keypoints_3d": Column("float32", ("J", 4), 0, "metres in the camera frame, validity"),
@@ -120,7 +120,7 @@ class PreparedFolder:
 
     def pictures(self) -> "Names":
         """Names of the pictures, relative to `picture_root`."""
-        path = self.root / PICTURES
+        path = self.root / INDEX
         try:
             with np.load(path) as arrays:
                 return Names(arrays["text"], arrays["ends"])

@@ -176,7 +176,7 @@ def test_a_folder_without_what_an_experiment_takes(here):
         (lambda data: (data / "panoptic" / "focal.npy").unlink(), "panoptic: focal.npy: cannot be read"),
         (lambda data: truncate(data / "panoptic" / "dataset.json"), "panoptic: dataset.json cannot be read"),
         (lambda data: (data / "panoptic" / "dataset.json").write_text("[]"), "panoptic: dataset.json cannot be read"),
-        (lambda data: truncate(data / "panoptic" / "pictures.npz"), "panoptic: pictures.npz: cannot be read"),
+        (lambda data: truncate(data / "panoptic" / "index.npz"), "panoptic: index.npz: cannot be read"),
         (lambda data: shutil.rmtree(data.parent / "source"), "no such folder; say with data.picture_root"),
         (lambda data: shutil.rmtree(data.parent / "source" / "160422_haggling1"), "is gone; data.picture_root says"),
         (lambda data: truncate(data / "cmu_mocap" / "rotations.npy"), "cmu_mocap: rotations.npy is missing or trunc"),
