@@ -36,7 +36,7 @@ _QUALITY = 92
 
 Style = Literal["published", "lean"]
 _STYLES: dict[Style, str] = {
-    "published": "imread, channels reversed and copied, float32 before warpAffine, as SPIN and DPMesh do it",
+    "published": "imread, channels reversed and copied, float32, as SPIN reads; then warpAffine, as 3DCrowdNet crops",
     "lean": "imread, cvtColor, warpAffine of bytes, as MMPose does it",
 }
 
