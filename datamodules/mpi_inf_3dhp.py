@@ -41,6 +41,7 @@ class MpiInf3DHP(PreparedData):
     """
 
     dataset = "mpi_inf_3dhp"
+    names_training = False
 
     def __init__(
         self,

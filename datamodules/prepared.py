@@ -53,6 +53,7 @@ class PreparedData(PoseDataModule):
     dataset: str = ""
     box_rules: RuleName = "keypoints"
     keypoints_3d: str = "keypoints_3d"  # column of the ground truth
+    names_training: bool = True  # whether training batches say whose they are; costs millions of frames seconds and GBs
 
     def __init__(
         self,
@@ -140,7 +141,7 @@ class PreparedData(PoseDataModule):
         if not len(rows) or not kept.any():
             raise InputError(f"{folder.root}: no row of {split} is left")
         choices = Choices(self.sources[split], self.keypoints_3d, self.box_rule, self.noise_seed)
-        named = split != "train" or self.images or self.augment != PRESETS["none"]
+        named = split != "train" or self.names_training or self.images or self.augment != PRESETS["none"]
         return PreparedRows(folder, rows, choices, self.complete, named=named, pictured=self.images)
 
     def load(self, split: Split) -> PoseBatch:

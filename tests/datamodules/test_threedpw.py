@@ -52,7 +52,8 @@ def truth(tree, name, person, frame):
 
 @pytest.mark.parametrize("folder", ["pickles", "community"])
 def test_ground_truth_is_that_of_the_world_seen_by_the_camera(tree, folder):
-    batch = module(tree, folder).load("test")
+    data = module(tree, folder)
+    batch = data.finish(data.load("test"), training=False)
     names = {name: i for i, name in enumerate(batch["sample_id"])}
     for person, frame in ((0, 0), (0, 6), (1, 4)):
         wanted = f"downtown_bar_00_{person}/{frame:06d}/{person}"
