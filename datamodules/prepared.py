@@ -116,6 +116,11 @@ class PreparedData(PoseDataModule):
         """Root joint of each sample's body in the rest pose, (B, 3) metres; None where no body is at hand."""
         return None
 
+    def thinned(self, split: Split) -> str:
+        """What a protocol adds to the words of a split of which not every frame is taken."""
+        stride = self.strides[split] if self.num_frames == 1 else 1
+        return "" if stride == 1 else f"; every {stride} frames only"
+
     def prepare_data(self) -> None:
         folder = PreparedFolder(self.root, self.dataset)
         if self.images:
