@@ -128,11 +128,11 @@ def prepare(plan: Plan, output: Path, num_workers: int) -> dict[str, Any]:
                 failed[part.name] = reason
             bar.update()
     read = [part for part in plan.parts if part.name not in failed]
-    skipped += [(part.name, failed[part.name]) for part in plan.parts if part.name in failed]
+    skipped += _failures(plan.parts, failed)
     if not read:
         raise InputError(f"nothing could be prepared; {_examples(skipped)}")
     joined = join([files[part.name] for part in read], output)
-    skipped += joined.skipped
+    skipped = list(dict.fromkeys([*skipped, *joined.skipped]))  # every camera names the same joint
     if joined.rows == 0:
         raise InputError(f"nothing could be prepared; {_examples(skipped) or 'there is nobody in it'}")
     manifest = _manifest(plan, output, joined, skipped)
@@ -171,6 +171,18 @@ def _place(root: Path | None, output: Path) -> str | None:
     return root.relative_to(output).as_posix() if root.is_relative_to(output) else root.as_posix()
 
 
+def _failures(parts: list[Part], failed: dict[str, str]) -> list[tuple[str, str]]:
+    """Parts that could not be read and why; those of one broken file are one line."""
+    named: dict[str, list[str]] = {}
+    for part in parts:
+        if part.name in failed:
+            named.setdefault(failed[part.name], []).append(part.name)
+    return [
+        (names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more parts", reason)
+        for reason, names in named.items()
+    ]
+
+
 def _examples(skipped: list[tuple[str, str]]) -> str:
     shown = "; ".join(f"{file}: {reason}" if file not in reason else reason for file, reason in skipped[:3])
     return shown + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else "")
@@ -186,7 +198,8 @@ def _finished(plan: Plan, output: Path) -> dict[str, Any] | None:
     manifest = read_manifest(output)
     if manifest["dataset"] != plan.dataset:
         raise InputError(f"--output: {output} holds {manifest['dataset']}, expected {plan.dataset} or an empty folder")
-    if manifest["parts"] == _identities(plan) and manifest["sources"] == _checksums(plan.parts):
+    same_pictures = manifest["picture_root"] == _place(plan.picture_root, output)
+    if same_pictures and manifest["parts"] == _identities(plan) and manifest["sources"] == _checksums(plan.parts):
         shutil.rmtree(output / _PARTS, ignore_errors=True)
         print(f"{output}: already prepared from this source (delete {path} to do it again)", file=sys.stderr)
         return manifest

@@ -128,6 +128,19 @@ def test_what_cannot_be_read_is_named_and_the_rest_prepared(tmp_path, text):
     assert whole["rows"] == 12 and json.loads((tmp_path / "out" / "dataset.json").read_text()) == whole
 
 
+def test_parts_of_one_broken_file_are_one_line(tmp_path):
+    manifest = prepare(plan(tmp_path / "source", "abcd", {"b": "damaged", "d": "damaged"}), tmp_path / "out", 0)
+    assert manifest["skipped"][:1] == [["b and 1 more parts", "cannot be read (KeyError: 'poses')"]]
+
+
+def test_pictures_that_moved_are_found_by_the_same_command(tmp_path):
+    first = plan(tmp_path / "source", "a")._replace(picture_root=tmp_path / "source")
+    prepare(first, tmp_path / "out", 0)
+    (tmp_path / "source").rename(tmp_path / "moved")
+    moved = plan(tmp_path / "moved", "a")._replace(picture_root=tmp_path / "moved")
+    assert prepare(moved, tmp_path / "out", 0)["picture_root"] == str(tmp_path / "moved")
+
+
 def test_nothing_to_prepare(tmp_path):
     with pytest.raises(InputError, match="nothing could be prepared; a.txt: broken"):
         prepare(plan(tmp_path / "source", "a", {"a": "broken"}), tmp_path / "out", 0)
