@@ -17,6 +17,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,7 +202,10 @@ def _finished(plan: Plan, output: Path) -> dict[str, Any] | None:
     same_pictures = manifest["picture_root"] == _place(plan.picture_root, output)
     if same_pictures and manifest["parts"] == _identities(plan) and manifest["sources"] == _checksums(plan.parts):
         shutil.rmtree(output / _PARTS, ignore_errors=True)
-        print(f"{output}: already prepared from this source (delete {path} to do it again)", file=sys.stderr)
+        print(
+            f"{output}: already prepared from this source; pictures are not looked for again (delete {path} for that)",
+            file=sys.stderr,
+        )
         return manifest
     print(f"{output}: prepared from another source or with other options; doing it again", file=sys.stderr)
     path.unlink()  # or a kill would leave a folder that looks complete
@@ -220,6 +224,11 @@ def _read_all(todo: list[Part], files: dict[str, Path], num_workers: int) -> Ite
         waiting = {pool.submit(_read, part, files[part.name]): part for part in todo}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
+    except BrokenProcessPool:
+        raise InputError(
+            "a reading process was ended from outside, perhaps because memory ran out; the same command goes on where "
+            "this one stopped, and needs less memory with --num_workers 1"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -230,7 +239,7 @@ def _read(part: Part, path: Path) -> str | None:
         rows = part.read(*part.arguments)
     except InputError as error:
         return str(error)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, ArithmeticError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError) as error:
         return f"cannot be read ({type(error).__name__}: {error})".splitlines()[0]
     _check(part, rows)
     about = {

@@ -181,6 +181,8 @@ def dataset(arguments: argparse.Namespace) -> int:
 
     if not arguments.source.is_dir():
         raise InputError(f"--source: {arguments.source} is no folder")
+    if arguments.num_workers < 0:
+        raise InputError(f"--num_workers is {arguments.num_workers}, expected at least 0")
     files = _files(arguments.name)
     plan = files.plan(arguments.source, arguments.output, arguments)
     manifest = preparation.prepare(plan, arguments.output, arguments.num_workers)

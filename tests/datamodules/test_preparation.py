@@ -1,6 +1,8 @@
 """Preparing a data set: parts, processes, kills, and what is left out."""
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -32,6 +34,13 @@ def read(file: Path, start: int, detected: bool) -> Rows:
     pictures = [f"{file.stem}/{i}.jpg" for i in range(3)]
     of = np.array([0, 0, 2, 2])  # nothing of the second
     return Rows(arrays, sequences, of, pictures, {"train: people": 4}, [(f"{file.stem}/9.jpg", "missing")])
+
+
+def die(file: Path, start: int, detected: bool) -> Rows:
+    """As a process that the system ends because memory ran out."""
+    if file.stem == "b":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(file, start, detected)
 
 
 def plan(source: Path, names: str, texts: dict[str, str] | None = None) -> Plan:
@@ -111,6 +120,15 @@ def test_finished_work_is_left_alone_and_changed_sources_are_read_again(tmp_path
     changed, fresh = files(out), files(tmp_path / "fresh_out")
     changed.pop("dataset.json"), fresh.pop("dataset.json")  # they differ in the picture root
     assert changed == fresh
+
+
+def test_a_reading_process_that_is_ended_is_named_and_the_same_command_goes_on(tmp_path):
+    whole = plan(tmp_path / "source", "abc")
+    with pytest.raises(InputError, match="a reading process was ended from outside.*--num_workers 1"):
+        prepare(whole._replace(parts=[part._replace(read=die) for part in whole.parts]), tmp_path / "out", 1)
+    prepare(whole, tmp_path / "out", 0)
+    prepare(whole, tmp_path / "at_once", 0)
+    assert files(tmp_path / "out") == files(tmp_path / "at_once")
 
 
 @pytest.mark.parametrize("text", ["broken", "damaged"])
