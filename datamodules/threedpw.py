@@ -7,7 +7,7 @@ import numpy as np
 from datamodules.base import Split
 from datamodules.ground_truth_bodies import BodyData
 from datamodules.prepared_folder import PreparedFolder
-from datamodules.threedpw_subsets import members, splits_of
+from datamodules.sources.threedpw_subsets import members, splits_of
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published
