@@ -36,6 +36,7 @@ from noise2pose.object_npz import read_object_npz
 
 POSITIONS, KEYPOINTS = "data_3d_h36m.npz", "data_2d_h36m_{}.npz"
 _PREFERRED = "cpn_ft_h36m_dbb"
+_FARTHEST = 30.0  # metres; nobody leaves the laboratory
 _COCO_LEFT = [1, 3, 5, 7, 9, 11, 13, 15]  # keypoints_symmetry of files in COCO's order
 _H36M_LEFT = [4, 5, 6, 11, 12, 13]
 
@@ -120,6 +121,11 @@ def read_subject(positions: Path, subject: str, gt: Path | None, detected: Path 
         world = np.asarray(joints[action])
         if world.ndim != 3 or world.shape[1:] not in ((32, 3), (17, 3)) or world.dtype.kind != "f":
             skipped.append((where, f"found {world.dtype} {world.shape}, expected (T, 32, 3) numbers"))
+            continue
+        if float(np.nanmedian(np.abs(world))) > _FARTHEST:
+            skipped.append(
+                (where, "coordinates of tens of metres and more; expected metres, these look like millimetres")
+            )
             continue
         if world.shape[1] == 32:
             world = world[:, JOINTS_OF_32]

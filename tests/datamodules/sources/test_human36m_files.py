@@ -196,3 +196,11 @@ def test_layouts_are_found_one_level_deeper_and_chosen(source, tmp_path, capsys)
         prepare_folder(source, tmp_path / "c", "--stride", "5")
     with pytest.raises(InputError, match="--stride is 0"):
         prepare_folder(source, tmp_path / "c", "--stride", "0")
+
+
+def test_millimetres_are_not_taken_for_metres(tmp_path, monkeypatch):
+    metres = tree.motion
+    monkeypatch.setattr(tree, "motion", lambda *arguments: 1000.0 * metres(*arguments))
+    tree.write_videopose3d(tmp_path / "in", gt=False, cpn=False)
+    with pytest.raises(InputError, match="these look like millimetres"):
+        prepare_folder(tmp_path / "in", tmp_path / "out")
