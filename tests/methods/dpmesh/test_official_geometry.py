@@ -34,7 +34,7 @@ def test_the_square_around_the_joints():
     square = data["output/crop_bbox_xywh"]
     expected = torch.cat((square[:, :2] + square[:, 2:] / 2.0, square[:, 2:3]), dim=-1)
     ours = crops.square_box(torch.cat((low, high), dim=-1), "dpmesh", data["input/image_width_height"].expand(5, 2))
-    # The release takes a box's last pixel for its end, as if w pixels reached over w - 1; in the suite they reach over w.
+    # The release takes the last pixel of a box for its end, as if w pixels reached over w - 1.
     close(ours - torch.tensor([0.5, 0.5, 1.1]), expected)
 
 
