@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.dpmesh.position_codes import TEMPERATURE, plane_code
 from methods.dpmesh.pose_heads import Cascade, PoseHead
+from methods.dpmesh.position_codes import TEMPERATURE, plane_code
 from methods.dpmesh.transformer import DecoderLayer, Encoder
 from methods.dpmesh.volume import Volume
 from noise2pose import rotations
