@@ -7,7 +7,6 @@ Shape letters: B batch, S side of the picture, J joints, F channels of the answe
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from methods.checkpoints import read_torch_file
 from methods.dpmesh.conditions import Conditions
+from methods.dpmesh.features import Features, PictureFeatures
 from methods.picture_backbones import ResNet50
 from noise2pose.errors import InputError
 
@@ -23,36 +23,21 @@ CELLS = 8  # of the answer, along each axis
 _MEAN, _STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # of the pictures that published vision transformers were trained on
 
 
-class Features(NamedTuple):
-    """What a backbone says of a crop.
-
-    Attributes:
-        fused: what the regressor takes.
-        levels: of rising depth; what the student is taught, see `methods.dpmesh.reasoning`.
-    """
-
-    fused: Float[Tensor, "B F 8 8"]
-    levels: list[Tensor]
-
-
-class ResNetFeatures(nn.Module):
+class ResNetFeatures(PictureFeatures):
     """ResNet-50 whose stem also sees the heat-maps.
 
     Args:
         num_joints: J.
         width: F.
-        pretrained: file of ImageNet weights with torchvision's tensor names, or None.
     """
 
-    def __init__(self, num_joints: int, width: int, pretrained: str | None = None) -> None:
+    def __init__(self, num_joints: int, width: int) -> None:
         super().__init__()
         self.backbone = ResNet50()
         self.early = nn.Sequential(
             nn.Conv2d(64 + num_joints, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()
         )
         self.output = nn.Conv2d(self.backbone.width, width, 1)
-        if pretrained is not None:
-            _load(self.backbone, Path(pretrained), {}, ("fc.",))
 
     def forward(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> Features:
         stem = self.backbone.stem(image)
@@ -60,8 +45,12 @@ class ResNetFeatures(nn.Module):
         stages = self.backbone.stages(self.early(torch.cat((stem, maps), dim=1)))
         return Features(_resized(self.output(stages[-1]), CELLS), stages[1:])
 
+    def load_pretrained(self, source: str) -> None:
+        """Takes ImageNet weights with torchvision's tensor names from a file."""
+        _load(self.backbone, Path(source), {}, ("fc.",))
 
-class TransformerFeatures(nn.Module):
+
+class TransformerFeatures(PictureFeatures):
     """A vision transformer (Dosovitskiy et al., ICLR 2021) whose tokens also see the heat-maps of their patches.
 
     Tensor names below `backbone` are timm's, so that published ImageNet weights fit; the paper's is `vit_large_patch16`
@@ -74,7 +63,6 @@ class TransformerFeatures(nn.Module):
         embedding: width of the tokens.
         depth: number of blocks.
         num_heads: of the attention.
-        pretrained: file of weights with timm's tensor names, or None.
     """
 
     def __init__(
@@ -85,7 +73,6 @@ class TransformerFeatures(nn.Module):
         embedding: int = 1024,
         depth: int = 24,
         num_heads: int = 16,
-        pretrained: str | None = None,
     ) -> None:
         super().__init__()
         self.backbone = _VisionTransformer(image_size, embedding, depth, num_heads)
@@ -94,9 +81,6 @@ class TransformerFeatures(nn.Module):
         with torch.no_grad():  # at first the tokens are those of the picture, which published weights are for
             self.early.weight[:, :embedding] = torch.eye(embedding)
         self.output = nn.Conv2d(embedding, width, 1)
-        if pretrained is not None:
-            grid = {"pos_embed": self.backbone.pos_embed.shape[1]}
-            _load(self.backbone, Path(pretrained), grid, ("head.", "head_dist.", "pre_logits.", "fc_norm."))
 
     def forward(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> Features:
         patches = self.backbone.patch_embed(image)
@@ -104,6 +88,11 @@ class TransformerFeatures(nn.Module):
         told = self.early(torch.cat((patches, maps), dim=1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         levels = self.backbone(told)
         return Features(self.output(_resized(levels[-1], CELLS)), levels)
+
+    def load_pretrained(self, source: str) -> None:
+        """Takes weights with timm's tensor names from a file; positions are interpolated to another picture size."""
+        grid = {"pos_embed": self.backbone.pos_embed.shape[1]}
+        _load(self.backbone, Path(source), grid, ("head.", "head_dist.", "pre_logits.", "fc_norm."))
 
 
 class _VisionTransformer(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor
 from noise2pose import cameras, crops, heatmaps, keyed_random, noise
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
+from noise2pose.skeletons import Skeleton
 
 MIN_CONFIDENCE = 0.05  # of a joint that counts as found (release)
 GRID, SIGMA = 32, 2.5  # cells of the heat-maps and of the latents, and the standard deviation of a peak (release)
@@ -130,3 +131,27 @@ def drop_joints(keypoints: Float[Tensor, "B J 3"], share: float) -> Float[Tensor
 def in_picture(pixels: Float[Tensor, "B J 2"], image_size: Float[Tensor, "B 2"]) -> Bool[Tensor, "B J"]:
     """Which points lie in the picture."""
     return ((pixels >= 0.0) & (pixels <= image_size[:, None])).all(dim=-1)
+
+
+def picture(batch: PoseBatch) -> Float[Tensor, "B 3 S S"]:
+    """The crops of the batch.
+
+    Raises:
+        InputError: if it has none.
+    """
+    if "image" not in batch:
+        raise InputError("DPMesh takes pictures and this data has none: set data.images to true, or change data")
+    return batch["image"]
+
+
+def check_joints(keypoints: Tensor, skeleton: Skeleton) -> None:
+    """Refuses joints of another skeleton, and clips.
+
+    Raises:
+        InputError: if they are.
+    """
+    if keypoints.ndim != 3 or keypoints.shape[1] != skeleton.num_joints:
+        raise InputError(
+            f"keypoints_2d has shape {tuple(keypoints.shape)}; DPMesh takes single frames of {skeleton.num_joints} "
+            f"joints in the order of {skeleton.name}: set data.num_frames to 1"
+        )

@@ -32,21 +32,23 @@ def test_the_answer_has_the_cells_of_the_diffusion_backbone(make):
 def test_weights_of_resnet_50_fit(tmp_path):
     published = ResNet50().state_dict() | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
     torch.save(published, tmp_path / "resnet50.pth")
-    network = ResNetFeatures(17, 32, pretrained=str(tmp_path / "resnet50.pth"))
+    network = ResNetFeatures(17, 32)
+    network.load_pretrained(str(tmp_path / "resnet50.pth"))
     assert torch.equal(network.backbone.conv1.weight, published["conv1.weight"])
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="model.pretrained: .*other.pth does not fit: .* first bn1.bias"):
-        ResNetFeatures(17, 32, pretrained=str(tmp_path / "other.pth"))
+        network.load_pretrained(str(tmp_path / "other.pth"))
 
 
 def test_weights_of_a_vision_transformer_fit_also_at_another_size(tmp_path):
     published = TransformerFeatures(17, 8, 64, **SMALL).backbone.state_dict() | {"head.weight": torch.zeros(10, 32)}
     torch.save(published, tmp_path / "vit.pth")
-    same = TransformerFeatures(17, 8, 64, **SMALL, pretrained=str(tmp_path / "vit.pth")).backbone
-    assert torch.equal(same.pos_embed, published["pos_embed"])
-    larger = TransformerFeatures(17, 8, 96, **SMALL, pretrained=str(tmp_path / "vit.pth")).backbone
-    assert larger.pos_embed.shape == (1, 37, 32)
-    assert torch.equal(larger.pos_embed[:, 0], published["pos_embed"][:, 0])
+    same, larger = (TransformerFeatures(17, 8, side, **SMALL) for side in (64, 96))
+    for network in (same, larger):
+        network.load_pretrained(str(tmp_path / "vit.pth"))
+    assert torch.equal(same.backbone.pos_embed, published["pos_embed"])
+    assert larger.backbone.pos_embed.shape == (1, 37, 32)
+    assert torch.equal(larger.backbone.pos_embed[:, 0], published["pos_embed"][:, 0])
     with pytest.raises(InputError, match="model.image_size is 100, expected a multiple of 16"):
         TransformerFeatures(17, 8, 100, **SMALL)
 
