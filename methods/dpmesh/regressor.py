@@ -56,7 +56,8 @@ class Regressor(nn.Module):
         num_heads: of all attention.
         num_encoder_layers: of the two encoders.
         num_decoder_layers: L.
-        feedforward: hidden units of decoder and image encoder; the encoder of the volume has half as many.
+        feedforward: hidden units of decoder and image encoder.
+        volume_feedforward: hidden units of the volume's encoder.
         dropout: of the transformers.
         position_temperature: of the code of the image's cells; 1 is what the release computes, whose frequencies are
             all 1 because an exponent is rounded.
@@ -76,13 +77,14 @@ class Regressor(nn.Module):
         num_encoder_layers: int = 2,
         num_decoder_layers: int = 4,
         feedforward: int = 2048,
+        volume_feedforward: int = 1024,
         dropout: float = 0.1,
         position_temperature: float = TEMPERATURE,
         learned_exponent: bool = False,
     ) -> None:
         super().__init__()
         self.volume = Volume(
-            *(feature_width, width, depth, rows, num_encoder_layers, num_heads, feedforward // 2, dropout),
+            *(feature_width, width, depth, rows, num_encoder_layers, num_heads, volume_feedforward, dropout),
             learned_exponent=learned_exponent,
         )
         self.to_plane = nn.Conv2d(feature_width, width, 1)
