@@ -1,0 +1,113 @@
+"""DPMesh's network: a backbone that answers with one feature map, and a regressor that reads it.
+
+Shape letters: B batch, S side of the picture, F channels of the feature map.
+"""
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from methods.dpmesh.baselines import ResNetFeatures, TransformerFeatures
+from methods.dpmesh.conditions import Conditions
+from methods.dpmesh.features import PictureFeatures
+from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
+from methods.dpmesh.pose_heads import PoseHead
+from methods.dpmesh.regressor import Estimate, Regressor
+from methods.dpmesh.sizes import SIZES, BackboneName, Size
+
+
+class MeshNetwork(nn.Module):
+    """From a picture and the conditions to a body and a camera.
+
+    Args:
+        features: the backbone.
+        regressor: takes its feature map.
+        image_size: S, what pictures are resized to.
+        balance: learned weights of the losses, if they are learned.
+    """
+
+    def __init__(
+        self, features: PictureFeatures, regressor: Regressor, image_size: int, balance: UncertaintyWeights | None
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.regressor = regressor
+        self.image_size = image_size
+        self.balance = balance
+
+    def forward(self, image: Float[Tensor, "B 3 s s"], conditions: Conditions) -> tuple[Estimate, list[Tensor]]:
+        """The estimate, and the levels of the backbone that a student is taught."""
+        found = self.features(self._resized(image), conditions)
+        # Rotations, cameras and places need more digits than bfloat16 has.
+        with torch.autocast(image.device.type, enabled=False):
+            return self.regressor(found.fused.float()), found.levels
+
+    def levels(self, image: Float[Tensor, "B 3 s s"], conditions: Conditions) -> list[Tensor]:
+        """The levels alone."""
+        return self.features(self._resized(image), conditions).levels
+
+    def parameter_groups(self, weight_decay: float) -> list[tuple[float, list[Parameter]]]:
+        """What is trained, with the weight decay of each group."""
+        scales = [] if self.balance is None else list(self.balance.parameters())
+        trained = [p for part in (self.features, self.regressor) for p in part.parameters() if p.requires_grad]
+        return [(weight_decay, trained), *([(0.0, scales)] if scales else [])]
+
+    def _resized(self, image: Float[Tensor, "B 3 s s"]) -> Float[Tensor, "B 3 S S"]:
+        size = (self.image_size, self.image_size)
+        if image.shape[-2:] == size:
+            return image
+        return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def make_network(
+    backbone: BackboneName,
+    size: Size,
+    pose_head: PoseHead,
+    num_joints: int,
+    image_size: int,
+    uncertainty: bool,
+    diffusion: dict[str, Any],
+) -> MeshNetwork:
+    """A network with weights yet to be trained or loaded.
+
+    Args:
+        backbone: which one.
+        size: of everything.
+        pose_head: of the regressor.
+        num_joints: of the conditions.
+        image_size: S.
+        uncertainty: learn the weights of the losses.
+        diffusion: what only the diffusion backbone is asked, see `DiffusionFeatures`.
+    """
+    sizes = SIZES[size]
+    if backbone == "diffusion":
+        features = PictureFeatures(size, num_joints, sizes.features, **diffusion)
+    elif backbone == "resnet50":
+        features = ResNetFeatures(num_joints, sizes.features)
+    else:
+        features = TransformerFeatures(num_joints, sizes.features, image_size, *sizes.transformer)
+    regressor = Regressor(
+        sizes.features,
+        pose_head,
+        sizes.width,
+        num_encoder_layers=sizes.num_encoder_layers,
+        num_decoder_layers=sizes.num_decoder_layers,
+        feedforward=sizes.feedforward,
+        volume_feedforward=sizes.volume_feedforward,
+    )
+    balance = UncertaintyWeights((*WEIGHTS, "tokens")) if uncertainty else None
+    return MeshNetwork(features, regressor, image_size, balance)
+
+
+def make_teacher(student: MeshNetwork) -> MeshNetwork:
+    """A network like the student's, with the same weights; what training leaves as it is, they have in common.
+
+    Stable Diffusion's weights are frozen, and are most of the memory.
+    """
+    shared: dict[int, Any] = {id(p): p for p in student.parameters() if not p.requires_grad}
+    return copy.deepcopy(student, shared)

@@ -1,0 +1,34 @@
+"""The two sizes of DPMesh, beside those of the diffusion backbone, which knows its own."""
+
+from typing import Literal, NamedTuple
+
+Size = Literal["tiny", "sd15"]
+BackboneName = Literal["diffusion", "resnet50", "transformer"]
+
+
+class Sizes(NamedTuple):
+    """Of everything behind the backbone, and of the transformer that it is compared with.
+
+    Attributes:
+        features: channels of the feature map that the regressor reads.
+        width: of the regressor.
+        num_encoder_layers: of the regressor.
+        num_decoder_layers: of the regressor.
+        feedforward: of the regressor.
+        volume_feedforward: of the regressor.
+        transformer: embedding, depth and heads.
+    """
+
+    features: int
+    width: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    feedforward: int
+    volume_feedforward: int
+    transformer: tuple[int, int, int]
+
+
+SIZES: dict[Size, Sizes] = {
+    "tiny": Sizes(256, 128, 1, 3, 256, 256, (192, 6, 3)),
+    "sd15": Sizes(2048, 256, 2, 4, 2048, 1024, (1024, 24, 16)),  # as released; ViT-L/16 as in the paper
+}
