@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from methods.dpmesh.fusion import FusionHead
 from methods.dpmesh.pose_heads import VPoserHead
-from methods.dpmesh.regressor import Estimate, Regressor
+from methods.dpmesh.regressor import RELEASE, Estimate, Regressor
 from methods.dpmesh.vposer import VPoserDecoder
 from noise2pose.errors import InputError
 
@@ -153,8 +153,7 @@ def _network(weights: Mapping[str, Tensor], num_heads: int) -> PublishedRegresso
         num_decoder_layers=decoder_layers,
         feedforward=len(weights["transformer.encoder.layers.0.linear1.weight"]),
         volume_feedforward=len(weights["refine_3d.layers.0.linear1.weight"]),
-        position_temperature=1.0,
-        learned_exponent=True,
+        **RELEASE,
     )
     finest, fine = (weights[f"backbone.outmodules.{part}.0.weight"].shape[1] for part in (0, 1))
     # The two coarsest levels are never apart in the weights: any split of their channels fits.
