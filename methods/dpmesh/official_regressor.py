@@ -3,7 +3,7 @@
 Every size is read off the tensors, but for the number of attention heads, which none tells.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -100,7 +100,7 @@ def load_regressor(state_dict: Mapping[str, Any], num_heads: int = 8) -> Publish
     }
     network = _network(weights, num_heads)
     expected = network.state_dict()
-    origin = {ours: _official_name(ours) for ours in expected}
+    origin = official_names(expected)
     known = set(origin.values())
     problems = [f"{key} is not known" for key in sorted(weights) if key not in known]
     problems += [f"{key} is missing" for key in sorted(known - set(weights))]
@@ -111,6 +111,12 @@ def load_regressor(state_dict: Mapping[str, Any], num_heads: int = 8) -> Publish
     _complain(problems)
     network.load_state_dict({ours: weights[official].to(expected[ours].dtype) for ours, official in origin.items()})
     return network.eval()
+
+
+def official_names(ours: Iterable[str]) -> dict[str, str]:
+    """What the release calls each tensor of a `PublishedRegressor`."""
+    prefixes = {name: next(prefix for prefix in _NAMES if name.startswith(prefix)) for name in ours}
+    return {name: _NAMES[prefix] + name.removeprefix(prefix) for name, prefix in prefixes.items()}
 
 
 def extract_state_dict(checkpoint: Any) -> dict[str, Tensor]:
@@ -161,11 +167,6 @@ def _network(weights: Mapping[str, Tensor], num_heads: int) -> PublishedRegresso
     fusion = FusionHead({"level_32": finest, "level_16": fine, "level_8": coarse, "level_4": 0}, feature_width)
     tokens = weights["kp_lifting.weight"]
     return PublishedRegressor(nn.Linear(tokens.shape[1], tokens.shape[0]), fusion, regressor)
-
-
-def _official_name(ours: str) -> str:
-    prefix = next(prefix for prefix in _NAMES if ours.startswith(prefix))
-    return _NAMES[prefix] + ours.removeprefix(prefix)
 
 
 def _complain(problems: list[str]) -> None:
