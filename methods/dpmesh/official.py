@@ -24,7 +24,15 @@ SIGMA = 2.5  # of the heat-maps, cells
 BACKBONE = "backbone.sd_model."
 # Copies of what is below `BACKBONE`.
 _COPIES = ("backbone.unet.", "backbone.encoder_vq.")
-_OTHERS = ("backbone.outmodules.", "outmodules.")
+_HEAD = "backbone.outmodules."
+# Where `methods.dpmesh.DPMesh` has the parts of a `PublishedDPMesh`.
+_PARTS = {
+    "backbone.": "network.features.backbone.",
+    "head.context.": "network.features.context.linear.",
+    "head.fusion.": "network.features.fusion.",
+    "head.regressor.": "network.regressor.",
+}
+SD15_WIDTHS = (320, 640, 1280, 1280)
 
 
 class PublishedDPMesh(nn.Module):
@@ -66,7 +74,7 @@ def load_dpmesh(state_dict: Mapping[str, Any], num_heads: int = 8) -> PublishedD
         InputError: if a key is missing, superfluous or of the wrong shape; all are named.
     """
     weights = extract_state_dict(state_dict)
-    known = (BACKBONE, *_COPIES, *_OTHERS)
+    known = (BACKBONE, _HEAD, *_COPIES)
     strange = [key for key in sorted(weights) if key.startswith("backbone.") and not key.startswith(known)]
     if strange:
         raise InputError(f"the state dict does not fit DPMesh: {'; '.join(f'{key} is not known' for key in strange)}")
@@ -79,3 +87,39 @@ def load_dpmesh(state_dict: Mapping[str, Any], num_heads: int = 8) -> PublishedD
     if width != tokens:
         raise InputError(f"the state dict does not fit DPMesh: kp_lifting makes tokens of {tokens}, expected {width}")
     return network.eval()
+
+
+def method_state(network: PublishedDPMesh) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The published network as a `methods.dpmesh.DPMesh`: its tensors, and the arguments that it is made with.
+
+    Raises:
+        InputError: if its sizes are not those of Stable Diffusion 1.5.
+    """
+    widths = tuple(network.backbone.unet.config["block_out_channels"])
+    if widths != SD15_WIDTHS:
+        raise InputError(f"the U-Net has widths {widths}, expected {SD15_WIDTHS} of Stable Diffusion 1.5")
+    updates = {name: value for name, value in network.backbone.unet.state_dict().items() if ".lora_A." in name}
+    wider = [scope for scope, part in (("attn_ff", ".ff.net."), ("attn", ".attn1.")) if any(part in n for n in updates)]
+    return renamed(network), {
+        "backbone": "diffusion",
+        "size": "sd15",
+        "context": "linear30",
+        "maps": "8_16",
+        "unet_training": "lora" if updates else "frozen",
+        "lora_scope": (*wider, "attn2")[0],
+        "lora_rank": len(next(iter(updates.values()))) if updates else 64,
+        "train_controlnet": False,
+        "latent": "release",
+        "timestep": 1,
+        "pose_head": "vposer",
+        "release": True,
+    }
+
+
+def renamed(network: PublishedDPMesh) -> dict[str, Tensor]:
+    """The tensors under the names that `methods.dpmesh.DPMesh` has for them."""
+    state = {}
+    for name, value in network.state_dict().items():
+        prefix = next(prefix for prefix in _PARTS if name.startswith(prefix))
+        state[_PARTS[prefix] + name.removeprefix(prefix)] = value
+    return state

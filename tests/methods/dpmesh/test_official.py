@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from methods.dpmesh.official import load_backbone, load_dpmesh
+from methods.dpmesh.networks import make_network
+from methods.dpmesh.official import load_backbone, load_dpmesh, method_state
 from methods.dpmesh.official_regressor import official_names
 from methods.dpmesh.pose_heads import VPoserHead
 from methods.dpmesh.regressor import RELEASE, Regressor
@@ -85,3 +86,31 @@ def test_other_checkpoints_are_refused(checkpoint):
     narrow = {"module.kp_lifting.weight": torch.zeros(64, 2), "module.kp_lifting.bias": torch.zeros(64)}
     with pytest.raises(InputError, match=r"kp_lifting makes tokens of 64, expected 768"):
         load_dpmesh(weights | narrow)
+
+
+@pytest.mark.slow
+def test_the_parts_have_the_methods_names(checkpoint):
+    """Compared with the method at full size, without its memory."""
+    adapted = {f"module.{key}": value for key, value in weights_of("unet_lora", "backbone.sd_model.").items()}
+    weights = {
+        key: value
+        for key, value in checkpoint["network"].items()
+        if ".sd_model.model.diffusion_model." not in key and ".unet.unet." not in key
+    }
+    network = load_dpmesh(weights | adapted)
+    with pytest.raises(InputError, match=r"widths \(64, 128, 256, 256\), expected \(320, 640, 1280, 1280\)"):
+        method_state(network)
+    network.backbone.unet.register_to_config(block_out_channels=(320, 640, 1280, 1280))
+    state, arguments = method_state(network)
+    assert arguments["lora_scope"] == "attn_ff" and arguments["lora_rank"] == 8
+    with torch.device("meta"):
+        head = VPoserHead(VPoserDecoder())
+        settings = {key: arguments[key] for key in ("unet_training", "lora_scope", "lora_rank", "train_controlnet")}
+        settings |= {"latent": "release", "timestep": 1, "maps": (8, 16)}
+        whole = make_network("diffusion", "sd15", head, 30, False, True, True, "linear30", settings)
+    expected = {f"network.{name}": value.ndim for name, value in whole.state_dict().items()}
+    layers = {name for name in expected if ".layers." in name and "regressor" in name}  # of which the small one has few
+    layers |= {name for name in expected if "regressor.decoder.locate." in name}
+    found = {name: value.ndim for name, value in state.items()}
+    assert set(found) <= set(expected) and set(expected) - set(found) <= layers
+    assert all(expected[name] == number for name, number in found.items())
