@@ -65,8 +65,6 @@ class DPMesh(PoseMethod):
         train_keypoints: what the student is trained on: `noisy` for true joints with fresh errors, `clean` for true
             joints, `batch` for those of the data.
         joint_dropout: share of the joints that the student is not told of while training.
-        release: be as published where that is not better: told of 30 joints, of which the data may lack some, with
-            heat-maps half a cell off, and with the regressor's quirks. Published weights need it.
         body: `free`, or the path of a body file.
         skeleton: joint order of the data, a name in `noise2pose.skeletons` that the body has a regressor for.
         image_weight, fitted_image_weight, pose_weight, betas_weight, joints_2d_weight, joints_3d_weight: of the terms
@@ -108,7 +106,6 @@ class DPMesh(PoseMethod):
         teacher_checkpoint: str | None = None,
         train_keypoints: Literal["noisy", "clean", "batch"] = "noisy",
         joint_dropout: float = 0.1,
-        release: bool = False,
         body: str = "free",
         skeleton: str = "h36m_17",
         image_weight: float = WEIGHTS["image"],
@@ -146,16 +143,14 @@ class DPMesh(PoseMethod):
         }
         self.image_noise = image_noise
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
-        self.release = release
         self.skeleton = skeletons.get(skeleton)
-        num_joints = skeletons.get(told.RELEASED if release else skeleton).num_joints
         self.body: BodyModel = BodyModel.load(body)
         sizes = SIZES[size]
         head, self.hparams["codebook"] = make_pose_head(
             pose_head, sizes.width, sizes.num_decoder_layers, codebook_checkpoint, codebook, vposer_file
         )
         self.network = make_network(
-            backbone, size, head, num_joints, image_size, uncertainty, release,
+            backbone, size, head, self.skeleton.num_joints, image_size, uncertainty,
             {
                 "context": "mlp2_visible" if context == "none" else context,
                 "maps": maps, "lora_scope": lora_scope, "lora_rank": lora_rank, "train_controlnet": train_controlnet,
@@ -260,9 +255,7 @@ class DPMesh(PoseMethod):
     def _conditions(self, keypoints: Tensor, box: Tensor, batch: PoseBatch) -> Conditions:
         """What the network is told of the joints, without what this model is not to know."""
         told.check_joints(keypoints, self.skeleton)
-        if self.release:
-            keypoints = told.released_joints(keypoints, self.skeleton.name)
-        found = told.conditions(keypoints, box, batch.get("camera", {}).get("image_size"), corners=self.release)
+        found = told.conditions(keypoints, box, batch.get("camera", {}).get("image_size"))
         nothing = told.no_conditions(found)
         joints = found if self.context != "none" else nothing
         return Conditions(joints.joints, joints.present, (found if self.heatmaps else nothing).heatmaps)

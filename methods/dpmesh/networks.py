@@ -17,7 +17,7 @@ from methods.dpmesh.conditions import Conditions
 from methods.dpmesh.features import PictureFeatures
 from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
 from methods.dpmesh.pose_heads import PoseHead
-from methods.dpmesh.regressor import RELEASE, Estimate, Regressor
+from methods.dpmesh.regressor import Estimate, Regressor
 from methods.dpmesh.sizes import SIZES, BackboneName, Size
 
 
@@ -71,7 +71,6 @@ def make_network(
     num_joints: int,
     image_size: int,
     uncertainty: bool,
-    release: bool,
     diffusion: dict[str, Any],
 ) -> MeshNetwork:
     """A network with weights yet to be trained or loaded.
@@ -83,7 +82,6 @@ def make_network(
         num_joints: of the conditions.
         image_size: S.
         uncertainty: learn the weights of the losses.
-        release: make the regressor as it was published.
         diffusion: what only the diffusion backbone is asked, see `DiffusionFeatures`.
     """
     sizes = SIZES[size]
@@ -101,7 +99,6 @@ def make_network(
         num_decoder_layers=sizes.num_decoder_layers,
         feedforward=sizes.feedforward,
         volume_feedforward=sizes.volume_feedforward,
-        **(RELEASE if release else {}),
     )
     balance = UncertaintyWeights((*WEIGHTS, "tokens")) if uncertainty else None
     return MeshNetwork(features, regressor, image_size, balance)
