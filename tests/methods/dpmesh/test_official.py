@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from methods.dpmesh.networks import make_network
-from methods.dpmesh.official import load_backbone, load_dpmesh, method_state
+from methods.dpmesh.official import load_dpmesh, method_state
 from methods.dpmesh.official_regressor import official_names
 from methods.dpmesh.pose_heads import VPoserHead
 from methods.dpmesh.regressor import RELEASE, Regressor
@@ -62,16 +62,17 @@ def test_a_checkpoint_is_read_whole(checkpoint):
     generator = torch.Generator().manual_seed(0)
     image, joints = torch.rand(1, 3, 256, 256, generator=generator), 32.0 * torch.rand(1, 30, 3, generator=generator)
     joints[..., 2] = (joints[..., 2] > 16.0).float()
+    seen = []
+    network.backbone.register_forward_hook(lambda _, inputs, output: seen.append((inputs, output)))
     estimate = network(image, joints)
     assert estimate.rotations.shape == (1, 24, 3, 3) and all(part.isfinite().all() for part in estimate)
-    # The same in the parts that the fixtures pin.
-    backbone = load_backbone({key.removeprefix("module."): value for key, value in checkpoint["network"].items()})
-    maps = heatmaps(joints[..., :2], (32, 32), 2.5) * joints[..., 2, None, None]
+    (latents, maps, tokens), pyramid = seen[0]
+    assert latents.shape == (1, 4, 32, 32)
+    assert torch.equal(maps, heatmaps(joints[..., :2], (32, 32), 2.5) * joints[..., 2, None, None])
     weight, bias = (checkpoint["network"][f"module.kp_lifting.{name}"] for name in ("weight", "bias"))
-    pyramid = backbone(backbone.encode(image), maps, joints[..., :2] / 32.0 @ weight.T + bias)
-    expected = network.head(pyramid)
-    for ours, theirs in zip(estimate, expected, strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-5)
+    assert torch.allclose(tokens, joints[..., :2] / 32.0 @ weight.T + bias, atol=1e-6)
+    for ours, theirs in zip(estimate, network.head(pyramid), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_other_checkpoints_are_refused(checkpoint):
@@ -107,7 +108,7 @@ def test_the_parts_have_the_methods_names(checkpoint):
         head = VPoserHead(VPoserDecoder())
         settings = {key: arguments[key] for key in ("unet_training", "lora_scope", "lora_rank", "train_controlnet")}
         settings |= {"latent": "release", "timestep": 1, "maps": (8, 16)}
-        whole = make_network("diffusion", "sd15", head, 30, False, True, True, "linear30", settings)
+        whole = make_network("diffusion", "sd15", head, 30, False, True, "linear30", settings, True)
     expected = {f"network.{name}": value.ndim for name, value in whole.state_dict().items()}
     layers = {name for name in expected if ".layers." in name and "regressor" in name}  # of which the small one has few
     layers |= {name for name in expected if "regressor.decoder.locate." in name}
