@@ -78,7 +78,9 @@ class StagedMethod(PoseMethod):
             return
         max_epochs = self.trainer.max_epochs or 0
         if max_epochs < 0 or self.trainer.max_steps > 0:
-            raise InputError(f"model.{self.first_option} counts epochs: give trainer.max_epochs and no trainer.max_steps")
+            raise InputError(
+                f"model.{self.first_option} counts epochs: give trainer.max_epochs and no trainer.max_steps"
+            )
         if max_epochs <= self.first_epochs:
             raise InputError(
                 f"trainer.max_epochs ({max_epochs}) must exceed model.{self.first_option} ({self.first_epochs}), or "
