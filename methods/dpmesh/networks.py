@@ -4,6 +4,7 @@ Shape letters: B batch, S side of the picture, F channels of the feature map.
 """
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from torch.nn import Parameter
 
 from methods.dpmesh.baselines import ResNetFeatures, TransformerFeatures
 from methods.dpmesh.conditions import Conditions
-from methods.dpmesh.features import PictureFeatures
+from methods.dpmesh.context import Context
+from methods.dpmesh.features import DiffusionFeatures, PictureFeatures
 from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
 from methods.dpmesh.pose_heads import PoseHead
 from methods.dpmesh.regressor import Estimate, Regressor
@@ -69,9 +71,10 @@ def make_network(
     size: Size,
     pose_head: PoseHead,
     num_joints: int,
-    image_size: int,
     uncertainty: bool,
-    diffusion: dict[str, Any],
+    heatmaps: bool,
+    context: Context,
+    diffusion: Mapping[str, Any],
 ) -> MeshNetwork:
     """A network with weights yet to be trained or loaded.
 
@@ -80,17 +83,18 @@ def make_network(
         size: of everything.
         pose_head: of the regressor.
         num_joints: of the conditions.
-        image_size: S.
         uncertainty: learn the weights of the losses.
-        diffusion: what only the diffusion backbone is asked, see `DiffusionFeatures`.
+        heatmaps: whether the backbone is shown the heat-maps.
+        context: of the diffusion backbone.
+        diffusion: further settings of it, see `Backbone`.
     """
     sizes = SIZES[size]
     if backbone == "diffusion":
-        features = PictureFeatures(size, num_joints, sizes.features, **diffusion)
+        features = DiffusionFeatures(num_joints, sizes.features, heatmaps, context, {"size": size, **diffusion})
     elif backbone == "resnet50":
         features = ResNetFeatures(num_joints, sizes.features)
     else:
-        features = TransformerFeatures(num_joints, sizes.features, image_size, *sizes.transformer)
+        features = TransformerFeatures(num_joints, sizes.features, sizes.image, *sizes.transformer)
     regressor = Regressor(
         sizes.features,
         pose_head,
@@ -99,9 +103,10 @@ def make_network(
         num_decoder_layers=sizes.num_decoder_layers,
         feedforward=sizes.feedforward,
         volume_feedforward=sizes.volume_feedforward,
+        dropout=sizes.dropout,
     )
     balance = UncertaintyWeights((*WEIGHTS, "tokens")) if uncertainty else None
-    return MeshNetwork(features, regressor, image_size, balance)
+    return MeshNetwork(features, regressor, sizes.image, balance)
 
 
 def make_teacher(student: MeshNetwork) -> MeshNetwork:

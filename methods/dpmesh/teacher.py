@@ -1,23 +1,35 @@
-"""The teacher of the noisy key-point reasoning: where it comes from, and what a run must say about it."""
+"""The teacher of the noisy key-point reasoning: where it comes from, and other weights that training starts from."""
 
 from typing import Any
-
-import lightning as L
 
 from methods.checkpoints import find_checkpoint, read_torch_file
 from methods.dpmesh.networks import MeshNetwork
 from methods.dpmesh.reasoning import Reasoning
+from methods.dpmesh.sizes import BackboneName
 from noise2pose.errors import InputError
 
 _PREFIX = "network."
 
 
-def check_teacher(nkr: Reasoning, epochs: int, checkpoint: str | None) -> None:
+def check_sources(
+    backbone: BackboneName,
+    pretrained: str | None,
+    prior: str | None,
+    nkr: Reasoning,
+    epochs: int,
+    checkpoint: str | None,
+) -> None:
     """Refuses settings that contradict each other.
 
     Raises:
-        InputError: if there are two teachers, or one without a use.
+        InputError: if weights come from two files, or nothing would use them.
     """
+    if pretrained and prior:
+        raise InputError(
+            "model.pretrained and model.prior_checkpoint both give weights to start from: take one of them"
+        )
+    if prior and backbone != "diffusion":
+        raise InputError(f"model.prior_checkpoint is for the diffusion backbone, and model.backbone is {backbone}")
     if epochs and checkpoint:
         raise InputError(
             "model.teacher_epochs trains a teacher and model.teacher_checkpoint gives one: take one of them"
@@ -25,31 +37,6 @@ def check_teacher(nkr: Reasoning, epochs: int, checkpoint: str | None) -> None:
     if nkr == "off" and (epochs or checkpoint):
         given = "teacher_epochs" if epochs else "teacher_checkpoint"
         raise InputError(f"model.{given} is for noisy key-point reasoning, and model.nkr is off")
-
-
-def check_stages(trainer: L.Trainer, nkr: Reasoning, epochs: int, checkpoint: str | None) -> None:
-    """Refuses a training whose student would never be taught.
-
-    Raises:
-        InputError: if there is no teacher, or no epoch for one of the two.
-    """
-    if nkr == "off" or checkpoint is not None or getattr(trainer, "fast_dev_run", False):
-        return
-    max_epochs = trainer.max_epochs or 0
-    if epochs < 1:
-        raise InputError(
-            f"model.nkr {nkr} needs a teacher: give model.teacher_checkpoint, or model.teacher_epochs of at least 1"
-        )
-    if max_epochs < 0 or trainer.max_steps > 0:
-        raise InputError(
-            "model.teacher_epochs counts epochs: give trainer.max_epochs and no trainer.max_steps, or train the "
-            "teacher by itself (model.train_keypoints clean) and give model.teacher_checkpoint"
-        )
-    if max_epochs <= epochs:
-        raise InputError(
-            f"trainer.max_epochs ({max_epochs}) must exceed model.teacher_epochs ({epochs}), or the student is never "
-            "trained"
-        )
 
 
 def read_teacher(path_or_name: str, teacher: MeshNetwork) -> None:
