@@ -1,6 +1,6 @@
 """The U-Net of a latent diffusion model as a backbone: one step, and its features are read (paper 3.1 and 3.2).
 
-Shape letters: B batch, J joints (one context token each), C latent channels, S side of the picture, h side of the latents.
+Shape letters: B batch, J joints (one context token each), C latent channels, S side of a picture, h side of latents.
 """
 
 from collections.abc import Iterable, Mapping
@@ -48,7 +48,8 @@ class Backbone(nn.Module):
         num_joints: J, which are as many heat-maps and context tokens.
         size: `tiny`, or `sd15` for the sizes of Stable Diffusion 1.5.
         weights: of Stable Diffusion 1.5: a folder as diffusers saves it, or one `.safetensors` or `.ckpt` file, see
-            `methods.dpmesh.sd_files`. None starts from random weights.
+            `methods.dpmesh.sd_files`; only with `sd15`. None starts from random weights.
+        control_weights: of a published ControlNet, likewise. None starts from the U-Net's.
         latent: `sd` encodes pixels in [-1, 1] and scales latents to unit variance, as the U-Net was trained; `release`
             leaves pixels in [0, 1] and latents as they are.
         timestep: of the one step.
@@ -73,6 +74,7 @@ class Backbone(nn.Module):
         num_joints: int = 17,
         size: Size = "tiny",
         weights: str | Path | None = None,
+        control_weights: str | Path | None = None,
         latent: LatentConvention = "sd",
         timestep: int = 1,
         maps: Iterable[int] = (8, 16),
@@ -90,12 +92,12 @@ class Backbone(nn.Module):
         super().__init__()
         self.num_joints, self.size, self.latent, self.timestep = num_joints, size, latent, timestep
         if networks is None:
-            networks = make_networks(size, num_joints, control)
+            networks = _networks(size, num_joints, weights, control, control_weights)
         self.unet, self.autoencoder, self.controlnet = networks
         self.latent_scale: Tensor
         self.register_buffer("latent_scale", torch.tensor(LATENT_SCALE[size]))
         if not generative:
-            self._drop_outputs()
+            self.drop_outputs()
         self._choose_trained(unet_training, lora_scope, lora_rank, train_controlnet)
         self._record = Record()
         self._map_layers = {side: _cross_attention(self.unet, side) for side in sorted(set(maps))}
@@ -154,7 +156,7 @@ class Backbone(nn.Module):
     def epsilon(
         self,
         latents: Float[Tensor, "B C h h"],
-        times: Int[Tensor, "B"],
+        times: Int[Tensor, " B"],
         heatmaps: Float[Tensor, "B J h h"] | None,
         context: ContextTokens | Float[Tensor, "B J D"],
     ) -> Float[Tensor, "B C h h"]:
@@ -223,7 +225,8 @@ class Backbone(nn.Module):
             residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         return self.unet(latents, times, tokens, encoder_attention_mask=present, return_dict=False, **residuals)[0]
 
-    def _drop_outputs(self) -> None:
+    def drop_outputs(self) -> None:
+        """Forgets the layers that only `epsilon` and `decode` use."""
         self.unet.conv_norm_out = self.unet.conv_act = self.unet.conv_out = nn.Identity()
         if self.autoencoder is not None:
             self.autoencoder.decoder = self.autoencoder.post_quant_conv = None
@@ -257,6 +260,18 @@ class Backbone(nn.Module):
             for layer in layers:
                 processors[f"{layer}.processor"] = RecordingProcessor(layer, self._record)
         unet.set_attn_processor(processors)
+
+
+def _networks(
+    size: Size, num_joints: int, weights: str | Path | None, control: bool, control_weights: str | Path | None
+) -> Networks:
+    if weights is None and control_weights is None:
+        return make_networks(size, num_joints, control)
+    if size != "sd15" or weights is None:
+        raise InputError("weights and control_weights are files of Stable Diffusion 1.5: give weights, with size: sd15")
+    from methods.dpmesh.sd_files import read_networks
+
+    return read_networks(weights, num_joints, control, control_weights)
 
 
 def _cross_attention(unet: "UNet2DConditionModel", side: int) -> list[str]:

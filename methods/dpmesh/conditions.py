@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from noise2pose import cameras, crops, heatmaps, keyed_random, noise
+from noise2pose import cameras, crops, heatmaps, keyed_random, noise, skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.skeletons import Skeleton
 
 MIN_CONFIDENCE = 0.05  # of a joint that counts as found (release)
+RELEASED = "dpmesh_30"  # skeleton of the release's conditions
 GRID, SIGMA = 32, 2.5  # cells of the heat-maps and of the latents, and the standard deviation of a peak (release)
 _NEAREST = 0.1  # metres in front of the camera
 _FILLED = 0.5  # share of the square around a person that the person's own box covers
@@ -45,6 +46,7 @@ def conditions(
     *,
     size: int = GRID,
     sigma: float = SIGMA,
+    corners: bool = False,
 ) -> Conditions:
     """Conditions of joints in pixels.
 
@@ -54,6 +56,7 @@ def conditions(
         image_size: width and height of the picture; None if all of it is known to be seen.
         size: S.
         sigma: of a peak, cells.
+        corners: put (0, 0) of the heat-maps at the corner of the crop, as the release does, instead of half a cell in.
     """
     places = (keypoints[..., :2] - box[:, None, :2]) / box[:, None, 2:] + 0.5
     # Comparisons with NaN are false, so what is not finite is absent too.
@@ -62,8 +65,19 @@ def conditions(
         present = present & in_picture(keypoints[..., :2], image_size)
     joints = torch.where(present[..., None], places, 0.0)
     # The centre of the first cell is (0, 0).
-    maps = heatmaps.heatmaps(joints * size - 0.5, (size, size), sigma)
+    maps = heatmaps.heatmaps(joints * size - (0.0 if corners else 0.5), (size, size), sigma)
     return Conditions(joints, present, torch.where(present[..., None, None], maps, 0.0))
+
+
+def released_joints(keypoints: Float[Tensor, "B J 3"], skeleton: str) -> Float[Tensor, "B K 3"]:
+    """The joints that the release is told of, `dpmesh_30`; zeros where the data have none of them.
+
+    Args:
+        keypoints: pixels and confidence.
+        skeleton: of the joints.
+    """
+    found = (keypoints[..., 2:] > 0) & keypoints.isfinite().all(dim=-1, keepdim=True)
+    return skeletons.convert_partly(torch.where(found, keypoints, 0.0), skeleton, RELEASED)
 
 
 def no_conditions(like: Conditions) -> Conditions:

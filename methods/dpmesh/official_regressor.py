@@ -3,7 +3,7 @@
 Every size is read off the tensors, but for the number of attention heads, which none tells.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from methods.dpmesh.fusion import FusionHead
 from methods.dpmesh.pose_heads import VPoserHead
-from methods.dpmesh.regressor import Estimate, Regressor
+from methods.dpmesh.regressor import RELEASE, Estimate, Regressor
 from methods.dpmesh.vposer import VPoserDecoder
 from noise2pose.errors import InputError
 
@@ -100,7 +100,7 @@ def load_regressor(state_dict: Mapping[str, Any], num_heads: int = 8) -> Publish
     }
     network = _network(weights, num_heads)
     expected = network.state_dict()
-    origin = {ours: _official_name(ours) for ours in expected}
+    origin = official_names(expected)
     known = set(origin.values())
     problems = [f"{key} is not known" for key in sorted(weights) if key not in known]
     problems += [f"{key} is missing" for key in sorted(known - set(weights))]
@@ -111,6 +111,12 @@ def load_regressor(state_dict: Mapping[str, Any], num_heads: int = 8) -> Publish
     _complain(problems)
     network.load_state_dict({ours: weights[official].to(expected[ours].dtype) for ours, official in origin.items()})
     return network.eval()
+
+
+def official_names(ours: Iterable[str]) -> dict[str, str]:
+    """What the release calls each tensor of a `PublishedRegressor`."""
+    prefixes = {name: next(prefix for prefix in _NAMES if name.startswith(prefix)) for name in ours}
+    return {name: _NAMES[prefix] + name.removeprefix(prefix) for name, prefix in prefixes.items()}
 
 
 def extract_state_dict(checkpoint: Any) -> dict[str, Tensor]:
@@ -153,8 +159,7 @@ def _network(weights: Mapping[str, Tensor], num_heads: int) -> PublishedRegresso
         num_decoder_layers=decoder_layers,
         feedforward=len(weights["transformer.encoder.layers.0.linear1.weight"]),
         volume_feedforward=len(weights["refine_3d.layers.0.linear1.weight"]),
-        position_temperature=1.0,
-        learned_exponent=True,
+        **RELEASE,
     )
     finest, fine = (weights[f"backbone.outmodules.{part}.0.weight"].shape[1] for part in (0, 1))
     # The two coarsest levels are never apart in the weights: any split of their channels fits.
@@ -162,11 +167,6 @@ def _network(weights: Mapping[str, Tensor], num_heads: int) -> PublishedRegresso
     fusion = FusionHead({"level_32": finest, "level_16": fine, "level_8": coarse, "level_4": 0}, feature_width)
     tokens = weights["kp_lifting.weight"]
     return PublishedRegressor(nn.Linear(tokens.shape[1], tokens.shape[0]), fusion, regressor)
-
-
-def _official_name(ours: str) -> str:
-    prefix = next(prefix for prefix in _NAMES if ours.startswith(prefix))
-    return _NAMES[prefix] + ours.removeprefix(prefix)
 
 
 def _complain(problems: list[str]) -> None:

@@ -22,6 +22,7 @@ IMAGE_JOINTS = (
     *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
 )
 NUM_BETAS, NUM_CAMERA = 10, 3
+RELEASE = {"position_temperature": 1.0, "learned_exponent": True}  # arguments of a `Regressor` as released
 _EDGE = 1e-5  # of (0, 1), which logits are kept away from
 
 

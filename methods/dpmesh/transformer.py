@@ -1,5 +1,8 @@
 """Transformer layers of DPMesh's regressor: post-norm, with positions added to queries and keys only, as in DETR.
 
+Unlike in the release, weights of the attention are not dropped out: only without that can attention be fused, and the
+volume's attention is most of what the regressor costs.
+
 Shape letters: B batch, N tokens, M tokens of the memory, Q queries, D width.
 """
 
@@ -15,12 +18,12 @@ class EncoderLayer(nn.Module):
         width: D.
         num_heads: of the attention.
         feedforward: units of the hidden layer.
-        dropout: of attention and layers.
+        dropout: of what the attention and the linear layers give.
     """
 
     def __init__(self, width: int, num_heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(width, num_heads, dropout, batch_first=True)
+        self.self_attn = nn.MultiheadAttention(width, num_heads, batch_first=True)
         self.linear1 = nn.Linear(width, feedforward)
         self.linear2 = nn.Linear(feedforward, width)
         self.norm1 = nn.LayerNorm(width)
@@ -67,8 +70,8 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, width: int, num_heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(width, num_heads, dropout, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(width, num_heads, dropout, batch_first=True)
+        self.self_attn = nn.MultiheadAttention(width, num_heads, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(width, num_heads, batch_first=True)
         self.linear1 = nn.Linear(width, feedforward)
         self.linear2 = nn.Linear(feedforward, width)
         self.norm1 = nn.LayerNorm(width)

@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from methods.dpmesh.conditions import (
+    RELEASED,
     checked_box,
     clean_keypoints,
     conditions,
     drop_joints,
     no_conditions,
     noisy_keypoints,
+    released_joints,
 )
 from noise2pose import skeletons
 from noise2pose.errors import InputError
@@ -96,3 +98,20 @@ def test_errors_are_drawn_anew_at_each_step_and_the_same_again(people):
     joints = skeletons.get("h36m_17").num_joints
     dropped = drop_joints(torch.ones(1000, joints, 3), 0.1)
     assert 0.08 < 1.0 - dropped[..., 2].mean() < 0.12
+
+
+def test_the_release_is_told_of_thirty_joints():
+    keypoints = torch.zeros(1, 17, 3)
+    keypoints[0, :, :2], keypoints[0, :, 2] = 60.0, 1.0
+    keypoints[0, 4] = torch.tensor([float("nan"), 0.0, 1.0])
+    keypoints[0, 13] = torch.tensor([20.0, 30.0, 0.0])
+    joints = released_joints(keypoints, "h36m_17")
+    h36m, release = skeletons.get("h36m_17"), skeletons.get(RELEASED)
+    assert joints.shape == (1, 30, 3) and joints.isfinite().all()
+    lost = {h36m.joints[4], h36m.joints[13], "spine", "chin", "thorax"}
+    found = {release.joints[joint] for joint in joints[0, :, 2].nonzero()[:, 0]}
+    assert found == set(h36m.joints) - lost | {"neck"}
+    assert not joints[0, joints[0, :, 2] == 0].any()
+    box = torch.tensor([[60.0, 60.0, 64.0]])
+    maps = conditions(joints, box, corners=True).heatmaps
+    assert maps[0, 0, 16, 16] == 1.0, "the middle of the crop is where four cells meet"
