@@ -154,9 +154,9 @@ class Prior(StagedMethod):
         return [(self.weight_decay, list(self.autoencoder.parameters()))], [(self.weight_decay, rest)]
 
     def setup(self, stage: str) -> None:
-        super().setup(stage)
         if stage in ("test", "predict"):
             raise InputError(f"a diffusion prior answers with no pose, so there is nothing to {stage}: validate it")
+        super().setup(stage)
         if stage == "fit":
             self.check_stages()
         self.measured = torch.nn.ModuleList(MeanMetric() for _ in range(2 * len(self.protocols)))
