@@ -111,6 +111,12 @@ def folder_with(source: Path, names: Iterable[str]) -> Path | None:
     return None
 
 
+def nearest_file(source: Path, name: str) -> Path | None:
+    """The file of that name in the folder itself or in the first one in it that has it."""
+    folder = folder_with(source, [name])
+    return None if folder is None else folder / name
+
+
 def _parse(path: Path, hook: Callable[[list[tuple[str, Any]]], Any] | None) -> Any:
     try:
         return json.loads(path.read_bytes(), object_pairs_hook=hook)

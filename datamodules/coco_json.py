@@ -21,6 +21,7 @@ _NUMBERS = frozenset(
     ("bbox", "keypoints", "keypoints_cam", "keypoints_img", "keypoints_vis")  # of annotations
     + ("f", "c", "focal", "princpt", "pose", "shape", "trans")  # of cameras and bodies
 )
+_LARGEST_ID = 2**63 - 1  # of the column that holds it
 
 
 class Findings:
@@ -57,7 +58,7 @@ class People(NamedTuple):
 
     def columns(self) -> dict[str, np.ndarray]:
         """What every prepared folder of this kind has; a frame is known by its picture's id if that is a number."""
-        ids = [str(image["id"]) for image in self.images]
+        ids = [_key(image["id"]) for image in self.images]
         frames = [int(text) if text.isdigit() and int(text) < 2**31 else 0 for text in ids]
         return {
             "frame": np.array(frames, np.int32),
@@ -228,11 +229,16 @@ def _images(entries: list[Any], findings: Findings) -> dict[str, dict[str, Any]]
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
             findings.add(f"entry {place} of images", "it has no id or no file_name")
-        elif str(entry["id"]) in images:
-            findings.add(f"image {entry['id']}", "an image of this id was there before")
+        elif _key(entry["id"]) in images:
+            findings.add(f"image {_key(entry['id'])}", "an image of this id was there before")
         else:
-            images[str(entry["id"])] = entry
+            images[_key(entry["id"])] = entry
     return images
+
+
+def _key(number: Any) -> str:
+    """An id as text; tables that went through pandas have 17.0 for 17."""
+    return str(int(number) if isinstance(number, float) and number.is_integer() else number)
 
 
 def _annotations(
@@ -244,10 +250,11 @@ def _annotations(
     """(annotation, key of its image, number) of those to be used."""
     chosen, seen, pictures, crowds, unlabelled = [], set(), set(), 0, 0
     for place, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not str(entry.get("id")).isdigit():
+        if not isinstance(entry, dict) or not _key(entry.get("id")).isdecimal() or int(_key(entry["id"])) > _LARGEST_ID:
             findings.add(f"entry {place} of annotations", "it has no id that is a number")
             continue
-        number, key, name = int(entry["id"]), str(entry.get("image_id")), f"annotation {entry['id']}"
+        number, key = int(_key(entry["id"])), _key(entry.get("image_id"))
+        name = f"annotation {number}"
         if number in seen:
             findings.add(name, "an annotation of this id was there before")
             continue

@@ -30,6 +30,7 @@ class Human36M(PreparedData):
     """
 
     dataset = "human36m"
+    names_training = False
 
     def __init__(
         self,

@@ -139,7 +139,8 @@ def read_metadata(path: Path) -> dict[str, Intrinsics]:
     """The intrinsics of `metadata.xml`.
 
     Its element `w0` lists 6 numbers (angles, position) of each camera and subject, then 9 of each camera: focal length,
-    principal point, k1, k2, k3, p1, p2.
+    principal point, k1, k2, k3, and the two tangential coefficients as OpenCV counts them, p1 before p2. VideoPose3D's
+    formula, and so `Intrinsics`, has them the other way round: the first stretches along x.
 
     Raises:
         InputError: if it is not that file.
@@ -155,5 +156,5 @@ def read_metadata(path: Path) -> dict[str, Intrinsics]:
     found = {}
     for camera, name in enumerate(CAMERAS):
         fx, fy, cx, cy, k1, k2, k3, p1, p2 = numbers[first + camera * 9 : first + camera * 9 + 9]
-        found[name] = Intrinsics(name, INTRINSICS[name].size, (fx, fy), (cx, cy), (k1, k2, k3), (p1, p2))
+        found[name] = Intrinsics(name, INTRINSICS[name].size, (fx, fy), (cx, cy), (k1, k2, k3), (p2, p1))
     return found

@@ -42,8 +42,9 @@ from noise2pose.cameras import Intrinsics
 from noise2pose.errors import InputError
 
 POSITIONS_3D, POSITIONS_2D = "MyPoseFeatures/D3_Positions_mono", "MyPoseFeatures/D2_Positions"
-_NAME = re.compile(r"(?P<action>[^.]+)\.(?P<camera>\d{8})\.(cdf|mat|mp4)")
+_NAME = re.compile(r"(?P<action>[^.]+)\.(?P<camera>\d{8})\.(cdf|mat|mp4)", re.IGNORECASE)
 _STRIDE_OF_PICTURES = 5
+_SIZE_TOLERANCE = 2  # pixels: videos have 1000 or 1002 rows, and joints fit both; other sizes are resized copies
 # Boxes of masks are loose, so their rule makes them smaller (0.9) and that of joints larger (1.2). A box of joints
 # among boxes of masks is enlarged by this, so that the one rule of the data set gives the square of the other.
 _LOOSER = 1.2 / 0.9
@@ -82,10 +83,15 @@ def plan_parts(
     masks_of = next((name for name in FOLDERS if find(source, f"MySegmentsMat/{name}")), None)
     others["masks"] = find(source, f"MySegmentsMat/{masks_of}") if masks_of else {}
     others["videos"] = find(source, "Videos") if images else {}
+    there = {key for found in (positions, *others.values()) for key in found if not is_left_out(*key[:2])}
+    complete = {key[0] for key in positions}
+    for subject in sort_subjects(list({key[0] for key in there} - complete)):
+        number = sum(key[0] == subject for key in there)
+        skipped.append((f"{subject}/{POSITIONS_3D}", f"is missing: {number} sequences are left out"))
     keys = [
         (subject, action, camera)
-        for subject in sort_subjects(list({key[0] for key in positions}))
-        for action in sort_actions(list({key[1] for key in positions if key[0] == subject}))
+        for subject in sort_subjects(list(complete))
+        for action in sort_actions(list({key[1] for key in there if key[0] == subject}))
         for camera in CAMERAS
     ]
     cameras_of = {subject: {key[2] for key in positions if key[0] == subject} for subject in SPLITS}
@@ -253,11 +259,14 @@ def _cameras(source: Path, skipped: list[tuple[str, str]]) -> tuple[dict[str, In
 def _check_disk(videos: list[Path], stride: int, root: Path) -> None:
     """Prints how much the pictures need; InputError if the disk has less."""
     need, number = 0.0, 0
+    resized: list[Path] = []
     for video in videos:
         try:
             header = read_header(video)
         except InputError:
             continue  # named when it is read
+        if max(abs(np.subtract(header.size, INTRINSICS[video.stem[-8:]].size))) > _SIZE_TOLERANCE:
+            resized.append(video)
         frames = -(-header.num_frames // stride)
         number += frames
         need += frames * header.size[0] * header.size[1] * BYTES_PER_PIXEL
@@ -269,6 +278,9 @@ def _check_disk(videos: list[Path], stride: int, root: Path) -> None:
         f"({there / 1e9:.1f} GB are there, {free / 1e9:.1f} GB are free)",
         file=sys.stderr,
     )
+    if resized:
+        what = f"{len(resized)} videos are of another size than their cameras, which joints are not scaled to"
+        print(f"warning: {what}, first {resized[0]}", file=sys.stderr)
     if need - there > free:
         raise InputError(
             f"--output: the pictures need about {(need - there) / 1e9:.0f} GB, {place} has {free / 1e9:.0f} GB free; "

@@ -166,9 +166,16 @@ def _cameras(where: str, found: Any, length: int, skipped: list[tuple[str, str]]
         if pixels.ndim == 4 and pixels.shape[-1] == 5:  # of a mixture, the mean of the heaviest component
             heaviest = pixels[..., 0].argmax(axis=-1)[..., None, None]
             pixels = np.take_along_axis(pixels[..., 1:3], heaviest, axis=2)[:, :, 0]
-        if pixels.ndim != 3 or pixels.shape[1] != 17 or pixels.shape[2] not in (2, 3) or pixels.dtype.kind != "f":
+        if pixels.ndim != 3 or pixels.shape[1] != 17 or pixels.shape[2] not in (2, 3) or pixels.dtype.kind not in "fiu":
             skipped.append((where, f"camera {camera}: found {pixels.shape}, expected (T, 17, 2): it is missing"))
             pixels = np.zeros((length, 17, 3), np.float32)
+        lost = ~np.isfinite(pixels[:length]).all(axis=-1)
+        if lost.any():
+            first = int(np.argwhere(lost)[0, 0])
+            reason = (
+                f"camera {camera}: {int(lost.sum())} joints are not finite, the first in frame {first}: not seen there"
+            )
+            skipped.append((where, reason))
         if len(pixels) < length:
             skipped.append((where, f"camera {camera}: {len(pixels)} frames of {length}: the others have none"))
             pixels = np.concatenate((pixels, np.full((length - len(pixels), *pixels.shape[1:]), np.nan)))

@@ -41,6 +41,7 @@ class MpiInf3DHP(PreparedData):
     """
 
     dataset = "mpi_inf_3dhp"
+    names_training = False
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class MpiInf3DHP(PreparedData):
     def protocols(self, split: Split) -> list[Protocol]:
         annotation, _ = self._ground_truth(split)
         training, _ = self._ground_truth("train") if self._has("train") else (None, None)
-        words = "valid frames of " + ", ".join(self._names(split))
+        words = "valid frames of " + ", ".join(self._names(split)) + self.thinned(split)
         if training is not None and training != annotation:
             words += f"; trained on {training}"
         if self.all_joints_inside:

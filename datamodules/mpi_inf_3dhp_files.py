@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.mpi_inf_3dhp_npz import read_npz
-from datamodules.mpi_inf_3dhp_official import read_test
+from datamodules.mpi_inf_3dhp_official import link, read_test
 from datamodules.mpi_inf_3dhp_recordings import RECORDINGS, name_missing, plan_recordings
 from datamodules.preparation import Expected, Part, Plan
 from noise2pose.errors import InputError
@@ -138,6 +138,8 @@ def _plan_tests(
         shown = with_pictures and (folder / "imageSequence").is_dir()
         if with_pictures and not shown:
             absent.append(f"{folder.name}/imageSequence")
+        if shown and images is not None and images.is_dir():
+            link(folder / "imageSequence", source, images)  # the source may have moved since the folder was prepared
         parts.append(Part(folder.name, read_test, (source, folder, shown, images), (annotation,)))
     name_missing(absent, "test: no pictures", len(absent) < len(parts), skipped)
     return parts

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.mpi_inf_3dhp_official import read_train
+from datamodules.mpi_inf_3dhp_official import link, read_train
 from datamodules.mpi_inf_3dhp_rows import TRAIN_SIZE, Lens
 from datamodules.preparation import Part
+from datamodules.source_folders import any_case
 from datamodules.video_frames import BYTES_PER_PIXEL, read_header
 from noise2pose.errors import InputError
 
@@ -51,7 +52,7 @@ def plan_recordings(
             skipped.append((f"{_name(recording)}/annot.mat", "is missing; the recording is left out"))
     views = [(recording, camera) for recording in complete for camera in cameras]
     frames = {view: _extracted(*view) for view in views} if stride is not None else {}
-    videos = {(recording, camera): recording / "imageSequence" / f"video_{camera}.avi"
+    videos = {(recording, camera): any_case(recording / "imageSequence" / f"video_{camera}.avi")
               for (recording, camera), folder in frames.items() if folder is None}  # fmt: skip
     there = {view: video for view, video in videos.items() if video.is_file()}
     absent = [f"{_name(view[0])}/imageSequence/{video.name}" for view, video in videos.items() if view not in there]
@@ -72,7 +73,10 @@ def plan_recordings(
         _, fps = RECORDINGS[recording.parent.name, recording.name]
         lens = lenses[recording].get(camera)
         video = usable[view][0] if view in usable else None
-        arguments = (source, *view, lens, frames.get(view), video, fps, stride or 1, images)
+        found = frames.get(view)
+        if found is not None and images is not None and images.is_dir():
+            link(found, source, images)  # the source may have moved since the folder was prepared
+        arguments = (source, *view, lens, found, video, fps, stride or 1, images)
         files = tuple(recording / name for name in ("annot.mat", "camera.calibration") if (recording / name).is_file())
         parts.append(Part(f"{recording.parent.name}_{recording.name}_{camera}", read_train, arguments, files))
     return parts, images

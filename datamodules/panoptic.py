@@ -57,7 +57,7 @@ class Panoptic(PreparedData):
         taken = [sequence["name"] for sequence in folder.sequences if self.in_split(sequence, split)]
         whole = set(taken) == {f"{name}.{camera}" for name in PUBLISHED for camera in CAMERAS}
         words = "the four published sequences, HD cameras 16 and 30" if whole else ", ".join(taken)
-        words = f"test: {words}; {folder.facts['frames']} frames"
+        words = f"test: {words}; {folder.facts['frames']} frames{self.thinned(split)}"
         protocol = published("panoptic", split=words, keypoints_2d=self.sources[split])
         return [protocol if whole else replace(protocol, name="panoptic_other")]
 

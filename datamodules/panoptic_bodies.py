@@ -99,7 +99,8 @@ def _from_archive(archive: Path, skipped: list[tuple[str, str]]) -> dict[int, by
                 if match and file is not None:
                     found.setdefault(int(match[1]), file.read())
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
-        skipped.append((str(archive), f"truncated or no archive ({error}); frames up to there: {len(found)}"))
+        reason = (str(error).splitlines() or [""])[0].rstrip(":")  # tarfile lists every compression that it tried
+        skipped.append((str(archive), f"truncated or no archive ({reason}); frames up to there: {len(found)}"))
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from datamodules.source_folders import any_case
 from datamodules.video_frames import extract_frames, frame_name, read_header
 from noise2pose.errors import InputError
 
@@ -24,7 +25,7 @@ class Pictures(NamedTuple):
 
 def find(sequence: Path, camera: str) -> Path | None:
     """The folder of a camera's pictures, else its video, else None."""
-    folder, video = sequence / "hdImgs" / camera, sequence / "hdVideos" / f"hd_{camera}.mp4"
+    folder, video = sequence / "hdImgs" / camera, any_case(sequence / "hdVideos" / f"hd_{camera}.mp4")
     if folder.is_dir() and any(folder.iterdir()):
         return folder
     return video if video.is_file() else None
@@ -74,7 +75,7 @@ def name_pictures(
 
 def _files(folder: Path, camera: str, wanted: list[int]) -> dict[int, Path]:
     there = set(os.listdir(folder))
-    names = ((frame, f"{camera}_{frame:08d}.{kind}") for frame in wanted for kind in ("png", "jpg"))
+    names = ((frame, f"{camera}_{frame:08d}.{kind}") for frame in wanted for kind in ("png", "jpg", "PNG", "JPG"))
     return {frame: folder / name for frame, name in names if name in there}
 
 

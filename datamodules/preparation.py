@@ -17,6 +17,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,11 +129,11 @@ def prepare(plan: Plan, output: Path, num_workers: int) -> dict[str, Any]:
                 failed[part.name] = reason
             bar.update()
     read = [part for part in plan.parts if part.name not in failed]
-    skipped += [(part.name, failed[part.name]) for part in plan.parts if part.name in failed]
+    skipped += _failures(plan.parts, failed)
     if not read:
         raise InputError(f"nothing could be prepared; {_examples(skipped)}")
     joined = join([files[part.name] for part in read], output)
-    skipped += joined.skipped
+    skipped = list(dict.fromkeys([*skipped, *joined.skipped]))  # every camera names the same joint
     if joined.rows == 0:
         raise InputError(f"nothing could be prepared; {_examples(skipped) or 'there is nobody in it'}")
     manifest = _manifest(plan, output, joined, skipped)
@@ -171,6 +172,18 @@ def _place(root: Path | None, output: Path) -> str | None:
     return root.relative_to(output).as_posix() if root.is_relative_to(output) else root.as_posix()
 
 
+def _failures(parts: list[Part], failed: dict[str, str]) -> list[tuple[str, str]]:
+    """Parts that could not be read and why; those of one broken file are one line."""
+    named: dict[str, list[str]] = {}
+    for part in parts:
+        if part.name in failed:
+            named.setdefault(failed[part.name], []).append(part.name)
+    return [
+        (names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more parts", reason)
+        for reason, names in named.items()
+    ]
+
+
 def _examples(skipped: list[tuple[str, str]]) -> str:
     shown = "; ".join(f"{file}: {reason}" if file not in reason else reason for file, reason in skipped[:3])
     return shown + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else "")
@@ -186,9 +199,13 @@ def _finished(plan: Plan, output: Path) -> dict[str, Any] | None:
     manifest = read_manifest(output)
     if manifest["dataset"] != plan.dataset:
         raise InputError(f"--output: {output} holds {manifest['dataset']}, expected {plan.dataset} or an empty folder")
-    if manifest["parts"] == _identities(plan) and manifest["sources"] == _checksums(plan.parts):
+    same_pictures = manifest["picture_root"] == _place(plan.picture_root, output)
+    if same_pictures and manifest["parts"] == _identities(plan) and manifest["sources"] == _checksums(plan.parts):
         shutil.rmtree(output / _PARTS, ignore_errors=True)
-        print(f"{output}: already prepared from this source (delete {path} to do it again)", file=sys.stderr)
+        print(
+            f"{output}: already prepared from this source; pictures are not looked for again (delete {path} for that)",
+            file=sys.stderr,
+        )
         return manifest
     print(f"{output}: prepared from another source or with other options; doing it again", file=sys.stderr)
     path.unlink()  # or a kill would leave a folder that looks complete
@@ -207,6 +224,11 @@ def _read_all(todo: list[Part], files: dict[str, Path], num_workers: int) -> Ite
         waiting = {pool.submit(_read, part, files[part.name]): part for part in todo}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
+    except BrokenProcessPool:
+        raise InputError(
+            "a reading process was ended from outside, perhaps because memory ran out; the same command goes on where "
+            "this one stopped, and needs less memory with --num_workers 1"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -217,7 +239,7 @@ def _read(part: Part, path: Path) -> str | None:
         rows = part.read(*part.arguments)
     except InputError as error:
         return str(error)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, ArithmeticError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError) as error:
         return f"cannot be read ({type(error).__name__}: {error})".splitlines()[0]
     _check(part, rows)
     about = {

@@ -53,6 +53,7 @@ class PreparedData(PoseDataModule):
     dataset: str = ""
     box_rules: RuleName = "keypoints"
     keypoints_3d: str = "keypoints_3d"  # column of the ground truth
+    names_training: bool = True  # whether training batches say whose they are; costs millions of frames seconds and GBs
 
     def __init__(
         self,
@@ -115,6 +116,11 @@ class PreparedData(PoseDataModule):
         """Root joint of each sample's body in the rest pose, (B, 3) metres; None where no body is at hand."""
         return None
 
+    def thinned(self, split: Split) -> str:
+        """What a protocol adds to the words of a split of which not every frame is taken."""
+        stride = self.strides[split] if self.num_frames == 1 else 1
+        return "" if stride == 1 else f"; every {stride} frames only"
+
     def prepare_data(self) -> None:
         folder = PreparedFolder(self.root, self.dataset)
         if self.images:
@@ -140,7 +146,7 @@ class PreparedData(PoseDataModule):
         if not len(rows) or not kept.any():
             raise InputError(f"{folder.root}: no row of {split} is left")
         choices = Choices(self.sources[split], self.keypoints_3d, self.box_rule, self.noise_seed)
-        named = split != "train" or self.images or self.augment != PRESETS["none"]
+        named = split != "train" or self.names_training or self.images or self.augment != PRESETS["none"]
         return PreparedRows(folder, rows, choices, self.complete, named=named, pictured=self.images)
 
     def load(self, split: Split) -> PoseBatch:

@@ -35,6 +35,12 @@ def find_folder(source: Path, name: str, near: Path) -> Path | None:
     return None
 
 
+def any_case(file: Path) -> Path:
+    """The file, or where it is not there the one whose ending is written in capitals (`video_0.AVI`)."""
+    capitals = file.with_suffix(file.suffix.upper())
+    return capitals if not file.exists() and capitals.is_file() else file
+
+
 def missing_files(root: Path, names: Iterable[str]) -> set[str]:
     """Those that are not there; folders are listed, which is faster than asking for each file.
 

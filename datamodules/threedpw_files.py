@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from datamodules import threedpw_community, threedpw_sequences
-from datamodules.annotation_files import folder_with
+from datamodules.annotation_files import folder_with, nearest_file
 from datamodules.preparation import Expected, Part, Plan
 from datamodules.threedpw_subsets import COUNTS, SPLITS, SUBSETS, subset_files
 from noise2pose.errors import InputError
@@ -51,19 +51,21 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     Raises:
         InputError: if this is not 3DPW.
     """
-    names = [f"sequenceFiles/{split}/*.pkl" for split in SPLITS] + [_JSON.format(split) for split in SPLITS]
-    root = folder_with(source, [*names, "3DPW_oc.json", "3DPW_pc.json"])
-    if root is None:
+    # Each on its own: 3DCrowdNet has imageFiles/ beside a folder data/ with the annotations.
+    pickled = folder_with(source, [f"sequenceFiles/{split}/*.pkl" for split in SPLITS])
+    annotations = {split: found for split in SPLITS if (found := nearest_file(source, _JSON.format(split)))}
+    given = subset_files(source)
+    if pickled is None and not annotations and not given:
         raise InputError(
             f"{source} is not 3DPW: found neither sequenceFiles/{{train,validation,test}}/*.pkl nor 3DPW_latest_*.json"
         )
     skipped: list[tuple[str, str]] = []
-    has_pictures = (root / "imageFiles").is_dir()
+    pictured = folder_with(source, ["imageFiles/"])
+    root, has_pictures = pictured or source, pictured is not None
     if not has_pictures:
-        skipped.append(("imageFiles", f"not in {root}: prepared without pictures"))
-    given = subset_files(root)
+        skipped.append(("imageFiles", f"not in {source}: prepared without pictures"))
     count = tuple(subset for subset in SUBSETS if subset not in given)
-    sequences = {split: sorted((root / "sequenceFiles" / split).glob("*.pkl")) for split in SPLITS}
+    sequences = {split: _pickles(pickled / "sequenceFiles" / split) if pickled else [] for split in SPLITS}
     layout = getattr(options, "layout", None) or ("publisher" if any(sequences.values()) else "community")
     parts = []
     for split in SPLITS:
@@ -74,14 +76,14 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
             ]
             if not sequences[split]:
                 skipped.append((f"sequenceFiles/{split}", "no pickle in it"))
-        elif (path := root / _JSON.format(split)).is_file():
-            arguments = (path, root, split, has_pictures, count)
-            parts.append(Part(split, threedpw_community.read, arguments, (path,)))
+        elif split in annotations:
+            path = annotations[split]
+            parts.append(Part(split, threedpw_community.read, (path, root, split, has_pictures, count), (path,)))
     for subset, files in given.items():
         arguments = (files[0], root, subset, has_pictures, (), *files[1:])
         parts.append(Part(subset, threedpw_community.read, arguments, files))
     if not parts:
-        raise InputError(f"{root}: nothing to read with --layout {layout}")
+        raise InputError(f"{source}: nothing to read with --layout {layout}")
     expected = [Expected("test: people", _TEST_PEOPLE), *(Expected(f"{s}: people", COUNTS[s]) for s in SUBSETS)]
     if layout == "publisher":
         expected += [Expected(f"{split}: sequences", number) for split, number in _NUMBER_OF_SEQUENCES.items()]
@@ -101,3 +103,8 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
         "(R, t) instead: R (translation_world + J0) + t - J0, J0 the root joint of the person's body at rest",
     }
     return Plan("threedpw", _LICENCE, facts, root if has_pictures else None, parts, expected, skipped)
+
+
+def _pickles(folder: Path) -> list[Path]:
+    """In order; macOS leaves files like ._downtown_bar_00.pkl beside those that it unpacks."""
+    return sorted(path for path in folder.glob("*.pkl") if not path.name.startswith("."))

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
+from datamodules.annotation_files import nearest_file
+
 SUBSETS = ("oc", "pc", "crowd")
 SPLITS = ("train", "validation", "test")  # as the authors call them
 COUNTS = {"oc": 20_243, "pc": 2_218, "crowd": 1_923}  # people, as JOTR and DPMesh report them
@@ -58,8 +60,9 @@ def members(
     return (frames >= first) & (frames < behind) & detected
 
 
-def subset_files(root: Path) -> dict[str, tuple[Path, ...]]:
+def subset_files(source: Path) -> dict[str, tuple[Path, ...]]:
     """The community's annotation files of each subset, as far as they are there."""
-    files: dict[str, tuple[Path, ...]] = {subset: (root / name,) for subset, name in FILES.items()}
-    files["crowd"] = (root / "3DPW_latest_validation.json", *files["crowd"])
-    return {subset: paths for subset, paths in files.items() if all(path.is_file() for path in paths)}
+    names: dict[str, tuple[str, ...]] = {subset: (name,) for subset, name in FILES.items()}
+    names["crowd"] = ("3DPW_latest_validation.json", *names["crowd"])
+    found = {subset: [nearest_file(source, name) for name in files] for subset, files in names.items()}
+    return {subset: tuple(path for path in paths if path is not None) for subset, paths in found.items() if all(paths)}

@@ -26,7 +26,7 @@ class Intrinsics:
         focal: in x and y.
         principal_point: x and y.
         radial: k1, k2, k3.
-        tangential: p1, p2.
+        tangential: along x, along y: OpenCV's p2, p1.
     """
 
     name: str

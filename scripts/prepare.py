@@ -33,6 +33,7 @@ DATASETS = {
     "muco": "MuCo-3DHP",
     "threedoh": "3DOH50K",
     "panoptic": "CMU Panoptic",
+    "amass": "AMASS: poses of motion capture, for priors and codebooks",
 }
 CMU_MOCAP = f"""Convert the CMU motion capture database from ASF/AMC to 50 fps joints and body rotations.
 
@@ -181,6 +182,8 @@ def dataset(arguments: argparse.Namespace) -> int:
 
     if not arguments.source.is_dir():
         raise InputError(f"--source: {arguments.source} is no folder")
+    if arguments.num_workers < 0:
+        raise InputError(f"--num_workers is {arguments.num_workers}, expected at least 0")
     files = _files(arguments.name)
     plan = files.plan(arguments.source, arguments.output, arguments)
     manifest = preparation.prepare(plan, arguments.output, arguments.num_workers)

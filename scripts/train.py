@@ -1,5 +1,6 @@
 """Train, validate, test and predict with any method on any data."""
 
+import argparse
 import sys
 import warnings
 from itertools import pairwise
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import set_parsing_settings
+from jsonargparse import DefaultHelpFormatter, set_parsing_settings
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -37,6 +38,10 @@ examples:
 
 A run is the folder runs/<name>; see `fit --help` for every option, and `fit -c ... --print_config` for their values.
 """
+
+
+class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Leaves the examples as they are written, one a line."""
 
 
 class PoseCLI(LightningCLI):
@@ -109,7 +114,12 @@ def main(args: ArgsType = None) -> int:
             trainer_defaults={"callbacks": [PredictionWriter()]},
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs={"parser_mode": "omegaconf+", "description": DESCRIPTION, **settings},
+            parser_kwargs={
+                "parser_mode": "omegaconf+",
+                "description": DESCRIPTION,
+                "formatter_class": _Help,
+                **settings,
+            },
             args=args,
         )
     except Exception as error:

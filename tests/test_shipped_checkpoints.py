@@ -52,6 +52,11 @@ def test_each_is_small_and_has_a_card(name):
         assert said in card
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_each_knows_the_2d_keypoints_that_it_was_trained_on(name):
+    assert load_method(name).trained_on == "synthetic"
+
+
 @pytest.mark.parametrize("name", LIFTERS)
 def test_it_lifts_people_of_another_data_set(name, people):
     keypoints, target = people

@@ -28,6 +28,7 @@ LORA_LAYERS: dict[LoRAScope, str] = {
     "attn": r".*attn[12]\.(to_q|to_k|to_v|to_out\.0)",
     "attn_ff": r".*(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.0\.proj)",
 }
+SIDES = (4, 8, 16, 32)  # of the levels, where latents have 32
 _ADAPTER = "default"
 # Blocks of the U-Net whose cross-attention sees a map of this side; the middle block is left out.
 _ATTENDING = {
@@ -91,6 +92,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.num_joints, self.size, self.latent, self.timestep = num_joints, size, latent, timestep
+        self.lora_scope, self.lora_rank = lora_scope, lora_rank if unet_training == "lora" else 0
         if networks is None:
             networks = _networks(size, num_joints, weights, control, control_weights)
         self.unet, self.autoencoder, self.controlnet = networks
@@ -104,7 +106,7 @@ class Backbone(nn.Module):
         widths = self.unet.config["block_out_channels"]
         self.channels = {
             f"level_{side}": width + (num_joints if side in self._map_layers else 0)
-            for side, width in zip((4, 8, 16, 32), reversed(widths), strict=True)
+            for side, width in zip(SIDES, reversed(widths), strict=True)
         }
         self._tap(self.unet)
         if gradient_checkpointing:

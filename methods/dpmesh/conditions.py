@@ -9,6 +9,7 @@ Shape letters: B batch, J joints, S side of the heat-maps.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -156,6 +157,19 @@ def picture(batch: PoseBatch) -> Float[Tensor, "B 3 S S"]:
     if "image" not in batch:
         raise InputError("DPMesh takes pictures and this data has none: set data.images to true, or change data")
     return batch["image"]
+
+
+def vary_colours(image: Float[Tensor, "B 3 S S"], amount: float) -> Float[Tensor, "B 3 S S"]:
+    """Multiplies each colour channel by a random number, that is at most `amount` more or less than 1."""
+    gain = 1.0 + amount * (2.0 * torch.rand_like(image[..., :1, :1]) - 1.0)
+    return (image * gain).clamp(0.0, 1.0)
+
+
+def resized(image: Float[Tensor, "B 3 s s"], size: int) -> Float[Tensor, "B 3 S S"]:
+    """Pictures with sides of `size` pixels."""
+    if image.shape[-1] == size:
+        return image
+    return F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def check_joints(keypoints: Tensor, skeleton: Skeleton) -> None:

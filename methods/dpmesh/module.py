@@ -74,7 +74,7 @@ class DPMesh(StagedMethod):
             of `methods.dpmesh.losses`.
         token_weight: of the cross-entropy of `vq_ce`.
         uncertainty: learn the weights of the terms instead (release).
-        image_noise: each colour channel is multiplied by up to 1 more or less than this while training.
+        image_noise: each colour channel is multiplied by at most so much more or less than 1 while training.
         learning_rate: of AdamW, at its peak.
         weight_decay: of AdamW.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
@@ -198,7 +198,8 @@ class DPMesh(StagedMethod):
         return prediction
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
-        box, image, true = told.checked_box(batch), self._image(batch), told.clean_keypoints(batch)
+        box, image, true = told.checked_box(batch), told.picture(batch), told.clean_keypoints(batch)
+        image = told.vary_colours(image, self.image_noise)
         clean = self._conditions(true, box, batch)
         if self.in_first_stage:
             assert self.teacher is not None
@@ -292,8 +293,3 @@ class DPMesh(StagedMethod):
         if keypoints is None:
             keypoints = told.noisy_keypoints(batch, self.skeleton.name, self.global_step, self._seed)
         return told.drop_joints(keypoints, self.joint_dropout)
-
-    def _image(self, batch: PoseBatch) -> Tensor:
-        image = told.picture(batch)
-        gain = 1.0 + self.image_noise * (2.0 * torch.rand_like(image[..., :1, :1]) - 1.0)
-        return (image * gain).clamp(0.0, 1.0)

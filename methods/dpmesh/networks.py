@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from methods.dpmesh.baselines import ResNetFeatures, TransformerFeatures
-from methods.dpmesh.conditions import Conditions
+from methods.dpmesh.conditions import Conditions, resized
 from methods.dpmesh.context import Context
 from methods.dpmesh.features import DiffusionFeatures, PictureFeatures
 from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
@@ -44,26 +43,20 @@ class MeshNetwork(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 3 s s"], conditions: Conditions) -> tuple[Estimate, list[Tensor]]:
         """The estimate, and the levels of the backbone that a student is taught."""
-        found = self.features(self._resized(image), conditions)
+        found = self.features(resized(image, self.image_size), conditions)
         # Rotations, cameras and places need more digits than bfloat16 has.
         with torch.autocast(image.device.type, enabled=False):
             return self.regressor(found.fused.float()), found.levels
 
     def levels(self, image: Float[Tensor, "B 3 s s"], conditions: Conditions) -> list[Tensor]:
         """The levels alone."""
-        return self.features(self._resized(image), conditions).levels
+        return self.features(resized(image, self.image_size), conditions).levels
 
     def parameter_groups(self, weight_decay: float) -> list[tuple[float, list[Parameter]]]:
         """What is trained, with the weight decay of each group."""
         scales = [] if self.balance is None else list(self.balance.parameters())
         trained = [p for part in (self.features, self.regressor) for p in part.parameters() if p.requires_grad]
         return [(weight_decay, trained), *([(0.0, scales)] if scales else [])]
-
-    def _resized(self, image: Float[Tensor, "B 3 s s"]) -> Float[Tensor, "B 3 S S"]:
-        size = (self.image_size, self.image_size)
-        if image.shape[-2:] == size:
-            return image
-        return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def make_network(

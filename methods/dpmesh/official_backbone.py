@@ -19,7 +19,7 @@ def load_backbone(state_dict: Mapping[str, Any], num_heads: int = 8) -> Backbone
 
     Args:
         state_dict: official keys (`model.diffusion_model.*`, `control_model.*`, and `first_stage_model.*` if latents
-            are to be made of pictures), with or without a prefix that ends in `sd_model.`, to tensors or arrays. The text
+            are to be made of pictures), with or without a prefix that ends in `sd_model.`, to tensors or arrays. Text
             encoder, tables of the diffusion and copies of the same weights are left out.
         num_heads: of attention, which no tensor tells.
 

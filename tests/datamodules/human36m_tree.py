@@ -202,7 +202,7 @@ def metadata_xml(shift: float = 0.0) -> str:
     numbers = [0.5] * (4 * 11 * 6)
     for camera in INTRINSICS.values():
         x, y = camera.principal_point
-        numbers += [*camera.focal, x + shift, y + shift, *camera.radial, *camera.tangential]
+        numbers += [*camera.focal, x + shift, y + shift, *camera.radial, *reversed(camera.tangential)]
     return f"<metadata><mapping/><w0>[{' '.join(map(repr, numbers))}]</w0></metadata>"
 
 

@@ -122,6 +122,20 @@ def test_crowdpose(tmp_path):
     np.testing.assert_array_equal(folder.column("keypoints_2d_gt")[4, :, :2], tree.places(12, 14))
 
 
+def test_ids_that_are_whole_floats(tmp_path):
+    def change(source):
+        def floats(content):
+            for annotation in content["annotations"]:
+                annotation |= {"id": float(annotation["id"]), "image_id": float(annotation["image_id"])}
+
+        edit(source / "json" / "crowdpose_val.json", floats)
+        edit(source / "json" / "crowdpose_test.json", lambda c: [i.update(id=float(i["id"])) for i in c["images"]])
+
+    folder = run("crowdpose", tmp_path, change=change)
+    np.testing.assert_array_equal(folder.column("person"), [1, 2, 3, 11, 12, 13, 21, 22, 23])
+    assert (folder.column("frame") > 0).all()
+
+
 def test_crowdpose_trainval_where_train_is_missing(tmp_path, capsys):
     def change(source):
         (source / "json" / "crowdpose_val.json").unlink()
@@ -212,6 +226,7 @@ def damage(source):
             {**good, "id": 39, "image_id": 303},
             {**good, "id": 40, "bbox": [], "keypoints": [5, 6, 2] + [0, 0, 0] * 16},
             "no annotation",
+            {**good, "id": 2**63},
             {key: value for key, value in good.items() if key != "id"},
             good,
         ]
@@ -245,7 +260,7 @@ def test_every_fault_is_one_line_and_the_rest_is_prepared(tmp_path, capsys):
         "picture train2017/text.jpg: it is no picture that can be read; its people are left out",
         "picture train2017/other.jpg: it has another size than is annotated; its people are left out",
         "annotation 40: it has no box and only one joint",
-        "entry 16 of annotations: it has no id that is a number, and 1 more like it",
+        "entry 16 of annotations: it has no id that is a number, and 2 more like it",
         "nose of annotation 11: the joint is no number, and 1 more like it",
     }
 
@@ -341,6 +356,13 @@ def test_same_bytes_after_a_kill_and_with_more_processes(name, tmp_path, monkeyp
         for folder in ("one", "two")
     ]
     assert content[0] == content[1] and "dataset.json" in content[0]
+
+
+def test_a_number_of_processes_below_zero(tmp_path, capsys):
+    tree.write_coco(tmp_path / "source")
+    arguments = ["--source", str(tmp_path / "source"), "--output", str(tmp_path / "out"), "--num_workers", "-1"]
+    assert main(["coco", *arguments]) == 2
+    assert capsys.readouterr().err == "error: --num_workers is -1, expected at least 0\n"
 
 
 def test_a_png_that_is_called_jpg_is_a_picture(tmp_path):

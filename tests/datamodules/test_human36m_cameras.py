@@ -45,6 +45,8 @@ def test_metadata(tmp_path):
     assert read_metadata(path) == INTRINSICS
     path.write_text(tree.metadata_xml().replace(" ", ";"))
     assert read_metadata(path)["58860488"].radial == INTRINSICS["58860488"].radial
+    # The beginning of the first camera's numbers in the published file: k1, k2, k3, p1, p2 as OpenCV counts them.
+    assert "-0.0030751503072679043 -0.00142447161488235 -0.0009756988729350269" in tree.metadata_xml()
     for broken in ("<metadata/>", "<metadata><w0>[1 2 3]</w0></metadata>", "<metadata><w0>[1 x", ""):
         path.write_text(broken)
         with pytest.raises(InputError, match="metadata.xml"):

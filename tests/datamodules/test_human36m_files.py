@@ -121,6 +121,7 @@ def test_joints_that_are_not_finite_count_nowhere(tmp_path):
     assert frame[rows_of(manifest, "S1_WalkDog_55011271")].tolist() == [0, 1, 2, 4, 5, 6]
     assert np.isfinite(joints).all() and np.isfinite(exact).all()
     assert manifest["counts"]["joints that are not finite"] == 4 * (1 + 17)
+    assert len(manifest["skipped"]) == 3  # once, not once for each camera
     reasons = dict(map(tuple, manifest["skipped"]))
     assert "1 joints are not finite, the first in frame 2" in reasons["data_3d_h36m.npz: S1/Sitting"]
     assert "1 frames without any joint, the first is 3: left out" in reasons["data_3d_h36m.npz: S1/WalkDog"]
@@ -155,6 +156,21 @@ def test_short_and_missing_cameras_of_2d_files(tmp_path):
     assert not detected[rows_of(manifest, "S1_WalkDog_54138969")].any()
     said = " | ".join(f"{file}: {reason}" for file, reason in manifest["skipped"])
     assert "S1/Sitting: camera 54138969: 4 frames of 7" in said and "S1/WalkDog: found 3 cameras, expected 4" in said
+
+
+def test_detections_that_are_not_finite_are_named(tmp_path):
+    tree.write_videopose3d(tmp_path, subjects=["S1"], actions=["Sitting"], cpn=False)
+    found = [seen("S1", "Sitting", camera)[1].copy() for camera in CAMERAS]
+    found[1][3, 5] = np.nan
+    found[2] = found[2].astype(np.int32)  # whole pixels do as well
+    tree.write_npz_objects(tmp_path / "data_2d_h36m_hrnet.npz", positions_2d={"S1": {"Sitting": found}})
+    manifest = prepare_folder(tmp_path, tmp_path / "out")
+    (detected,) = columns_of(tmp_path / "out", "keypoints_2d_detected")
+    assert not detected[rows_of(manifest, "S1_Sitting_55011271")][3, 5].any()
+    assert detected[rows_of(manifest, "S1_Sitting_58860488"), :, 2].all()
+    where = "data_2d_h36m_hrnet.npz: S1/Sitting"
+    reason = "camera 55011271: 1 joints are not finite, the first in frame 3: not seen there"
+    assert manifest["skipped"] == [[where, reason]]
 
 
 def test_what_is_no_human36m(tmp_path):

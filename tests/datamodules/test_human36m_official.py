@@ -218,3 +218,14 @@ def test_joints_in_the_world_are_not_taken_for_those_of_cameras(tmp_path):
     tree.write_cdf(tmp_path / "S1" / "MyPoseFeatures" / "D3_Positions" / "Sitting.cdf", np.zeros((3, 32, 3)))
     with pytest.raises(InputError, match="only D3_Positions, which are in the world"):
         prepare_folder(tmp_path, tmp_path / "out")
+
+
+def test_half_extracted_subjects_and_resized_videos_are_named(copy, tmp_path, capsys):
+    shutil.rmtree(copy / "S11" / "MyPoseFeatures")
+    for camera in CAMERAS:
+        (copy / "S1" / "MyPoseFeatures" / "D3_Positions_mono" / f"Directions.{camera}.cdf").unlink()
+    manifest = prepare_folder(copy, tmp_path / "out")
+    found = said(manifest)
+    assert "S11/MyPoseFeatures/D3_Positions_mono: is missing: 4 sequences are left out" in found
+    assert f"S1: Directions.{CAMERAS[3]}: no D3_Positions_mono of this camera: left out" in found
+    assert "4 videos are of another size than their cameras" in capsys.readouterr().err  # the tree's are small

@@ -109,6 +109,18 @@ def test_pictures_show_their_frames(whole):
     assert len(written) == 4
 
 
+def test_a_source_that_moved_and_endings_in_capitals(whole, tmp_path):
+    shutil.copytree(whole / "source", tmp_path / "source")
+    for video in tmp_path.rglob("*.avi"):
+        video.rename(video.with_suffix(".AVI"))
+    assert prepare(tmp_path / "source", tmp_path / "out") == 0
+    assert folder_of(tmp_path / "out").manifest["counts"]["train: pictures"] == 8
+    (tmp_path / "source").rename(tmp_path / "moved")
+    assert prepare(tmp_path / "moved", tmp_path / "out") == 0
+    folder = folder_of(tmp_path / "out")
+    assert all((folder.picture_root() / name).is_file() for name in folder.pictures())
+
+
 def test_counts(whole, capsys):
     assert prepare(whole / "source", whole / "out") == 0  # already prepared
     manifest = folder_of(whole / "out").manifest
@@ -237,7 +249,7 @@ def test_what_is_broken_is_named_and_the_rest_prepared(tmp_path, capsys):
     assert prepare(source, tmp_path / "out", "--stride", "3") == 1
     said = capsys.readouterr().err
     for line in (
-        "skipped: S1_Seq1_0: ", "annot.mat cannot be read as a MATLAB file, version 5",
+        "skipped: S1_Seq1_0 and 1 more parts: ", "annot.mat cannot be read as a MATLAB file, version 5",
         "skipped: S3/Seq1/video_0.avi: 1 of 4 frames have no picture: ends before frame 9",
         "skipped: S3/Seq1/annot.mat: camera 8: 2 joints are not finite; they count as absent",
         "skipped: S4/Seq1/imageSequence/video_0.avi: is missing; those frames have no picture",

@@ -154,6 +154,15 @@ def test_pictures_of_videos_are_written_once(tmp_path, deeper):
     assert f"160906_pizza1/00_30/00_30_{2:08d}.png" in levels
 
 
+def test_endings_in_capitals(tmp_path):
+    panoptic_tree.write(tmp_path / "a", pictures="mp4", seed=3)
+    panoptic_tree.write(tmp_path / "a", ("160906_pizza1",), pictures="png", frames=(2,))
+    for path in [*tmp_path.rglob("*.mp4"), *tmp_path.rglob("*.png")]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    folder = run(tmp_path / "a", tmp_path / "out")
+    assert (folder.column("picture") >= 0).all() and not folder.manifest["skipped"]
+
+
 def test_pictures_of_another_video_are_written_again(tmp_path):
     panoptic_tree.write(tmp_path / "a", pictures="mp4", seed=3)
     run(tmp_path / "a", tmp_path / "out")
@@ -204,6 +213,14 @@ def test_a_list_of_frames(tmp_path):
     folder = run(tmp_path / "a", tmp_path / "every", "--every", "3", "--cameras", "00_30,00_03", "--no_images")
     assert [s["name"] for s in folder.sequences] == [f"{SEQUENCE}.00_30", f"{SEQUENCE}.00_03"]
     assert folder.column("frame").tolist() == [5, 5, 8, 8] * 2
+
+
+def test_a_page_in_the_place_of_an_archive_is_one_line(tmp_path):
+    panoptic_tree.write(tmp_path / "a", ("160422_haggling1", "160906_pizza1"), archive=True)
+    (tmp_path / "a" / SEQUENCE / "hdPose3d_stage1_coco19.tar").write_text("<html>404</html>")
+    folder = run(tmp_path / "a", tmp_path / "out")
+    assert all("\n" not in reason for _, reason in folder.manifest["skipped"])
+    assert "hdPose3d_stage1_coco19.tar: truncated or no archive (file could not be opened" in skipped(folder)
 
 
 def test_a_half_extracted_archive_is_completed_from_the_archive(tmp_path):

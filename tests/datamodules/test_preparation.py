@@ -1,6 +1,8 @@
 """Preparing a data set: parts, processes, kills, and what is left out."""
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -32,6 +34,13 @@ def read(file: Path, start: int, detected: bool) -> Rows:
     pictures = [f"{file.stem}/{i}.jpg" for i in range(3)]
     of = np.array([0, 0, 2, 2])  # nothing of the second
     return Rows(arrays, sequences, of, pictures, {"train: people": 4}, [(f"{file.stem}/9.jpg", "missing")])
+
+
+def die(file: Path, start: int, detected: bool) -> Rows:
+    """As a process that the system ends because memory ran out."""
+    if file.stem == "b":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(file, start, detected)
 
 
 def plan(source: Path, names: str, texts: dict[str, str] | None = None) -> Plan:
@@ -113,6 +122,15 @@ def test_finished_work_is_left_alone_and_changed_sources_are_read_again(tmp_path
     assert changed == fresh
 
 
+def test_a_reading_process_that_is_ended_is_named_and_the_same_command_goes_on(tmp_path):
+    whole = plan(tmp_path / "source", "abc")
+    with pytest.raises(InputError, match="a reading process was ended from outside.*--num_workers 1"):
+        prepare(whole._replace(parts=[part._replace(read=die) for part in whole.parts]), tmp_path / "out", 1)
+    prepare(whole, tmp_path / "out", 0)
+    prepare(whole, tmp_path / "at_once", 0)
+    assert files(tmp_path / "out") == files(tmp_path / "at_once")
+
+
 @pytest.mark.parametrize("text", ["broken", "damaged"])
 def test_what_cannot_be_read_is_named_and_the_rest_prepared(tmp_path, text):
     broken = plan(tmp_path / "source", "abc", {"b": text})
@@ -126,6 +144,19 @@ def test_what_cannot_be_read_is_named_and_the_rest_prepared(tmp_path, text):
     # Once it is mended the same command completes the folder.
     whole = prepare(plan(tmp_path / "source", "abc"), tmp_path / "out", 0)
     assert whole["rows"] == 12 and json.loads((tmp_path / "out" / "dataset.json").read_text()) == whole
+
+
+def test_parts_of_one_broken_file_are_one_line(tmp_path):
+    manifest = prepare(plan(tmp_path / "source", "abcd", {"b": "damaged", "d": "damaged"}), tmp_path / "out", 0)
+    assert manifest["skipped"][:1] == [["b and 1 more parts", "cannot be read (KeyError: 'poses')"]]
+
+
+def test_pictures_that_moved_are_found_by_the_same_command(tmp_path):
+    first = plan(tmp_path / "source", "a")._replace(picture_root=tmp_path / "source")
+    prepare(first, tmp_path / "out", 0)
+    (tmp_path / "source").rename(tmp_path / "moved")
+    moved = plan(tmp_path / "moved", "a")._replace(picture_root=tmp_path / "moved")
+    assert prepare(moved, tmp_path / "out", 0)["picture_root"] == str(tmp_path / "moved")
 
 
 def test_nothing_to_prepare(tmp_path):

@@ -34,7 +34,8 @@ def truth(person, bodies):
 def test_both_layouts_give_the_same_people(tmp_path, bodies, layout):
     people = threedoh_tree.write(tmp_path / "source", bodies)
     assert prepare(tmp_path / "source", tmp_path / "out", "--layout", layout) == 0
-    batch = ThreeDOH(root=str(tmp_path / "out"), bodies=str(bodies), keypoints_2d="detected").load("test")
+    module = ThreeDOH(root=str(tmp_path / "out"), bodies=str(bodies), keypoints_2d="detected")
+    batch = module.finish(module.load("test"), training=False)
     assert len(batch["sample_id"]) == threedoh_tree.PEOPLE and not batch["gender"].any()
     assert batch["camera"]["image_size"].tolist() == [list(threedoh_tree.SIZE)] * threedoh_tree.PEOPLE
     for index, person in enumerate(people.values()):

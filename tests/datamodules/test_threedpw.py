@@ -1,5 +1,7 @@
 """3DPW from its files to batches: rules of the cameras, gendered ground truth, subsets."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -52,7 +54,8 @@ def truth(tree, name, person, frame):
 
 @pytest.mark.parametrize("folder", ["pickles", "community"])
 def test_ground_truth_is_that_of_the_world_seen_by_the_camera(tree, folder):
-    batch = module(tree, folder).load("test")
+    data = module(tree, folder)
+    batch = data.finish(data.load("test"), training=False)
     names = {name: i for i, name in enumerate(batch["sample_id"])}
     for person, frame in ((0, 0), (0, 6), (1, 4)):
         wanted = f"downtown_bar_00_{person}/{frame:06d}/{person}"
@@ -204,3 +207,16 @@ def test_ground_truth_of_every_gender_is_its_own(tree):
         data["genders"] = ["m", "f"]
     relative = (joints - joints[0] - (wrong - wrong[0]))[list(MESH_JOINTS)]
     assert np.linalg.norm(relative, axis=1).mean() > 0.01  # metres
+
+
+def test_annotations_in_a_folder_beside_the_pictures(tree, tmp_path):
+    source = shutil.copytree(tree["pickles"].parent / "source" / "3DPW", tmp_path / "source")
+    (source / "data").mkdir()  # as 3DCrowdNet has it
+    for path in source.glob("*.json"):
+        path.rename(source / "data" / path.name)
+    (source / "sequenceFiles" / "test" / "._downtown_bar_00.pkl").write_bytes(b"left by macOS")
+    for name, options in (("both", ()), ("community", ("--layout", "community"))):
+        folder = PreparedFolder(prepare(source, tmp_path / name, *options), "threedpw")
+        expected = PreparedFolder(tree[name], "threedpw")
+        assert folder.facts == expected.facts and folder.num_rows == expected.num_rows
+        assert all((folder.picture_root() / picture).is_file() for picture in folder.pictures())

@@ -77,7 +77,7 @@ def test_pictures_are_cropped_as_the_field_does_and_measured(tmp_path):
     done = subprocess.run([*command, "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode in (0, 1), done.stderr
     rows = json.loads((tmp_path / "data.json").read_text())["rows"]
-    assert len(rows) == 8 and all(row["ratio"] > 0 for row in rows)
+    assert len(rows) == 10 and all(row["ratio"] > 0 for row in rows)
     for row in rows:
         assert row["checks"]["difference"] < (1e-4 if "published" in row["name"] else 0.01)
     assert "crops differ" not in done.stdout
