@@ -21,13 +21,13 @@ UNET: dict[Size, dict[str, Any]] = {
         "block_out_channels": (32, 64, 128, 192),
         "layers_per_block": 1,
         "cross_attention_dim": 128,
-        "attention_head_dim": 4,  # which diffusers takes for the number of heads
+        "attention_head_dim": 2,  # which diffusers takes for the number of heads
         "norm_num_groups": 16,
     },
     "sd15": {"cross_attention_dim": 768},
 }
 AUTOENCODER: dict[Size, dict[str, Any]] = {
-    "tiny": {"block_out_channels": (32, 64, 64), "layers_per_block": 1, "norm_num_groups": 16},
+    "tiny": {"block_out_channels": (16, 32, 64), "layers_per_block": 1, "norm_num_groups": 8},
     "sd15": {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2},
 }
 # Latents times this have a variance of about one; that of `tiny` is found in training.

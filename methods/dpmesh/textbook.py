@@ -1,7 +1,7 @@
 """DPMesh's backbone as it is usually written: the slow reference beside `methods.dpmesh.backbone`.
 
-Every attention layer computes its softmax explicitly, each level is read by a pass of its own kind: one for features, one
-for attention maps, which are stored of every layer and sorted out afterwards, as prompt-to-prompt's attention store does.
+Every attention layer computes its softmax explicitly. One pass reads the features and another the attention maps, which
+are stored of every layer and sorted out afterwards, as prompt-to-prompt's attention store does.
 
 For tests and `scripts/benchmark.py` only.
 
@@ -36,7 +36,9 @@ class TextbookBackbone(nn.Module):
     ) -> dict[str, Float[Tensor, "B _ _ _"]]:
         """The pyramid, by two passes."""
         levels, maps = self.features(latents, heatmaps, tokens), self.maps(latents, heatmaps, tokens)
-        return {name: torch.cat((level, maps[name]), dim=1) if name in maps else level for name, level in levels.items()}
+        return {
+            name: torch.cat((level, maps[name]), dim=1) if name in maps else level for name, level in levels.items()
+        }
 
     def features(self, latents: Tensor, heatmaps: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         """A pass that reads features."""
@@ -46,7 +48,9 @@ class TextbookBackbone(nn.Module):
         for block, level in _UP.items():
             up = self.unet.get_submodule(block)
             module = up.resnets[last - 1] if level == "level_4" else up.attentions[last - (level != "level_32")]
-            handles.append(module.register_forward_hook(lambda _, inputs, output, level=level: found.update({level: output})))
+            handles.append(
+                module.register_forward_hook(lambda _, inputs, output, level=level: found.update({level: output}))
+            )
         self._step(latents, heatmaps, tokens, [])
         for handle in handles:
             handle.remove()
