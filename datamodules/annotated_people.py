@@ -49,7 +49,7 @@ class AnnotatedPeople(PreparedData):
     def words(self, split: Split) -> str:
         """Which people are in a split."""
         if split != "val" or self.published_splits["val"] == self._source("val"):
-            return f"{split}: {self.people(self._source(split))}"
+            return f"{split}: {self.people(self._source(split))}{self.thinned(split)}"
         number, total = len(self._held_out(self.folder())), len(self._pictures(self.folder()))
         return f"val: {number} of {total} pictures held out of {self.people(self._source('train'))}"
 

@@ -7,7 +7,7 @@ import torch
 
 from datamodules.annotated_people import AnnotatedPeople
 from datamodules.base import Split
-from datamodules.crowdpose_files import FIT_ERROR
+from datamodules.sources.crowdpose_files import FIT_ERROR
 from noise2pose.batch import PoseBatch
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.detector_files import MODELS
 from datamodules.prepared_folder import GENDERS, MANIFEST, PreparedFolder
+from datamodules.sources.detector_files import MODELS
 from noise2pose.errors import InputError
 
 _HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ def known_data_sets() -> dict[str, str]:
     Read from the text of the modules that read them, since importing all of them takes seconds.
     """
     found = {}
-    for path in sorted(_HERE.glob("*_files.py")):
+    for path in sorted((_HERE / "sources").glob("*_files.py")):
         text = path.read_text(encoding="utf-8")
         if "\ndef plan(" in text:
             licence = text[max(text.lower().find("licence"), 0) :]

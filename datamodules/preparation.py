@@ -201,13 +201,13 @@ def _finished(plan: Plan, output: Path) -> dict[str, Any] | None:
         raise InputError(f"--output: {output} holds {manifest['dataset']}, expected {plan.dataset} or an empty folder")
     same_pictures = manifest["picture_root"] == _place(plan.picture_root, output)
     if same_pictures and manifest["parts"] == _identities(plan) and manifest["sources"] == _checksums(plan.parts):
-        shutil.rmtree(output / _PARTS, ignore_errors=True)
-        print(
-            f"{output}: already prepared from this source; pictures are not looked for again (delete {path} for that)",
-            file=sys.stderr,
-        )
-        return manifest
-    print(f"{output}: prepared from another source or with other options; doing it again", file=sys.stderr)
+        if not manifest["skipped"]:
+            shutil.rmtree(output / _PARTS, ignore_errors=True)
+            print(f"{output}: already prepared from this source (delete {path} to do it again)", file=sys.stderr)
+            return manifest
+        print(f"{output}: something was skipped last time; doing it again, it may be there now", file=sys.stderr)
+    else:
+        print(f"{output}: prepared from another source or with other options; doing it again", file=sys.stderr)
     path.unlink()  # or a kill would leave a folder that looks complete
     return None
 

@@ -7,7 +7,7 @@ import numpy as np
 from datamodules.base import Split
 from datamodules.ground_truth_bodies import BodyData
 from datamodules.prepared_folder import PreparedFolder
-from datamodules.threedpw_subsets import members, splits_of
+from datamodules.sources.threedpw_subsets import members, splits_of
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published
@@ -50,9 +50,10 @@ class ThreeDPW(BodyData):
         self._check(split)
         changes: dict[str, Any] = {"keypoints_2d": self.sources[split]}
         if self.subset != "all":
-            return [published(f"threedpw_{self.subset}", split=f"test: {_WORDS[self.subset]}", **changes)]
-        if split != "test":
-            changes["split"] = f"{split}: 3DPW's own {_SPLITS[split]} sequences, frames with a valid camera"
+            changes["split"] = f"test: {_WORDS[self.subset]}{self.thinned(split)}"
+            return [published(f"threedpw_{self.subset}", **changes)]
+        words = f"3DPW's own {_SPLITS[split]} sequences, frames with a valid camera{self.thinned(split)}"
+        changes["split"] = f"{split}: {words}"
         return [published(self.protocol, **changes)]
 
     def in_split(self, sequence: dict[str, Any], split: Split) -> bool:

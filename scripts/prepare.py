@@ -9,8 +9,8 @@ from pathlib import Path
 from textwrap import fill
 from types import ModuleType
 
-from datamodules import cmu_archive, cmu_conversion, detector_files
-from datamodules.download import download
+from datamodules.sources import cmu_archive, cmu_conversion, detector_files
+from datamodules.sources.download import download
 from noise2pose.errors import InputError
 
 DESCRIPTION = """Turn data sets and body models as their publishers ship them into files that the project reads.
@@ -196,7 +196,7 @@ def dataset(arguments: argparse.Namespace) -> int:
 
 def _files(name: str) -> ModuleType:
     """The module that knows the publisher's files."""
-    return importlib.import_module(f"datamodules.{name}_files")
+    return importlib.import_module(f"datamodules.sources.{name}_files")
 
 
 def _parser(args: Sequence[str]) -> argparse.ArgumentParser:

@@ -61,6 +61,9 @@ class PoseCLI(LightningCLI):
         config = self._get_subcommand_config()
         if config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
             config.trainer.accelerator = "cpu"  # metrics are in double precision, which Apple's GPUs lack
+        if config.trainer.fast_dev_run:  # it leaves no run behind
+            callbacks = config.trainer.callbacks or []
+            config.trainer.callbacks = [c for c in callbacks if not c.get("class_path", "").endswith("ModelCheckpoint")]
         folder = Path(config.trainer.default_root_dir)
         checkpoints = folder / "checkpoints"
         given = config.get("ckpt_path")

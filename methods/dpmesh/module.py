@@ -66,6 +66,8 @@ class DPMesh(StagedMethod):
         train_keypoints: what the student is trained on: `noisy` for true joints with fresh errors, `clean` for true
             joints, `batch` for those of the data.
         joint_dropout: share of the joints that the student is not told of while training.
+        release: be as published where that is not better, which published weights need: told of 30 joints, of which
+            the data may lack some, with heat-maps half a cell off, and with the regressor's quirks.
         body: `free`, or the path of a body file.
         skeleton: joint order of the data, a name in `noise2pose.skeletons` that the body has a regressor for.
         image_weight, fitted_image_weight, pose_weight, betas_weight, joints_2d_weight, joints_3d_weight: of the terms
@@ -111,6 +113,7 @@ class DPMesh(StagedMethod):
         teacher_checkpoint: str | None = None,
         train_keypoints: Literal["noisy", "clean", "batch"] = "noisy",
         joint_dropout: float = 0.1,
+        release: bool = False,
         body: str = "free",
         skeleton: str = "h36m_17",
         image_weight: float = WEIGHTS["image"],
@@ -149,7 +152,9 @@ class DPMesh(StagedMethod):
         }
         self.image_noise = image_noise
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
+        self.release = release
         self.skeleton = skeletons.get(skeleton)
+        num_joints = skeletons.get(told.RELEASED if release else skeleton).num_joints
         self.body: BodyModel = BodyModel.load(body)
         check_sources(backbone, pretrained, prior_checkpoint, nkr, teacher_epochs, teacher_checkpoint)
         sizes = SIZES[size]
@@ -163,7 +168,7 @@ class DPMesh(StagedMethod):
             **{"channels_last": channels_last, "compile": compile},
         }
         self.network = make_network(
-            backbone, size, head, self.skeleton.num_joints, uncertainty, heatmaps, context, diffusion
+            backbone, size, head, num_joints, uncertainty, heatmaps, context, diffusion, release
         )
         self.teacher = None if nkr == "off" else make_teacher(self.network)
         self.register_buffer("student_steps", torch.zeros((), dtype=torch.int64))
@@ -277,7 +282,9 @@ class DPMesh(StagedMethod):
     def _conditions(self, keypoints: Tensor, box: Tensor, batch: PoseBatch) -> Conditions:
         """What the network is told of the joints."""
         told.check_joints(keypoints, self.skeleton)
-        found = told.conditions(keypoints, box, batch.get("camera", {}).get("image_size"))
+        if self.release:
+            keypoints = told.released_joints(keypoints, self.skeleton.name)
+        found = told.conditions(keypoints, box, batch.get("camera", {}).get("image_size"), corners=self.release)
         return found if self.heatmaps else found._replace(heatmaps=torch.zeros_like(found.heatmaps))
 
     def _keypoints(self, batch: PoseBatch, true: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from methods.dpmesh.context import Context
 from methods.dpmesh.features import DiffusionFeatures, PictureFeatures
 from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
 from methods.dpmesh.pose_heads import PoseHead
-from methods.dpmesh.regressor import Estimate, Regressor
+from methods.dpmesh.regressor import RELEASE, Estimate, Regressor
 from methods.dpmesh.sizes import SIZES, BackboneName, Size
 
 
@@ -68,6 +68,7 @@ def make_network(
     heatmaps: bool,
     context: Context,
     diffusion: Mapping[str, Any],
+    release: bool = False,
 ) -> MeshNetwork:
     """A network with weights yet to be trained or loaded.
 
@@ -80,6 +81,7 @@ def make_network(
         heatmaps: whether the backbone is shown the heat-maps.
         context: of the diffusion backbone.
         diffusion: further settings of it, see `Backbone`.
+        release: make the regressor as it was published.
     """
     sizes = SIZES[size]
     if backbone == "diffusion":
@@ -97,6 +99,7 @@ def make_network(
         feedforward=sizes.feedforward,
         volume_feedforward=sizes.volume_feedforward,
         dropout=sizes.dropout,
+        **(RELEASE if release else {}),
     )
     balance = UncertaintyWeights((*WEIGHTS, "tokens")) if uncertainty else None
     return MeshNetwork(features, regressor, sizes.image, balance)

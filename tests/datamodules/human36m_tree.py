@@ -16,11 +16,11 @@ from cdflib.cdfwrite import CDF
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from datamodules import human36m_files
-from datamodules.human36m_cameras import CAMERAS, INTRINSICS, extrinsics, project
-from datamodules.human36m_sequences import JOINTS_OF_32
 from datamodules.preparation import prepare
 from datamodules.prepared_folder import PreparedFolder
+from datamodules.sources import human36m_files
+from datamodules.sources.human36m_cameras import CAMERAS, INTRINSICS, extrinsics, project
+from datamodules.sources.human36m_sequences import JOINTS_OF_32
 from noise2pose.object_npz import write_object_npz
 
 SUBJECTS = ("S1", "S6", "S9", "S11")

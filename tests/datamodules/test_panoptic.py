@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from datamodules import panoptic_files
 from datamodules.panoptic import Panoptic
 from datamodules.preparation import prepare
+from datamodules.sources import panoptic_files
 from methods.base import PoseMethod
 from noise2pose.errors import InputError
 from tests.datamodules import panoptic_tree

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import cmu_conversion
 from datamodules.posed_people import MIN_SEEN, SKELETON
 from datamodules.rendered_people import RenderedPeople
 from datamodules.rendered_scenes import covered
+from datamodules.sources import cmu_conversion
 from noise2pose import cameras
 from noise2pose.bodies import BodyModel
 from noise2pose.crops import BOX_SCALE

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import cmu_conversion
+from datamodules.sources import cmu_conversion
 from scripts.prepare import main as prepare
 from scripts.train import main as train
 from tests.datamodules import human36m_tree, mpi_inf_3dhp_tree

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import panoptic_files
 from datamodules.preparation import prepare
+from datamodules.sources import panoptic_files
 from noise2pose import body_files, installation
 from noise2pose.reports.checkup import WIDTH
 from scripts import doctor

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules import cmu_conversion
 from datamodules.cmu_mocap import CMUMocap
+from datamodules.sources import cmu_conversion
 from tests.datamodules.acclaim import amc, asf
 
 ROOT = Path(__file__).resolve().parents[2]
