@@ -27,7 +27,8 @@ class Mixture(PoseDataModule):
             DPMesh), whatever the sizes of the data sets on the two sides.
         epoch_length: samples of an epoch, over all processes. By default those of all data sets together; with
             `one_to_one` twice those of the larger side.
-        evaluate_on: names of the data sets to validate and test on; by default all.
+        evaluate_on: names of the data sets to validate and test on, by default all; the first decides which weights are
+            the run's best.
         batch_size: training samples of one process; shares are rounded to whole samples of it.
         eval_batch_size: validation, test and prediction samples of one process.
     """
@@ -55,10 +56,8 @@ class Mixture(PoseDataModule):
         unknown = [name for name in evaluate_on or [] if name not in names]
         if unknown:
             raise InputError(f"data.evaluate_on has {', '.join(unknown)}, which is not mixed here: {', '.join(names)}")
-        self.evaluated = [
-            d for d, name in zip(datasets, names, strict=True) if evaluate_on is None or name in evaluate_on
-        ]
-        self.mixed_keypoints_2d = any(dataset.mixed_keypoints_2d for dataset in self.evaluated)
+        by_name = dict(zip(names, datasets, strict=True))
+        self.evaluated = datasets if evaluate_on is None else [by_name[name] for name in evaluate_on]
         for dataset in datasets:
             dataset.eval_batch_size = eval_batch_size
 

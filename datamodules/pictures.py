@@ -195,7 +195,9 @@ def read_patches(
             _decode(image, max(bottom for *_, bottom in rectangles), is_jpeg)
             return [_cut(image, rectangle, reduction) for rectangle in rectangles]
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
+        raise InputError(
+            f"{path} does not exist: prepare the data set again without it, or say with data.picture_root where it is"
+        ) from error
     except InputError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a broken file makes them stumble over

@@ -20,7 +20,7 @@ MIN_SEEN = 8  # joints of a person in the picture
 _FOCAL = (0.9, 1.8)  # over the picture's side: 58 to 31 degrees
 _SHARE = (0.35, 0.85)  # of the picture's side that the person takes
 _CUT = (0.15, 0.5)  # share of a truncated person that is out of the picture
-_ELEVATION, _ELEVATION_SPREAD, _ELEVATION_LIMITS = 8.0, 10.0, (-20.0, 45.0)  # degrees, from below is positive
+_ELEVATION, _ELEVATION_SPREAD, _ELEVATION_LIMITS = 8.0, 10.0, (-20.0, 45.0)  # degrees, from above is positive
 _ROLL_SPREAD = 4.0  # degrees
 _BOX_SCALE_ERROR, _BOX_SHIFT = (0.9, 1.15), 0.05  # of detectors' boxes
 _STREAM = 200  # of keyed_random: this and the next two
@@ -52,9 +52,8 @@ def photograph(poses: Poses, body: BodyModel, keys: Int[Tensor, " N"], seed: int
         body: whose parameters they are.
         keys: of `keyed_random`.
         seed: of the cameras.
-        truncation: share of the people who are moved over a border of the picture. A tenth of them stay where they
-            were, because too few of their joints would be seen; and of a tenth of the others a hand or a foot, nearer
-            to the camera than the rest, is out of the picture too.
+        truncation: share of the people who are moved over a border of the picture; a tenth of them stay where they
+            were, because too few of their joints would be seen. Of the others every joint is in the picture.
 
     Returns:
         Everything of a `PoseBatch` but pictures; `keypoints_2d` are exact, with confidence 1 inside the picture and 0
@@ -104,12 +103,12 @@ def boxes(
 
 
 def _view(turn: Float[Tensor, " N"], normal: Float[Tensor, "N 2"]) -> Float[Tensor, "N 3 3"]:
-    """Rotation from the world to the camera: from any side, mostly from a little below, hardly tilted."""
+    """Rotation from the world to the camera: from any side, mostly from a little above, hardly tilted."""
     azimuth = 360.0 * turn
     elevation = (_ELEVATION + _ELEVATION_SPREAD * normal[:, 0]).clamp(*_ELEVATION_LIMITS)
     angles = torch.stack((_ROLL_SPREAD * normal[:, 1], elevation, azimuth), dim=-1)
     flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # the camera's y is down and it looks at the person
-    roll_pitch = rotations.compose_euler("ZX", angles[:, :2] * torch.tensor([1.0, -1.0]), degrees=True)
+    roll_pitch = rotations.compose_euler("ZX", angles[:, :2], degrees=True)
     return roll_pitch @ flip @ rotations.compose_euler("Y", angles[:, 2:], degrees=True)
 
 
@@ -122,18 +121,19 @@ def _place(
     share = _between(uniform[:, 2], _SHARE)
     metres = extent.amax(dim=-1).clamp_min(0.3)
     depth = focal * metres / (share * PICTURE_SIDE) + (high - low)[:, 2] / 2.0
-    half = focal[:, None] * extent / depth[:, None] / 2.0
-    room = (PICTURE_SIDE / 2.0 - half).clamp_min(0.0)
-    whole = (2.0 * uniform[:, 3:5] - 1.0) * room
+    centre = (low + high) / 2.0
+    offset = joints - centre[:, None]
+    # Half the picture in metres, at the depth of each joint: what is nearer to the camera reaches its border sooner.
+    half = PICTURE_SIDE / 2.0 * (depth[:, None] + offset[..., 2]) / focal[:, None]
+    least, most = (-half[..., None] - offset[..., :2]).amax(dim=1), (half[..., None] - offset[..., :2]).amin(dim=1)
+    whole = least + uniform[:, 3:5] * (most - least)
     side = (4.0 * uniform[:, 7]).long()
     axis = torch.nn.functional.one_hot(side // 2, 2).bool()
     sign = 1.0 - 2.0 * (side % 2)[:, None]
-    over = sign * (PICTURE_SIDE / 2.0 - half + 2.0 * _between(uniform[:, 6:7], _CUT) * half)
+    border = (PICTURE_SIDE / 2.0 * depth / focal)[:, None]
+    over = sign * (border - extent / 2.0 + _between(uniform[:, 6:7], _CUT) * extent)
     places = (whole, torch.where(axis, over, whole))
-    centre = (low + high) / 2.0
-    whole, cut = (
-        torch.cat((place / focal[:, None] * depth[:, None], depth[:, None]), dim=-1) - centre for place in places
-    )
+    whole, cut = (torch.cat((place, depth[:, None]), dim=-1) - centre for place in places)
     return whole, cut
 
 

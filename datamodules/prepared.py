@@ -105,7 +105,7 @@ class PreparedData(PoseDataModule):
         """Whether a sequence of the manifest belongs to a split."""
 
     def keeps(self, folder: PreparedFolder, rows: np.ndarray, split: Split) -> np.ndarray:
-        """Which of the rows of a split are used; (N,) bool. All, unless a data set says otherwise."""
+        """Which of the rows of a split count, (N,) bool: all, unless a data set says otherwise. Others fill clips only."""
         return np.ones(len(rows), dtype=bool)
 
     def complete(self, batch: PoseBatch, rows: np.ndarray) -> PoseBatch:
@@ -147,7 +147,8 @@ class PreparedData(PoseDataModule):
             raise InputError(f"{folder.root}: no row of {split} is left")
         choices = Choices(self.sources[split], self.keypoints_3d, self.box_rule, self.noise_seed)
         named = split != "train" or self.names_training or self.images or self.augment != PRESETS["none"]
-        return PreparedRows(folder, rows, choices, self.complete, named=named, pictured=self.images)
+        counted = None if self.num_frames == 1 else kept
+        return PreparedRows(folder, rows, choices, self.complete, named, pictured=self.images, counted=counted)
 
     def load(self, split: Split) -> PoseBatch:
         take, number = self.take(split, torch.device("cpu"))
@@ -164,6 +165,7 @@ class PreparedData(PoseDataModule):
         sequence = rows.columns["sequence"][rows.rows]
         lengths = np.diff(np.flatnonzero(np.diff(sequence, prepend=-1, append=-1))).tolist()
         windows = Windows(lengths, self.num_frames, stride)
+        windows.drop_empty(torch.from_numpy(rows.counted[rows.rows]))
         return partial(windows.take, take_frames=take), len(windows)
 
     def streams(self, split: Split) -> Stream | None:

@@ -48,6 +48,7 @@ class PreparedRows:
         rows: (N,) which of its rows.
         choices: what a batch is made of.
         complete: adds what the folder does not hold to a batch, given it and its rows: joints of published bodies.
+        counted: (N,) which of `rows` count; the others are there to fill clips. By default all.
         pictured: whether batches say which picture each row is in.
         named: whether batches say whose they are, which takes time and memory that lifting need not spend on training.
 
@@ -63,10 +64,16 @@ class PreparedRows:
         complete: Callable[[PoseBatch, np.ndarray], PoseBatch] | None = None,
         named: bool = True,
         pictured: bool = False,
+        counted: np.ndarray | None = None,
     ) -> None:
         self.folder, self.rows, self.choices, self.complete, self.named = folder, rows, choices, complete, named
         self.pictures = folder.pictures() if pictured else None
         self.columns = {name: folder.column(name) for name in (*folder.manifest["columns"], "sequence")}
+        self.counted = np.ones(folder.num_rows, dtype=bool)
+        if counted is not None:
+            self.counted[rows] = counted
+        if "valid" in self.columns:
+            self.counted &= self.columns["valid"]
         if choices.keypoints_2d == "detected" and "keypoints_2d_detected" not in folder:
             raise InputError(
                 f"data.keypoints_2d is detected, but {folder.root} has no detections: prepare "
@@ -119,8 +126,8 @@ class PreparedRows:
         if self.choices.keypoints_2d != "gt" and "keypoints_2d_gt" in self.columns:
             batch["keypoints_2d_gt"] = self.exact(batch, rows)  # what reprojected joints are compared with
         batch["box"] = self._box(batch, rows)
-        if "valid" in self.columns:  # only now: frames that do not count still have 2-D joints
-            batch["keypoints_3d"][..., 3] *= self._gather("valid", rows)[:, None]
+        # Only now: frames that do not count still have 2-D joints.
+        batch["keypoints_3d"][..., 3] *= torch.from_numpy(self.counted[rows])[:, None]
         return batch
 
     def _gather(self, name: str, rows: np.ndarray) -> Tensor:

@@ -43,6 +43,18 @@ class Windows:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def drop_empty(self, counted: Bool[Tensor, " T"]) -> None:
+        """Leaves out windows without a frame that counts.
+
+        Args:
+            counted: of all frames of all sequences.
+        """
+        before = torch.cat((torch.zeros(1, dtype=torch.long), counted.long().cumsum(0)))  # counted frames before each
+        first = self.starts if self.counts_all else torch.maximum(self.starts, self.seen)
+        last = torch.minimum(self.starts + self.num_frames, self.ends)
+        full = before[last] > before[first]
+        self.starts, self.ends, self.seen = self.starts[full], self.ends[full], self.seen[full]
+
     def frames(self, index: Int[Tensor, " B"]) -> tuple[Int[Tensor, "B F"], Bool[Tensor, "B F"]]:
         """Frame numbers of some windows, and whether they count; a short sequence is filled up with its last frame."""
         frames = self.starts[index, None] + torch.arange(self.num_frames)

@@ -58,6 +58,7 @@ class PoseMethod(L.LightningModule):
         self.predict_seconds = 0.0
         self.calibration: dict[str, list[float]] = {}  # curves of the last test, for its record
         self.group_tables: dict[str, dict[str, Any]] = {}  # of each data set of the last test, for its record
+        self.tested_poses: dict[str, int] = {}  # with ground truth, of each data set
         self._seed = 0
 
     @property
@@ -178,6 +179,7 @@ class PoseMethod(L.LightningModule):
         self.group_tables = {
             evaluation.protocol.dataset: table for evaluation in self._evaluation_sets if (table := evaluation.table())
         }
+        self.tested_poses = {e.protocol.dataset: int(e.poses.compute()) for e in self._evaluation_sets}
         self._log_metrics("test")
 
     def _update_metrics(self, dataloader_idx: int, batch: PoseBatch, prediction: Prediction) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import SumMetric
 
 from noise2pose import cameras, keyed_random
 from noise2pose.batch import PoseBatch, Prediction
@@ -52,6 +53,7 @@ class EvaluationSet(nn.Module):
         oracle = {"best": MPJPE(**joints, **mean), "null": MPJPE(**joints, **mean)}
         self.metrics, self.oracle = nn.ModuleDict(metrics), nn.ModuleDict(oracle)
         self.calibration = Calibration(**joints)
+        self.poses = SumMetric()
 
     def update(self, batch: PoseBatch, prediction: Prediction, body: BodyModel | None) -> None:
         """Adds a batch.
@@ -66,7 +68,10 @@ class EvaluationSet(nn.Module):
             InputError: if the batch lacks the groups of the protocol.
         """
         groups = self._groups(batch)
-        if self.protocol.dimensions == 2:
+        flat = self.protocol.dimensions == 2
+        truth = batch.get("keypoints_2d_gt", batch["keypoints_2d"]) if flat else batch["keypoints_3d"]
+        self.poses.update((truth[..., -1] > 0).any(dim=-1).sum())
+        if flat:
             self._update_pixels(batch, prediction, body, groups)
             return
         target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3]
@@ -135,7 +140,7 @@ class EvaluationSet(nn.Module):
 
     def reset(self) -> None:
         """Forgets all poses."""
-        for metric in (*self.metrics.values(), *self.oracle.values(), self.calibration):
+        for metric in (*self.metrics.values(), *self.oracle.values(), self.calibration, self.poses):
             metric.reset()  # pyright: ignore[reportCallIssue]
 
     def _groups(self, batch: PoseBatch) -> list[str] | None:

@@ -169,6 +169,7 @@ class RunRecord(SaveConfigCallback):
                 "metrics": metrics,
                 "calibration": pl_module.calibration,
                 "groups": pl_module.group_tables,
+                "poses": pl_module.tested_poses,
             }
             write_text(folder / "test.json", json.dumps(record, indent=2) + "\n")
 

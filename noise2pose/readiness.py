@@ -130,7 +130,10 @@ def _of_file(key: str, value: str, found: Found) -> Missing | None:
     path = found.place(value)
     if path.exists():
         return None
-    if key.endswith((".body", ".bodies")):
+    if key.endswith(".bodies"):  # which of them are needed is known once the data set is there
+        wanted = replace(missing_body(found.data, "GENDER"), what=str(path))
+        return replace(wanted, command=wanted.command + "   (male and female for 3DPW, neutral for 3DOH50K)")
+    if key.endswith(".body"):
         return replace(missing_body(found.data, "neutral"), what=str(path))
     run = path.parts[1] if len(path.parts) > 2 and path.parts[0] == "runs" else ""
     if run in found.experiments:

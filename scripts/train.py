@@ -126,12 +126,23 @@ def main(args: ArgsType = None) -> int:
             args=args,
         )
     except Exception as error:
-        reason = _input_error(error)
+        reason = _input_error(error) or _other_sizes(error)
         if reason is None:
             raise
         print(f"error: {reason}", file=sys.stderr)
         return 2
     return 0
+
+
+def _other_sizes(error: BaseException) -> str | None:
+    """What to do where a checkpoint does not fit the method; None if that is not the error."""
+    first, *rest = str(error).splitlines() or [""]
+    if not isinstance(error, RuntimeError) or not first.startswith("Error(s) in loading state_dict"):
+        return None
+    return (
+        "the checkpoint is of a method with other options; give the same, or the run's own: -c runs/NAME/config.yaml "
+        f"({rest[0].strip() if rest else first}{f', and {len(rest) - 1} more' if len(rest) > 1 else ''})"
+    )
 
 
 def _input_error(error: BaseException | None) -> InputError | None:

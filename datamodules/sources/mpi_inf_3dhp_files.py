@@ -60,7 +60,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no_images", action="store_true", help="joints only; no video is decoded")
     parser.add_argument(
-        "--layout", choices=["auto", "official", "npz"], default="auto", help="(default: official first)"
+        "--layout",
+        choices=["auto", "official", "npz"],
+        default="auto",
+        help="which files count where both are there (default: auto, the official ones first)",
     )
     parser.add_argument(
         "--annotation", choices=["annot3", "univ_annot3"], help="what the 3-D joints of the npz files are"

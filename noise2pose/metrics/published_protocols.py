@@ -98,7 +98,7 @@ PUBLISHED = {
             name="threedpw_24",
             smpl_joints=True,
         ),
-        _mesh("threedpw_oc", "3DPW-OC: object occlusion, 17 of the test sequences", vertex_root="smpl"),
+        _mesh("threedpw_oc", "3DPW-OC: object occlusion, 17 recordings of all three splits", vertex_root="smpl"),
         _mesh("threedpw_pc", "3DPW-PC: person occlusion, ranges of frames of six sequences", vertex_root="smpl"),
         _mesh(
             "threedpw_crowd", "3DPW-Crowd: courtyard_hug_00 and courtyard_dancing_00 of validation", vertex_root="smpl"

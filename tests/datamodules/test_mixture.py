@@ -111,3 +111,5 @@ def test_each_data_set_is_evaluated_by_itself():
     module.setup("test")
     assert [protocol.dataset for protocol in module.protocols("test")] == ["tiny", "flat"]
     assert len(module.test_dataloader()) == 2
+    turned = Mixture([TinyPoses(), Flat()], evaluate_on=["flat", "tiny"])  # the first decides which weights are best
+    assert [protocol.dataset for protocol in turned.protocols("val")] == ["flat", "tiny"]

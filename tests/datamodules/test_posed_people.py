@@ -68,8 +68,8 @@ def test_cameras_stand_around_people_and_are_hardly_tilted(people):
     assert up[:, 1].max() < -0.6, "y is down"
     assert up[:, 0].abs().max() < 0.35 and up[:, 0].mean().abs() < 0.02, "roll"
     elevation = torch.rad2deg(torch.asin(-up[:, 2]))  # of the camera over the person
-    assert -45.0 - 1e-3 < elevation.min() and elevation.max() < 20.0 + 1e-3
-    assert elevation.mean() == pytest.approx(-8.0, abs=1.0), "from a little below"
+    assert -20.0 - 1e-3 < elevation.min() and elevation.max() < 45.0 + 1e-3
+    assert elevation.mean() == pytest.approx(8.0, abs=1.0), "from a little above"
     octant = ((torch.atan2(front[:, 0], front[:, 2]) / torch.pi + 1.0) * 4.0).long().clamp_max(7)
     assert torch.bincount(octant, minlength=8).min() > 0.08 * COUNT
 
@@ -80,7 +80,7 @@ def test_everybody_is_in_front_of_the_camera_and_in_the_picture(people, body):
     seen = people["keypoints_2d"][..., 2].sum(dim=-1)
     assert seen.min() == MIN_SEEN
     extent = (people["keypoints_2d"][..., :2].amax(dim=1) - people["keypoints_2d"][..., :2].amin(dim=1)).amax(dim=-1)
-    assert 0.25 * PICTURE_SIDE < extent.min() and extent.median() > 0.4 * PICTURE_SIDE
+    assert 0.2 * PICTURE_SIDE < extent.min() and extent.median() > 0.4 * PICTURE_SIDE
 
 
 @pytest.mark.parametrize("share", [0.0, 0.15, 0.5, 1.0])
@@ -90,8 +90,8 @@ def test_about_as_many_as_asked_are_moved_over_a_border(people, poses, body, sha
     # A tenth of those who are asked for stay: too few of their joints would be seen.
     assert 0.85 * share - 0.03 < moved.float().mean() < share + 0.03
     out = (cut["keypoints_2d"][..., 2] == 0).any(dim=-1)
-    assert out[moved].float().mean() > 0.95 if share else not moved.any()
-    assert (whole["keypoints_2d"][..., 2].sum(dim=-1) >= 10).all(), "of the others, hands and feet at most"
+    assert not out[~moved].any() and out[moved].float().sum() >= 0.95 * moved.sum()
+    assert (whole["keypoints_2d"][..., 2] == 1).all()
 
 
 def test_what_a_person_gets_belongs_to_the_key_and_the_seed(people, poses, body):

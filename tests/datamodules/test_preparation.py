@@ -150,7 +150,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_prepared(tmp_path, text):
         list(pair) for pair in manifest["skipped"]
     ]
     lines = preparation_report.warnings(manifest)
-    assert "warning: train: people: found 8, published 12: something was skipped, see below" in lines
+    assert any(line.startswith("warning: train: people: found 8, published 12: ") for line in lines)
     # Once it is mended the same command completes the folder.
     whole = prepare(plan(tmp_path / "source", "abc"), tmp_path / "out", 0)
     assert whole["rows"] == 12 and json.loads((tmp_path / "out" / "dataset.json").read_text()) == whole

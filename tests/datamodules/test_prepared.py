@@ -60,6 +60,17 @@ def test_clips_count_every_frame_once_and_only_valid_ones(root):
     assert batch["sample_id"] == ["test0/000000", "test0/000004", "test0/000005", "test1/000000"]
 
 
+def test_clips_count_only_what_a_data_set_keeps(root):
+    class Few(Toy):
+        def keeps(self, folder, rows, split):
+            return np.isin(folder.column("frame")[rows], (1, 2)) & (folder.column("sequence")[rows] != 4)
+
+    single, clips = Few(root).load("test"), Few(root, num_frames=4).load("test")
+    counted = clips["keypoints_3d"][..., 0, 3]
+    assert 0 < len(single["keypoints_3d"]) == int(counted.sum()) <= 3
+    assert counted.any(dim=1).all()  # no clip is there for nothing
+
+
 def test_2d_sources(root):
     exact, detected, synthetic = (
         Toy(root, keypoints_2d=s).load("val")["keypoints_2d"] for s in ("gt", "detected", "synthetic")
