@@ -10,8 +10,7 @@ from datamodules.base import select
 from methods.base import PoseMethod, warmup_cosine
 from methods.diffannot import DiffAnnot
 from methods.diffpose import ContextEncoder, DiffPose
-from methods.dpmesh import DPMesh
-from methods.dpmesh import Codebook
+from methods.dpmesh import Codebook, DPMesh
 from methods.hmr import HMR
 from tests.tiny import TinyPeople, TinyPoses
 
