@@ -5,7 +5,7 @@ Shape letters: B batch, J joints (one context token each), C latent channels, S 
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -15,9 +15,6 @@ from methods.dpmesh.attention import OutputHook, Record, RecordingProcessor
 from methods.dpmesh.context import ContextTokens
 from methods.dpmesh.latent_networks import LATENT_SCALE, Networks, Size, make_networks
 from noise2pose.errors import InputError
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
 
 LatentConvention = Literal["sd", "release"]
 Training = Literal["lora", "full", "frozen"]
@@ -114,7 +111,7 @@ class Backbone(nn.Module):
             if self.controlnet is not None:
                 self.controlnet.enable_gradient_checkpointing()
         if channels_last:
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if compile:
             self.unet.compile()
             if self.controlnet is not None:
@@ -246,7 +243,7 @@ class Backbone(nn.Module):
         if self.controlnet is not None:
             self.controlnet.requires_grad_(controlnet)
 
-    def _tap(self, unet: "UNet2DConditionModel") -> None:
+    def _tap(self, unet: Any) -> None:
         """Has layers of the U-Net leave their features and attention maps in the record."""
         last = unet.config["layers_per_block"]
         taps = {
@@ -276,7 +273,7 @@ def _networks(
     return read_networks(weights, num_joints, control, control_weights)
 
 
-def _cross_attention(unet: "UNet2DConditionModel", side: int) -> list[str]:
+def _cross_attention(unet: Any, side: int) -> list[str]:
     """Names of the layers whose maps have a side, from the down and the up path."""
     names = (name.removesuffix(".processor") for name in unet.attn_processors)
     return [name for name in names if name.endswith("attn2") and name.startswith(_ATTENDING[side])]

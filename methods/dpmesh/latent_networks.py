@@ -3,13 +3,10 @@
 Sizes: `tiny` has pictures of 128 pixels, `sd15` (Stable Diffusion 1.5) of 256; both have latents of 4 x 32 x 32.
 """
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from torch import nn
 
 Size = Literal["tiny", "sd15"]
 LATENT_SIDE = 32
@@ -35,17 +32,17 @@ LATENT_SCALE: dict[Size, float] = {"tiny": 1.0, "sd15": 0.18215}
 
 
 class Networks(NamedTuple):
-    """The networks.
+    """The networks. Their types are Any: layers are exchanged here in ways that diffusers does not declare.
 
     Attributes:
-        unet: with its output layers, which make noise of its features.
-        autoencoder: pictures to latents and back; None where latents are given.
-        controlnet: of latents and heat-maps; None where there are no heat-maps.
+        unet: `UNet2DConditionModel` with its output layers, which make noise of its features.
+        autoencoder: `AutoencoderKL`, pictures to latents and back; None where latents are given.
+        controlnet: `ControlNetModel` of latents and heat-maps; None where there are no heat-maps.
     """
 
-    unet: "UNet2DConditionModel"
-    autoencoder: "AutoencoderKL | None"
-    controlnet: "ControlNetModel | None"
+    unet: Any
+    autoencoder: Any
+    controlnet: Any
 
 
 class NoHint(nn.Module):
@@ -55,14 +52,14 @@ class NoHint(nn.Module):
         return 0.0
 
 
-def make_unet(config: dict[str, Any]) -> "UNet2DConditionModel":
+def make_unet(config: dict[str, Any]) -> Any:
     """A U-Net with random weights."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(**{"sample_size": LATENT_SIDE, **config})
 
 
-def make_autoencoder(config: dict[str, Any]) -> "AutoencoderKL":
+def make_autoencoder(config: dict[str, Any]) -> Any:
     """An autoencoder with random weights."""
     from diffusers import AutoencoderKL
 
@@ -71,7 +68,7 @@ def make_autoencoder(config: dict[str, Any]) -> "AutoencoderKL":
     return AutoencoderKL(**{"latent_channels": LATENT_CHANNELS, **blocks, **config})
 
 
-def make_controlnet(unet: "UNet2DConditionModel", num_joints: int, copied: bool = True) -> "ControlNetModel":
+def make_controlnet(unet: Any, num_joints: int, copied: bool = True) -> Any:
     """A ControlNet that takes heat-maps beside the latents and has no network for a picture as hint.
 
     Its output layers are zero, so at first it changes nothing.
@@ -85,10 +82,12 @@ def make_controlnet(unet: "UNet2DConditionModel", num_joints: int, copied: bool 
     from diffusers import ControlNetModel
 
     latent_channels = unet.config["in_channels"]
-    controlnet = ControlNetModel.from_unet(unet, load_weights_from_unet=copied)
+    controlnet: Any = ControlNetModel.from_unet(unet, load_weights_from_unet=copied)
     controlnet.controlnet_cond_embedding = NoHint()
     first = controlnet.conv_in
-    extended = nn.Conv2d(latent_channels + num_joints, first.out_channels, first.kernel_size, padding=first.padding)
+    extended: Any = nn.Conv2d(
+        latent_channels + num_joints, first.out_channels, first.kernel_size, padding=first.padding
+    )
     if copied:
         with torch.no_grad():
             extended.weight[:, :latent_channels] = first.weight
@@ -108,8 +107,3 @@ def make_networks(size: Size, num_joints: int, control: bool = True) -> Networks
     """
     unet = make_unet(UNET[size])
     return Networks(unet, make_autoencoder(AUTOENCODER[size]), make_controlnet(unet, num_joints) if control else None)
-
-
-def latents_of(autoencoder: "AutoencoderKL", image: Tensor) -> Tensor:
-    """Means of the posterior."""
-    return autoencoder.encode(image).latent_dist.mode()

@@ -67,7 +67,7 @@ def autoencoder(weights: Mapping[str, Tensor]) -> Any:
     widths = tuple(len(weights[f"encoder.down.{level}.block.0.conv1.weight"]) for level in range(levels))
     latent_channels = require(weights, "quant_conv.weight", AUTOENCODER).shape[0] // 2
     with torch.device("meta"):
-        network = make_autoencoder(
+        network: Any = make_autoencoder(
             {"block_out_channels": widths, "layers_per_block": LAYERS_PER_BLOCK, "latent_channels": latent_channels}
         )
     if not any(key.startswith("decoder.") for key in weights):
