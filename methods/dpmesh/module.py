@@ -26,7 +26,7 @@ from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 
 _TITLES = {"diffusion": "DPMesh", "resnet50": "DPMesh (ResNet-50)", "transformer": "DPMesh (transformer)"}
-_MAPS = {"8_16": (8, 16), "8_16_32": (8, 16, 32)}
+_MAPS = {"8-16": (8, 16), "8-16-32": (8, 16, 32)}
 
 
 class DPMesh(StagedMethod):
@@ -43,7 +43,7 @@ class DPMesh(StagedMethod):
         prior_checkpoint: checkpoint of a `methods.dpmesh.Prior` that training starts from, instead.
         heatmaps: show the backbone the heat-maps of the joints.
         context: how joints become tokens of the cross-attention: `mlp2_visible` (paper), `linear30` (release), `none`.
-        maps: sides of the levels that cross-attention maps join: `8_16` (release) or `8_16_32` (paper).
+        maps: sides of the levels that cross-attention maps join: `8-16` (release) or `8-16-32` (paper).
         unet_training: `lora` (paper), `full` or `frozen`.
         lora_scope: layers with low-rank updates: `attn2` (paper), `attn`, `attn_ff` (release).
         lora_rank: of the updates.
@@ -91,7 +91,7 @@ class DPMesh(StagedMethod):
         prior_checkpoint: str | None = None,
         heatmaps: bool = True,
         context: Context = "mlp2_visible",
-        maps: Literal["8_16", "8_16_32"] = "8_16",
+        maps: Literal["8-16", "8-16-32"] = "8-16",
         unet_training: Training = "lora",
         lora_scope: LoRAScope = "attn2",
         lora_rank: int = 64,

@@ -247,7 +247,7 @@ def test_options_of_the_training(tmp_path, options):
 @pytest.mark.parametrize(
     "options",
     [
-        {"gradient_checkpointing": True, "maps": "8_16_32"},
+        {"gradient_checkpointing": True, "maps": "8-16-32"},
         {"latent": "release", "context": "linear30", "lora_scope": "attn_ff", "train_controlnet": False},
         {"unet_training": "full", "channels_last": True},
     ],
