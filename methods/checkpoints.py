@@ -22,7 +22,10 @@ from noise2pose.errors import InputError
 SHIPPED = Path(__file__).resolve().parent.parent / "noise2pose" / "assets" / "checkpoints"
 # What a checkpoint without a class path is, by the beginning of its tensors' names.
 _CLASS_BY_PREFIX = {"encoder.": "methods.diffpose.DiffPose", "network.": "methods.diffpose.ContextEncoder"}
-_OTHER_FILES = ("context_checkpoint", "frontend_checkpoint", "pretrained")
+_OTHER_FILES = (
+    *("context_checkpoint", "frontend_checkpoint", "pretrained"),
+    *("prior_checkpoint", "codebook_checkpoint", "teacher_checkpoint", "vposer_file"),
+)
 _ROOM = "methods."
 
 

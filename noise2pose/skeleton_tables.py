@@ -165,6 +165,10 @@ _3DHP_28_PARENTS = {
     "left_foot": "left_ankle",
     "left_toe": "left_foot",
 }
+_SMPL = (
+    *("pelvis", *_both("hip"), "spine1", *_both("knee"), "spine2", *_both("ankle"), "spine3", *_both("foot")),
+    *("neck", *_both("collar"), "skull_base", *_both("shoulder", "elbow", "wrist", "hand")),
+)
 _SMPL_PARENTS = {
     **_LIMBS,
     "left_hip": "pelvis",
@@ -283,23 +287,17 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             _HALPE_PARENTS,
         ),
+        _tree("smpl_24", _SMPL, _SMPL_PARENTS),
         _tree(
-            "smpl_24",
-            (
-                "pelvis",
-                *_both("hip"),
-                "spine1",
-                *_both("knee"),
-                "spine2",
-                *_both("ankle"),
-                "spine3",
-                *_both("foot"),
-                "neck",
-                *_both("collar"),
-                "skull_base",
-                *_both("shoulder", "elbow", "wrist", "hand"),
-            ),
-            _SMPL_PARENTS,
+            "dpmesh_30",  # of DPMesh's and 3DCrowdNet's releases: SMPL's joints, and points on the skin of the head
+            (*_SMPL, "nose", *_both("eye", "ear"), "head_top"),
+            {
+                **_SMPL_PARENTS,
+                "nose": "skull_base",
+                "left_eye": "nose",
+                "left_ear": "left_eye",
+                "head_top": "skull_base",
+            },
         ),
         _tree(
             "lsp_14",

@@ -21,6 +21,7 @@ from methods.diffannot import benchmarks as diffannot_benchmarks
 from methods.diffpose import benchmarks as diffpose_benchmarks
 from methods.diffpose.context import encoder_loss
 from methods.diffpose.denoisers import GraphLifter
+from methods.dpmesh import benchmarks as dpmesh_benchmarks
 from noise2pose import body_benchmarks, provenance, skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.benchmarking import Checks, Comparison, Prepared, Side, machine, measure, not_run
@@ -34,6 +35,7 @@ examples:
   python scripts/benchmark.py diffpose
   python scripts/benchmark.py diffpose --device cuda         only the rows that run ours on a GPU
   python scripts/benchmark.py diffannot                      the search, bodies and their errors
+  python scripts/benchmark.py dpmesh                         U-Net and ControlNet of full size: takes 6 GB of memory
   python scripts/benchmark.py data                           pictures: reading, cropping, augmenting
 """
 EPILOG = """how to read it:
@@ -127,7 +129,12 @@ def _diffannot(device: torch.device, quick: bool) -> list[Comparison]:
     return diffannot_benchmarks.comparisons(device, quick) + body_benchmarks.comparisons(device, quick)
 
 
-ROWS = {"diffpose": _diffpose, "diffannot": _diffannot, "data": picture_benchmarks.comparisons}
+ROWS = {
+    "diffpose": _diffpose,
+    "diffannot": _diffannot,
+    "dpmesh": dpmesh_benchmarks.comparisons,
+    "data": picture_benchmarks.comparisons,
+}
 
 
 def training_epoch(quick: bool, width: int, num_blocks: int, at_least: float | None) -> Comparison:

@@ -20,6 +20,7 @@ DESCRIPTION = """Turn the authors' published checkpoints into checkpoints of thi
   python scripts/import_checkpoint.py diffpose gcnpose.pth encoder.ckpt      the context encoder (GCNpose)
   python scripts/import_checkpoint.py diffpose mixste_cpn_243f.bin mixste.ckpt   the context encoder for clips (MixSTE)
   python scripts/import_checkpoint.py hmr resnet50_hmr_pw3d-04f40f58_20211201.pth hmr.ckpt --body smpl.npz
+  python scripts/import_checkpoint.py dpmesh 3dpw_best_ckpt.pth.tar dpmesh.ckpt --body smpl.npz
   python scripts/train.py test -c configs/experiments/diffpose_cmu_frame.yaml --ckpt_path denoiser.ckpt \\
       --model configs/methods/diffpose_release.yaml --model.context_checkpoint encoder.ckpt --name imported
   python scripts/import_checkpoint.py diffannot ema_0.9999_100000.pt annotator.ckpt --frontend hmr.ckpt
@@ -159,13 +160,7 @@ def import_hmr(source: Path, layout: str, body: str) -> dict[str, Any]:
 
     weights = official.extract_state_dict(official.read_checkpoint(source))
     network = official.load_hmr(weights, official.layout_of(weights) if layout == "auto" else layout)  # pyright: ignore
-    BodyModel.load(body)  # refuses what could not be loaded again
-    if body == "free":
-        print(
-            "note: without --body the rotations are given to the free body, which they fit approximately; the shape "
-            "coefficients are SMPL's and mean nothing to it",
-            file=sys.stderr,
-        )
+    _note_body(body)
     return {
         "state_dict": network.state_dict(),
         "hyper_parameters": {
@@ -179,6 +174,35 @@ def import_hmr(source: Path, layout: str, body: str) -> dict[str, Any]:
         "global_step": 0,
         "pytorch-lightning_version": _lightning_version(),
     }
+
+
+def import_dpmesh(source: Path, body: str) -> dict[str, Any]:
+    """Reads a file of DPMesh's release, which holds Stable Diffusion 1.5 as well.
+
+    Args:
+        source: as its authors published it.
+        body: `free`, or the file of the body whose parameters the weights were trained to answer with.
+
+    Returns:
+        A Lightning checkpoint of `DPMesh`, with the class path that `methods.checkpoints.load_method` reads.
+    """
+    from methods.dpmesh import official
+
+    state, arguments = official.method_state(official.load_dpmesh(read_torch_file(source)))
+    _note_body(body)
+    state["student_steps"] = torch.ones((), dtype=torch.int64)
+    return {**_checkpoint(state, {**arguments, "body": body}), "class_path": "methods.dpmesh.DPMesh"}
+
+
+def _note_body(body: str) -> None:
+    """Refuses a body that could not be loaded again, and says what another body than SMPL's means."""
+    BodyModel.load(body)
+    if body == "free":
+        print(
+            "note: without --body the rotations are given to the free body, which they fit approximately; the shape "
+            "coefficients are SMPL's and mean nothing to it",
+            file=sys.stderr,
+        )
 
 
 def _next_commands(arguments: argparse.Namespace, hyper_parameters: dict[str, Any]) -> list[str]:
@@ -206,7 +230,7 @@ def _lightning_version() -> str:
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("method", choices=["diffpose", "diffannot", "hmr"], help="whose checkpoint it is")
+    parser.add_argument("method", choices=["diffpose", "diffannot", "hmr", "dpmesh"], help="whose checkpoint it is")
     parser.add_argument("source", type=Path, help="published file")
     parser.add_argument("output", type=Path, help="checkpoint to write")
     parser.add_argument(
@@ -224,13 +248,17 @@ def main(args: Sequence[str] | None = None) -> int:
         metavar="NAME_OR_FILE",
         help="diffannot: checkpoint of the front end, or the name of a shipped one (default: hmr-keypoints; see above)",
     )
-    parser.add_argument("--body", default="free", help="hmr: body file (npz) that the weights were trained with")
+    parser.add_argument(
+        "--body", default="free", help="hmr, dpmesh: body file (npz) that the weights were trained with"
+    )
     arguments = parser.parse_args(args)
     try:
         if arguments.method == "diffannot":
             checkpoint = import_diffannot(arguments.source, arguments.ema, arguments.frontend)
         elif arguments.method == "hmr":
             checkpoint = import_hmr(arguments.source, arguments.layout, arguments.body)
+        elif arguments.method == "dpmesh":
+            checkpoint = import_dpmesh(arguments.source, arguments.body)
         else:
             checkpoint = import_diffpose(arguments.source, arguments.num_heads, arguments.ema)
     except InputError as error:

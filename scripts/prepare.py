@@ -33,6 +33,7 @@ DATASETS = {
     "muco": "MuCo-3DHP",
     "threedoh": "3DOH50K",
     "panoptic": "CMU Panoptic",
+    "amass": "AMASS: poses of motion capture, for priors and codebooks",
 }
 CMU_MOCAP = f"""Convert the CMU motion capture database from ASF/AMC to 50 fps joints and body rotations.
 

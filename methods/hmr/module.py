@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from methods.base import PoseMethod, warmup_cosine
-from methods.hmr.backbones import Backbone, EfficientNetLite0, ResNet50
 from methods.hmr.discriminator import Discriminators, discriminator_loss, prior_loss
 from methods.hmr.keypoint_features import KeypointFeatures
 from methods.hmr.losses import known_bodies, rotations_of, supervised_losses
 from methods.hmr.pretrained import load_pretrained
 from methods.hmr.regressor import Estimate, Regressor
+from methods.picture_backbones import Backbone, EfficientNetLite0, ResNet50
 from noise2pose import cameras, crops, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.checkpoints import read_torch_file
-from methods.hmr.backbones import ResNet50
 from methods.hmr.regressor import Regressor
+from methods.picture_backbones import ResNet50
 from noise2pose.errors import InputError
 
 Layout = Literal["mmhuman3d", "spin"]

@@ -10,6 +10,7 @@ from datamodules.base import select
 from methods.base import PoseMethod, warmup_cosine
 from methods.diffannot import DiffAnnot
 from methods.diffpose import ContextEncoder, DiffPose
+from methods.dpmesh import Codebook, DPMesh
 from methods.hmr import HMR
 from tests.tiny import TinyPeople, TinyPoses
 
@@ -19,6 +20,7 @@ SMALL_CLIP = {"encoder": "mixste", "num_frames": 4}
 SMALL_HMR = {"width": 32, "hidden": 32, "warmup_steps": 2}
 FRONT_END = {"class_path": "methods.hmr.HMR", "arguments": {"input": "keypoints", **SMALL_HMR}}
 SMALL_DIFFANNOT = {"frontend": json.dumps(FRONT_END), "width": 32, "warmup_steps": 2}
+SMALL_CODEBOOK = {"num_tokens": 4, "num_codes": 16, "code_width": 8, "encoder_width": 32, "encoder_hidden": 32}
 METHODS = {
     "context": lambda: ContextEncoder(**SMALL),
     "context_clip": lambda: ContextEncoder(**SMALL, **SMALL_CLIP, flip_test=True),
@@ -42,6 +44,11 @@ METHODS = {
     "diffannot_search": lambda: DiffAnnot(
         selector="reproj2d", denoiser="released", x_start="frontend", max_steps=12, patience=3, **SMALL_DIFFANNOT
     ),
+    "dpmesh_reasoning": lambda: DPMesh(
+        backbone="transformer", pose_head="rot6d", nkr="both", teacher_epochs=1, warmup_steps=2
+    ),
+    "dpmesh_codebook": lambda: Codebook(encoder_blocks=1, warmup_steps=2, **SMALL_CODEBOOK),
+    "dpmesh_codebook_6d": lambda: Codebook(encoder_blocks=1, rotation_format="6d", joints_weight=0.0, **SMALL_CODEBOOK),
 }  # fmt: skip
 # Training loss of each step of two epochs: a refactoring must leave them as they are. Reset only with a reason.
 GOLDEN = {
@@ -57,6 +64,9 @@ GOLDEN = {
     "hmr_image": [5.55462, 4.82909, 4.91996, 5.72678, 4.45595, 4.27418],
     "stacked": [1.22141, 1.07079, 1.07989, 164.32976, 148.0712, 108.70146],
     "diffannot": [0.36393, 0.5268, 0.14093, 0.24051, 0.21993, 0.29158],
+    "dpmesh_codebook": [0.58589, 0.52287, 0.45535, 0.41367, 0.38101, 0.35679],
+    "dpmesh_codebook_6d": [0.36463, 0.33756, 0.29059, 0.23861, 0.20203, 0.17978],
+    "dpmesh_reasoning": [3.35246, 3.39939, 3.48836, 6.19494, 5.80481, 5.52437],
     "diffannot_search": [1.02031, 0.95092, 0.99205, 1.0126, 1.02071, 1.06439],
 }
 

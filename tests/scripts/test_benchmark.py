@@ -81,3 +81,14 @@ def test_pictures_are_cropped_as_the_field_does_and_measured(tmp_path):
     for row in rows:
         assert row["checks"]["difference"] < (1e-4 if "published" in row["name"] else 0.01)
     assert "crops differ" not in done.stdout
+
+
+@pytest.mark.slow
+def test_the_diffusion_backbone_is_measured_against_the_usual_way(tmp_path):
+    command = [sys.executable, "scripts/benchmark.py", "dpmesh", "--quick", "--threads", "1", "--device", "cpu"]
+    done = subprocess.run([*command, "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode in (0, 1), done.stderr
+    rows = {row["name"]: row for row in json.loads((tmp_path / "dpmesh.json").read_text())["rows"]}
+    assert rows["one step, maps recorded"]["at_least"] == 1 / 1.1
+    assert rows["one step against separate passes"]["at_least"] == 1.5
+    assert not any("differently" in row["result"] or "different losses" in row["result"] for row in rows.values())

@@ -165,7 +165,7 @@ def test_a_file_of_another_kind_is_refused_in_few_words(tmp_path):
     assert "--ema needs" in import_checkpoint("diffannot", source, out, "--ema").stderr
 
 
-@pytest.mark.parametrize("method", ["diffpose", "diffannot", "hmr"])
+@pytest.mark.parametrize("method", ["diffpose", "diffannot", "hmr", "dpmesh"])
 def test_a_message_names_the_file_once(tmp_path, method):
     done = import_checkpoint(method, tmp_path / "none.pt", tmp_path / "out.ckpt")
     assert done.returncode == 2 and done.stderr == f"error: {tmp_path / 'none.pt'} does not exist\n"
@@ -218,7 +218,7 @@ def test_the_body_of_the_weights_is_kept_by_name(published_hmr, capsys):
         import_hmr(published_hmr[0], "spin", body)
 
 
-@pytest.mark.parametrize("method", ["diffpose", "diffannot", "hmr"])
+@pytest.mark.parametrize("method", ["diffpose", "diffannot", "hmr", "dpmesh"])
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_a_file_that_would_run_code_is_refused(tmp_path, method, is_zip):
     class Trap:

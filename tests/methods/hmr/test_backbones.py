@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from methods.hmr import HMR
-from methods.hmr.backbones import EfficientNetLite0, ResNet50, _SameConv2d
 from methods.hmr.pretrained import load_pretrained
 from methods.hmr.regressor import Regressor
+from methods.picture_backbones import EfficientNetLite0, ResNet50, _SameConv2d
 from noise2pose.errors import InputError
 from tests.methods.hmr.test_module import SMALL, fit
 from tests.tiny import TinyPeople

@@ -52,9 +52,18 @@ class ResNet50(Backbone):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def map(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C s s"]:
-        stem = F.relu(self.bn1(self.conv1(self._normalised(image))))
-        pooled = F.max_pool2d(stem, 3, stride=2, padding=1)
-        return self.layer4(self.layer3(self.layer2(self.layer1(pooled))))
+        return self.stages(self.stem(image))[-1]
+
+    def stem(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 64 e e"]:
+        """Early features of an RGB picture in [0, 1]; e = S / 4."""
+        return F.max_pool2d(F.relu(self.bn1(self.conv1(self._normalised(image)))), 3, stride=2, padding=1)
+
+    def stages(self, early: Float[Tensor, "B 64 e e"]) -> list[Tensor]:
+        """Features after each of the four stages: 256, 512, 1024 and 2048 channels, each half as wide as the last."""
+        features = [early]
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            features.append(stage(features[-1]))
+        return features[1:]
 
 
 class _Bottleneck(nn.Module):

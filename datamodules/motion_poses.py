@@ -1,0 +1,158 @@
+"""Poses of motion, each on a body of its own, for codebooks and priors of poses: nothing is rendered or detected."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules import activities
+from datamodules.base import PoseDataModule, Split, check_keypoints
+from datamodules.cmu_mocap import check_prepared, read_clips
+from datamodules.posed_people import SKELETON, Poses, photograph
+from datamodules.prepared_folder import PreparedFolder
+from noise2pose import keyed_random, rotations
+from noise2pose.batch import PoseBatch
+from noise2pose.bodies import BodyModel
+from noise2pose.errors import InputError
+from noise2pose.metrics.protocols import Protocol
+
+_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # as in RenderedPeople
+_SHARE: dict[Split, float] = {"train": 1.0, "val": 0.1, "test": 0.2}
+_FRAMES = 100  # of a synthetic clip, at 50 Hz
+_UPRIGHT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # from a world with z up to one with y up
+_BETA_LIMIT = 2.0  # standard deviations
+_STREAM = 240  # of keyed_random
+
+Rotvecs = tuple[str, str, str, Tensor]  # name, subject, action and (F, 24, 3) axis-angle of a clip, y up
+
+
+class MotionPoses(PoseDataModule):
+    """Poses of one source; `datamodules.mixture.Mixture` puts several into every batch.
+
+    A sample is a pose of a clip on a body of random shape in front of a random camera, not cut by the picture but for a
+    hand or a foot, with exact 2-D joints, so that methods that take joints can be trained on the same poses. Splits
+    share no clip: synthetic clips have seeds of their own, those of CMU are `CMUMocap`'s, those of AMASS are VPoser's
+    (`scripts/prepare.py amass --help`).
+
+    Args:
+        source: `synthetic`, which needs no file, `cmu` or `amass`.
+        root: for `cmu` and `amass`: folder written by `scripts/prepare.py`; by default `data/cmu_mocap` and
+            `data/amass`.
+        train_stride: every how many frames of a clip one is taken for training: synthetic and CMU have 50 a second,
+            AMASS as many as it was prepared with.
+        eval_stride: the same for validation and test.
+        clips_per_activity: for `synthetic`: training clips of each activity; validation has a tenth and test a fifth.
+        noise_seed: of bodies and cameras.
+        body: `free`, or the npz of another body (`scripts/prepare.py body`).
+        batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`.
+    """
+
+    def __init__(
+        self,
+        source: Literal["synthetic", "cmu", "amass"] = "synthetic",
+        root: str | None = None,
+        train_stride: int = 1,
+        eval_stride: int = 5,
+        clips_per_activity: int = 40,
+        noise_seed: int = 0,
+        body: str = "free",
+        batch_size: int = 256,
+        eval_batch_size: int = 1024,
+        mixed_keypoints_2d: bool = False,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size)
+        for name, value in (("train_stride", train_stride), ("eval_stride", eval_stride)):
+            if value < 1:
+                raise InputError(f"data.{name} is {value}, expected at least 1")
+        self.mixed_keypoints_2d = mixed_keypoints_2d
+        self.source: Literal["synthetic", "cmu", "amass"] = source
+        self.root = Path(root if root is not None else f"data/{'cmu_mocap' if source == 'cmu' else source}")
+        self.strides: dict[Split, int] = {"train": train_stride, "val": eval_stride, "test": eval_stride}
+        self.clips_per_activity = clips_per_activity
+        self.noise_seed = noise_seed
+        self.body = body
+
+    @property
+    def dataset(self) -> str:
+        return f"{self.source}_poses"
+
+    def prepare_data(self) -> None:
+        if self.source == "cmu":
+            check_prepared(self.root)
+        elif self.source == "amass":
+            PreparedFolder(self.root, "amass")
+
+    def protocols(self, split: Split) -> list[Protocol]:
+        words = {
+            "synthetic": f"{self._clips_of(split)} clips of each of {len(activities.ACTIVITIES)} activities",
+            "cmu": "clips of CMU as cmu_mocap splits them",
+            "amass": "data sets as VPoser splits them",
+        }
+        return [
+            Protocol(
+                name=self.dataset,
+                dataset=self.dataset,
+                split=f"{split}: {words[self.source]}, every {self.strides[split]}. frame",
+                skeleton=SKELETON,
+                ground_truth="random bodies in the poses of the motion",
+                smpl_joints=True,
+            )
+        ]
+
+    def load(self, split: Split) -> PoseBatch:
+        poses = self.poses(split)
+        keys = keyed_random.keys_of(poses.names)
+        people = photograph(poses, BodyModel.load(self.body), keys, self.noise_seed, truncation=0.0)
+        check_keypoints(people, f"{self.source} {split}", num_joints=17)
+        return people
+
+    def poses(self, split: Split) -> Poses:
+        """The poses of a split, in a world with y up.
+
+        Raises:
+            InputError: if there are none.
+        """
+        read = {"synthetic": self._synthetic, "cmu": self._cmu, "amass": self._amass}[self.source]
+        clips, stride = [clip for clip in read(split) if len(clip[-1])], self.strides[split]
+        if not clips:
+            raise InputError(f"data.root: {self.root} has no poses for {split}")
+        matrices = torch.cat([rotations.rotvec_to_rotmat(rotvecs[::stride].float()) for *_, rotvecs in clips])
+        if self.source != "synthetic":
+            matrices[:, 0] = _UPRIGHT @ matrices[:, 0]
+        numbers = [range(0, len(rotvecs), stride) for *_, rotvecs in clips]
+        names = [f"{name}_{at:05d}" for (name, *_), of in zip(clips, numbers, strict=True) for at in of]
+        betas = keyed_random.normal(keyed_random.keys_of(names), (10,), stream=_STREAM, seed=self.noise_seed)
+        return Poses(
+            matrices,
+            betas.clamp(-_BETA_LIMIT, _BETA_LIMIT),
+            names,
+            [subject for (_, subject, _, _), of in zip(clips, numbers, strict=True) for _ in of],
+            [action for (_, _, action, _), of in zip(clips, numbers, strict=True) for _ in of],
+        )
+
+    def _synthetic(self, split: Split) -> list[Rotvecs]:
+        clips = []
+        for kind in activities.ACTIVITIES:
+            for number in range(self._clips_of(split)):
+                motion = activities.generate(kind, _FRAMES, seed=_FIRST_SEED[split] + number)
+                rotvecs = torch.from_numpy(motion.rotations)
+                clips.append((f"{kind}_{split}_{number:04d}", f"{split}_{number:04d}", kind, rotvecs))
+        return clips
+
+    def _cmu(self, split: Split) -> list[Rotvecs]:
+        return read_clips(self.root, split, "rotations", (24, 3))
+
+    def _amass(self, split: Split) -> list[Rotvecs]:
+        folder = PreparedFolder(self.root, "amass")
+        rotvecs = folder.column("poses")
+        return [
+            (about["name"], about["subject"], about["action"], torch.from_numpy(np.array(rotvecs[start:stop])))
+            for about in folder.sequences
+            if about["split"] == split
+            for start, stop in [(about["start"], about["stop"])]
+        ]
+
+    def _clips_of(self, split: Split) -> int:
+        return max(1, round(self.clips_per_activity * _SHARE[split]))

@@ -1,0 +1,188 @@
+"""Training of the pose codebook: a method whose answer is the pose that it was given, through the codebook."""
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from methods.base import PoseMethod, warmup_cosine
+from methods.dpmesh.codebook_usage import CodebookUsage, perplexity
+from methods.dpmesh.pose_codebook import PoseCodebook, RotationFormat
+from noise2pose import rotations, skeletons
+from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.bodies import BodyModel
+from noise2pose.errors import InputError
+
+_SMOOTH = 0.05  # of smooth L1, where it turns from a parabola into a line (PCT)
+_BODY_JOINTS = 21  # that move in motion capture: the last two are SMPL's hands, which never do
+
+
+class Codebook(PoseMethod):
+    """Learns the codebook from poses of bodies.
+
+    It is measured like any method, so `mpjpe` is that of the reconstruction, with the root's rotation and the shape as
+    given. Beside the keys of every method it logs `codebook/usage` (per cent), `codebook/perplexity` and
+    `rotation_error` (degrees, mean over 21 joints) of each evaluation set.
+
+    Args:
+        num_tokens, num_codes, code_width, encoder_width, encoder_blocks, encoder_hidden, decoder_width, decoder_blocks,
+            decoder_hidden, token_hidden, rotation_format, decay: see `PoseCodebook`.
+        revive_below: a code that is used less than this share of the average is replaced; 0 replaces none.
+        body: whose joints are compared: `free`, or the path of a body file.
+        skeleton: joint order of the data, a name in `noise2pose.skeletons` that the body has a regressor for.
+        rotation_weight: of the smooth L1 loss on what the decoder says of the rotations.
+        commitment_weight: of the distance of features from their codes (15 in PCT).
+        joints_weight: of the L1 loss on the joints of the body, metres.
+        learning_rate: of Adam, at its peak.
+        warmup_steps: optimiser steps of linear warm-up before the cosine.
+    """
+
+    title = "Pose codebook"
+    # The codes follow the encoder as it is: an average of its weights would answer with features of other codes.
+    ema_decay = 0.0
+
+    def __init__(
+        self,
+        num_tokens: int = 48,
+        num_codes: int = 2048,
+        code_width: int = 256,
+        encoder_width: int = 512,
+        encoder_blocks: int = 4,
+        encoder_hidden: int = 512,
+        decoder_width: int = 32,
+        decoder_blocks: int = 1,
+        decoder_hidden: int = 64,
+        token_hidden: int = 64,
+        rotation_format: RotationFormat = "matrix",
+        decay: float = 0.9,
+        revive_below: float = 0.03,
+        body: str = "free",
+        skeleton: str = "h36m_17",
+        rotation_weight: float = 1.0,
+        commitment_weight: float = 1.0,
+        joints_weight: float = 1.0,
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 100,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.revive_below = revive_below
+        self.weights = {"rotations": rotation_weight, "commitment": commitment_weight, "joints": joints_weight}
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+        self.skeleton = skeletons.get(skeleton)
+        self.body: BodyModel = BodyModel.load(body)
+        self.codebook = PoseCodebook(
+            num_tokens=num_tokens,
+            num_codes=num_codes,
+            code_width=code_width,
+            encoder_width=encoder_width,
+            encoder_blocks=encoder_blocks,
+            encoder_hidden=encoder_hidden,
+            decoder_width=decoder_width,
+            decoder_blocks=decoder_blocks,
+            decoder_hidden=decoder_hidden,
+            token_hidden=token_hidden,
+            rotation_format=rotation_format,
+            decay=decay,
+        )
+        self.usage = nn.ModuleList()
+        self.rotation_errors = nn.ModuleList()
+
+    @property
+    def uses_keypoints(self) -> bool:
+        return False
+
+    def forward(self, batch: PoseBatch) -> Prediction:
+        smpl = _smpl_of(batch)
+        orient, betas = smpl["global_orient"], smpl["betas"]
+        indices, _ = self.codebook.encode(smpl["body_pose"].flatten(-2))
+        pose = self.codebook.decode_indices(indices)
+        joints = self.body.joints(orient, pose, betas, regressor=self.skeleton.name)
+        root = joints[:, self.skeleton.root, None]
+        prediction: Prediction = {
+            "joints_3d": joints - root,
+            "smpl": {"global_orient": orient, "body_pose": pose, "betas": betas},
+        }
+        if "camera_translation" in batch:
+            prediction["camera_translation"] = batch["camera_translation"]
+        if not self.training:
+            prediction["vertices"] = self.body(orient, pose, betas).vertices - root
+        return prediction
+
+    def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        smpl = _smpl_of(batch)
+        known = batch["has_smpl"] if "has_smpl" in batch else torch.ones_like(smpl["betas"][:, 0], dtype=torch.bool)
+        target, betas = smpl["body_pose"][known], smpl["betas"][known]
+        if not len(target):
+            raise InputError("a batch has no body parameters, and the codebook learns from nothing else")
+        flat = target.flatten(-2)
+        features = self.codebook.features(flat)
+        revived = self.codebook.revive(features, self.revive_below, self._seed * 1_000_003 + self.global_step)
+        answer = self.codebook.reconstruct(features)
+        self.codebook.learn(features, answer.indices)
+        terms = {
+            "rotations": F.smooth_l1_loss(answer.values, self.codebook.values_of(flat), beta=_SMOOTH),
+            "commitment": answer.commitment,
+        }
+        if self.weights["joints"]:
+            pose = self.codebook.rotations(answer.values)
+            terms["joints"] = (self._joints(pose, betas) - self._joints(target, betas)).abs().mean()
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
+        self.log("train/loss", loss, prog_bar=True)
+        uses = self.codebook.ema_cluster_size
+        alive = 100.0 * (~self.codebook.dead(self.revive_below)).float().mean()
+        self.log_dict({"train/codebook_perplexity": perplexity(uses), "train/codebook_alive": alive})
+        self.log("train/codebook_revived", float(revived))
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.Adam(self.codebook.parameters(), lr=self.learning_rate)
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = LambdaLR(optimizer, warmup_cosine(num_steps, min(self.warmup_steps, num_steps // 2)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.usage = nn.ModuleList(CodebookUsage(self.codebook.num_codes) for _ in self.protocols)
+        self.rotation_errors = nn.ModuleList(MeanMetric() for _ in self.protocols)
+
+    def _update_metrics(self, dataloader_idx: int, batch: PoseBatch, prediction: Prediction) -> None:
+        super()._update_metrics(dataloader_idx, batch, prediction)
+        known = batch["has_smpl"] if "has_smpl" in batch else slice(None)
+        truth, answer = batch["smpl"]["body_pose"][known], prediction["smpl"]["body_pose"][known]
+        usage, errors = self._metrics(dataloader_idx)
+        usage.update(self.codebook.encode(truth.flatten(-2))[0])
+        angles = rotations.geodesic_distance(answer[:, :_BODY_JOINTS], truth[:, :_BODY_JOINTS])
+        errors.update(torch.rad2deg(angles))
+
+    def _log_metrics(self, split: str) -> Tensor | None:
+        for number, protocol in enumerate(self.protocols):
+            usage, errors = self._metrics(number)
+            values = {f"codebook/{name}": value for name, value in usage.compute().items()}
+            values["rotation_error"] = errors.compute()
+            usage.reset()
+            errors.reset()
+            prefix = f"{split}/{protocol.dataset}"
+            self.log_dict({f"{prefix}/{name}": value.float() for name, value in values.items()}, sync_dist=True)
+        return super()._log_metrics(split)
+
+    def _metrics(self, number: int) -> tuple[CodebookUsage, MeanMetric]:
+        """Those of an evaluation set."""
+        return cast(CodebookUsage, self.usage[number]), cast(MeanMetric, self.rotation_errors[number])
+
+    def _joints(self, pose: Float[Tensor, "B 23 3 3"], betas: Float[Tensor, "B 10"]) -> Float[Tensor, "B 24 3"]:
+        """Joints of the kinematic tree with the root as in the rest pose, metres."""
+        upright = torch.eye(3, device=pose.device, dtype=pose.dtype).expand(len(pose), 3, 3)
+        return self.body.joints(upright, pose, betas, regressor=self.body.regressors[0])
+
+
+def _smpl_of(batch: PoseBatch) -> Any:
+    if "smpl" not in batch:
+        raise InputError("the codebook needs data with body parameters, and this data has none")
+    return batch["smpl"]

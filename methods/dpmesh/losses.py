@@ -1,0 +1,178 @@
+"""What DPMesh is trained with: L1 terms on everything that a batch has ground truth for (release, after JOTR).
+
+Three things differ from the release. Means are taken over what is known, not over all entries with zeros where nothing
+is. Rotations are compared as matrices: rotation vectors jump at a half turn, which is how a body that faces the camera
+is turned. True betas are kept as they are, also above 3.
+
+Shape letters: B batch, J joints of the data, I image joints (`regressor.IMAGE_JOINTS`), T tokens, K codebook entries.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from methods.dpmesh.camera import intrinsics, project_to_picture
+from methods.dpmesh.regressor import IMAGE_JOINTS, Estimate
+from noise2pose.batch import PoseBatch, Smpl
+from noise2pose.bodies import BodyModel
+from noise2pose.skeletons import Skeleton
+
+DEPTH = 2.0  # metres from front to back of the volume (release: `bbox_3d`)
+
+# Fixed weights, for terms in the units of `supervised_losses`. The release has 1, 1, 2 and 2 for the first four (its
+# pose is in rotation vectors, of which matrices show two thirds) and JOTR has 8 and 5 for the last two, where the
+# release leaves the balance to `UncertaintyWeights`.
+WEIGHTS = {"image": 1.0, "fitted_image": 1.0, "pose": 3.0, "betas": 2.0, "joints_2d": 8.0, "joints_3d": 5.0}
+
+
+def supervised_losses(
+    estimate: Estimate,
+    joints: Float[Tensor, "B J 3"],
+    pixels: Float[Tensor, "B J 2"],
+    keypoints: Float[Tensor, "B J 3"],
+    box: Float[Tensor, "B 3"],
+    batch: PoseBatch,
+    skeleton: Skeleton,
+    body: BodyModel,
+) -> dict[str, Float[Tensor, ""]]:
+    """Every term that the batch has ground truth for, not yet weighted.
+
+    Args:
+        estimate: of the regressor.
+        joints: of the estimated body, metres, before its translation.
+        pixels: the same joints in the whole picture.
+        keypoints: true joints, pixels and confidence; not the noisy ones that a method may be given.
+        box: centre x, centre y and side, pixels.
+        batch: `keypoints_3d` (with validity), `smpl` (with `has_smpl`) and `camera_translation` are used.
+        skeleton: of the joints.
+        body: that the parameters are of.
+
+    Returns:
+        `image`: image joints, sides of the box and of the volume; `fitted_image`: the same against the true body where
+        the batch places it in the camera; `pose`: entries of rotation matrices; `betas`; `joints_2d`: sides of the box;
+        `joints_3d`: metres, relative to the root.
+    """
+    points = batch.get("keypoints_3d")
+    terms = {"image": image_loss(estimate.joint_img, keypoints, points, box, skeleton)}
+    side = box[:, None, 2:]
+    # Masked before the loss: a joint that was never seen may lie anywhere.
+    places = torch.where(keypoints[..., 2:] > 0, keypoints[..., :2], pixels.detach())
+    terms["joints_2d"] = masked_mean((pixels / side - places / side).abs(), keypoints[..., 2])
+    if points is not None:
+        terms["joints_3d"] = joints_3d_loss(joints, points, skeleton.root)
+    if "smpl" in batch:
+        known = known_bodies(batch)
+        terms["pose"] = masked_mean((estimate.rotations - rotations_of(batch["smpl"])).abs(), known)
+        terms["betas"] = masked_mean((estimate.betas - batch["smpl"]["betas"]).abs(), known)
+        if "camera_translation" in batch:
+            fitted, places = fitted_joints(batch, body, skeleton)
+            terms["fitted_image"] = image_loss(estimate.joint_img, places, fitted, box, skeleton)
+    return terms
+
+
+def image_loss(
+    joint_img: Float[Tensor, "L B I 3"],
+    keypoints: Float[Tensor, "B J 3"],
+    points: Float[Tensor, "B J 4"] | None,
+    box: Float[Tensor, "B 3"],
+    skeleton: Skeleton,
+) -> Float[Tensor, ""]:
+    """L1 between the places of the image joints after the last layer and the true ones; see `image_targets`."""
+    target, valid = image_targets(keypoints, points, box, skeleton)
+    # A layer's places start from those of the one before, so the last is the only one that needs supervision.
+    return masked_mean((joint_img[-1] - target).abs(), valid)
+
+
+def image_targets(
+    keypoints: Float[Tensor, "B J 3"],
+    points: Float[Tensor, "B J 4"] | None,
+    box: Float[Tensor, "B 3"],
+    skeleton: Skeleton,
+) -> tuple[Float[Tensor, "B I 3"], Float[Tensor, "B I 3"]]:
+    """Where the image joints are in the volume, in [0, 1], and how much each of the three is known; 0 outside it.
+
+    Args:
+        keypoints: pixels and confidence.
+        points: camera frame, metres, and validity; None if no depth is known.
+        box: centre x, centre y and side, pixels.
+        skeleton: of the joints.
+    """
+    chosen = [skeleton.index(joint) for joint in IMAGE_JOINTS]
+    places = (keypoints[:, chosen, :2] - box[:, None, :2]) / box[:, None, 2:] + 0.5
+    depth, valid = torch.full_like(places[..., :1], 0.5), torch.zeros_like(places[..., :1])
+    if points is not None:
+        root = points[:, skeleton.root, None]
+        depth = 0.5 + (points[:, chosen, 2:3] - root[..., 2:3]) / DEPTH
+        valid = points[:, chosen, 3:] * root[..., 3:]
+    target = torch.cat((places, depth), dim=-1)
+    inside = (target >= 0.0) & (target <= 1.0)  # false for what is not a number
+    in_box = inside[..., :2].all(dim=-1, keepdim=True)
+    weight = keypoints[:, chosen, 2:].clamp(0.0, 1.0) * in_box
+    known = torch.cat((weight.expand(-1, -1, 2), weight * valid * inside[..., 2:]), dim=-1)
+    return torch.where(known > 0, target, 0.5), known
+
+
+def joints_3d_loss(joints: Float[Tensor, "B J 3"], points: Float[Tensor, "B J 4"], root: int) -> Float[Tensor, ""]:
+    """L1 of the joints relative to the root, metres; over the valid joints of samples whose root is valid."""
+    valid = points[..., 3] * points[:, root, None, 3]
+    target = torch.where(valid[..., None] > 0, points[..., :3] - points[:, root, None, :3], 0.0)
+    return masked_mean((joints - joints[:, root, None] - target).abs(), valid)
+
+
+def fitted_joints(
+    batch: PoseBatch, body: BodyModel, skeleton: Skeleton
+) -> tuple[Float[Tensor, "B J 4"], Float[Tensor, "B J 3"]]:
+    """Joints of the true body in the camera frame with validity, and their pixels with confidence."""
+    smpl, valid = batch["smpl"], known_bodies(batch).to(batch["smpl"]["betas"])[:, None, None]
+    joints = body.joints(smpl["global_orient"], smpl["body_pose"], smpl["betas"], regressor=skeleton.name)
+    pixels = project_to_picture(joints, batch["camera_translation"], *intrinsics(batch))
+    valid = valid.expand(-1, joints.shape[1], -1)
+    points = torch.cat((joints + batch["camera_translation"][:, None], valid), dim=-1)
+    return points, torch.cat((pixels, valid), dim=-1)
+
+
+def token_loss(
+    logits: Float[Tensor, "B T K"], indices: Int64[Tensor, "B T"], known: Bool[Tensor, " B"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the tokens that the codebook's encoder gives the true pose, over the known bodies."""
+    return masked_mean(F.cross_entropy(logits.transpose(1, 2), indices, reduction="none"), known)
+
+
+class UncertaintyWeights(nn.Module):
+    """Learned weights: each term l becomes l / (2 p^2) + ln(1 + p^2) (Liebel and Körner, 2018, as released).
+
+    Args:
+        names: of the terms; a batch need not have all of them. No weight decay belongs on these parameters.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.scales = nn.ParameterDict({name: torch.ones(()) for name in sorted(names)})
+
+    def forward(self, terms: Mapping[str, Float[Tensor, ""]]) -> dict[str, Float[Tensor, ""]]:
+        """The weighted terms."""
+        weighted = {}
+        for name, term in terms.items():
+            square = self.scales[name].square()
+            weighted[name] = 0.5 / square * term + torch.log1p(square)
+        return weighted
+
+
+def rotations_of(smpl: Smpl) -> Float[Tensor, "B 24 3 3"]:
+    """All rotations of a body, root first."""
+    return torch.cat((smpl["global_orient"][:, None], smpl["body_pose"]), dim=1)
+
+
+def known_bodies(batch: PoseBatch) -> Bool[Tensor, " B"]:
+    """Which samples have body parameters: `has_smpl`, or all."""
+    betas = batch["smpl"]["betas"]
+    return batch["has_smpl"] if "has_smpl" in batch else torch.ones_like(betas[:, 0], dtype=torch.bool)
+
+
+def masked_mean(values: Tensor, weights: Tensor) -> Float[Tensor, ""]:
+    """Mean of values of which the leading dimensions are weighted; 0 if nothing has a weight."""
+    weights = weights.to(values).view(*weights.shape, *[1] * (values.ndim - weights.ndim)).expand_as(values)
+    return (values * weights).sum() / weights.sum().clamp_min(1e-6)

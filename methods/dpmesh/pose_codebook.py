@@ -1,0 +1,284 @@
+"""DPMesh's pose codebook: a VQ-VAE that writes the pose of a body as a few entries of a learned codebook.
+
+The networks are those of the release (`vq_model.py`, after PCT: Geng et al., "Human Pose as Compositional Tokens", CVPR
+2023) with its tensor names. Three things differ: the codebook learns only when it is told to, where the release moves
+it in every forward pass, evaluation included; the decoder's numbers become the nearest rotations, where the release
+puts raw numbers into a formula for quaternions; and codes that nothing uses any more are brought back.
+
+Shape letters: B batch, T tokens, K codes, D width of a code.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, distributed, nn
+
+from noise2pose import keyed_random, rotations
+
+NUM_JOINTS = 23  # of SMPL without the root
+_SMOOTHING = 1e-5  # of the number of uses, so that no code is divided by zero
+_STREAM = 230  # of keyed_random
+
+RotationFormat = Literal["matrix", "6d"]
+
+
+class Reconstruction(NamedTuple):
+    """A pose that went through the codebook.
+
+    Attributes:
+        values: what the decoder says, before it becomes rotations.
+        features: the encoder's tokens, before each is replaced by the nearest code.
+        indices: the nearest codes.
+        commitment: mean square of what the features differ from their codes; its gradient moves the features alone.
+    """
+
+    values: Float[Tensor, "B 23 values"]
+    features: Float[Tensor, "B T D"]
+    indices: Int[Tensor, "B T"]
+    commitment: Float[Tensor, ""]
+
+
+class PoseCodebook(nn.Module):
+    """Encoder, codebook and decoder of body poses.
+
+    Nothing but `learn` and `revive` changes the codebook. A new one is empty: the first `revive` fills it.
+
+    Args:
+        num_tokens: T, codes of a pose.
+        num_codes: K, in the codebook.
+        code_width: D.
+        encoder_width: channels of a joint in the encoder.
+        encoder_blocks: mixer layers of the encoder.
+        encoder_hidden: units of its channel mixing.
+        decoder_width: channels of a joint in the decoder.
+        decoder_blocks: mixer layers of the decoder.
+        decoder_hidden: units of its channel mixing.
+        token_hidden: units of the token mixing of both.
+        rotation_format: `matrix` for nine numbers a joint, which become the nearest rotation (SVD), as released; `6d`
+            for the first two columns of the matrix, which become a rotation by Gram-Schmidt.
+        decay: of the moving averages that the codes are.
+    """
+
+    codebook: Tensor
+    ema_cluster_size: Tensor
+    ema_w: Tensor
+
+    def __init__(
+        self,
+        num_tokens: int = 48,
+        num_codes: int = 2048,
+        code_width: int = 256,
+        encoder_width: int = 512,
+        encoder_blocks: int = 4,
+        encoder_hidden: int = 512,
+        decoder_width: int = 32,
+        decoder_blocks: int = 1,
+        decoder_hidden: int = 64,
+        token_hidden: int = 64,
+        rotation_format: RotationFormat = "matrix",
+        decay: float = 0.9,
+    ) -> None:
+        super().__init__()
+        self.num_tokens, self.num_codes, self.code_width = num_tokens, num_codes, code_width
+        self.rotation_format = rotation_format
+        self.decay = decay
+        values = 9 if rotation_format == "matrix" else 6
+        self.register_buffer("codebook", torch.zeros(num_codes, code_width))
+        self.register_buffer("ema_cluster_size", torch.zeros(num_codes))
+        self.register_buffer("ema_w", torch.zeros(num_codes, code_width))
+        self.start_embed = nn.Linear(values, encoder_width)
+        self.encoder = nn.ModuleList(
+            Mixer(NUM_JOINTS, token_hidden, encoder_width, encoder_hidden) for _ in range(encoder_blocks)
+        )
+        self.encoder_layer_norm = nn.LayerNorm(encoder_width)
+        self.token_mlp = nn.Linear(NUM_JOINTS, num_tokens)
+        self.feature_embed = nn.Linear(encoder_width, code_width)
+        self.decoder_token_mlp = nn.Linear(num_tokens, NUM_JOINTS)
+        self.decoder_start = nn.Linear(code_width, decoder_width)
+        self.decoder = nn.ModuleList(
+            Mixer(NUM_JOINTS, token_hidden, decoder_width, decoder_hidden) for _ in range(decoder_blocks)
+        )
+        self.decoder_layer_norm = nn.LayerNorm(decoder_width)
+        self.recover_embed = nn.Linear(decoder_width, values)
+        with (
+            torch.no_grad()
+        ):  # poses are corrections of the rest pose, which also keeps the first SVDs well away from 0
+            self.recover_embed.bias.copy_(self.values_of(torch.eye(3).flatten()))
+
+    def forward(self, pose: Float[Tensor, "B 23 9"]) -> Reconstruction:
+        """Encodes and decodes; the gradient passes from the codes to the features as if they were the same.
+
+        Args:
+            pose: rotation matrices relative to the parent joints, row by row.
+        """
+        return self.reconstruct(self.features(pose))
+
+    def reconstruct(self, features: Float[Tensor, "B T D"]) -> Reconstruction:
+        """Decodes the encoder's tokens through their codes, as `forward`."""
+        indices = self.nearest(features)
+        quantised = self.codes(indices)
+        commitment = (features - quantised).square().sum() / max(features.numel(), 1)
+        return Reconstruction(self.decode(features + (quantised - features).detach()), features, indices, commitment)
+
+    def encode(self, pose: Float[Tensor, "B 23 9"]) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
+        """The codes of a pose: their numbers and they themselves, without a gradient."""
+        indices = self.nearest(self.features(pose))
+        return indices, self.codes(indices)
+
+    def decode_indices(self, indices: Int[Tensor, "B T"]) -> Float[Tensor, "B 23 3 3"]:
+        """The rotations that codes stand for."""
+        return self.rotations(self.decode(self.codes(indices)))
+
+    def decode_soft(self, logits: Float[Tensor, "B T K"]) -> Float[Tensor, "B 23 3 3"]:
+        """The rotations that averages of codes stand for, with a gradient for the logits."""
+        return self.rotations(self.decode(logits.softmax(dim=-1) @ self.codebook))
+
+    def features(self, pose: Float[Tensor, "B 23 9"]) -> Float[Tensor, "B T D"]:
+        """The encoder's tokens."""
+        x = self.start_embed(self.values_of(pose))
+        for layer in self.encoder:
+            x = layer(x)
+        x = self.encoder_layer_norm(x)
+        return self.feature_embed(self.token_mlp(x.transpose(1, 2)).transpose(1, 2))
+
+    @torch.no_grad()
+    def nearest(self, features: Float[Tensor, "B T D"]) -> Int[Tensor, "B T"]:
+        """Number of the nearest code of each token, Euclidean; always in single precision."""
+        with torch.autocast(features.device.type, enabled=False):
+            codebook = self.codebook.float()
+            distance = codebook.square().sum(dim=-1) - 2.0 * (features.float() @ codebook.T)
+        return distance.argmin(dim=-1)
+
+    def codes(self, indices: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """The codes of these numbers."""
+        return self.codebook[indices]
+
+    def decode(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B 23 values"]:
+        """The decoder's numbers for each joint, which `rotations` takes."""
+        x = self.decoder_start(self.decoder_token_mlp(tokens.transpose(1, 2)).transpose(1, 2))
+        for layer in self.decoder:
+            x = layer(x)
+        return self.recover_embed(self.decoder_layer_norm(x))
+
+    def rotations(self, values: Float[Tensor, "*batch values"]) -> Float[Tensor, "*batch 3 3"]:
+        """Proper rotations from the decoder's numbers, in single precision at least."""
+        with torch.autocast(values.device.type, enabled=False):
+            values = values if values.dtype == torch.float64 else values.float()
+            if self.rotation_format == "6d":
+                return rotations.interleaved_6d_to_rotmat(values)
+            return rotations.project_to_so3(values.unflatten(-1, (3, 3)))  # pyright: ignore[reportReturnType]
+
+    @torch.no_grad()
+    def learn(self, features: Float[Tensor, "B T D"], indices: Int[Tensor, "B T"]) -> None:
+        """Moves the codes towards the features that they are nearest to, of all processes together.
+
+        Args:
+            features: of a training batch.
+            indices: their nearest codes.
+
+        Raises:
+            RuntimeError: outside training.
+        """
+        if not self.training:
+            raise RuntimeError("the codebook learns in training mode only")
+        tokens = features.detach().float().flatten(0, 1)
+        # Uses and sums in one tensor, so that processes exchange only one.
+        used = self.ema_w.new_zeros(self.num_codes, 1 + self.code_width)
+        used.index_add_(0, indices.flatten(), torch.cat((torch.ones_like(tokens[:, :1]), tokens), dim=-1))
+        _add_processes(used)
+        self.ema_cluster_size.lerp_(used[:, 0], 1.0 - self.decay)
+        total = self.ema_cluster_size.sum()
+        smoothed = (self.ema_cluster_size + _SMOOTHING) / (total + self.num_codes * _SMOOTHING) * total
+        self.ema_cluster_size.copy_(smoothed)
+        self.ema_w.lerp_(used[:, 1:], 1.0 - self.decay)
+        self.codebook.copy_(self.ema_w / self.ema_cluster_size[:, None])
+
+    def dead(self, share: float) -> Bool[Tensor, " K"]:
+        """Which codes are used at most this share of the average; all of a new codebook."""
+        return self.ema_cluster_size <= share * self.ema_cluster_size.mean()
+
+    @torch.no_grad()
+    def revive(self, features: Float[Tensor, "B T D"], share: float, seed: int) -> int:
+        """Puts features in the place of dead codes, and counts them as used as often as the average.
+
+        Which feature replaces which code depends on the seed alone; every process gives some.
+
+        Args:
+            features: of a training batch.
+            share: of the average use, at or below which a code is dead; at 0 none is once it has been used.
+            seed: another one for each step.
+
+        Returns:
+            How many codes were replaced.
+
+        Raises:
+            RuntimeError: outside training.
+        """
+        if not self.training:
+            raise RuntimeError("the codebook learns in training mode only")
+        numbers = self.dead(share).nonzero()[:, 0]
+        if not len(numbers):
+            return 0
+        rank, processes = (distributed.get_rank(), distributed.get_world_size()) if _together() else (0, 1)
+        tokens = features.detach().float().flatten(0, 1)
+        keys = torch.arange(len(tokens), device=tokens.device)
+        order = keyed_random.uniform(keys, (), stream=_STREAM, seed=seed).argsort()
+        place = torch.arange(len(numbers), device=tokens.device)
+        chosen = tokens[order[place // processes % len(order)]] * (place % processes == rank)[:, None]
+        _add_processes(chosen)
+        uses = self.ema_cluster_size.sum() / self.num_codes
+        uses = uses if uses > 0 else torch.ones_like(uses)
+        self.codebook[numbers] = chosen
+        self.ema_cluster_size[numbers] = uses
+        self.ema_w[numbers] = uses * chosen
+        return len(numbers)
+
+    def values_of(self, pose: Float[Tensor, "*batch 9"]) -> Float[Tensor, "*batch values"]:
+        """Matrices, row by row, in the format of the network: what the decoder should say of a pose."""
+        if self.rotation_format == "matrix":
+            return pose
+        return rotations.rotmat_to_interleaved_6d(pose.unflatten(-1, (3, 3)))
+
+
+class Mixer(nn.Module):
+    """Mixes tokens, then channels; both results are added to the input at the end (the release's second form).
+
+    Args:
+        num_tokens: rows of the input.
+        token_hidden: units of the token mixing.
+        width: channels of the input.
+        channel_hidden: units of the channel mixing.
+    """
+
+    def __init__(self, num_tokens: int, token_hidden: int, width: int, channel_hidden: int) -> None:
+        super().__init__()
+        self.layernorm1 = nn.LayerNorm(width)
+        self.MLP_token = _TwoLayers(num_tokens, token_hidden)
+        self.layernorm2 = nn.LayerNorm(width)
+        self.MLP_channel = _TwoLayers(width, channel_hidden)
+
+    def forward(self, x: Float[Tensor, "B tokens width"]) -> Float[Tensor, "B tokens width"]:
+        y = self.MLP_token(self.layernorm1(x).transpose(1, 2)).transpose(1, 2)
+        return x + y + self.MLP_channel(self.layernorm2(x + y))
+
+
+class _TwoLayers(nn.Module):
+    """Two linear layers with a GELU; the release's tensor names leave a place for dropout, which it sets to 0."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.ff = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Identity(), nn.Linear(hidden, width))
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        return self.ff(x)
+
+
+def _together() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _add_processes(tensor: Tensor) -> None:
+    """Adds up, in place, what all processes have."""
+    if _together():
+        distributed.all_reduce(tensor)

@@ -1,0 +1,187 @@
+"""A diffusion prior of one's own: a small latent diffusion model of people with joint heat-map control.
+
+Stable Diffusion's weights cannot be had everywhere. With this one, "with and without a diffusion prior" can be measured
+anyway: it is trained on pictures of people alone, and `DPMesh` starts from it (`model.prior_checkpoint`).
+
+Shape letters: B batch, S side of the picture, h side of the latents.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from methods.dpmesh import conditions as told
+from methods.dpmesh.backbone import Backbone
+from methods.dpmesh.conditions import Conditions
+from methods.dpmesh.context import CONTEXTS, Context
+from methods.dpmesh.sizes import SIZES, Size
+from methods.dpmesh.stages import Group, StagedMethod
+from noise2pose import keyed_random, skeletons
+from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.errors import InputError
+
+_NUM_STEPS = 1000
+_BETAS = 0.00085, 0.012  # first and last of Stable Diffusion's, whose square roots are evenly spaced
+_SCALE_MOMENTUM = 0.05  # of the running estimate of how large latents are
+_STREAM = 240  # of keyed_random: this and the next
+
+
+class Prior(StagedMethod):
+    """Learns an autoencoder of crops first, then to tell the noise in its latents, given the true joints.
+
+    The loss of the second stage is the ordinary one: the mean square error of epsilon at a random step. It answers
+    with no pose, so the number that its best checkpoint is chosen by is that error on the validation set.
+
+    Args:
+        size: of the networks; `tiny` for processors without an accelerator.
+        context: how joints become tokens; a DPMesh that starts from here has the same, or `none`.
+        autoencoder_epochs: first epochs, in which the autoencoder is trained.
+        condition_dropout: share of the pictures whose joints are hidden, so that the model knows crops without joints.
+        kl_weight: of the divergence of the latents from a normal distribution.
+        skeleton: joint order of the data.
+        image_noise: each colour channel is multiplied by at most so much more or less than 1 while training.
+        learning_rate: of AdamW, at its peak in both stages.
+        weight_decay: of AdamW.
+        warmup_steps: optimiser steps of linear warm-up before each cosine.
+    """
+
+    title = "Diffusion prior of DPMesh"
+    input = "image"
+    first_option = "autoencoder_epochs"
+    signal: Tensor
+
+    def __init__(
+        self,
+        size: Size = "tiny",
+        context: Context = "mlp2_visible",
+        autoencoder_epochs: int = 1,
+        condition_dropout: float = 0.1,
+        kl_weight: float = 1e-6,
+        skeleton: str = "h36m_17",
+        image_noise: float = 0.2,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-6,
+        warmup_steps: int = 100,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.first_epochs = autoencoder_epochs
+        self.condition_dropout = condition_dropout
+        self.kl_weight = kl_weight
+        self.image_noise = image_noise
+        self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
+        self.skeleton = skeletons.get(skeleton)
+        self.image_size = SIZES[size].image
+        self.backbone = Backbone(
+            self.skeleton.num_joints, size=size, latent="sd", maps=(), unet_training="full", generative=True
+        )
+        self.autoencoder.requires_grad_(True)
+        self.context = CONTEXTS[context](self.skeleton.num_joints, self.backbone.context_width)
+        betas = torch.linspace(_BETAS[0] ** 0.5, _BETAS[1] ** 0.5, _NUM_STEPS, dtype=torch.float64).square()
+        self.register_buffer("signal", (1.0 - betas).cumprod(dim=0).float(), persistent=False)
+        self.measured = torch.nn.ModuleList()
+
+    @property
+    def autoencoder(self) -> Any:
+        """The backbone's."""
+        return self.backbone.autoencoder
+
+    @property
+    def uses_keypoints(self) -> bool:
+        return False  # of the data: it is told of true joints
+
+    def forward(self, batch: PoseBatch) -> Prediction:
+        raise InputError("a diffusion prior answers with no pose: train methods.dpmesh.DPMesh from its checkpoint")
+
+    def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        image = told.resized(told.vary_colours(told.picture(batch), self.image_noise), self.image_size)
+        if self.in_first_stage:
+            terms = self._reconstruction(image)
+            loss = terms["reconstruction"] + self.kl_weight * terms["divergence"]
+        else:
+            terms = {"epsilon": self._epsilon(batch, image)}
+            loss = terms["epsilon"]
+        self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
+        self.log("train/loss", loss, prog_bar=True)
+        return self.awaiting_no_gradient(loss)
+
+    def _reconstruction(self, image: Float[Tensor, "B 3 S S"]) -> dict[str, Float[Tensor, ""]]:
+        """L1 of the reconstruction, pixels in [-1, 1], and the divergence of each latent number."""
+        pixels = 2.0 * image - 1.0
+        latents: Any = self.autoencoder.encode(pixels).latent_dist
+        answer: Any = self.autoencoder.decode(latents.sample())
+        with torch.no_grad():
+            scale = self.backbone.latent_scale
+            scale.lerp_(1.0 / latents.mean.float().std().clamp_min(1e-3), _SCALE_MOMENTUM)
+        numbers = latents.mean[0].numel()
+        return {"reconstruction": (answer.sample - pixels).abs().mean(), "divergence": latents.kl().mean() / numbers}
+
+    def _epsilon(self, batch: PoseBatch, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, ""]:
+        with torch.no_grad():
+            latents = self.backbone.encode(image)
+        times = torch.randint(_NUM_STEPS, (len(latents),), device=latents.device)
+        hidden = torch.rand(len(latents), device=latents.device) < self.condition_dropout
+        conditions = self._conditions(batch)
+        conditions = Conditions(
+            *(torch.where(hidden.view(-1, *[1] * (x.ndim - 1)), torch.zeros_like(x), x) for x in conditions)
+        )
+        return self._errors(latents, times, torch.randn_like(latents), conditions).mean()
+
+    def _errors(
+        self, latents: Float[Tensor, "B C h h"], times: Int[Tensor, " B"], noise: Tensor, conditions: Conditions
+    ) -> Float[Tensor, " B"]:
+        """Mean square error of the predicted noise in each sample."""
+        signal = self.signal[times].view(-1, 1, 1, 1)
+        noisy = signal.sqrt() * latents + (1.0 - signal).sqrt() * noise
+        tokens = self.context(conditions.joints, conditions.present)
+        answer = self.backbone.epsilon(noisy, times, conditions.heatmaps, tokens)
+        return F.mse_loss(answer.float(), noise.float(), reduction="none").mean(dim=(1, 2, 3))
+
+    def _conditions(self, batch: PoseBatch) -> Conditions:
+        """The true joints."""
+        true = told.clean_keypoints(batch)
+        told.check_joints(true, self.skeleton)
+        return told.conditions(true, told.checked_box(batch), batch.get("camera", {}).get("image_size"))
+
+    def stage_groups(self) -> tuple[list[Group], list[Group]]:
+        rest = [*self.backbone.unet.parameters(), *self.context.parameters()]
+        if self.backbone.controlnet is not None:
+            rest += self.backbone.controlnet.parameters()
+        return [(self.weight_decay, list(self.autoencoder.parameters()))], [(self.weight_decay, rest)]
+
+    def setup(self, stage: str) -> None:
+        if stage in ("test", "predict"):
+            raise InputError(f"a diffusion prior answers with no pose, so there is nothing to {stage}: validate it")
+        super().setup(stage)
+        if stage == "fit":
+            self.check_stages()
+        self.measured = torch.nn.ModuleList(MeanMetric() for _ in range(2 * len(self.protocols)))
+
+    def validation_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
+        """Measures with noise and steps that belong to the samples."""
+        image = told.resized(told.picture(batch), self.image_size)
+        latents = self.backbone.encode(image)
+        keys = keyed_random.keys_of(batch["sample_id"], device=latents.device)
+        times = (_NUM_STEPS * keyed_random.uniform(keys, (), stream=_STREAM)).long()
+        noise = keyed_random.normal(keys, latents.shape[1:], stream=_STREAM + 1)
+        epsilon: Any = self.measured[2 * dataloader_idx]
+        epsilon.update(self._errors(latents, times, noise, self._conditions(batch)))
+        pixels: Any = self.measured[2 * dataloader_idx + 1]
+        pixels.update((self.backbone.decode(latents) - image).abs().mean(dim=(1, 2, 3)))
+        return {}
+
+    def _log_metrics(self, split: str) -> Tensor | None:
+        first = None
+        for number, protocol in enumerate(self.protocols):
+            for name, metric in zip(
+                ("epsilon", "reconstruction"), self.measured[2 * number : 2 * number + 2], strict=True
+            ):
+                value = metric.compute()  # pyright: ignore[reportCallIssue]
+                metric.reset()  # pyright: ignore[reportCallIssue]
+                self.log(f"{split}/{protocol.dataset}/{name}", value, sync_dist=True)
+                first = value if first is None else first
+        return first

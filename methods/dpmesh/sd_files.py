@@ -1,0 +1,127 @@
+"""Stable Diffusion 1.5 and its ControlNets from local files. Nothing is ever downloaded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from methods.checkpoints import read_torch_file
+from methods.dpmesh import ldm_weights
+from methods.dpmesh.latent_networks import Networks, NoHint, make_controlnet
+from methods.dpmesh.ldm_names import unet_name
+from noise2pose.errors import InputError
+
+_WHERE = (
+    "get unet/ and vae/ (config.json and diffusion_pytorch_model.safetensors of each) of "
+    "stable-diffusion-v1-5/stable-diffusion-v1-5 from huggingface.co and put them into this folder, or get its file "
+    "v1-5-pruned-emaonly.safetensors and give its path"
+)
+_WHERE_CONTROL = (
+    "get config.json and diffusion_pytorch_model.safetensors of lllyasviel/control_v11p_sd15_openpose from "
+    "huggingface.co and put them into this folder, or get control_v11p_sd15_openpose.pth of lllyasviel/ControlNet-v1-1 "
+    "and give its path"
+)
+_PICKLED = (".ckpt", ".pth", ".pt", ".bin")
+# A callback that the trainings of Stable Diffusion left in their checkpoints, as a key.
+_CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
+
+
+class _LeftOut:
+    """Stands for a class that a checkpoint names and nothing here needs."""
+
+
+def read_networks(path: str | Path, num_joints: int, control: bool, control_weights: str | Path | None) -> Networks:
+    """Stable Diffusion 1.5, with a ControlNet for heat-maps.
+
+    Args:
+        path: folder in the layout of diffusers (`unet/`, `vae/`), or one `.safetensors` or `.ckpt` file with the names
+            of Stable Diffusion's own code. Sizes are those of the files.
+        num_joints: heat-maps of the ControlNet.
+        control: make a ControlNet.
+        control_weights: of a published ControlNet, folder or file, whose network for hints is left out. None starts
+            from the U-Net's down and middle blocks.
+
+    Returns:
+        Networks in float32. The ControlNet's weights for heat-maps are random.
+
+    Raises:
+        InputError: if something is missing (says what to get and where to put it), broken, or of other sizes.
+    """
+    path = Path(path)
+    if path.is_dir():
+        unet, autoencoder = (_from_folder(path, part) for part in ("unet", "vae"))
+    else:
+        unet, autoencoder, _ = ldm_weights.networks(_read(path, _WHERE))
+        if autoencoder is None:
+            raise InputError(f"{path} has no autoencoder (first_stage_model.*): {_WHERE}")
+    controlnet = None
+    if control:
+        controlnet = make_controlnet(unet, num_joints, copied=control_weights is None)
+        if control_weights is not None:
+            _fill_controlnet(controlnet, Path(control_weights))
+    return Networks(unet, autoencoder, controlnet)
+
+
+def _from_folder(folder: Path, part: str) -> Any:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
+    if not (folder / part / "config.json").is_file():
+        raise InputError(f"{folder / part / 'config.json'} does not exist: {_WHERE}")
+    try:
+        return kind.from_pretrained(folder, subfolder=part, local_files_only=True, torch_dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{folder / part} cannot be read as a model of diffusers ({reason}): {_WHERE}") from error
+
+
+def _fill_controlnet(controlnet: Any, path: Path) -> None:
+    """Published weights, but for the first layer's weights of heat-maps."""
+    if path.is_dir():
+        file = path / "diffusion_pytorch_model.safetensors"
+        weights, name, prefix = _read(file, _WHERE_CONTROL), str, ""
+        weights = {key: value for key, value in weights.items() if not key.startswith("controlnet_cond_embedding.")}
+        first = "conv_in.weight"
+    else:
+        name, prefix, first = unet_name, ldm_weights.CONTROLNET, "input_blocks.0.0.weight"
+        weights = {
+            key.removeprefix(prefix): value for key, value in _read(path, _WHERE_CONTROL).items() if prefix in key
+        }
+        weights = {key: value for key, value in weights.items() if not key.startswith("input_hint_block.")}
+    start = controlnet.conv_in.weight.detach().clone()
+    published = ldm_weights.require(weights, first, prefix)
+    if published.shape[0] != start.shape[0] or published.shape[2:] != start.shape[2:]:
+        raise InputError(f"{path}: {prefix}{first} has shape {tuple(published.shape)}, expected a U-Net's of this size")
+    start[:, : published.shape[1]] = published.float()
+    try:
+        ldm_weights.fill(controlnet, name, {**weights, first: start}, prefix)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    controlnet.controlnet_cond_embedding = NoHint()
+
+
+def _read(path: Path, where: str) -> Mapping[str, Tensor]:
+    """The tensors of one file.
+
+    Raises:
+        InputError: if it is not there, or not a file of tensors.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: {where}")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path} cannot be read: it is empty, cut off or damaged ({error})") from error
+    if path.suffix not in _PICKLED:
+        raise InputError(f"{path} is neither a folder nor a .safetensors or .ckpt file: {where}")
+    found = read_torch_file(path, [(_LeftOut, _CALLBACK)])
+    found = found.get("state_dict", found) if isinstance(found, Mapping) else found
+    if not isinstance(found, Mapping):
+        raise InputError(f"{path} holds a {type(found).__name__}, expected a state dict of tensors")
+    return {str(key): value for key, value in found.items() if isinstance(value, Tensor)}

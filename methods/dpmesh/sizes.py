@@ -1,0 +1,38 @@
+"""The two sizes of DPMesh, beside those of the diffusion backbone, which knows its own."""
+
+from typing import Literal, NamedTuple
+
+Size = Literal["tiny", "sd15"]
+BackboneName = Literal["diffusion", "resnet50", "transformer"]
+
+
+class Sizes(NamedTuple):
+    """Of everything behind the backbone, and of the transformer that it is compared with.
+
+    Attributes:
+        image: side of the pictures that backbones take, pixels.
+        features: channels of the feature map that the regressor reads.
+        width: of the regressor.
+        num_encoder_layers: of the regressor.
+        num_decoder_layers: of the regressor.
+        feedforward: of the regressor.
+        volume_feedforward: of the regressor.
+        dropout: of the regressor; with it, attention on a processor takes several times as long.
+        transformer: embedding, depth and heads.
+    """
+
+    image: int
+    features: int
+    width: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    feedforward: int
+    volume_feedforward: int
+    dropout: float
+    transformer: tuple[int, int, int]
+
+
+SIZES: dict[Size, Sizes] = {
+    "tiny": Sizes(128, 256, 128, 1, 3, 256, 256, 0.0, (192, 6, 3)),
+    "sd15": Sizes(256, 2048, 256, 2, 4, 2048, 1024, 0.1, (1024, 24, 16)),  # as released; ViT-L/16 as in the paper
+}

@@ -1,0 +1,117 @@
+"""What the networks are told of the joints, and above all what they are not told."""
+
+import pytest
+import torch
+
+from methods.dpmesh.conditions import (
+    RELEASED,
+    checked_box,
+    clean_keypoints,
+    conditions,
+    drop_joints,
+    no_conditions,
+    noisy_keypoints,
+    released_joints,
+)
+from noise2pose import skeletons
+from noise2pose.errors import InputError
+from tests.tiny import TinyPeople
+
+BOX = torch.tensor([[100.0, 80.0, 64.0]])
+
+
+@pytest.fixture(scope="module")
+def people():
+    return TinyPeople().load("val")
+
+
+def one(*keypoints):
+    return torch.tensor([keypoints], dtype=torch.float32)
+
+
+def test_places_are_those_of_the_crop_and_peaks_are_there():
+    told = conditions(one((100.0, 80.0, 1.0), (69.0, 49.0, 0.5)), BOX, size=32, sigma=1.0)
+    assert told.present.all() and torch.allclose(told.joints[0, 0], torch.tensor([0.5, 0.5]))
+    # The middle of the crop lies between the cells 15 and 16; (69, 49) is the centre of the first cell.
+    assert torch.allclose(told.heatmaps[0, 0, 15, 15], told.heatmaps[0, 0, 16, 16]) and told.heatmaps[0, 1, 0, 0] == 1.0
+
+
+def test_what_is_absent_never_is_a_coordinate():
+    missing = (1e6, -3.0, 0.0)
+    unsure = (100.0, 80.0, 0.05)
+    outside_the_crop = (10.0, 80.0, 1.0)
+    outside_the_picture = (100.0, 55.0, 1.0)
+    broken = (float("nan"), 80.0, 1.0)
+    keypoints = one(missing, unsure, outside_the_crop, outside_the_picture, broken, (100.0, 80.0, 1.0))
+    keypoints[0, 3, 1] = 60.0
+    picture = torch.tensor([[200.0, 59.0]])
+    told = conditions(keypoints, BOX, picture)
+    assert not told.present[0].any()  # all that lies below row 59 is outside the picture
+    assert not told.joints.any() and not told.heatmaps.any()
+    told = conditions(keypoints, BOX)
+    assert told.present[0].tolist() == [False, False, False, True, False, True]
+    moved = keypoints.clone()
+    moved[:, [0, 1, 2, 4], :2] = 12345.0
+    moved[:, [0, 1], 2] = 0.0
+    assert all(torch.equal(a, b) for a, b in zip(told, conditions(moved, BOX), strict=True))
+    assert not no_conditions(told).present.any() and not no_conditions(told).heatmaps.any()
+
+
+def test_boxes_without_an_area_are_refused_by_name(people):
+    small = {**people, "box": people["box"].clone()}
+    small["box"][:, 2] = 1.0  # a box of one pixel is a box
+    assert torch.equal(checked_box(small), small["box"])
+    told = conditions(small["keypoints_2d"], small["box"], small["camera"]["image_size"])
+    assert told.heatmaps.isfinite().all()
+    for value in (0.0, float("nan")):
+        small["box"][3, 2] = value
+        with pytest.raises(InputError, match="box of sample val_3 is"):
+            checked_box(small)
+    nobody = {"keypoints_2d": torch.zeros(2, 17, 3), "sample_id": ["a", "b"]}
+    with pytest.raises(InputError, match="box of sample a is"):
+        checked_box(nobody)
+
+
+def test_the_true_joints_come_from_the_best_source_that_there_is(people):
+    detected = {**people, "keypoints_2d": people["keypoints_2d"].clone()}
+    detected["keypoints_2d"][..., :2] += 20.0
+    detected["keypoints_3d"] = people["keypoints_3d"].clone()
+    detected["keypoints_3d"][:, 4, 3] = 0.0
+    clean = clean_keypoints(detected)
+    others = [j for j in range(17) if j != 4]
+    assert torch.allclose(clean[:, others], people["keypoints_2d"][:, others], atol=1e-2)
+    assert torch.equal(clean[:, 4], detected["keypoints_2d"][:, 4])
+    annotated = torch.rand(32, 17, 3)
+    assert torch.equal(clean_keypoints({**detected, "keypoints_2d_gt": annotated}), annotated)
+    del detected["keypoints_3d"]
+    assert torch.equal(clean_keypoints(detected), detected["keypoints_2d"])
+
+
+def test_errors_are_drawn_anew_at_each_step_and_the_same_again(people):
+    hidden = {**people, "keypoints_2d": people["keypoints_2d"].clone()}
+    hidden["keypoints_2d"][:, 7, 2] = 0.0
+    first, second = (noisy_keypoints(hidden, "h36m_17", step) for step in (3, 4))
+    assert torch.equal(first, noisy_keypoints(hidden, "h36m_17", 3)) and not torch.equal(first, second)
+    assert not first[:, 7].any()  # what is not there is not detected
+    away = (first - people["keypoints_2d"])[..., :2].norm(dim=-1)[:, [j for j in range(17) if j != 7]]
+    assert 0.0 < away.median() < 0.2 * people["box"][:, 2].median()
+    joints = skeletons.get("h36m_17").num_joints
+    dropped = drop_joints(torch.ones(1000, joints, 3), 0.1)
+    assert 0.08 < 1.0 - dropped[..., 2].mean() < 0.12
+
+
+def test_the_release_is_told_of_thirty_joints():
+    keypoints = torch.zeros(1, 17, 3)
+    keypoints[0, :, :2], keypoints[0, :, 2] = 60.0, 1.0
+    keypoints[0, 4] = torch.tensor([float("nan"), 0.0, 1.0])
+    keypoints[0, 13] = torch.tensor([20.0, 30.0, 0.0])
+    joints = released_joints(keypoints, "h36m_17")
+    h36m, release = skeletons.get("h36m_17"), skeletons.get(RELEASED)
+    assert joints.shape == (1, 30, 3) and joints.isfinite().all()
+    lost = {h36m.joints[4], h36m.joints[13], "spine", "chin", "thorax"}
+    found = {release.joints[joint] for joint in joints[0, :, 2].nonzero()[:, 0]}
+    assert found == set(h36m.joints) - lost | {"neck"}
+    assert not joints[0, joints[0, :, 2] == 0].any()
+    box = torch.tensor([[60.0, 60.0, 64.0]])
+    maps = conditions(joints, box, corners=True).heatmaps
+    assert maps[0, 0, 16, 16] == 1.0, "the middle of the crop is where four cells meet"
