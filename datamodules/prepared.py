@@ -105,7 +105,7 @@ class PreparedData(PoseDataModule):
         """Whether a sequence of the manifest belongs to a split."""
 
     def keeps(self, folder: PreparedFolder, rows: np.ndarray, split: Split) -> np.ndarray:
-        """Which of the rows of a split count, (N,) bool; all, unless a data set says otherwise. Others only fill clips."""
+        """Which rows of a split count, (N,) bool; all, unless a data set says otherwise. Others only fill clips."""
         return np.ones(len(rows), dtype=bool)
 
     def complete(self, batch: PoseBatch, rows: np.ndarray) -> PoseBatch:
