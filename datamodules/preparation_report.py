@@ -67,8 +67,7 @@ def warnings(manifest: dict[str, Any]) -> list[str]:
 def _why(manifest: dict[str, Any], count: dict[str, Any]) -> str:
     if count["found"] == 0:
         return "nothing of this part was in the source"
-    return (
-        "the source is a part of the data set or another release of it, or what was skipped belongs here"
-        if count["found"] < count["expected"]
-        else ("the source holds more than the publication counts")
-    )
+    if count["found"] > count["expected"]:
+        return "the source holds more than the publication counts"
+    skipped = ", or what was skipped belongs here" if manifest["skipped"] else ""
+    return f"the source is a part of the data set or another release of it{skipped}"
