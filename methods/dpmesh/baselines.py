@@ -1,9 +1,9 @@
 """Backbones that DPMesh is compared with (Table 4 of the paper): the same heat-maps, and the same regressor after them.
 
-As in the paper, the heat-maps are concatenated with early features of the picture. Positions of the answer's 8 x 8
-cells are those of the diffusion backbone's.
+As in the paper, the heat-maps are concatenated with early features of the picture. The answer's cells lie where those
+of the diffusion backbone do.
 
-Shape letters: B batch, S side of the picture, J joints, F channels of the answer.
+Shape letters: B batch, S side of the picture, J joints, F channels and c sides of the answer.
 """
 
 from pathlib import Path
@@ -19,7 +19,6 @@ from methods.dpmesh.features import Features, PictureFeatures
 from methods.picture_backbones import ResNet50
 from noise2pose.errors import InputError
 
-CELLS = 8  # of the answer, along each axis
 _MEAN, _STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # of the pictures that published vision transformers were trained on
 
 
@@ -29,10 +28,12 @@ class ResNetFeatures(PictureFeatures):
     Args:
         num_joints: J.
         width: F.
+        cells: c.
     """
 
-    def __init__(self, num_joints: int, width: int) -> None:
+    def __init__(self, num_joints: int, width: int, cells: int = 8) -> None:
         super().__init__()
+        self.cells = cells
         self.backbone = ResNet50()
         self.early = nn.Sequential(
             nn.Conv2d(64 + num_joints, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()
@@ -43,7 +44,7 @@ class ResNetFeatures(PictureFeatures):
         stem = self.backbone.stem(image)
         maps = _resized(conditions.heatmaps, stem.shape[-1])
         stages = self.backbone.stages(self.early(torch.cat((stem, maps), dim=1)))
-        return Features(_resized(self.output(stages[-1]), CELLS), stages[1:])
+        return Features(_resized(self.output(stages[-1]), self.cells), stages[1:])
 
     def load_pretrained(self, source: str) -> None:
         """Takes ImageNet weights with torchvision's tensor names from a file."""
@@ -63,6 +64,7 @@ class TransformerFeatures(PictureFeatures):
         embedding: width of the tokens.
         depth: number of blocks.
         num_heads: of the attention.
+        cells: c.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class TransformerFeatures(PictureFeatures):
         embedding: int = 1024,
         depth: int = 24,
         num_heads: int = 16,
+        cells: int = 8,
     ) -> None:
         super().__init__()
+        self.cells = cells
         self.backbone = _VisionTransformer(image_size, embedding, depth, num_heads)
         self.early = nn.Linear(embedding + num_joints, embedding)
         nn.init.zeros_(self.early.bias)
@@ -87,7 +91,7 @@ class TransformerFeatures(PictureFeatures):
         maps = _resized(conditions.heatmaps, patches.shape[-1])
         told = self.early(torch.cat((patches, maps), dim=1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         levels = self.backbone(told)
-        return Features(self.output(_resized(levels[-1], CELLS)), levels)
+        return Features(self.output(_resized(levels[-1], self.cells)), levels)
 
     def load_pretrained(self, source: str) -> None:
         """Takes weights with timm's tensor names from a file; positions are interpolated to another picture size."""

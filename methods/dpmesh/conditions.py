@@ -20,7 +20,10 @@ from noise2pose.skeletons import Skeleton
 
 MIN_CONFIDENCE = 0.05  # of a joint that counts as found (release)
 RELEASED = "dpmesh_30"  # skeleton of the release's conditions
-GRID, SIGMA = 32, 2.5  # cells of the heat-maps and of the latents, and the standard deviation of a peak (release)
+GRID, SIGMA = (
+    32,
+    2.5,
+)  # cells of heat-maps and latents, and a peak's standard deviation in them (release)
 _NEAREST = 0.1  # metres in front of the camera
 _FILLED = 0.5  # share of the square around a person that the person's own box covers
 
@@ -55,7 +58,7 @@ def conditions(
         box: centre x, centre y and side of the crop, pixels; see `checked_box`.
         image_size: width and height of the picture; None if all of it is known to be seen.
         size: S.
-        sigma: of a peak, cells.
+        sigma: of a peak, cells of a grid of 32.
         corners: put (0, 0) of the heat-maps at the corner of the crop, as the release does, instead of half a cell in.
     """
     places = (keypoints[..., :2] - box[:, None, :2]) / box[:, None, 2:] + 0.5
@@ -65,7 +68,7 @@ def conditions(
         present = present & in_picture(keypoints[..., :2], image_size)
     joints = torch.where(present[..., None], places, 0.0)
     # The centre of the first cell is (0, 0).
-    maps = heatmaps.heatmaps(joints * size - (0.0 if corners else 0.5), (size, size), sigma)
+    maps = heatmaps.heatmaps(joints * size - (0.0 if corners else 0.5), (size, size), sigma * size / GRID)
     return Conditions(joints, present, torch.where(present[..., None, None], maps, 0.0))
 
 

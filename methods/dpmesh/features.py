@@ -1,6 +1,6 @@
 """What every backbone of DPMesh answers, and the diffusion backbone with all that belongs to it.
 
-Shape letters: B batch, S side of the picture, J joints, F channels of the feature map.
+Shape letters: B batch, S side of the picture, J joints, F channels and c sides of the feature map.
 """
 
 from abc import abstractmethod
@@ -28,7 +28,7 @@ class Features(NamedTuple):
         levels: feature maps of different depth, which a student is taught: see `methods.dpmesh.reasoning`.
     """
 
-    fused: Float[Tensor, "B F 8 8"]
+    fused: Float[Tensor, "B F c c"]
     levels: list[Tensor]
 
 

@@ -17,7 +17,7 @@ from methods.dpmesh.pose_head_choice import PoseHeadName, make_pose_head
 from methods.dpmesh.pose_heads import CodebookHead
 from methods.dpmesh.reasoning import Reasoning, reasoning_losses, stack_views
 from methods.dpmesh.regressor import Estimate
-from methods.dpmesh.sizes import SIZES, BackboneName, Size
+from methods.dpmesh.sizes import SIZES, BackboneName, Size, sides_of
 from methods.dpmesh.stages import Group, StagedMethod
 from methods.dpmesh.teacher import check_sources, read_teacher
 from noise2pose import skeletons
@@ -38,6 +38,7 @@ class DPMesh(StagedMethod):
     Args:
         backbone: `diffusion`, or a baseline of the paper: `resnet50`, or `transformer` (ViT).
         size: `tiny` for processors without an accelerator, or `sd15`: Stable Diffusion 1.5, or ViT-L/16.
+        image_size: side that pictures are resized to; by default 128 with `tiny` and 256 with `sd15`.
         pretrained: weights that training starts from. `diffusion`: Stable Diffusion 1.5, a folder in diffusers' layout
             or a single file; baselines: a file of ImageNet weights.
         prior_checkpoint: checkpoint of a `methods.dpmesh.Prior` that training starts from, instead.
@@ -87,6 +88,7 @@ class DPMesh(StagedMethod):
         self,
         backbone: BackboneName = "diffusion",
         size: Size = "tiny",
+        image_size: int | None = None,
         pretrained: str | None = None,
         prior_checkpoint: str | None = None,
         heatmaps: bool = True,
@@ -167,9 +169,8 @@ class DPMesh(StagedMethod):
             **{"train_controlnet": train_controlnet, "gradient_checkpointing": gradient_checkpointing},
             **{"channels_last": channels_last, "compile": compile},
         }
-        self.network = make_network(
-            backbone, size, head, num_joints, uncertainty, heatmaps, context, diffusion, release
-        )
+        parts = (num_joints, uncertainty, heatmaps, context, diffusion, release, sides_of(size, image_size))
+        self.network = make_network(backbone, size, head, *parts)
         self.teacher = None if nkr == "off" else make_teacher(self.network)
         self.register_buffer("student_steps", torch.zeros((), dtype=torch.int64))
         self.train()  # the Trainer keeps the modes that it finds, and frozen parts are at rest from the start
@@ -284,7 +285,9 @@ class DPMesh(StagedMethod):
         told.check_joints(keypoints, self.skeleton)
         if self.release:
             keypoints = told.released_joints(keypoints, self.skeleton.name)
-        found = told.conditions(keypoints, box, batch.get("camera", {}).get("image_size"), corners=self.release)
+        image_size = batch.get("camera", {}).get("image_size")
+        size = self.network.sides.latents
+        found = told.conditions(keypoints, box, image_size, size=size, corners=self.release)
         return found if self.heatmaps else found._replace(heatmaps=torch.zeros_like(found.heatmaps))
 
     def _keypoints(self, batch: PoseBatch, true: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from methods.dpmesh.features import DiffusionFeatures, PictureFeatures
 from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
 from methods.dpmesh.pose_heads import PoseHead
 from methods.dpmesh.regressor import RELEASE, Estimate, Regressor
-from methods.dpmesh.sizes import SIZES, BackboneName, Size
+from methods.dpmesh.sizes import SIZES, BackboneName, Sides, Size, sides_of
 
 
 class MeshNetwork(nn.Module):
@@ -28,29 +28,29 @@ class MeshNetwork(nn.Module):
     Args:
         features: the backbone.
         regressor: takes its feature map.
-        image_size: S, what pictures are resized to.
+        sides: S, what pictures are resized to, and of what comes after.
         balance: learned weights of the losses, if they are learned.
     """
 
     def __init__(
-        self, features: PictureFeatures, regressor: Regressor, image_size: int, balance: UncertaintyWeights | None
+        self, features: PictureFeatures, regressor: Regressor, sides: Sides, balance: UncertaintyWeights | None
     ) -> None:
         super().__init__()
         self.features = features
         self.regressor = regressor
-        self.image_size = image_size
+        self.sides = sides
         self.balance = balance
 
     def forward(self, image: Float[Tensor, "B 3 s s"], conditions: Conditions) -> tuple[Estimate, list[Tensor]]:
         """The estimate, and the levels of the backbone that a student is taught."""
-        found = self.features(resized(image, self.image_size), conditions)
+        found = self.features(resized(image, self.sides.image), conditions)
         # Rotations, cameras and places need more digits than bfloat16 has.
         with torch.autocast(image.device.type, enabled=False):
             return self.regressor(found.fused.float()), found.levels
 
     def levels(self, image: Float[Tensor, "B 3 s s"], conditions: Conditions) -> list[Tensor]:
         """The levels alone."""
-        return self.features(resized(image, self.image_size), conditions).levels
+        return self.features(resized(image, self.sides.image), conditions).levels
 
     def parameter_groups(self, weight_decay: float) -> list[tuple[float, list[Parameter]]]:
         """What is trained, with the weight decay of each group."""
@@ -69,6 +69,7 @@ def make_network(
     context: Context,
     diffusion: Mapping[str, Any],
     release: bool = False,
+    sides: Sides | None = None,
 ) -> MeshNetwork:
     """A network with weights yet to be trained or loaded.
 
@@ -82,18 +83,20 @@ def make_network(
         context: of the diffusion backbone.
         diffusion: further settings of it, see `Backbone`.
         release: make the regressor as it was published.
+        sides: of the picture and of what comes after, if not those of the size.
     """
-    sizes = SIZES[size]
+    sizes, sides = SIZES[size], sides or sides_of(size)
     if backbone == "diffusion":
         features = DiffusionFeatures(num_joints, sizes.features, heatmaps, context, {"size": size, **diffusion})
     elif backbone == "resnet50":
-        features = ResNetFeatures(num_joints, sizes.features)
+        features = ResNetFeatures(num_joints, sizes.features, sides.cells)
     else:
-        features = TransformerFeatures(num_joints, sizes.features, sizes.image, *sizes.transformer)
+        features = TransformerFeatures(num_joints, sizes.features, sides.image, *sizes.transformer, cells=sides.cells)
     regressor = Regressor(
         sizes.features,
         pose_head,
         sizes.width,
+        rows=sides.cells,
         num_encoder_layers=sizes.num_encoder_layers,
         num_decoder_layers=sizes.num_decoder_layers,
         feedforward=sizes.feedforward,
@@ -102,7 +105,7 @@ def make_network(
         **(RELEASE if release else {}),
     )
     balance = UncertaintyWeights((*WEIGHTS, "tokens")) if uncertainty else None
-    return MeshNetwork(features, regressor, sizes.image, balance)
+    return MeshNetwork(features, regressor, sides, balance)
 
 
 def make_teacher(student: MeshNetwork) -> MeshNetwork:

@@ -18,7 +18,7 @@ from methods.dpmesh import conditions as told
 from methods.dpmesh.backbone import Backbone
 from methods.dpmesh.conditions import Conditions
 from methods.dpmesh.context import CONTEXTS, Context
-from methods.dpmesh.sizes import SIZES, Size
+from methods.dpmesh.sizes import Size, sides_of
 from methods.dpmesh.stages import Group, StagedMethod
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -38,6 +38,8 @@ class Prior(StagedMethod):
 
     Args:
         size: of the networks; `tiny` for processors without an accelerator.
+        image_size: side that pictures are resized to; by default 128 with `tiny` and 256 with `sd15`. A DPMesh that
+            starts from here has the same.
         context: how joints become tokens; a DPMesh that starts from here has the same, or `none`.
         autoencoder_epochs: first epochs, in which the autoencoder is trained.
         condition_dropout: share of the pictures whose joints are hidden, so that the model knows crops without joints.
@@ -57,6 +59,7 @@ class Prior(StagedMethod):
     def __init__(
         self,
         size: Size = "tiny",
+        image_size: int | None = None,
         context: Context = "mlp2_visible",
         autoencoder_epochs: int = 1,
         condition_dropout: float = 0.1,
@@ -75,7 +78,7 @@ class Prior(StagedMethod):
         self.image_noise = image_noise
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
         self.skeleton = skeletons.get(skeleton)
-        self.image_size = SIZES[size].image
+        self.sides = sides_of(size, image_size)
         self.backbone = Backbone(
             self.skeleton.num_joints, size=size, latent="sd", maps=(), unet_training="full", generative=True
         )
@@ -98,7 +101,7 @@ class Prior(StagedMethod):
         raise InputError("a diffusion prior answers with no pose: train methods.dpmesh.DPMesh from its checkpoint")
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
-        image = told.resized(told.vary_colours(told.picture(batch), self.image_noise), self.image_size)
+        image = told.resized(told.vary_colours(told.picture(batch), self.image_noise), self.sides.image)
         if self.in_first_stage:
             terms = self._reconstruction(image)
             loss = terms["reconstruction"] + self.kl_weight * terms["divergence"]
@@ -145,7 +148,8 @@ class Prior(StagedMethod):
         """The true joints."""
         true = told.clean_keypoints(batch)
         told.check_joints(true, self.skeleton)
-        return told.conditions(true, told.checked_box(batch), batch.get("camera", {}).get("image_size"))
+        image_size = batch.get("camera", {}).get("image_size")
+        return told.conditions(true, told.checked_box(batch), image_size, size=self.sides.latents)
 
     def stage_groups(self) -> tuple[list[Group], list[Group]]:
         rest = [*self.backbone.unet.parameters(), *self.context.parameters()]
@@ -163,7 +167,7 @@ class Prior(StagedMethod):
 
     def validation_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
         """Measures with noise and steps that belong to the samples."""
-        image = told.resized(told.picture(batch), self.image_size)
+        image = told.resized(told.picture(batch), self.sides.image)
         latents = self.backbone.encode(image)
         keys = keyed_random.keys_of(batch["sample_id"], device=latents.device)
         times = (_NUM_STEPS * keyed_random.uniform(keys, (), stream=_STREAM)).long()

@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+from noise2pose.errors import InputError
+
 Size = Literal["tiny", "sd15"]
 BackboneName = Literal["diffusion", "resnet50", "transformer"]
 
@@ -10,7 +12,8 @@ class Sizes(NamedTuple):
     """Of everything behind the backbone, and of the transformer that it is compared with.
 
     Attributes:
-        image: side of the pictures that backbones take, pixels.
+        image: side of the pictures that backbones take unless another is asked for, pixels.
+        stride: pixels of a latent, along each axis.
         features: channels of the feature map that the regressor reads.
         width: of the regressor.
         num_encoder_layers: of the regressor.
@@ -22,6 +25,7 @@ class Sizes(NamedTuple):
     """
 
     image: int
+    stride: int
     features: int
     width: int
     num_encoder_layers: int
@@ -33,6 +37,35 @@ class Sizes(NamedTuple):
 
 
 SIZES: dict[Size, Sizes] = {
-    "tiny": Sizes(128, 256, 128, 1, 3, 256, 256, 0.0, (192, 6, 3)),
-    "sd15": Sizes(256, 2048, 256, 2, 4, 2048, 1024, 0.1, (1024, 24, 16)),  # as released; ViT-L/16 as in the paper
+    "tiny": Sizes(128, 4, 256, 128, 1, 3, 256, 256, 0.0, (192, 6, 3)),
+    "sd15": Sizes(256, 8, 2048, 256, 2, 4, 2048, 1024, 0.1, (1024, 24, 16)),  # as released; ViT-L/16 as in the paper
 }
+
+
+class Sides(NamedTuple):
+    """Of what a network sees and makes of it.
+
+    Attributes:
+        image: of the picture, pixels.
+        latents: of the latents and the heat-maps.
+        cells: of the feature map that the regressor reads.
+    """
+
+    image: int
+    latents: int
+    cells: int
+
+
+def sides_of(size: Size, image_size: int | None = None) -> Sides:
+    """Sides for pictures of `image_size` pixels, or of those that the size is made for.
+
+    Raises:
+        InputError: if the U-Net cannot halve such latents three times.
+    """
+    sizes = SIZES[size]
+    image = image_size or sizes.image
+    if image < 1 or image % (8 * sizes.stride):
+        raise InputError(
+            f"model.image_size is {image_size}, expected a multiple of {8 * sizes.stride} with size: {size}"
+        )
+    return Sides(image, image // sizes.stride, image // sizes.stride // 4)

@@ -197,6 +197,7 @@ def test_a_trained_model_can_be_the_teacher(tmp_path):
         ({"pretrained": "a", "prior_checkpoint": "b"}, "take one of them"),
         ({"prior_checkpoint": "b"}, "model.prior_checkpoint is for the diffusion backbone"),
         ({"pose_head": "vq_soft"}, "model.pose_head vq_soft needs a trained codebook"),
+        ({"image_size": 100}, "model.image_size is 100, expected a multiple of 32 with size: tiny"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(tmp_path, options, message):
@@ -241,6 +242,16 @@ def test_options_of_the_training(tmp_path, options):
     before = weights(method.network)
     trainer = fit(method, tmp_path)
     assert changed(before, weights(method.network)) and trainer.callback_metrics["train/loss"].isfinite()
+
+
+@pytest.mark.parametrize("backbone", ["diffusion", "resnet50", "transformer"])
+def test_smaller_pictures_make_fewer_cells(backbone):
+    method = make(backbone=backbone, image_size=64).eval()
+    box, batch = batch_of()["box"], batch_of()
+    found = method._conditions(batch["keypoints_2d"], box, batch)
+    with torch.no_grad():
+        estimate, _ = method.network(batch["image"], found)
+    assert found.heatmaps.shape[-1] == 16 and estimate.plane.shape[-2:] == (4, 4)
 
 
 @pytest.mark.slow
