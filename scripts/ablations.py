@@ -92,10 +92,19 @@ def run_dpmesh(experiment: str, seed: int) -> None:
     run, file = run_name("dpmesh", experiment, seed), f"dpmesh_{experiment}"
     if record(run, "test.json"):
         return
-    if "prior_checkpoint:" in (FOLDER / f"{file}.yaml").read_text() and record(PRIOR, "fit.json") is None:
+    if "prior_checkpoint:" in (FOLDER / f"{file}.yaml").read_text() and not prior_is_trained():
         sys.exit(f"error: train the prior first: python scripts/train.py fit -c configs/experiments/{PRIOR}.yaml")
     train("fit", file, run, seed, resumed(run))
     train("test", file, run, seed, checkpoint(run, "best"))
+
+
+def prior_is_trained() -> bool:
+    """Whether the prior's run has all its epochs."""
+    from omegaconf import OmegaConf
+
+    fit = record(PRIOR, "fit.json")
+    config = ROOT / "runs" / PRIOR / "config.yaml"
+    return fit is not None and fit["epochs"] >= OmegaConf.load(config)["trainer"]["max_epochs"]
 
 
 def resumed(run: str) -> list[str]:

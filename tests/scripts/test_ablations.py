@@ -37,7 +37,13 @@ def test_what_is_finished_is_not_trained_again(runs, monkeypatch):
     assert call(monkeypatch, "dpmesh", "--only", "random", "--seeds", "0", "1") == 0
 
 
-def test_runs_that_need_the_prior_ask_for_it(runs, monkeypatch):
+@pytest.mark.parametrize("epochs", [None, 1])
+def test_runs_that_need_the_prior_ask_for_it(runs, monkeypatch, epochs):
+    if epochs:
+        folder = runs / "runs" / "dpmesh_prior"
+        folder.mkdir()
+        (folder / "fit.json").write_text(json.dumps({"epochs": epochs}))
+        (folder / "config.yaml").write_text("trainer: {max_epochs: 2}")
     with pytest.raises(SystemExit, match=r"train the prior first: .*dpmesh_prior.yaml"):
         call(monkeypatch, "dpmesh", "--only", "context")
 
