@@ -103,8 +103,10 @@ def prior_is_trained() -> bool:
     from omegaconf import OmegaConf
 
     fit = record(PRIOR, "fit.json")
-    config = ROOT / "runs" / PRIOR / "config.yaml"
-    return fit is not None and fit["epochs"] >= OmegaConf.load(config)["trainer"]["max_epochs"]
+    if fit is None:
+        return False
+    config: Any = OmegaConf.load(ROOT / "runs" / PRIOR / "config.yaml")
+    return fit["epochs"] >= config.trainer.max_epochs
 
 
 def resumed(run: str) -> list[str]:
