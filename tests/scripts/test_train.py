@@ -99,6 +99,12 @@ def test_one_run_is_one_folder_and_is_never_overwritten(folder, train):
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
+def test_every_epoch_is_kept_also_where_it_is_no_better(folder, train):
+    train("fit", "-c", "tiny.yaml", "--name", "a", "--model.learning_rate", "0.0")
+    run = folder / "runs" / "a"
+    assert checkpoint(run, "best")["epoch"] == 1 and checkpoint(run, "last")["epoch"] == 2
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(folder):
     long = ("-c", "tiny.yaml", "--data.num_samples", "4096", "--trainer.max_epochs", "4")
