@@ -99,7 +99,7 @@ class PoseMethod(L.LightningModule):
         """Answers a batch; uses no ground truth and no global random state."""
 
     def joint_maps(self, batch: PoseBatch) -> JointMaps | None:
-        """What the answer to a batch was made of joint by joint, for pictures of it; None for most methods."""
+        """Where the method was told that joints are, and where it looked, for pictures; None for most methods."""
         return None
 
     def predict_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:

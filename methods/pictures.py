@@ -17,7 +17,8 @@ from noise2pose.files import write_png
 from noise2pose.people_pictures import draw_people
 
 _KEY = "val/pictures"  # in W&B
-_OF_PERSON = ("image", "keypoints_2d", "box", "sample_id")
+_SHOWN = ("image", "keypoints_2d", "box", "camera", "sample_id")
+_ANSWERED = ("smpl", "camera_translation")
 
 
 class ValidationPictures(Callback):
@@ -47,9 +48,10 @@ class ValidationPictures(Callback):
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if not wanted or not fitting or getattr(trainer, "fast_dev_run", False):
             return
-        if pl_module.body is None or "image" not in batch or not {"smpl", "camera_translation"} <= outputs.keys():
+        if pl_module.body is None or "image" not in batch or not set(_ANSWERED) <= outputs.keys():
             return
-        people, answers = _first(batch, self.people), _first_answers(outputs, self.people)
+        people: PoseBatch = _first(batch, _SHOWN, self.people)
+        answers: Prediction = _first(outputs, _ANSWERED, self.people)
         with trainer.precision_plugin.forward_context():
             maps = pl_module.joint_maps(people)
         picture = draw_people(people, answers, pl_module.body, maps)
@@ -60,13 +62,10 @@ class ValidationPictures(Callback):
                 logger.log_image(_KEY, [picture], step=trainer.global_step)
 
 
-def _first(batch: PoseBatch, count: int) -> PoseBatch:
-    """What pictures show of the first people of a batch."""
-    people: Any = {key: batch[key][:count] for key in _OF_PERSON if key in batch}
-    camera = batch.get("camera", {})
-    return {**people, "camera": {key: camera[key][:count] for key in camera}}
-
-
-def _first_answers(prediction: Prediction, count: int) -> Prediction:
-    smpl: Any = {key: value[:count].float() for key, value in prediction["smpl"].items()}
-    return {"smpl": smpl, "camera_translation": prediction["camera_translation"][:count].float()}
+def _first(tree: Any, keys: tuple[str, ...], count: int) -> Any:
+    """Some keys of the first people of a batch or an answer."""
+    return {
+        key: _first(tree[key], tuple(tree[key]), count) if isinstance(tree[key], dict) else tree[key][:count]
+        for key in keys
+        if key in tree
+    }

@@ -4,6 +4,7 @@ Shape letters: K joints of maps, S side of the crop, s side of maps, p side of a
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,20 +44,22 @@ def draw_people(
         side: p.
     """
     box = batch["box"] if "box" in batch else crops.box_of_keypoints(batch["keypoints_2d"])
-    vertices = body(**prediction["smpl"], translation=prediction["camera_translation"]).vertices
-    camera, faces = batch.get("camera", {}), body.faces.cpu().numpy()
+    parameters: Any = prediction["smpl"]
+    smpl: Any = {key: value.to(body.template) for key, value in parameters.items()}  # it may be of bfloat16
+    vertices = body(**smpl, translation=prediction["camera_translation"].to(body.template)).vertices.float().cpu()
+    stated: Any = batch.get("camera", {})
+    camera: dict[str, Tensor] = {key: value.float().cpu() for key, value in stated.items()}
+    box, faces = box.float().cpu(), body.faces.cpu().numpy()
     rows = []
     for row, image in enumerate(batch["image"]):
         crop = _enlarged(image, side)
         name = batch["sample_id"][row] if "sample_id" in batch else "input"
         panels = [captioned(_bytes(crop), name), *map_panels(image, found, row, side)]
-        points = vertices[row].float()
-        if "focal" in camera and "principal_point" in camera and bool((points.abs() < _FARTHEST).all()):
+        if "focal" in camera and "principal_point" in camera and bool((vertices[row].abs() < _FARTHEST).all()):
             scale = side / box[row, 2]
             centre = (camera["principal_point"][row] - box[row, :2]) * scale + side / 2.0
-            focal = camera["focal"][row] * scale
-            mesh = points.cpu().numpy()
-            over = mesh_pictures.overlay(_bytes(crop), mesh, faces, focal.cpu().numpy(), centre.cpu().numpy())
+            focal, mesh = camera["focal"][row] * scale, vertices[row].numpy()
+            over = mesh_pictures.overlay(_bytes(crop), mesh, faces, focal.numpy(), centre.numpy())
             panels += [captioned(over, "body"), captioned(mesh_pictures.side_view(mesh, faces, (side, side)), "side")]
         rows.append(panels)
     return _table(rows, side)

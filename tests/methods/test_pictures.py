@@ -73,6 +73,14 @@ def test_no_picture_outside_training_without_photos_and_where_nobody_wants_one(t
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_a_training_in_bfloat16_has_pictures_too(tmp_path, precision):
+    method = HMR(input="keypoints", width=16, hidden=16, warmup_steps=1)
+    settings = {"max_epochs": 1, "limit_train_batches": 1, "precision": precision}
+    fit(method, tmp_path, ValidationPictures(people=1), **settings)
+    assert names(tmp_path) == ["epoch_0000.png"]
+
+
 def test_a_body_that_diverged_is_no_reason_to_stop(tmp_path):
     class Diverged(BodyMethod):
         def forward(self, batch):
