@@ -206,6 +206,26 @@ def test_wandb_offline_keeps_the_best_value_and_the_protocol(folder, train):
     assert found["run_id"] == "w"
 
 
+def test_people_in_pictures_are_drawn_for_the_folder_and_for_wandb(folder, train):
+    people = """
+model: {class_path: tests.body_method.BodyMethod, init_args: {input: image}}
+data: {class_path: tests.tiny.TinyPeople, init_args: {num_samples: 4, batch_size: 4}}
+trainer: {max_epochs: 2, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
+"""
+    (folder / "people.yaml").write_text(people)
+    config = str(ROOT / "configs" / "loggers" / "wandb.yaml")
+    train("fit", "-c", "people.yaml", "-c", config, "--name", "w", "--pictures.people", "2")
+    wandb.finish()
+    run = folder / "runs" / "w"
+    assert sorted(path.name for path in (run / "pictures").iterdir()) == ["epoch_0000.png", "epoch_0001.png"]
+    offline = next((run / "wandb").glob("offline-run-*-w"))
+    assert len(list(offline.glob("files/media/images/val/pictures_*.png"))) == 2
+    train("fit", "-c", "people.yaml", "--name", "none", "--pictures.people", "0")
+    assert not (folder / "runs" / "none" / "pictures").exists()
+    curves = [(folder / "runs" / name / "metrics.csv").read_text() for name in ("w", "none")]
+    assert curves[0] == curves[1]
+
+
 def test_predictions_do_not_depend_on_the_batch(folder, train):
     options = ("-c", "tiny.yaml", "--name", "p", "--model.variant", "paper")
     train("fit", *options)
