@@ -243,8 +243,8 @@ def main() -> int:
     if unknown := set(chosen) - set(study.experiments):
         parser.error(f"--only {' '.join(sorted(unknown))}: expected some of {', '.join(study.experiments)}")
     if not arguments.table:
-        for experiment in (name for name in study.experiments if name in chosen):
-            for seed in arguments.seeds:
+        for seed in arguments.seeds:
+            for experiment in (name for name in study.experiments if name in chosen):
                 study.run(experiment, seed)
     text = study.table(arguments.seeds)
     print(text)
