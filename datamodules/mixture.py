@@ -30,6 +30,7 @@ class Mixture(PoseDataModule):
             `one_to_one` twice those of the larger side.
         evaluate_on: names of the data sets to validate and test on, by default all; the first decides which weights are
             the run's best.
+        mixed_keypoints_2d: allow testing on other 2-D inputs than those of the training; tables then say so.
         batch_size: training samples of one process; shares are rounded to whole samples of it.
         eval_batch_size: validation, test and prediction samples of one process.
     """
@@ -41,6 +42,7 @@ class Mixture(PoseDataModule):
         rule: Literal["weights", "one_to_one"] = "weights",
         epoch_length: int | None = None,
         evaluate_on: list[str] | None = None,
+        mixed_keypoints_2d: bool = False,
         batch_size: int = 64,
         eval_batch_size: int = 256,
     ) -> None:
@@ -53,6 +55,7 @@ class Mixture(PoseDataModule):
         self.weights = weights
         self.rule = rule
         self.epoch_length = epoch_length
+        self.mixed_keypoints_2d = mixed_keypoints_2d
         names = [dataset.protocols("test")[0].dataset for dataset in datasets]
         unknown = [name for name in evaluate_on or [] if name not in names]
         if unknown:

@@ -83,11 +83,10 @@ class Student(L.LightningModule):
     """Learns from a teacher as `DPMesh` does, and from nothing else."""
 
     reasoning = DPMesh._reasoning
-    nkr, nkr_temperature = "both", 0.5
+    nkr, nkr_temperature, nkr_gather = "both", 0.5, True
 
-    def __init__(self, nkr_gather):
+    def __init__(self):
         super().__init__()
-        self.nkr_gather = nkr_gather
         self.layers = torch.nn.ModuleList(torch.nn.Linear(6, 12) for _ in range(2))
         with torch.no_grad():
             for number, parameter in enumerate(self.parameters()):
@@ -106,12 +105,12 @@ class Student(L.LightningModule):
 def test_two_processes_that_gather_learn_what_one_with_the_joint_batch_does(tmp_path):
     samples = torch.randn(8, 2, 6, generator=torch.Generator().manual_seed(5))
 
-    def learned(folder, size, gather=True, **options):
+    def learned(folder, size, **options):
         settings = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
         trainer = L.Trainer(
             **settings, enable_model_summary=False, callbacks=[ModelCheckpoint(folder, save_last=True)], **options
         )
-        trainer.fit(Student(gather), DataLoader(samples, batch_size=size))
+        trainer.fit(Student(), DataLoader(samples, batch_size=size))
         checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
         assert checkpoint["global_step"] == 1
         return torch.cat([value.flatten() for value in checkpoint["state_dict"].values()])
@@ -119,7 +118,6 @@ def test_two_processes_that_gather_learn_what_one_with_the_joint_batch_does(tmp_
     two = {"devices": 2, "strategy": "ddp_spawn"}
     joint = learned(tmp_path / "one", 8)
     assert torch.allclose(learned(tmp_path / "two", 4, **two), joint, atol=1e-6)
-    assert not torch.allclose(learned(tmp_path / "apart", 4, gather=False, **two), joint, atol=1e-4)
 
 
 def test_levels_count_alike_and_kinds_are_what_they_say():
