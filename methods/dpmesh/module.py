@@ -12,7 +12,7 @@ from methods.dpmesh.camera import full_translation, intrinsics, project_to_pictu
 from methods.dpmesh.conditions import Conditions
 from methods.dpmesh.context import Context
 from methods.dpmesh.losses import WEIGHTS, known_bodies, supervised_losses, token_loss
-from methods.dpmesh.networks import make_network, make_teacher
+from methods.dpmesh.networks import MeshNetwork, make_network, make_teacher
 from methods.dpmesh.pose_head_choice import PoseHeadName, make_pose_head
 from methods.dpmesh.pose_heads import CodebookHead
 from methods.dpmesh.reasoning import Reasoning, reasoning_losses, stack_views
