@@ -3,12 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from datamodules.resuming import ResumableLoader
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
@@ -76,8 +78,8 @@ Take = Callable[[Tensor], PoseBatch]  # the samples at some positions of a split
 Stream = Callable[[Iterator[PoseBatch], int], Iterator[PoseBatch]]  # batches of an epoch with more in them
 
 
-class BatchLoader:
-    """Iterates over batches of a split. Not a `DataLoader`: there is nothing to collate and nothing to wait for.
+class BatchLoader(ResumableLoader):
+    """Cuts batches from a split. Not a `DataLoader`: there is nothing to collate and nothing to wait for.
 
     Args:
         take: gives the samples at some positions.
@@ -91,15 +93,12 @@ class BatchLoader:
         sampler: EpochOrder,
         stream: Stream | None = None,
     ) -> None:
+        super().__init__(sampler)
         self.take = take
-        self.sampler = self.batch_sampler = sampler  # names that Lightning looks for to announce epochs
         self.stream = stream
 
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[PoseBatch]:
-        batches = map(self.take, self.sampler)
+    def batches(self, start: int) -> Iterator[PoseBatch]:
+        batches = map(self.take, islice(self.sampler, start, None))
         return batches if self.stream is None else self.stream(batches, self.sampler.epoch)
 
 
@@ -177,6 +176,8 @@ class PoseDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self._seed = 0
         self._samples: dict[Split, tuple[Take, int]] = {}
+        self._training: ResumableLoader | None = None
+        self._resumed: dict[str, int] | None = None
 
     def setup(self, stage: str) -> None:
         self._seed = torch.initial_seed()  # of the run; it decides the order of training samples
@@ -193,8 +194,22 @@ class PoseDataModule(L.LightningDataModule):
         """Where the 2-D keypoints of the training come from."""
         return {protocol.keypoints_2d for protocol in self.protocols("train")}
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> ResumableLoader:
+        self._training = self.training_loader()
+        if self._resumed is not None:
+            self._training.load_state_dict(self._resumed)
+        return self._training
+
+    def training_loader(self) -> ResumableLoader:
+        """What training batches come from."""
         return self._loader("train", shuffle=True)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the training stands in its epoch. Lightning gives loaders their own states back too late."""
+        return {} if self._training is None else self._training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._resumed = state_dict
 
     def val_dataloader(self) -> BatchLoader:
         return self._loader("val", shuffle=False)

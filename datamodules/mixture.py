@@ -8,6 +8,7 @@ from torch import Tensor
 
 from datamodules.base import BatchLoader, PoseDataModule, Split
 from datamodules.mixed_batches import join
+from datamodules.resuming import ResumableLoader
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
@@ -29,6 +30,7 @@ class Mixture(PoseDataModule):
             `one_to_one` twice those of the larger side.
         evaluate_on: names of the data sets to validate and test on, by default all; the first decides which weights are
             the run's best.
+        mixed_keypoints_2d: allow testing on other 2-D inputs than those of the training; tables then say so.
         batch_size: training samples of one process; shares are rounded to whole samples of it.
         eval_batch_size: validation, test and prediction samples of one process.
     """
@@ -40,6 +42,7 @@ class Mixture(PoseDataModule):
         rule: Literal["weights", "one_to_one"] = "weights",
         epoch_length: int | None = None,
         evaluate_on: list[str] | None = None,
+        mixed_keypoints_2d: bool = False,
         batch_size: int = 64,
         eval_batch_size: int = 256,
     ) -> None:
@@ -52,6 +55,7 @@ class Mixture(PoseDataModule):
         self.weights = weights
         self.rule = rule
         self.epoch_length = epoch_length
+        self.mixed_keypoints_2d = mixed_keypoints_2d
         names = [dataset.protocols("test")[0].dataset for dataset in datasets]
         unknown = [name for name in evaluate_on or [] if name not in names]
         if unknown:
@@ -81,7 +85,7 @@ class Mixture(PoseDataModule):
     def training_sources(self) -> set[str]:
         return {source for dataset in self.datasets for source in dataset.training_sources()}
 
-    def train_dataloader(self) -> "MixtureLoader":
+    def training_loader(self) -> "MixtureLoader":
         takes = [dataset.samples("train") for dataset in self.datasets]
         sizes = [number for _, number in takes]
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -181,11 +185,11 @@ class MixtureOrder:
     def __len__(self) -> int:
         return self.num_batches
 
-    def samples(self, dataset: int) -> Iterator[Tensor]:
-        """What each batch of this epoch takes from a data set."""
+    def samples(self, dataset: int, first: int = 0) -> Iterator[Tensor]:
+        """What each batch of this epoch takes from a data set, without the first ones."""
         size, count = self.sizes[dataset], self.counts[dataset]
         number, order = -1, torch.zeros(0)
-        for batch in range(self.num_batches):
+        for batch in range(first, self.num_batches):
             # Places in endless passes over the data set, shared out among all batches of the run.
             start = ((self.epoch * self.num_batches + batch) * self.world_size + self.rank) * count
             found = []
@@ -201,7 +205,7 @@ class MixtureOrder:
         return torch.randperm(self.sizes[dataset], generator=torch.Generator().manual_seed(seed))
 
 
-class MixtureLoader:
+class MixtureLoader(ResumableLoader):
     """Iterates over lists of batches, one of each data set, which `Mixture` joins on the device.
 
     Args:
@@ -211,16 +215,13 @@ class MixtureLoader:
     """
 
     def __init__(self, takes: Sequence[Any], order: MixtureOrder, streams: Sequence[Any]) -> None:
+        super().__init__(order)
         self.takes, self.streams = takes, streams
-        self.sampler = self.batch_sampler = order  # names that Lightning looks for to announce epochs
 
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[list[PoseBatch]]:
-        def batches(number: int) -> Iterator[PoseBatch]:
-            taken = map(self.takes[number], self.sampler.samples(number))
+    def batches(self, start: int) -> Iterator[list[PoseBatch]]:
+        def of(number: int) -> Iterator[PoseBatch]:
+            taken = map(self.takes[number], self.sampler.samples(number, start))
             stream = self.streams[number]
             return taken if stream is None else stream(taken, self.sampler.epoch)
 
-        return map(list, zip(*(batches(i) for i in range(len(self.takes))), strict=True))
+        return map(list, zip(*(of(i) for i in range(len(self.takes))), strict=True))

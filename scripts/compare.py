@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noise2pose.errors import InputError
+from noise2pose.reports.chosen_checkpoints import write_oracle
 from noise2pose.reports.pages import write_report
 from noise2pose.reports.runs import Run, load_run
 from noise2pose.reports.tables import text_report
@@ -17,6 +18,7 @@ curves and with the predictions of every run for the same samples.
 
 examples:
   python scripts/compare.py context_cmu_frame diffpose_cmu_frame
+  python scripts/compare.py dpmesh_epoch_10 dpmesh_epoch_20 --oracle_per_set runs/dpmesh_oracle
   python scripts/compare.py runs/* --output report/cmu --title "Lifting on CMU motion" --note "One seed each."
 """
 EPILOG = """how to read it:
@@ -29,6 +31,8 @@ EPILOG = """how to read it:
   calibration       of methods with several hypotheses: how well their spread tells the error; see docs/protocols.md
   oracle            numbers whose poses were picked with the ground truth stand in a table of their own, beside the same
                     choice among poses of noise (null control); they never compare with the others
+  --oracle_per_set  one checkpoint for each test set, chosen on it, as some releases report: for tests of several
+                    checkpoints of one method; the null control is their mean. Choose on validation data instead.
 
 A run is the folder that scripts/train.py fills. One that has not been tested is listed with the command to type.
 A broken file ends the command with status 2 and is named.
@@ -44,9 +48,17 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("report"), help="folder to write (default: report)")
     parser.add_argument("--title", help="heading of the report")
     parser.add_argument("--note", default="", help="paragraph below the heading")
+    parser.add_argument(
+        "--oracle_per_set",
+        type=Path,
+        metavar="DIR",
+        help="also write the best run of each test set, chosen there, to DIR",
+    )
     arguments = parser.parse_args(args)
     try:
         runs = _load_each_once(arguments.runs)
+        if arguments.oracle_per_set is not None:
+            runs.append(load_run(write_oracle(runs, arguments.oracle_per_set)))
         print(text_report(runs))
         page = write_report(runs, arguments.output, arguments.title, arguments.note)
     except InputError as error:

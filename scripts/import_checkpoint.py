@@ -206,7 +206,17 @@ def _note_body(body: str) -> None:
 
 
 def _next_commands(arguments: argparse.Namespace, hyper_parameters: dict[str, Any]) -> list[str]:
-    """What can be done with an imported DiffAnnot."""
+    """What can be done with an imported DPMesh or DiffAnnot."""
+    if arguments.method == "dpmesh":
+        output, body = shlex.quote(str(arguments.output)), shlex.quote(arguments.body)
+        return [
+            "next:",
+            f"  python scripts/predict.py --checkpoint {output} photo.jpg --output bodies",
+            "  python scripts/train.py test -c configs/experiments/dpmesh_threedpw.yaml --model "
+            "configs/methods/dpmesh_release.yaml \\",
+            f"      --model.body {body} --data configs/data/occlusion_benchmarks.yaml \\",
+            f"      --ckpt_path {output} --name imported",
+        ]
     if arguments.method != "diffannot":
         return []
     output, frontend = shlex.quote(str(arguments.output)), shlex.quote(arguments.frontend)
@@ -275,7 +285,7 @@ def main(args: Sequence[str] | None = None) -> int:
     number = sum(value.numel() for value in checkpoint["state_dict"].values())
     sizes = {key: value for key, value in checkpoint["hyper_parameters"].items() if key in SIZES}
     described = ", ".join(f"{SIZES[key]} {value}" for key, value in sizes.items())
-    print(f"{arguments.output}: {number} parameters, {described}")
+    print(f"{arguments.output}: {number} parameters{f', {described}' if described else ''}")
     for line in _next_commands(arguments, checkpoint["hyper_parameters"]):
         print(line)
     return 0

@@ -262,7 +262,7 @@ class DiffAnnot(PoseMethod):
     @torch.no_grad()
     def _statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the states in the first training batches, the same on every process."""
-        loader: Any = self.trainer.datamodule.train_dataloader()  # pyright: ignore[reportAttributeAccessIssue]
+        loader: Any = self.trainer.datamodule.training_loader()  # pyright: ignore[reportAttributeAccessIssue]
         starts = []
         for batch, _ in zip(loader, range(_STATISTICS_BATCHES), strict=False):
             batch = self.trainer.strategy.batch_to_device(batch, self.device)

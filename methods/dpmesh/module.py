@@ -215,14 +215,18 @@ class DPMesh(StagedMethod):
             network, seen = self.network, self._conditions(self._keypoints(batch, true), box, batch)
             self.student_steps += 1
         estimate, levels = network(image, seen)
+        taught = {}
+        if self.teacher is not None and network is self.network:
+            with torch.no_grad():  # at the precision of the student
+                target = self.teacher.levels(image, clean)
+            taught = self._reasoning(levels, target)
         with torch.autocast(box.device.type, enabled=False):
             terms = self._supervised(estimate, batch, true, box)
             if network.balance is None:
                 loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
             else:
                 loss = torch.stack(list(network.balance(terms).values())).sum()
-            if self.teacher is not None and network is self.network:
-                taught = self._reasoning(levels, self.teacher, image, clean)
+            if taught:
                 loss = loss + self.nkr_weight * torch.stack(list(taught.values())).sum()
                 terms |= {f"nkr_{name}": term for name, term in taught.items()}
         self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
@@ -280,16 +284,13 @@ class DPMesh(StagedMethod):
             terms["tokens"] = token_loss(estimate.pose_code, indices, known_bodies(batch))
         return terms
 
-    def _reasoning(
-        self, levels: list[Tensor], teacher: MeshNetwork, image: Tensor, clean: Conditions
-    ) -> dict[str, Float[Tensor, ""]]:
+    def _reasoning(self, levels: list[Tensor], target: list[Tensor]) -> dict[str, Float[Tensor, ""]]:
         """What the student still has to learn from the teacher, which sees the true joints."""
-        with torch.no_grad():
-            target = teacher.levels(image, clean)
-        gathered = None
-        if self.nkr_gather and self.trainer.world_size > 1 and self.nkr in ("contrastive", "both"):
-            gathered = [torch.as_tensor(self.all_gather(x, sync_grads=True)) for x in stack_views(levels, target)]
-        return reasoning_losses(levels, target, self.nkr, self.nkr_temperature, gathered)
+        with torch.autocast(self.device.type, enabled=False):
+            gathered = None
+            if self.nkr_gather and self.trainer.world_size > 1 and self.nkr in ("contrastive", "both"):
+                gathered = [torch.as_tensor(self.all_gather(x, sync_grads=True)) for x in stack_views(levels, target)]
+            return reasoning_losses(levels, target, self.nkr, self.nkr_temperature, gathered)
 
     def _conditions(self, keypoints: Tensor, box: Tensor, batch: PoseBatch) -> Conditions:
         """What the network is told of the joints."""

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.dpmesh.backbone import Backbone
+from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
 from methods.dpmesh.official_backbone import load_backbone
 from methods.dpmesh.official_regressor import GRID, PublishedRegressor, extract_state_dict, load_regressor
 from methods.dpmesh.regressor import Estimate
@@ -100,7 +101,9 @@ def method_state(network: PublishedDPMesh) -> tuple[dict[str, Tensor], dict[str,
         raise InputError(f"the U-Net has widths {widths}, expected {SD15_WIDTHS} of Stable Diffusion 1.5")
     updates = {name: value for name, value in network.backbone.unet.state_dict().items() if ".lora_A." in name}
     wider = [scope for scope, part in (("attn_ff", ".ff.net."), ("attn", ".attn1.")) if any(part in n for n in updates)]
-    return renamed(network), {
+    # The release learns the weights of its losses and does not save them; these are those that training starts from.
+    balance = UncertaintyWeights((*WEIGHTS, "tokens")).state_dict(prefix="network.balance.")
+    return renamed(network) | balance, {
         "backbone": "diffusion",
         "size": "sd15",
         "context": "linear30",
@@ -113,6 +116,7 @@ def method_state(network: PublishedDPMesh) -> tuple[dict[str, Tensor], dict[str,
         "timestep": 1,
         "pose_head": "vposer",
         "release": True,
+        "uncertainty": True,
     }
 
 

@@ -4,13 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from methods.dpmesh import ldm_weights
 from methods.dpmesh.backbone import Backbone, LoRAScope
 from methods.dpmesh.latent_networks import LATENT_CHANNELS
+from methods.dpmesh.official_regressor import extract_state_dict
 from noise2pose.errors import InputError
 
 
@@ -19,8 +18,9 @@ def load_backbone(state_dict: Mapping[str, Any], num_heads: int = 8) -> Backbone
 
     Args:
         state_dict: official keys (`model.diffusion_model.*`, `control_model.*`, and `first_stage_model.*` if latents
-            are to be made of pictures), with or without a prefix that ends in `sd_model.`, to tensors or arrays. Text
-            encoder, tables of the diffusion and copies of the same weights are left out.
+            are to be made of pictures), with or without a prefix that ends in `sd_model.`, to tensors or arrays; or a
+            whole checkpoint of the release, as `extract_state_dict` takes it. Text encoder, tables of the diffusion,
+            copies of the same weights and what is not of the backbone are left out.
         num_heads: of attention, which no tensor tells.
 
     Returns:
@@ -30,7 +30,7 @@ def load_backbone(state_dict: Mapping[str, Any], num_heads: int = 8) -> Backbone
     Raises:
         InputError: if a key is missing, superfluous or of the wrong shape; all are named.
     """
-    weights = _sd_model({str(key): _tensor(key, value) for key, value in state_dict.items()})
+    weights = _sd_model(extract_state_dict(state_dict))
     networks = ldm_weights.networks(weights, num_heads, control=True)
     assert networks.controlnet is not None
     with_lora = ldm_weights.has_lora(weights)
@@ -52,21 +52,15 @@ def load_backbone(state_dict: Mapping[str, Any], num_heads: int = 8) -> Backbone
 
 
 def _sd_model(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What is below the first prefix that ends in `sd_model.`; all of it where there is none."""
-    prefixes = [match[0] for key in weights if (match := re.match(r"(?:.*?\.)?sd_model\.", key))]
-    prefix = prefixes[0] if prefixes else ""
+    """What is below the first prefix that ends in `sd_model.` and has a U-Net; all of it where there is none."""
+    unet = re.compile(rf"((?:.*?\.)?sd_model\.){re.escape(ldm_weights.UNET)}")
+    prefix = next((match[1] for key in weights if (match := unet.match(key))), "")
     inner = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     if not any(key.startswith(ldm_weights.UNET) for key in inner):
         raise InputError(
-            f"no key begins with {prefix}{ldm_weights.UNET}: this is not a state dict of DPMesh's backbone"
+            f"no key begins with sd_model.{ldm_weights.UNET}: this is not a state dict of DPMesh's backbone"
         )
     return inner
-
-
-def _tensor(key: Any, value: Any) -> Tensor:
-    if not isinstance(value, (Tensor, np.ndarray)):
-        raise InputError(f"{key} is a {type(value).__name__}, expected a tensor")
-    return torch.as_tensor(value)
 
 
 def _scope(weights: Mapping[str, Tensor]) -> LoRAScope:

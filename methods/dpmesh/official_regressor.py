@@ -6,6 +6,7 @@ Every size is read off the tensors, but for the number of attention heads, which
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from methods.dpmesh.regressor import RELEASE, Estimate, Regressor
 from methods.dpmesh.vposer import VPoserDecoder
 from noise2pose.errors import InputError
 
+_KEYS_NAMED = 5  # at most, of a file that holds something else
 GRID = 32  # cells across the crop, in which the release has its 2-D joints
 
 # Beginnings of our names and of theirs; the first that fits is taken. "shaoe" is how they spell it.
@@ -127,13 +129,17 @@ def extract_state_dict(checkpoint: Any) -> dict[str, Tensor]:
             `state_dict` or `model`.
 
     Raises:
-        InputError: if there are none.
+        InputError: if there are none, or something else is among them.
     """
     if not isinstance(checkpoint, Mapping):
         raise InputError(f"the checkpoint is a {type(checkpoint).__name__} and holds no state dict of tensors")
     inner = next((checkpoint[key] for key in ("network", "state_dict", "model") if key in checkpoint), checkpoint)
-    if not isinstance(inner, Mapping) or not inner or not all(hasattr(value, "shape") for value in inner.values()):
-        raise InputError(f"no state dict of tensors is in the checkpoint; it has {', '.join(map(str, checkpoint))}")
+    if not isinstance(inner, Mapping) or not any(isinstance(value, Tensor | np.ndarray) for value in inner.values()):
+        some = ", ".join([str(key) for key in checkpoint][:_KEYS_NAMED]) or "nothing"
+        raise InputError(f"no state dict of tensors is in the checkpoint; it has {some}")
+    for key, value in inner.items():
+        if not isinstance(value, Tensor | np.ndarray):
+            raise InputError(f"{key} is a {type(value).__name__}, expected a tensor")
     weights = {str(key).removeprefix("module."): torch.as_tensor(value) for key, value in inner.items()}
     # Weights of the fusion head alone.
     return {f"backbone.{key}" if key.startswith("outmodules.") else key: value for key, value in weights.items()}

@@ -42,7 +42,8 @@ def reasoning_losses(
         raise InputError(f"model.nkr is {kind}, expected one of {', '.join(get_args(Reasoning))}")
     terms: dict[str, Tensor] = {}
     if kind in ("mse", "both"):
-        errors = [F.mse_loss(ours, theirs.detach()) for ours, theirs in zip(student, teacher, strict=True)]
+        pairs = zip(student, teacher, strict=True)
+        errors = [F.mse_loss(ours.float(), theirs.detach().float()) for ours, theirs in pairs]
         terms["mse"] = torch.stack(errors).mean()
     if kind in ("contrastive", "both"):
         if gathered is None:

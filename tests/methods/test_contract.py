@@ -47,6 +47,7 @@ METHODS = {
     "dpmesh_reasoning": lambda: DPMesh(
         backbone="transformer", pose_head="rot6d", nkr="both", teacher_epochs=1, warmup_steps=2
     ),
+    "dpmesh_diffusion": lambda: DPMesh(image_size=64, lora_rank=4, pose_head="rot6d", warmup_steps=2),
     "dpmesh_codebook": lambda: Codebook(encoder_blocks=1, warmup_steps=2, **SMALL_CODEBOOK),
     "dpmesh_codebook_6d": lambda: Codebook(encoder_blocks=1, rotation_format="6d", joints_weight=0.0, **SMALL_CODEBOOK),
 }  # fmt: skip
@@ -66,6 +67,7 @@ GOLDEN = {
     "diffannot": [0.36393, 0.5268, 0.14093, 0.24051, 0.21993, 0.29158],
     "dpmesh_codebook": [0.58589, 0.52287, 0.45535, 0.41367, 0.38101, 0.35679],
     "dpmesh_codebook_6d": [0.36463, 0.33756, 0.29059, 0.23861, 0.20203, 0.17978],
+    "dpmesh_diffusion": [3.27233, 3.29853, 3.41698, 3.46563, 3.19233, 3.06021],
     "dpmesh_reasoning": [3.35246, 3.39939, 3.48836, 6.19494, 5.80481, 5.52437],
     "diffannot_search": [1.02031, 0.95092, 0.99205, 1.0126, 1.02071, 1.06439],
 }

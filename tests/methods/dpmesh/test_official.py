@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from methods.dpmesh.networks import make_network
 from methods.dpmesh.official import load_dpmesh, method_state
@@ -15,7 +16,8 @@ from noise2pose.errors import InputError
 from noise2pose.heatmaps import heatmaps
 from tests.parity.procedural import procedural_state_dict, read_fixture
 
-PARITY = Path(__file__).resolve().parents[2] / "parity"
+ROOT = Path(__file__).resolve().parents[3]
+PARITY = ROOT / "tests" / "parity"
 
 
 def weights_of(name, prefix=""):
@@ -103,12 +105,20 @@ def test_the_parts_have_the_methods_names(checkpoint):
         method_state(network)
     network.backbone.unet.register_to_config(block_out_channels=(320, 640, 1280, 1280))
     state, arguments = method_state(network)
+    file = yaml.safe_load((ROOT / "configs" / "methods" / "dpmesh_release.yaml").read_text())["init_args"]
+    file = {key: value for key, value in file.items() if key in arguments}  # the rest makes no difference to tensors
+    assert {**arguments, "backbone": None, "timestep": None} == {
+        **file,
+        "lora_rank": 8,
+        "backbone": None,
+        "timestep": None,
+    }
     assert arguments["lora_scope"] == "attn_ff" and arguments["lora_rank"] == 8
     with torch.device("meta"):
         head = VPoserHead(VPoserDecoder())
         settings = {key: arguments[key] for key in ("unet_training", "lora_scope", "lora_rank", "train_controlnet")}
         settings |= {"latent": "release", "timestep": 1, "maps": (8, 16)}
-        whole = make_network("diffusion", "sd15", head, 30, False, True, "linear30", settings, True)
+        whole = make_network("diffusion", "sd15", head, 30, True, True, "linear30", settings, True)
     expected = {f"network.{name}": value.ndim for name, value in whole.state_dict().items()}
     layers = {name for name in expected if ".layers." in name and "regressor" in name}  # of which the small one has few
     layers |= {name for name in expected if "regressor.decoder.locate." in name}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,7 +37,9 @@ def test_the_pyramid_is_the_releases(published):
     tensors, weights = published
     in_checkpoint = {f"module.backbone.sd_model.{key}": value.numpy() for key, value in weights.items()}
     copies = {key.replace(".sd_model.model.diffusion_model.", ".unet.unet."): v for key, v in in_checkpoint.items()}
-    backbone = load_backbone({**in_checkpoint, **copies}, num_heads=8)
+    others = {"module.query.weight": np.zeros((15, 2)), "module.backbone.sd_model.betas": np.zeros(9)}
+    whole = {"epoch": 1, "network": {"module.teacher.sd_model.x": np.zeros(1), **in_checkpoint, **copies, **others}}
+    backbone = load_backbone(whole, num_heads=8)
     assert not backbone.training and not backbone.controlnet.training
     residuals = []
     backbone.controlnet.register_forward_hook(lambda _, inputs, output: residuals.extend([*output[0], output[1]]))
@@ -47,7 +50,12 @@ def test_the_pyramid_is_the_releases(published):
     assert_close(levels["level_16"][:, :-30:2], tensors["output/level_16__c2"])
     assert_close(levels["level_16"][:, -30:], tensors["output/maps_16"])
     assert_close(levels["level_32"][:, ::4], tensors["output/level_32__c4"])
-    assert len(residuals) == 13
+    # One sample alone and three of them are answered alike.
+    again = [torch.cat([tensors[f"input/{key}"], tensors[f"input/{key}"][:1]]) for key in ("z", "heatmap", "context")]
+    for number in (1, 3):
+        part = backbone(*(value[:number] for value in again))
+        assert_close(part["level_8"][0], levels["level_8"][0])
+    residuals = residuals[:13]
     for number, residual in enumerate(residuals):
         assert_close(residual[:, ::16, ::4, ::4], tensors[f"output/control_{number}__s"])
 
@@ -95,5 +103,7 @@ def test_other_weights_are_refused_by_name(published):
         load_backbone(weights)
     with pytest.raises(InputError, match="no key begins with"):
         load_backbone({"conv.weight": torch.zeros(1)})
-    with pytest.raises(InputError, match="expected a tensor"):
+    with pytest.raises(InputError, match="no state dict of tensors is in the checkpoint; it has epoch"):
         load_backbone({"epoch": 3})
+    with pytest.raises(InputError, match="epoch is a int, expected a tensor"):
+        load_backbone({**published[1], "epoch": 3})

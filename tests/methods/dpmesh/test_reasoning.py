@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
 
+from methods.dpmesh import DPMesh
 from methods.dpmesh.reasoning import nt_xent, nt_xent_of_views, reasoning_losses, stack_views
 from noise2pose.errors import InputError
 from tests.parity.procedural import read_fixture
@@ -73,6 +77,47 @@ def test_processes_together_see_what_one_would():
     parts = [stack_views([student[a:b]], [teacher[a:b]])[0] for a, b in ((0, 4), (4, 8))]
     together = nt_xent_of_views(torch.stack(parts), 0.5)
     assert torch.allclose(together, nt_xent(student, teacher, 0.5))
+
+
+class Student(L.LightningModule):
+    """Learns from a teacher as `DPMesh` does, and from nothing else."""
+
+    reasoning = DPMesh._reasoning
+    nkr, nkr_temperature, nkr_gather = "both", 0.5, True
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(6, 12) for _ in range(2))
+        with torch.no_grad():
+            for number, parameter in enumerate(self.parameters()):
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
+
+    def training_step(self, batch):
+        levels = [layer(batch[:, 0]).view(-1, 3, 2, 2) for layer in self.layers]
+        target = [2.0 * batch[:, 1].repeat(1, 2).view(-1, 3, 2, 2)] * 2
+        return torch.stack(list(self.reasoning(levels, target).values())).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.slow
+def test_two_processes_that_gather_learn_what_one_with_the_joint_batch_does(tmp_path):
+    samples = torch.randn(8, 2, 6, generator=torch.Generator().manual_seed(5))
+
+    def learned(folder, size, **options):
+        settings = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+        trainer = L.Trainer(
+            **settings, enable_model_summary=False, callbacks=[ModelCheckpoint(folder, save_last=True)], **options
+        )
+        trainer.fit(Student(), DataLoader(samples, batch_size=size))
+        checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 1
+        return torch.cat([value.flatten() for value in checkpoint["state_dict"].values()])
+
+    two = {"devices": 2, "strategy": "ddp_spawn"}
+    joint = learned(tmp_path / "one", 8)
+    assert torch.allclose(learned(tmp_path / "two", 4, **two), joint, atol=1e-6)
 
 
 def test_levels_count_alike_and_kinds_are_what_they_say():
