@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datamodules import picture_benchmarks
-from datamodules.base import BatchLoader
+from datamodules.resuming import ResumableLoader
 from datamodules.synthetic_motion import SyntheticMotion
 from methods.diffannot import benchmarks as diffannot_benchmarks
 from methods.diffpose import benchmarks as diffpose_benchmarks
@@ -183,7 +183,7 @@ def _at(tree: Any, index: int) -> Any:
 class Training:
     """Trains a copy of a network, one epoch a call."""
 
-    def __init__(self, network: GraphLifter, batches: BatchLoader | DataLoader) -> None:
+    def __init__(self, network: GraphLifter, batches: ResumableLoader | DataLoader) -> None:
         self.network = copy.deepcopy(network)
         self.batches = batches
         self.skeleton = skeletons.get(SKELETON)
