@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datamodules import picture_benchmarks
-from datamodules.resuming import ResumableLoader
+from datamodules.base import BatchLoader
 from datamodules.synthetic_motion import SyntheticMotion
 from methods.diffannot import benchmarks as diffannot_benchmarks
 from methods.diffpose import benchmarks as diffpose_benchmarks
@@ -144,6 +144,7 @@ def training_epoch(quick: bool, width: int, num_blocks: int, at_least: float | N
         module = SyntheticMotion(clips_per_activity=1 if quick else 6, batch_size=BATCH_SIZE)
         module.setup("fit")
         ours = module.train_dataloader()
+        assert isinstance(ours, BatchLoader)
         theirs = DataLoader(
             SampleDataset(module.load("train")), BATCH_SIZE, shuffle=True, drop_last=True, num_workers=NUM_WORKERS
         )
@@ -183,7 +184,7 @@ def _at(tree: Any, index: int) -> Any:
 class Training:
     """Trains a copy of a network, one epoch a call."""
 
-    def __init__(self, network: GraphLifter, batches: ResumableLoader | DataLoader) -> None:
+    def __init__(self, network: GraphLifter, batches: BatchLoader | DataLoader) -> None:
         self.network = copy.deepcopy(network)
         self.batches = batches
         self.skeleton = skeletons.get(SKELETON)
