@@ -44,7 +44,9 @@ class Poses(NamedTuple):
     actions: list[str]
 
 
-def photograph(poses: Poses, body: BodyModel, keys: Int[Tensor, " N"], seed: int, truncation: float) -> PoseBatch:
+def photograph(
+    poses: Poses, body: BodyModel, keys: Int[Tensor, " N"], seed: int, truncation: float, max_turn: float = 180.0
+) -> PoseBatch:
     """Puts a camera at a random place around each person.
 
     Args:
@@ -54,6 +56,7 @@ def photograph(poses: Poses, body: BodyModel, keys: Int[Tensor, " N"], seed: int
         seed: of the cameras.
         truncation: share of the people who are moved over a border of the picture; a tenth of them stay where they
             were, because too few of their joints would be seen. Of the others every joint is in the picture.
+        max_turn: degrees that a person's pelvis is turned away from the camera at most; 180 is any side.
 
     Returns:
         Everything of a `PoseBatch` but pictures; `keypoints_2d` are exact, with confidence 1 inside the picture and 0
@@ -61,7 +64,12 @@ def photograph(poses: Poses, body: BodyModel, keys: Int[Tensor, " N"], seed: int
     """
     uniform = keyed_random.uniform(keys, (8,), stream=_STREAM, seed=seed)
     normal = keyed_random.normal(keys, (2,), stream=_STREAM + 1, seed=seed)
-    orient = _view(uniform[:, 0], normal) @ poses.rotations[:, 0]
+    azimuth = 360.0 * uniform[:, 0]
+    if max_turn < 180.0:
+        forward = poses.rotations[:, 0, :, 2]  # of the pelvis, in the world
+        heading = torch.rad2deg(torch.atan2(forward[:, 0], forward[:, 2]))
+        azimuth = max_turn * (2.0 * uniform[:, 0] - 1.0) - heading
+    orient = _view(azimuth, normal) @ poses.rotations[:, 0]
     smpl: Smpl = {"global_orient": orient, "body_pose": poses.rotations[:, 1:], "betas": poses.betas}
     joints = body.joints(orient, poses.rotations[:, 1:], poses.betas, regressor=SKELETON)
     focal = PICTURE_SIDE * _between(uniform[:, 1], _FOCAL)
@@ -102,9 +110,8 @@ def boxes(
     return torch.cat((exact[:, :2] + shift, side[:, None]), dim=-1)
 
 
-def _view(turn: Float[Tensor, " N"], normal: Float[Tensor, "N 2"]) -> Float[Tensor, "N 3 3"]:
-    """Rotation from the world to the camera: from any side, mostly from a little above, hardly tilted."""
-    azimuth = 360.0 * turn
+def _view(azimuth: Float[Tensor, " N"], normal: Float[Tensor, "N 2"]) -> Float[Tensor, "N 3 3"]:
+    """Rotation from the world to the camera: from a side in degrees, mostly from a little above, hardly tilted."""
     elevation = (_ELEVATION + _ELEVATION_SPREAD * normal[:, 0]).clamp(*_ELEVATION_LIMITS)
     angles = torch.stack((_ROLL_SPREAD * normal[:, 1], elevation, azimuth), dim=-1)
     flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # the camera's y is down and it looks at the person

@@ -44,6 +44,7 @@ class RenderedPeople(PoseDataModule):
         truncation: share of the people who are moved over a border of the picture, see `posed_people.photograph`.
         occlusion: share of the people behind one to three objects; their hidden joints are not detected.
         picture_size: side of the rendered pictures, pixels.
+        max_turn: degrees that people are turned away from the camera at most; 180 for seen from any side.
         photos: folder of photographs for the backgrounds; without, backgrounds are made up.
         cache: folder where rendered pictures are kept; the same settings find the same pictures again.
         num_workers: processes that render, besides the first.
@@ -62,6 +63,7 @@ class RenderedPeople(PoseDataModule):
         truncation: float = 0.15,
         occlusion: float = 0.3,
         picture_size: int = 224,
+        max_turn: float = 180.0,
         photos: str | None = None,
         cache: str = "data/rendered",
         num_workers: int = 1,
@@ -81,12 +83,15 @@ class RenderedPeople(PoseDataModule):
         self.truncation = truncation
         self.occlusion = occlusion
         self.picture_size = picture_size
+        self.max_turn = max_turn
         self.photos = photos
         self.cache = cache
         self.num_workers = num_workers
         self.noise_seed = noise_seed
         self.body = body
         fewest = 80 if motion == "both" else 40  # one of each kind of motion in the smallest split
+        if not 0.0 <= max_turn <= 180.0:
+            raise InputError(f"data.max_turn is {max_turn}, expected 0 to 180 degrees")
         if num_people < fewest:
             raise InputError(f"data.num_people is {num_people}, expected at least {fewest}")
 
@@ -106,6 +111,7 @@ class RenderedPeople(PoseDataModule):
     def protocols(self, split: Split) -> list[Protocol]:
         source = "clips of no other split" + (", CMU subjects neither" if split == "test" else "")
         source = "clips of no other split" if self.motion == "synthetic" else source
+        source += f", turned at most {self.max_turn:g} degrees" if self.max_turn < 180.0 else ""
         return [
             Protocol(
                 name=self.dataset,
@@ -121,7 +127,7 @@ class RenderedPeople(PoseDataModule):
         poses = self.poses(split)
         keys = keyed_random.keys_of(poses.names)
         body = BodyModel.load(self.body)
-        people = photograph(poses, body, keys, self.noise_seed, self.truncation)
+        people = photograph(poses, body, keys, self.noise_seed, self.truncation, self.max_turn)
         check_keypoints(people, f"{self.dataset} {split}", num_joints=17)
         if self.keypoints_2d == "synthetic":
             people["keypoints_2d"] = self._detect(people, keys)

@@ -107,7 +107,7 @@ def annotate_inputs(
     annotated = set(read_annotations(output)["file_names"].tolist())
     seen = [photograph for photograph in photographs if photograph.file_name in annotated]
     paths = {photograph.file_name: photograph.path for photograph in photographs}
-    pictures = annotation_pictures.write_pictures(output, method.body, paths, max_pictures)
+    pictures = annotation_pictures.write_pictures(output, method.body, paths, max_pictures, method.joint_maps)
     return (
         f"{method.title}: people annotated: {found.people}, {found.suspect} of them suspect, {found.skipped} skipped; "
         f"{_about_focal(seen, focal)}wrote {output / 'annotations.npz'}, {output / 'annotations.json'}"

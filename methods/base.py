@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.evaluation import EvaluationSet, with_training_source
-from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.batch import JointMaps, PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
@@ -101,6 +101,10 @@ class PoseMethod(L.LightningModule):
     @abstractmethod
     def forward(self, batch: PoseBatch) -> Prediction:
         """Answers a batch; uses no ground truth and no global random state."""
+
+    def joint_maps(self, batch: PoseBatch) -> JointMaps | None:
+        """Where the method was told that joints are, and where it looked, for pictures; None for most methods."""
+        return None
 
     def predict_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
         if (dataloader_idx, batch_idx) in self.finished_batches:

@@ -3,6 +3,7 @@
 runs/<name>/config.yaml         resolved configuration of the training
            /metrics.csv         every logged value; appended to on resuming
            /checkpoints/        last.ckpt and best.ckpt, replaced atomically
+           /pictures/           people of each validation (see methods/pictures.py)
            /fit.json            time, steps, parameters, command
            /test.json           metrics with their protocol, after `test`
            /test_samples.npz    a few predictions for pictures, after `test`

@@ -1,19 +1,23 @@
-"""Pictures of annotations: the photo, the body over it with the 2-D joints as dots, and the body from the side."""
+"""Pictures of annotations: the photo, the body over it with the 2-D joints as dots, and the body from the side.
 
-import os
-from collections.abc import Mapping
+After them come heat-maps and attention maps over the crop, of a method that has them.
+"""
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from noise2pose import rotations, skeletons
+from noise2pose import crops, rotations, skeletons
 from noise2pose.annotation_writer import read_annotations
 from noise2pose.annotations import SKELETON
+from noise2pose.batch import JointMaps, PoseBatch
 from noise2pose.bodies import BodyModel
+from noise2pose.files import write_png
 from noise2pose.lifted_pictures import picture_names
 from noise2pose.photographs import read_picture
-from noise2pose.rendering import LEFT, MIDDLE, RIGHT
+from noise2pose.rendering import color_of_joint
 
 _LONGEST = 720  # pixels of a panel's longer side
 _PAPER = 255
@@ -21,7 +25,12 @@ _DOT = 4.0  # pixels, radius
 _AROUND = 1.5  # sides of the box, of a panel without photo
 
 
-def write_pictures(folder: Path, body: BodyModel, paths: Mapping[str, Path], most: int) -> int:
+Look = Callable[[PoseBatch], JointMaps | None]  # `PoseMethod.joint_maps`
+
+
+def write_pictures(
+    folder: Path, body: BodyModel, paths: Mapping[str, Path], most: int, look: Look | None = None
+) -> int:
     """Draws the first people of a finished set, each to DIR/NAME.png; those that are drawn already stay.
 
     Args:
@@ -29,6 +38,8 @@ def write_pictures(folder: Path, body: BodyModel, paths: Mapping[str, Path], mos
         body: the one that was annotated.
         paths: of the photos, by file name; without its photo a person is drawn with the keypoints, on white.
         most: pictures.
+        look: says what the annotations of people in photos were made of. It is asked about each person alone, so that
+            a picture is the same whenever it is drawn.
 
     Returns:
         How many people have a picture.
@@ -46,7 +57,7 @@ def write_pictures(folder: Path, body: BodyModel, paths: Mapping[str, Path], mos
         file_name = str(person["file_names"])
         if file_name in paths and photo[0] != file_name:
             photo = (file_name, read_picture(paths[file_name]))
-        _save(target, _draw(person, body, photo[1] if file_name in paths else None))
+        write_png(target, _draw(person, body, photo[1] if file_name in paths else None, look))
     return len(rows)
 
 
@@ -58,11 +69,11 @@ def vertices_of(person: Mapping[str, np.ndarray], body: BodyModel) -> torch.Tens
 
 
 @torch.no_grad()
-def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray | None) -> np.ndarray:
-    """(H, W, 3) uint8: two or three panels of one height."""
+def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray | None, look: Look | None) -> np.ndarray:
+    """(H, W, 3) uint8: panels of one height."""
     from PIL import Image
 
-    from noise2pose import mesh_pictures
+    from noise2pose import mesh_pictures, people_pictures
 
     vertices, faces = vertices_of(person, body).cpu().numpy(), body.faces.cpu().numpy()
     focal, centre = person["camera_focal"], person["camera_principal_point"]
@@ -81,7 +92,26 @@ def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray |
         over = mesh_pictures.overlay(ground, vertices, faces, scale * focal, scale * (centre - corner))
         panels.append(_with_joints(over, (person["keypoints_2d"] - [*corner, 0.0]) * [scale, scale, 1.0]))
         panels.append(mesh_pictures.side_view(vertices, faces, (left.shape[0], left.shape[0])))
+    if photo is not None and look is not None:
+        alone = _alone(person, photo, body.template.device)
+        panels += people_pictures.map_panels(alone["image"][0], look(alone), 0, left.shape[0])
     return np.concatenate(panels, axis=1)
+
+
+def _alone(person: Mapping[str, np.ndarray], photo: np.ndarray, device: torch.device) -> PoseBatch:
+    """The batch of one person that the annotation was made from."""
+
+    def one(key: str) -> torch.Tensor:
+        return torch.from_numpy(person[key])[None].to(device)
+
+    camera = ("camera_focal", "camera_principal_point", "image_size")
+    return {
+        "image": crops.crop(photo, torch.from_numpy(person["box"]))[None].to(device),
+        "keypoints_2d": one("keypoints_2d"),
+        "box": one("box"),
+        "camera": {key.removeprefix("camera_"): one(key) for key in camera},  # pyright: ignore[reportReturnType]
+        "sample_id": [str(person["names"])],
+    }
 
 
 def _with_skeleton(canvas: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
@@ -94,7 +124,7 @@ def _with_skeleton(canvas: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     for parent, child in skeleton.edges:
         if (keypoints[[parent, child], 2] > 0.0).all():
             ends = [tuple(keypoints[parent, :2]), tuple(keypoints[child, :2])]
-            draw.line(ends, fill=_color(skeleton.joints[child]), width=4)
+            draw.line(ends, fill=color_of_joint(skeleton.joints[child]), width=4)
     return np.array(image)
 
 
@@ -107,17 +137,5 @@ def _with_joints(canvas: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     for name, (x, y, confidence) in zip(skeletons.get(SKELETON).joints, keypoints, strict=True):
         if confidence > 0.0:
             around = (x - _DOT, y - _DOT, x + _DOT, y + _DOT)
-            draw.ellipse(around, fill=_color(name), outline="white")
+            draw.ellipse(around, fill=color_of_joint(name), outline="white")
     return np.array(image)
-
-
-def _color(joint: str) -> str:
-    return LEFT if joint.startswith("left_") else RIGHT if joint.startswith("right_") else MIDDLE
-
-
-def _save(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    partial = path.with_name(path.name + ".partial")
-    Image.fromarray(picture).save(partial, format="PNG")
-    os.replace(partial, path)

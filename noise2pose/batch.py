@@ -1,7 +1,7 @@
 """What data modules yield and what methods answer: the only agreement between the two sides.
 
-Shape letters: B batch, F frames (clips only), J joints, N hypotheses, V vertices. A method asks for the keys that it
-needs; a data module omits what it has not.
+Shape letters: B batch, F frames (clips only), J joints, K joints of maps, N hypotheses, V vertices. A method asks for
+the keys that it needs; a data module omits what it has not.
 """
 
 from typing import NamedTuple, TypedDict
@@ -80,6 +80,14 @@ class Refinement(TypedDict, total=False):
     step: Tensor  # (B,) int64, denoising steps of the answer; 0 where the first answer was kept
     reprojection_before: Tensor  # (B,) as in `noise2pose.annotations`, pixels
     reprojection_after: Tensor  # (B,)
+
+
+class JointMaps(NamedTuple):
+    """Where in the square `box` of each picture a method was told that joints are, and where it looked for them."""
+
+    skeleton: str  # of the joints, a name in `noise2pose.skeletons`; not always that of the batch
+    present: Tensor  # (B, K) bool: joints that the method was told of
+    maps: dict[str, Tensor]  # (B, K, s, s) not negative, by what they are: `heatmaps`, `attention_8`, ...
 
 
 class Prediction(TypedDict, total=False):

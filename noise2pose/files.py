@@ -14,6 +14,16 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Writes an RGB picture, (H, W, 3) uint8, whole or not at all."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    Image.fromarray(picture).save(partial, format="PNG")
+    os.replace(partial, path)
+
+
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
     """Writes an npz file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,11 @@ _MARGIN = 0.12  # around a person, as a share of their size
 _PANEL = (2.7, 2.9)  # inches
 
 
+def color_of_joint(name: str) -> str:
+    """The colour of a joint's side."""
+    return LEFT if name.startswith("left_") else RIGHT if name.startswith("right_") else MIDDLE
+
+
 def draw_skeleton_2d(
     ax: "Axes", keypoints: ArrayLike, skeleton: "Skeleton", image_size: ArrayLike | None = None
 ) -> None:

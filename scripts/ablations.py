@@ -7,44 +7,62 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from noise2pose.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "configs" / "experiments" / "ablations"
-DESCRIPTION = """Train and test every ablation of DiffPose (configs/experiments/ablations) with several seeds, and print
-the medians, the gains over the context encoder, and whether the hypotheses are calibrated.
+FOLDER = ROOT / "configs" / "experiments"
+DESCRIPTION = """Train and test every ablation of a method with several seeds, and print the medians.
 
-All runs of a seed start from the same encoder, which is trained once. What is finished is not trained again, and what
-was interrupted continues, so the command can be stopped and repeated. Run several at once with different --seeds.
+diffpose  configs/experiments/ablations: gains over the context encoder, and whether the hypotheses are calibrated. All
+          runs of a seed start from the same encoder, which is trained once.
+dpmesh    configs/experiments/dpmesh_*.yaml: what heat-maps, context, reasoning and the diffusion prior are worth, and
+          other backbones. All runs start from one prior, which is to be trained first.
 
-  python scripts/ablations.py                                     about two hours on one core
-  python scripts/ablations.py --seeds 0 --only encoder gmm_5 control
-  python scripts/ablations.py --table                             only prints the table of what there is
+What is finished is not trained again, and what was interrupted continues, so the command can be stopped and repeated.
+Run several at once with different --seeds.
+
+  python scripts/ablations.py diffpose                            about two hours on one core
+  python scripts/ablations.py diffpose --seeds 0 --only encoder gmm_5 control
+  python scripts/ablations.py dpmesh                              about four hours on one core
+  python scripts/ablations.py dpmesh --table                      only prints the table of what there is
 """
 # In this order: the first gives the others their encoder, the last the time that its two parts took.
 TRAINED = ("encoder", "gmm_5", "control", "single_step", "stacked", "standard", "gmm_1", "gmm_9", "k_10", "k_100",
            "histogram", "release")  # fmt: skip
 # Tests of the weights of gmm_5 with other settings.
 TESTED = ("n_1", "n_2", "n_10", "n_20", "reprojection")
+PRIOR = "dpmesh_prior"  # experiment and run
+DPMESH = {  # in the order of the paper's table, then what it has not
+    "z0": "latents alone",
+    "heatmap": "+ heat-maps",
+    "context": "+ context",
+    "nkr": "+ reasoning",
+    "random": "context, random weights",
+    "random_full": "context, random weights, all trained",
+    "full": "context, all trained",
+    "resnet50": "ResNet-50",
+    "transformer": "transformer",
+}
 
 
-def run_name(experiment: str, seed: int) -> str:
-    return f"ablation_{experiment}_seed{seed}"
+def run_name(method: str, experiment: str, seed: int) -> str:
+    return f"ablation_{'' if method == 'diffpose' else f'{method}_'}{experiment}_seed{seed}"
 
 
-def record(experiment: str, seed: int, file: str) -> dict[str, Any] | None:
+def record(run: str, file: str) -> dict[str, Any] | None:
     """A JSON file of a run, or None if the run has not got there."""
-    path = ROOT / "runs" / run_name(experiment, seed) / file
+    path = ROOT / "runs" / run / file
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def train(verb: str, experiment: str, seed: int, options: list[str]) -> None:
+def train(verb: str, experiment: str, run: str, seed: int, options: list[str]) -> None:
     """Calls the command line of training as a user would."""
-    command = ["scripts/train.py", verb, "-c", str((FOLDER / f"{experiment}.yaml").relative_to(ROOT)), "--name",
-               run_name(experiment, seed), "--seed_everything", str(seed), *options]  # fmt: skip
+    command = ["scripts/train.py", verb, "-c", str((FOLDER / f"{experiment}.yaml").relative_to(ROOT)), "--name", run,
+               "--seed_everything", str(seed), *options]  # fmt: skip
     if not sys.stdout.isatty():
         command += ["--trainer.enable_progress_bar", "false"]
     print(f"$ python {shlex.join(command)}", flush=True)
@@ -52,41 +70,72 @@ def train(verb: str, experiment: str, seed: int, options: list[str]) -> None:
         sys.exit(f"error: that command ended with status {status}")
 
 
-def run_one(experiment: str, seed: int) -> None:
+def run_diffpose(experiment: str, seed: int) -> None:
     """Trains, unless it is trained, and tests one experiment."""
-    if record(experiment, seed, "test.json"):
+    run, file = run_name("diffpose", experiment, seed), f"ablations/{experiment}"
+    if record(run, "test.json"):
         return
-    checkpoints = ROOT / "runs" / run_name("gmm_5" if experiment in TESTED else experiment, seed) / "checkpoints"
-    encoder = f"runs/{run_name('encoder', seed)}/checkpoints/best.ckpt"
+    weights = run_name("diffpose", "gmm_5", seed) if experiment in TESTED else run
     options: list[str] = []
     if experiment == "control":
         options = ["--trainer.max_epochs", str(control_epochs(seed))]
     elif experiment != "encoder":
+        encoder = f"runs/{run_name('diffpose', 'encoder', seed)}/checkpoints/best.ckpt"
         options = ["--model.context_checkpoint", encoder, "--trainer.max_epochs", "12"]
     if experiment not in TESTED:
-        resume = ["--ckpt_path", "last"] if (checkpoints / "last.ckpt").is_file() else []
-        train("fit", experiment, seed, [*options, *resume])
-    train("test", experiment, seed, [*options, "--ckpt_path", str(checkpoints / "best.ckpt")])
+        train("fit", file, run, seed, [*options, *resumed(run)])
+    train("test", file, run, seed, [*options, *checkpoint(weights, "best")])
+
+
+def run_dpmesh(experiment: str, seed: int) -> None:
+    """Trains, unless it is trained, and tests one experiment."""
+    run, file = run_name("dpmesh", experiment, seed), f"dpmesh_{experiment}"
+    if record(run, "test.json"):
+        return
+    if "prior_checkpoint:" in (FOLDER / f"{file}.yaml").read_text() and not prior_is_trained():
+        sys.exit(f"error: train the prior first: python scripts/train.py fit -c configs/experiments/{PRIOR}.yaml")
+    train("fit", file, run, seed, resumed(run))
+    train("test", file, run, seed, checkpoint(run, "best"))
+
+
+def prior_is_trained() -> bool:
+    """Whether the prior's run has all its epochs."""
+    from omegaconf import OmegaConf
+
+    fit = record(PRIOR, "fit.json")
+    if fit is None:
+        return False
+    config: Any = OmegaConf.load(ROOT / "runs" / PRIOR / "config.yaml")
+    return fit["epochs"] >= config.trainer.max_epochs
+
+
+def resumed(run: str) -> list[str]:
+    """Options that continue a run, where there is something to continue."""
+    return ["--ckpt_path", "last"] if (ROOT / "runs" / run / "checkpoints" / "last.ckpt").is_file() else []
+
+
+def checkpoint(run: str, which: str) -> list[str]:
+    """Options that take a checkpoint of a run."""
+    return ["--ckpt_path", str(ROOT / "runs" / run / "checkpoints" / f"{which}.ckpt")]
 
 
 def control_epochs(seed: int) -> int:
     """Epochs that the encoder alone makes in the time that encoder and DiffPose took together, on this machine."""
-    encoder, diffpose = record("encoder", seed, "fit.json"), record("gmm_5", seed, "fit.json")
+    encoder, diffpose = (record(run_name("diffpose", name, seed), "fit.json") for name in ("encoder", "gmm_5"))
     if encoder is None or diffpose is None:
         sys.exit("error: the control needs encoder and gmm_5 of the same seed to be trained first")
     epochs = encoder["epochs"] * (encoder["seconds"] + diffpose["seconds"]) / encoder["seconds"]
     return 4 * math.ceil(epochs / 4)  # validated every four epochs, the last one included
 
 
-def table(seeds: list[int]) -> str:
+def diffpose_table(seeds: list[int]) -> str:
     """Medians over the seeds, as Markdown; gains are of the medians, relative to the encoder alone."""
     header = ["experiment", "method", "MPJPE", "gain", "PA-MPJPE", "gain", "N", "coverage 50 / 90", "CRPS", "AUSE",
               "seconds", "seeds"]  # fmt: skip
     rows = []
     baseline: dict[str, float] = {}
     for experiment in (*TRAINED, *TESTED):
-        tests = [test for seed in seeds if (test := record(experiment, seed, "test.json"))]
-        fits = [fit for seed in seeds if (fit := record(experiment, seed, "fit.json"))]
+        tests, seconds = finished("diffpose", experiment, seeds)
         if not tests:
             continue
         values = {key: median(tests, key) for key in ("mpjpe", "pa_mpjpe", "calibration/coverage_50",
@@ -106,38 +155,98 @@ def table(seeds: list[int]) -> str:
                 " / ".join(map(number, coverage)) if coverage[0] else "",
                 number(values["calibration/crps"]),
                 number(values["calibration/ause"]),
-                f"{statistics.median(fit['seconds'] for fit in fits):.0f}" if fits else "",
+                seconds,
                 str(len(tests)),
             ]
         )
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(header, rows)
+
+
+def dpmesh_table(seeds: list[int]) -> str:
+    """Medians over the seeds with their range, as Markdown."""
+    header = ["experiment", "what", "MPJPE (range)", "PA-MPJPE (range)", "PVE (range)", "seconds", "seeds"]
+    rows = []
+    for experiment, what in DPMESH.items():
+        tests, seconds = finished("dpmesh", experiment, seeds)
+        if tests:
+            cells = [f"{number(median(tests, key))} ({spread(tests, key)})" for key in ("mpjpe", "pa_mpjpe", "pve")]
+            rows.append([f"dpmesh_{experiment}", what, *cells, seconds, str(len(tests))])
+    return markdown(header, rows)
+
+
+def finished(method: str, experiment: str, seeds: list[int]) -> tuple[list[dict[str, Any]], str]:
+    """Tests of an experiment, and the median of the seconds that its trainings took."""
+    runs = [run_name(method, experiment, seed) for seed in seeds]
+    tests = [test for run in runs if (test := record(run, "test.json"))]
+    fits = [fit for run in runs if (fit := record(run, "fit.json"))]
+    return tests, f"{statistics.median(fit['seconds'] for fit in fits):.0f}" if fits else ""
+
+
+def values_of(tests: list[dict[str, Any]], key: str) -> list[float] | None:
+    """A metric of the first test set in each test, None if the method does not have it."""
+    found = [test["metrics"].get(f"test/{test['dataset']}/{key}") for test in tests]
+    return None if None in found else found
 
 
 def median(tests: list[dict[str, Any]], key: str) -> float | None:
-    """Median over the seeds of a metric of the first test set, None if the method does not have it."""
-    found = [test["metrics"].get(f"test/{test['dataset']}/{key}") for test in tests]
-    return None if None in found else statistics.median(found)
+    """Median over the seeds."""
+    found = values_of(tests, key)
+    return None if found is None else statistics.median(found)
+
+
+def spread(tests: list[dict[str, Any]], key: str) -> str:
+    """Smallest and largest over the seeds."""
+    found = values_of(tests, key)
+    return "" if found is None else f"{min(found):.1f} to {max(found):.1f}"
 
 
 def number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+class Study(NamedTuple):
+    """The ablations of a method.
+
+    Attributes:
+        experiments: in the order in which they are run.
+        run: trains and tests one of them with a seed.
+        table: of what is finished.
+    """
+
+    experiments: tuple[str, ...]
+    run: Callable[[str, int], None]
+    table: Callable[[list[int]], str]
+
+
+STUDIES = {
+    "diffpose": Study((*TRAINED, *TESTED), run_diffpose, diffpose_table),
+    "dpmesh": Study(tuple(DPMESH), run_dpmesh, dpmesh_table),
+}
+
+
 def main() -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method", choices=STUDIES, help="whose ablations")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds to run (0 1 2)")
-    parser.add_argument("--only", nargs="+", choices=(*TRAINED, *TESTED), metavar="NAME", help="experiments to run")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="experiments to run")
     parser.add_argument("--table", action="store_true", help="train nothing, print what there is")
     parser.add_argument("--output", type=Path, help="Markdown file for the table")
     arguments = parser.parse_args()
+    study = STUDIES[arguments.method]
+    chosen = arguments.only or study.experiments
+    if unknown := set(chosen) - set(study.experiments):
+        parser.error(f"--only {' '.join(sorted(unknown))}: expected some of {', '.join(study.experiments)}")
     if not arguments.table:
-        for experiment in (*TRAINED, *TESTED):
+        for experiment in (name for name in study.experiments if name in chosen):
             for seed in arguments.seeds:
-                if not arguments.only or experiment in arguments.only:
-                    run_one(experiment, seed)
-    text = table(arguments.seeds)
+                study.run(experiment, seed)
+    text = study.table(arguments.seeds)
     print(text)
     if arguments.output:
         write_text(arguments.output, text + "\n")

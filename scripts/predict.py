@@ -41,7 +41,9 @@ what it writes for a method that predicts bodies:
   DIR/annotations.npz   AMASS's keys (poses, trans, betas, gender) in the camera frame of the picture, and what belongs
                         to them: names, cameras, keypoints, joints in metres, reprojection errors, what is suspect
   DIR/annotations.json  the same in COCO's layout, and what was skipped and why
-  DIR/NAME.png          of the first people: the photo, the body over it, the body from the side
+  DIR/NAME.png          of the first people: the photo, the body over it, the body from the side; with DPMesh also the
+                        heat-maps that it was shown and where its attention was, over the crop: left, right and middle
+                        joints in the colours of the dots; the number is by how much attention rises where it is most
 Interrupt it whenever you like: the same command goes on where it stopped, and ends with the same files. A broken
 picture is skipped and noted. Look at what is marked suspect before you use it: a body far from its keypoints, few
 visible joints, legs that were not seen (a portrait), a body behind the camera.

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
+from methods.pictures import ValidationPictures
 from methods.predictions import PredictionWriter
 from methods.run import RunRecord
 from noise2pose.errors import InputError
@@ -49,6 +50,7 @@ class PoseCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="run", help="Name of the run and of its folder below runs/.")
+        parser.add_lightning_class_args(ValidationPictures, "pictures")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)

@@ -152,6 +152,10 @@ class Backbone(nn.Module):
             levels[f"level_{side}"] = torch.cat((features, mean.to(features.dtype)), dim=1)
         return levels
 
+    def attention(self, levels: Mapping[str, Tensor]) -> dict[int, Float[Tensor, "B J _ _"]]:
+        """The attention maps, one a token, in what `forward` answered; by the sides of their levels."""
+        return {side: levels[f"level_{side}"][:, -self.num_joints :] for side in self._map_layers}
+
     def epsilon(
         self,
         latents: Float[Tensor, "B C h h"],

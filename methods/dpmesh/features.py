@@ -39,6 +39,10 @@ class PictureFeatures(nn.Module):
     def forward(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> Features:
         """Features of an RGB picture in [0, 1]."""
 
+    def attention(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> dict[int, Float[Tensor, "B J _ _"]]:
+        """Cross-attention to each joint, by the sides of the levels; nothing where no token knows of a joint."""
+        return {}
+
     @abstractmethod
     def load_pretrained(self, source: str) -> None:
         """Takes the weights that training starts from.
@@ -64,15 +68,22 @@ class DiffusionFeatures(PictureFeatures):
     ) -> None:
         super().__init__()
         self.backbone = Backbone(num_joints, control=heatmaps, **settings)
+        self.told = context != "none"
         self.context = CONTEXTS[context](num_joints, self.backbone.context_width)
         self.fusion = FusionHead(self.backbone.channels, width)
 
     def forward(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> Features:
+        pyramid = self._pyramid(image, conditions)
+        return Features(self.fusion(pyramid), [pyramid[name] for name in _TAUGHT])
+
+    def attention(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> dict[int, Float[Tensor, "B J _ _"]]:
+        return self.backbone.attention(self._pyramid(image, conditions)) if self.told else {}
+
+    def _pyramid(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> dict[str, Float[Tensor, "B _ _ _"]]:
         latents = self.backbone.encode(image)
         tokens = self.context(conditions.joints, conditions.present)
         heatmaps = conditions.heatmaps if self.backbone.controlnet is not None else None
-        pyramid = self.backbone(latents, heatmaps, tokens)
-        return Features(self.fusion(pyramid), [pyramid[name] for name in _TAUGHT])
+        return self.backbone(latents, heatmaps, tokens)
 
     def load_pretrained(self, source: str) -> None:
         """Takes autoencoder, U-Net, ControlNet and context from the checkpoint of a `methods.dpmesh.Prior`."""

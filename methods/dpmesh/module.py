@@ -21,7 +21,7 @@ from methods.dpmesh.sizes import SIZES, BackboneName, Size, sides_of
 from methods.dpmesh.stages import Group, StagedMethod
 from methods.dpmesh.teacher import check_sources, read_teacher
 from noise2pose import skeletons
-from noise2pose.batch import PoseBatch, Prediction, Smpl
+from noise2pose.batch import JointMaps, PoseBatch, Prediction, Smpl
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 
@@ -185,11 +185,9 @@ class DPMesh(StagedMethod):
         return self.shows_joints
 
     def forward(self, batch: PoseBatch) -> Prediction:
-        taught = self.teacher is None or self.student_steps > 0
-        network = self.network if taught else self.teacher
-        assert network is not None and self.body is not None
+        assert self.body is not None
         box = told.checked_box(batch)
-        estimate, _ = network(told.picture(batch), self._conditions(batch["keypoints_2d"], box, batch))
+        estimate, _ = self._answering(told.picture(batch), self._conditions(batch["keypoints_2d"], box, batch))
         with torch.autocast(box.device.type, enabled=False):
             smpl: Smpl = {"global_orient": estimate.root, "body_pose": estimate.body_pose, "betas": estimate.betas}
             joints = self.body.joints(**smpl, regressor=self.skeleton.name)
@@ -202,6 +200,14 @@ class DPMesh(StagedMethod):
             if not self.training:
                 prediction["vertices"] = self.body(**smpl).vertices - root
         return prediction
+
+    @torch.no_grad()
+    def joint_maps(self, batch: PoseBatch) -> JointMaps:
+        seen = self._conditions(batch["keypoints_2d"], told.checked_box(batch), batch)
+        maps = {"heatmaps": seen.heatmaps} if self.heatmaps else {}
+        attention = self._answering.attention(told.picture(batch), seen)
+        maps |= {f"attention_{side}": found.float() for side, found in attention.items()}
+        return JointMaps(told.RELEASED if self.release else self.skeleton.name, seen.present, maps)
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         box, image, true = told.checked_box(batch), told.picture(batch), told.clean_keypoints(batch)
@@ -258,6 +264,11 @@ class DPMesh(StagedMethod):
             self.teacher.load_state_dict(self.network.state_dict())
             if self.teacher_checkpoint is not None:
                 read_teacher(self.teacher_checkpoint, self.teacher)
+
+    @property
+    def _answering(self) -> MeshNetwork:
+        """The student, as soon as it has been trained."""
+        return self.network if self.teacher is None or self.student_steps > 0 else self.teacher
 
     def _supervised(
         self, estimate: Estimate, batch: PoseBatch, true: Float[Tensor, "B J 3"], box: Float[Tensor, "B 3"]

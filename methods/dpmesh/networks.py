@@ -52,6 +52,10 @@ class MeshNetwork(nn.Module):
         """The levels alone."""
         return self.features(resized(image, self.sides.image), conditions).levels
 
+    def attention(self, image: Float[Tensor, "B 3 s s"], conditions: Conditions) -> dict[int, Float[Tensor, "B J _ _"]]:
+        """Where the backbone looks for each joint, by the sides of its levels."""
+        return self.features.attention(resized(image, self.sides.image), conditions)
+
     def parameter_groups(self, weight_decay: float) -> list[tuple[float, list[Parameter]]]:
         """What is trained, with the weight decay of each group."""
         scales = [] if self.balance is None else list(self.balance.parameters())

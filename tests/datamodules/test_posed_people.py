@@ -62,6 +62,15 @@ def test_the_body_keeps_its_pose_and_only_turns(people, poses):
     assert torch.allclose(turn @ turn.mT, torch.eye(3), atol=1e-5) and (torch.linalg.det(turn) > 0).all()
 
 
+def test_people_face_the_camera_where_that_is_asked_for(poses, body):
+    turned = poses._replace(rotations=poses.rotations.clone())
+    turned.rotations[:, 0] = rotations.compose_euler("Y", 360.0 * torch.rand(COUNT, 1), degrees=True)
+    people = photograph(turned, body, keys_of(poses.names), seed=0, truncation=0.0, max_turn=30.0)
+    front = people["smpl"]["global_orient"] @ torch.tensor([0.0, 0.0, 1.0])
+    away = torch.rad2deg(torch.atan2(front[:, 0], -front[:, 2])).abs()
+    assert 20.0 < away.max() < 40.0, "roll and elevation add a little"
+
+
 def test_cameras_stand_around_people_and_are_hardly_tilted(people):
     turn = people["smpl"]["global_orient"]  # the poses are upright, so this is the rotation from world to camera
     up, front = turn @ torch.tensor([0.0, 1.0, 0.0]), turn @ torch.tensor([0.0, 0.0, 1.0])

@@ -99,6 +99,12 @@ def test_one_run_is_one_folder_and_is_never_overwritten(folder, train):
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
+def test_every_epoch_is_kept_also_where_it_is_no_better(folder, train):
+    train("fit", "-c", "tiny.yaml", "--name", "a", "--model.learning_rate", "0.0")
+    run = folder / "runs" / "a"
+    assert checkpoint(run, "best")["epoch"] == 1 and checkpoint(run, "last")["epoch"] == 2
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(folder):
     long = ("-c", "tiny.yaml", "--data.num_samples", "4096", "--trainer.max_epochs", "4")
@@ -198,6 +204,26 @@ def test_wandb_offline_keeps_the_best_value_and_the_protocol(folder, train):
     assert found["config"]["method"] == "DiffPose (release)" and found["config"]["dataset"] == "tiny"
     assert found["config"]["protocol"]["keypoints_2d"] == "gt" and found["config"]["model"]["init_args"]["width"] == 16
     assert found["run_id"] == "w"
+
+
+def test_people_in_pictures_are_drawn_for_the_folder_and_for_wandb(folder, train):
+    people = """
+model: {class_path: tests.body_method.BodyMethod, init_args: {input: image}}
+data: {class_path: tests.tiny.TinyPeople, init_args: {num_samples: 4, batch_size: 4}}
+trainer: {max_epochs: 2, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
+"""
+    (folder / "people.yaml").write_text(people)
+    config = str(ROOT / "configs" / "loggers" / "wandb.yaml")
+    train("fit", "-c", "people.yaml", "-c", config, "--name", "w", "--pictures.people", "2")
+    wandb.finish()
+    run = folder / "runs" / "w"
+    assert sorted(path.name for path in (run / "pictures").iterdir()) == ["epoch_0000.png", "epoch_0001.png"]
+    offline = next((run / "wandb").glob("offline-run-*-w"))
+    assert len(list(offline.glob("files/media/images/val/pictures_*.png"))) == 2
+    train("fit", "-c", "people.yaml", "--name", "none", "--pictures.people", "0")
+    assert not (folder / "runs" / "none" / "pictures").exists()
+    curves = [(folder / "runs" / name / "metrics.csv").read_text() for name in ("w", "none")]
+    assert curves[0] == curves[1]
 
 
 def test_predictions_do_not_depend_on_the_batch(folder, train):
