@@ -3,7 +3,7 @@
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning as L
@@ -93,6 +93,10 @@ class PoseMethod(L.LightningModule):
     def starts_anew(self) -> bool:
         """Whether this epoch begins to train parts that have rested, so that averages of weights must start again."""
         return False
+
+    def resting(self) -> Iterator[nn.Parameter]:
+        """Parameters that are trained, but not in this epoch."""
+        return iter(())
 
     @abstractmethod
     def forward(self, batch: PoseBatch) -> Prediction:

@@ -271,7 +271,10 @@ def _networks(
     if weights is None and control_weights is None:
         return make_networks(size, num_joints, control)
     if size != "sd15" or weights is None:
-        raise InputError("weights and control_weights are files of Stable Diffusion 1.5: give weights, with size: sd15")
+        raise InputError(
+            "Stable Diffusion's weights (model.pretrained) are read with size: sd15 only, and a ControlNet's "
+            "(model.control_pretrained) only beside them"
+        )
     from methods.dpmesh.sd_files import read_networks
 
     return read_networks(weights, num_joints, control, control_weights)

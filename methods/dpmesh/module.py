@@ -41,6 +41,8 @@ class DPMesh(StagedMethod):
         image_size: side that pictures are resized to; by default 128 with `tiny` and 256 with `sd15`.
         pretrained: weights that training starts from. `diffusion`: Stable Diffusion 1.5, a folder in diffusers' layout
             or a single file; baselines: a file of ImageNet weights.
+        control_pretrained: of a published ControlNet that the ControlNet starts from, folder or file, with `pretrained`
+            (paper: that of OpenPose); by default it starts from the U-Net's weights.
         prior_checkpoint: checkpoint of a `methods.dpmesh.Prior` that training starts from, instead.
         heatmaps: show the backbone the heat-maps of the joints.
         context: how joints become tokens of the cross-attention: `mlp2_visible` (paper), `linear30` (release), `none`.
@@ -90,6 +92,7 @@ class DPMesh(StagedMethod):
         size: Size = "tiny",
         image_size: int | None = None,
         pretrained: str | None = None,
+        control_pretrained: str | None = None,
         prior_checkpoint: str | None = None,
         heatmaps: bool = True,
         context: Context = "mlp2_visible",
@@ -164,14 +167,16 @@ class DPMesh(StagedMethod):
             pose_head, sizes.width, sizes.num_decoder_layers, codebook_checkpoint, codebook, vposer_file
         )
         diffusion = {
-            **{"weights": pretrained, "latent": latent, "timestep": timestep, "maps": _MAPS[maps]},
-            **{"unet_training": unet_training, "lora_scope": lora_scope, "lora_rank": lora_rank},
+            **{"weights": pretrained, "control_weights": control_pretrained, "latent": latent, "timestep": timestep},
+            **{"maps": _MAPS[maps], "unet_training": unet_training, "lora_scope": lora_scope, "lora_rank": lora_rank},
             **{"train_controlnet": train_controlnet, "gradient_checkpointing": gradient_checkpointing},
             **{"channels_last": channels_last, "compile": compile},
         }
         parts = (num_joints, uncertainty, heatmaps, context, diffusion, release, sides_of(size, image_size))
         self.network = make_network(backbone, size, head, *parts)
         self.teacher = None if nkr == "off" else make_teacher(self.network)
+        if self.teacher is not None and not teacher_epochs:
+            self.teacher.requires_grad_(False)
         self.register_buffer("student_steps", torch.zeros((), dtype=torch.int64))
         self.train()  # the Trainer keeps the modes that it finds, and frozen parts are at rest from the start
 

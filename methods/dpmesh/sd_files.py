@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ _WHERE_CONTROL = (
     "and give its path"
 )
 _PICKLED = (".ckpt", ".pth", ".pt", ".bin")
+# Levels, channels of latents and width of tokens of version 1's U-Net; levels and channels of its autoencoder.
+_UNET, _AUTOENCODER = (4, 4, 768), (4, 4)
 # A callback that the trainings of Stable Diffusion left in their checkpoints, as a key.
 _CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
 
@@ -53,7 +55,12 @@ def read_networks(path: str | Path, num_joints: int, control: bool, control_weig
     if path.is_dir():
         unet, autoencoder = (_from_folder(path, part) for part in ("unet", "vae"))
     else:
-        unet, autoencoder, _ = ldm_weights.networks(_read(path, _WHERE))
+        weights = _read(path, _WHERE)
+        _check_file(path, weights)
+        try:
+            unet, autoencoder, _ = ldm_weights.networks(weights)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         if autoencoder is None:
             raise InputError(f"{path} has no autoencoder (first_stage_model.*): {_WHERE}")
     controlnet = None
@@ -66,15 +73,59 @@ def read_networks(path: str | Path, num_joints: int, control: bool, control_weig
 
 def _from_folder(folder: Path, part: str) -> Any:
     from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.utils import logging
 
     kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
     if not (folder / part / "config.json").is_file():
         raise InputError(f"{folder / part / 'config.json'} does not exist: {_WHERE}")
+    loud = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # or it prints the names of hundreds of tensors before the error
     try:
-        return kind.from_pretrained(folder, subfolder=part, local_files_only=True, torch_dtype=torch.float32)
+        config: Any = kind.load_config(folder, subfolder=part, local_files_only=True)
+        _check_version(folder / part, config)
+        network, about = kind.from_pretrained(
+            folder, subfolder=part, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
+        )
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{folder / part} cannot be read as a model of diffusers ({reason}): {_WHERE}") from error
+    finally:
+        logging.set_verbosity(loud)
+    if missing := sorted(about["missing_keys"]):  # which diffusers leaves unset
+        raise InputError(f"{folder / part}: {len(missing)} weights are missing, first {missing[0]}: {_WHERE}")
+    return network
+
+
+def _check_version(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuses networks that are not those of version 1, before their weights are read."""
+    levels, part = len(config.get("block_out_channels", ())), path.name
+    if part == "unet":
+        found, expected = (levels, config.get("in_channels"), config.get("cross_attention_dim")), _UNET
+    else:
+        found, expected = (levels, config.get("latent_channels")), _AUTOENCODER
+    if found != expected:
+        _refuse(path, found, expected)
+
+
+def _check_file(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """The same for the U-Net of a single file."""
+    prefix = ldm_weights.UNET
+    first = weights.get(f"{prefix}input_blocks.0.0.weight")
+    keys = weights.get(f"{prefix}middle_block.1.transformer_blocks.0.attn2.to_k.weight")
+    levels = sum(f"{prefix}input_blocks.{1 + 3 * level}.0.in_layers.2.weight" in weights for level in range(4))
+    found = (levels, *(None if x is None else x.shape[1] for x in (first, keys)))
+    if found != _UNET:
+        _refuse(path, found, _UNET)
+
+
+def _refuse(path: Path, found: tuple[int | None, ...], expected: tuple[int, ...]) -> NoReturn:
+    names = ("levels", "latent channels", "width of tokens")
+    told = ", ".join(
+        f"{name} {value} (expected {right})" for name, value, right in zip(names, found, expected, strict=False)
+    )
+    raise InputError(f"{path} is of another model than Stable Diffusion 1.5: {told}. Instead, {_WHERE}")
 
 
 def _fill_controlnet(controlnet: Any, path: Path) -> None:

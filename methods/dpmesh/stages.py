@@ -49,7 +49,6 @@ class StagedMethod(PoseMethod):
         return self.current_epoch >= self.first_epochs
 
     def resting(self) -> Iterator[Parameter]:
-        """Parameters that are trained, but not in this epoch."""
         groups = self.stage_groups()[1 if self.in_first_stage else 0]
         return (parameter for _, parameters in groups for parameter in parameters)
 
@@ -67,6 +66,9 @@ class StagedMethod(PoseMethod):
 
     def on_train_epoch_start(self) -> None:
         self.train()  # parts come to rest with the epoch that ends their training
+        for optimizer in self.trainer.optimizers:
+            for parameter in self.resting():
+                optimizer.state.pop(parameter, None)  # as large as two copies of the part
 
     def check_stages(self) -> None:
         """Refuses a training that has no second stage.

@@ -157,3 +157,44 @@ def test_a_method_may_ask_for_a_longer_or_shorter_average(tmp_path, asked, expec
         decay = min(expected, (1 + number) / (10 + number))
         average = decay * average + (1.0 - decay) * steps.raw[number]
         assert torch.allclose(steps.averaged[number], average, atol=1e-6)
+
+
+class Shared(L.Callback):
+    """Tells which tensors the method and its average have in common in each epoch; to be called after the average."""
+
+    def __init__(self, ema):
+        self.ema, self.shared, self.names = ema, [], []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        current = dict(pl_module.named_parameters())
+        average = dict(self.ema._average_model.module.named_parameters())
+        self.names = list(current)
+        self.shared.append({name for name in current if current[name].data_ptr() == average[name].data_ptr()})
+
+
+class HalfFrozen(ContextEncoder):
+    """Trains all but its first parameter, and lets the last rest in the first epoch."""
+
+    def __init__(self):
+        super().__init__(**SMALL)
+        next(self.parameters()).requires_grad_(False)
+
+    def resting(self):
+        return iter([list(self.parameters())[-1]] if self.current_epoch == 0 else [])
+
+
+def test_what_is_not_trained_has_no_average(tmp_path):
+    ema = WarmupEMA(0.999)
+    watch = Shared(ema)
+    method = HalfFrozen()
+    before = next(method.parameters()).clone()
+    trainer = L.Trainer(
+        default_root_dir=tmp_path, max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[ema, watch],
+    )  # fmt: skip
+    trainer.fit(method, datamodule=TinyPoses())
+    assert watch.shared == [{watch.names[0], watch.names[-1]}, {watch.names[0]}]
+    assert torch.equal(next(method.parameters()), before)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert torch.equal(saved["state_dict"][watch.names[0]], before)

@@ -145,6 +145,8 @@ def test_the_teacher_is_trained_first_and_frozen_then(tmp_path):
     assert not changed(stages.teacher[1], stages.teacher[2]) and changed(stages.student[1], stages.student[2])
     assert {"train/loss_nkr_mse", "train/loss_nkr_contrastive"} <= set(trainer.callback_metrics)
     assert int(method.student_steps) == 2 and not method.teacher.training
+    student = set(method.network.parameters())
+    assert student >= set(trainer.optimizers[0].state)  # what was for the teacher takes no memory any more
 
 
 def test_what_training_leaves_as_it_is_teacher_and_student_have_in_common():
@@ -195,6 +197,7 @@ def test_a_trained_model_can_be_the_teacher(tmp_path):
     method = make(nkr="mse", teacher_checkpoint=str(tmp_path / "teacher.ckpt"))
     fit(method, tmp_path)
     assert not changed(weights(teacher.network), weights(method.teacher))
+    assert not any(parameter.requires_grad for parameter in method.teacher.parameters())
     with pytest.raises(InputError, match="model.teacher_checkpoint: .* is no DPMesh of the same settings"):
         fit(make(backbone="resnet50", nkr="mse", teacher_checkpoint=str(tmp_path / "teacher.ckpt")), tmp_path)
 
@@ -208,6 +211,7 @@ def test_a_trained_model_can_be_the_teacher(tmp_path):
         ({"nkr": "mse", "teacher_epochs": 1, "teacher_checkpoint": "a"}, "take one of them"),
         ({"pretrained": "a", "prior_checkpoint": "b"}, "take one of them"),
         ({"prior_checkpoint": "b"}, "model.prior_checkpoint is for the diffusion backbone"),
+        ({"backbone": "diffusion", "control_pretrained": "a"}, "model.control_pretrained.* only beside them"),
         ({"pose_head": "vq_soft"}, "model.pose_head vq_soft needs a trained codebook"),
         ({"image_size": 100}, "model.image_size is 100, expected a multiple of 32 with size: tiny"),
     ],

@@ -1,8 +1,11 @@
 """Stable Diffusion from local files: both layouts give the same network, and what is missing is said."""
 
+import json
+import shutil
+
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from methods.dpmesh import sd_files
 from methods.dpmesh.backbone import Backbone
@@ -13,6 +16,7 @@ from noise2pose.errors import InputError
 WIDTHS = (64, 64, 128, 128)
 JOINTS = 5
 LEVELS = 4
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 HINT = {"input_hint_block.0.weight": torch.zeros(1), "input_hint_block.2.bias": torch.zeros(1)}
 
 
@@ -128,6 +132,68 @@ def test_broken_files_are_named(networks, folder, tmp_path):
         read(tmp_path / "no_autoencoder.safetensors")
     with pytest.raises(InputError, match="with size: sd15"):
         Backbone(JOINTS, "tiny", folder)
+
+
+def changed(folder, tmp_path, part, **config):
+    """A copy of the folder whose configuration says something else."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / part / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("part", "config", "message"),
+    [
+        ("unet", {"cross_attention_dim": 1024}, r"unet is of another model .* width of tokens 1024 \(expected 768\)"),
+        ("unet", {"block_out_channels": [64, 64, 128]}, r"unet is of another model .* levels 3 \(expected 4\)"),
+        ("unet", {"in_channels": 9}, r"unet is of another model .* latent channels 9 \(expected 4\)"),
+        ("vae", {"latent_channels": 16}, r"vae is of another model .* latent channels 16 \(expected 4\)"),
+    ],
+)
+def test_other_models_in_a_folder_are_refused_before_their_weights_are_read(folder, tmp_path, part, config, message):
+    changed(folder, tmp_path, part, **config)
+    (tmp_path / part / WEIGHTS).unlink()
+    with pytest.raises(InputError, match=message):
+        read(tmp_path)
+
+
+def test_other_models_in_a_file_are_refused(networks, tmp_path):
+    weights = in_official_names(networks)
+    first = "model.diffusion_model.input_blocks.0.0.weight"
+    save_file(weights | {first: torch.zeros(WIDTHS[0], 9, 3, 3)}, tmp_path / "inpainting.safetensors")
+    with pytest.raises(InputError, match=r"inpainting\.safetensors is of another model .* latent channels 9"):
+        read(tmp_path / "inpainting.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "anything.safetensors")
+    with pytest.raises(InputError, match=r"anything\.safetensors is of another model .* levels 0 \(expected 4\)"):
+        read(tmp_path / "anything.safetensors")
+    lost = "model.diffusion_model.middle_block.0.in_layers.0.weight"
+    save_file({key: value for key, value in weights.items() if key != lost}, tmp_path / "lost.safetensors")
+    with pytest.raises(InputError, match=rf"lost\.safetensors: .*{lost} is missing"):
+        read(tmp_path / "lost.safetensors")
+
+
+def test_a_folder_without_some_weights_is_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "unet" / WEIGHTS
+    weights = load_file(path)
+    save_file({key: value for key, value in weights.items() if "mid_block" not in key}, path, {"format": "pt"})
+    with pytest.raises(InputError, match=r"unet: 46 weights are missing, first mid_block\.attentions\.0\.norm\.bias"):
+        read(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"unet cannot be read as a model of diffusers"):
+        read(tmp_path)
+
+
+def test_the_published_autoencoder_has_old_names_for_its_attention(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "vae" / WEIGHTS
+    weights = load_file(path)
+    for ours, theirs in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        old = f"attentions.0.{theirs}."
+        weights = {key.replace(f"attentions.0.{ours}.", old): value for key, value in weights.items()}
+    save_file(weights, path, {"format": "pt"})
+    same_tensors(read(tmp_path).autoencoder.state_dict(), read(folder).autoencoder.state_dict())
 
 
 def test_a_callback_in_a_checkpoint_is_left_out(tmp_path, monkeypatch):
