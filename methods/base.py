@@ -1,5 +1,6 @@
 """What every method shares: how it is validated, tested and logged, so that two methods differ in one word only."""
 
+import copy
 import math
 import time
 from abc import abstractmethod
@@ -133,6 +134,9 @@ class PoseMethod(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_on = checkpoint.get("trained_on")
+        if "optimizer_states" in checkpoint and self._trainer is not None and self.trainer.training:
+            # The file is mapped into memory: it would stay on the disk, replaced or not, for as long as that is used.
+            checkpoint["optimizer_states"] = copy.deepcopy(checkpoint["optimizer_states"])
 
     def _check_sources(self) -> None:
         if self.uses_keypoints and self.protocols:

@@ -1,9 +1,12 @@
+import gc
+from pathlib import Path
+
 import lightning as L
 import pytest
 import torch
 
 from methods import checkpoints
-from methods.checkpoints import WarmupEMA, export_checkpoint, load_method
+from methods.checkpoints import AtomicCheckpointIO, WarmupEMA, export_checkpoint, load_method
 from methods.diffpose import ContextEncoder, DiffPose
 from noise2pose.errors import InputError
 from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
@@ -198,3 +201,29 @@ def test_what_is_not_trained_has_no_average(tmp_path):
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     saved = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert torch.equal(saved["state_dict"][watch.names[0]], before)
+
+
+class Mapped(L.Callback):
+    """Tells whether a file is still mapped into memory when training begins."""
+
+    def __init__(self, path):
+        self.path, self.found = path, None
+
+    def on_train_start(self, trainer, pl_module):
+        gc.collect()
+        self.found = str(self.path) in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_a_resumed_run_lets_go_of_its_checkpoint(tmp_path):
+    trainer, _ = fit(ContextEncoder(**SMALL), tmp_path)
+    path = tmp_path / "run.ckpt"
+    trainer.save_checkpoint(path)
+    watch = Mapped(path)
+    again = L.Trainer(
+        default_root_dir=tmp_path, max_epochs=trainer.max_epochs + 1, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[watch],
+        plugins=[AtomicCheckpointIO()],
+    )  # fmt: skip
+    again.fit(ContextEncoder(**SMALL), datamodule=TinyPoses(), ckpt_path=path)
+    assert again.global_step > trainer.global_step and watch.found is False
