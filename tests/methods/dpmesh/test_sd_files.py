@@ -84,9 +84,15 @@ def test_pictures_of_256_pixels(folder):
     assert {name: level.shape[1] for name, level in levels.items()} == backbone.channels
 
 
-def test_half_precision_is_read_as_single(networks, tmp_path):
+def test_half_precision_is_read_as_single(networks, folder, tmp_path):
     save_file({key: value.half() for key, value in in_official_names(networks).items()}, tmp_path / "half.safetensors")
-    assert {p.dtype for p in read(tmp_path / "half.safetensors").parameters()} == {torch.float32}
+    shutil.copytree(folder, tmp_path / "half")
+    for part in ("unet", "vae"):
+        path = tmp_path / "half" / part / WEIGHTS
+        save_file({key: value.half() for key, value in load_file(path).items()}, path, {"format": "pt"})
+    file, layout = (read(tmp_path / name) for name in ("half.safetensors", "half"))
+    assert {p.dtype for p in file.parameters()} == {torch.float32}
+    same_tensors(file.state_dict(), layout.state_dict())
 
 
 def test_a_published_controlnet_leaves_its_hints_behind(networks, folder, tmp_path):
