@@ -176,7 +176,7 @@ class PoseDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self._seed = 0
         self._samples: dict[Split, tuple[Take, int]] = {}
-        self._training: ResumableLoader | None = None
+        self._train_loader: ResumableLoader | None = None
         self._resumed: dict[str, int] | None = None
 
     def setup(self, stage: str) -> None:
@@ -195,10 +195,10 @@ class PoseDataModule(L.LightningDataModule):
         return {protocol.keypoints_2d for protocol in self.protocols("train")}
 
     def train_dataloader(self) -> ResumableLoader:
-        self._training = self.training_loader()
+        self._train_loader = self.training_loader()
         if self._resumed is not None:
-            self._training.load_state_dict(self._resumed)
-        return self._training
+            self._train_loader.load_state_dict(self._resumed)
+        return self._train_loader
 
     def training_loader(self) -> ResumableLoader:
         """What training batches come from."""
@@ -206,7 +206,7 @@ class PoseDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """Where the training stands in its epoch. Lightning gives loaders their own states back too late."""
-        return {} if self._training is None else self._training.state_dict()
+        return {} if self._train_loader is None else self._train_loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._resumed = state_dict

@@ -239,7 +239,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="Markdown file for the table")
     arguments = parser.parse_args()
     study = STUDIES[arguments.method]
-    chosen = arguments.only or study.experiments
+    chosen = [name.removeprefix(f"{arguments.method}_") for name in arguments.only or study.experiments]
     if unknown := set(chosen) - set(study.experiments):
         parser.error(f"--only {' '.join(sorted(unknown))}: expected some of {', '.join(study.experiments)}")
     if not arguments.table:
@@ -247,6 +247,8 @@ def main() -> int:
             for experiment in (name for name in study.experiments if name in chosen):
                 study.run(experiment, seed)
     text = study.table(arguments.seeds)
+    if len(text.splitlines()) == 2:
+        print("no experiment of these seeds is finished yet", file=sys.stderr)
     print(text)
     if arguments.output:
         write_text(arguments.output, text + "\n")

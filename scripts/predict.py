@@ -158,6 +158,10 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {arguments.device} cannot be used ({error})") from error
     if method.body is None:
+        if method.input == "image":
+            raise InputError(
+                f"{method.title} answers with no pose: give the checkpoint of a method that was trained from it"
+            )
         if not from_file or read is None:
             raise InputError(f"{method.title} predicts joints from keypoints: give it a keypoint file, not pictures")
         if arguments.focal is not None:

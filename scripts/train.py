@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -141,9 +142,10 @@ def _other_sizes(error: BaseException) -> str | None:
     first, *rest = str(error).splitlines() or [""]
     if not isinstance(error, RuntimeError) or not first.startswith("Error(s) in loading state_dict"):
         return None
+    about = textwrap.shorten(rest[0] if rest else first, 160, placeholder=" ...")
     return (
-        "the checkpoint is of a method with other options; give the same, or the run's own: -c runs/NAME/config.yaml "
-        f"({rest[0].strip() if rest else first}{f', and {len(rest) - 1} more' if len(rest) > 1 else ''})"
+        "the checkpoint is of another method, or of other options; give the same, or the run's own: "
+        f"-c runs/NAME/config.yaml ({about}{f', and {len(rest) - 1} more' if len(rest) > 1 else ''})"
     )
 
 

@@ -237,6 +237,8 @@ class Backbone(nn.Module):
     def _choose_trained(self, unet: Training, scope: LoRAScope, rank: int, controlnet: bool) -> None:
         self.requires_grad_(False)
         if unet == "lora":
+            if rank < 1:
+                raise InputError(f"model.lora_rank is {rank}, expected at least 1")
             from peft import LoraConfig
 
             self.unet.add_adapter(

@@ -15,6 +15,7 @@ from methods.dpmesh.backbone import Backbone
 from methods.dpmesh.conditions import Conditions
 from methods.dpmesh.context import CONTEXTS, Context
 from methods.dpmesh.fusion import FusionHead
+from methods.dpmesh.sizes import sides_of
 from noise2pose.errors import InputError
 
 _TAUGHT = ("level_8", "level_16", "level_32")  # the paper's sides
@@ -101,17 +102,47 @@ class DiffusionFeatures(PictureFeatures):
         self.context.load_state_dict({key: context[key] for key in expected})
 
 
+def check_prior(path_or_name: str, image_size: int) -> None:
+    """Refuses a prior that was trained on pictures of another size, whose weights would fit nevertheless.
+
+    Args:
+        path_or_name: of its checkpoint.
+        image_size: side of the pictures of the network that starts from it.
+
+    Raises:
+        InputError: if the sizes differ, or as `read_prior`.
+    """
+    settings = _read_checkpoint(path_or_name).get("hyper_parameters", {})
+    found = sides_of(settings.get("size", "tiny"), settings.get("image_size")).image
+    if found != image_size:
+        raise InputError(
+            f"model.prior_checkpoint: {path_or_name} was trained on pictures of {found} pixels; set model.image_size "
+            f"to {found} (it is {image_size})"
+        )
+
+
 def read_prior(path_or_name: str) -> dict[str, Tensor]:
     """Weights in the checkpoint of a prior.
 
     Raises:
         InputError: if there is no such checkpoint, or it is of something else.
     """
-    checkpoint: Any = read_torch_file(find_checkpoint(path_or_name))
-    weights = checkpoint.get("state_dict", {}) if isinstance(checkpoint, dict) else {}
+    checkpoint = _read_checkpoint(path_or_name)
+    weights = checkpoint.get("state_dict", {})
     if not any(key.startswith("backbone.unet.") for key in weights):
         raise InputError(f"model.prior_checkpoint: {path_or_name} is no checkpoint of methods.dpmesh.Prior")
     return weights
+
+
+def _read_checkpoint(path_or_name: str) -> dict[str, Any]:
+    try:
+        checkpoint = read_torch_file(find_checkpoint(path_or_name))
+    except InputError as error:
+        raise InputError(
+            f"model.prior_checkpoint: {error}; train a prior first: python scripts/train.py fit -c "
+            "configs/experiments/dpmesh_prior.yaml"
+        ) from error
+    return checkpoint if isinstance(checkpoint, dict) else {}
 
 
 def part_of(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

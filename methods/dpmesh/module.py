@@ -19,7 +19,7 @@ from methods.dpmesh.reasoning import Reasoning, reasoning_losses, stack_views
 from methods.dpmesh.regressor import Estimate
 from methods.dpmesh.sizes import SIZES, BackboneName, Size, sides_of
 from methods.dpmesh.stages import Group, StagedMethod
-from methods.dpmesh.teacher import check_sources, read_teacher
+from methods.dpmesh.teacher import check_sources, check_start, read_teacher
 from noise2pose import skeletons
 from noise2pose.batch import JointMaps, PoseBatch, Prediction, Smpl
 from noise2pose.bodies import BodyModel
@@ -261,6 +261,7 @@ class DPMesh(StagedMethod):
         self.check_stages()
         if self.trainer.ckpt_path:  # a resumed run restores everything from its own checkpoint
             return
+        check_start(self.hparams, self.network.sides.image)
         for source in (None if self.num_steps else self.pretrained, self.prior_checkpoint):
             if source is not None:
                 self.network.features.load_pretrained(source)

@@ -38,6 +38,12 @@ def make_pose_head(
     Raises:
         InputError: if there is no such head, or a file is missing or of another kind.
     """
+    for option, value, heads in (
+        ("codebook_checkpoint", codebook_checkpoint, ("vq_soft", "vq_ce")),
+        ("vposer_file", vposer_file, ("vposer",)),
+    ):
+        if value is not None and name not in heads:
+            raise InputError(f"model.{option} is for model.pose_head {' or '.join(heads)}, which is {name}")
     if name == "rot6d":
         return Rot6dHead(width, num_layers), None
     if name == "vposer":
@@ -50,7 +56,10 @@ def make_pose_head(
     from methods.dpmesh.codebook_training import Codebook
 
     if codebook_checkpoint is not None:
-        method = load_method(codebook_checkpoint)
+        try:
+            method = load_method(codebook_checkpoint)
+        except InputError as error:
+            raise InputError(f"model.codebook_checkpoint: {error}") from error
     elif codebook is not None:
         method = make_described_method(codebook)
     else:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -159,7 +160,10 @@ class Prior(StagedMethod):
 
     def setup(self, stage: str) -> None:
         if stage in ("test", "predict"):
-            raise InputError(f"a diffusion prior answers with no pose, so there is nothing to {stage}: validate it")
+            raise InputError(
+                f"a diffusion prior answers with no pose, so there is nothing to {TrainerFn(stage).value}: see what it "
+                "has learned with `python scripts/train.py validate`"
+            )
         super().setup(stage)
         if stage == "fit":
             self.check_stages()

@@ -13,7 +13,7 @@ from methods.dpmesh.latent_networks import Networks, NoHint, make_controlnet
 from methods.dpmesh.ldm_names import unet_name
 from noise2pose.errors import InputError
 
-_WHERE = (
+WHERE = (
     "get unet/ and vae/ (config.json and diffusion_pytorch_model.safetensors of each) of "
     "stable-diffusion-v1-5/stable-diffusion-v1-5 from huggingface.co and put them into this folder, or get its file "
     "v1-5-pruned-emaonly.safetensors and give its path"
@@ -55,14 +55,14 @@ def read_networks(path: str | Path, num_joints: int, control: bool, control_weig
     if path.is_dir():
         unet, autoencoder = (_from_folder(path, part) for part in ("unet", "vae"))
     else:
-        weights = _read(path, _WHERE)
+        weights = _read(path, WHERE)
         _check_file(path, weights)
         try:
             unet, autoencoder, _ = ldm_weights.networks(weights)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         if autoencoder is None:
-            raise InputError(f"{path} has no autoencoder (first_stage_model.*): {_WHERE}")
+            raise InputError(f"{path} has no autoencoder (first_stage_model.*): {WHERE}")
     controlnet = None
     if control:
         controlnet = make_controlnet(unet, num_joints, copied=control_weights is None)
@@ -77,7 +77,7 @@ def _from_folder(folder: Path, part: str) -> Any:
 
     kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
     if not (folder / part / "config.json").is_file():
-        raise InputError(f"{folder / part / 'config.json'} does not exist: {_WHERE}")
+        raise InputError(f"{folder / part / 'config.json'} does not exist: {WHERE}")
     loud = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)  # or it prints the names of hundreds of tensors before the error
     try:
@@ -90,11 +90,11 @@ def _from_folder(folder: Path, part: str) -> Any:
         raise
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{folder / part} cannot be read as a model of diffusers ({reason}): {_WHERE}") from error
+        raise InputError(f"{folder / part} cannot be read as a model of diffusers ({reason}): {WHERE}") from error
     finally:
         logging.set_verbosity(loud)
     if missing := sorted(about["missing_keys"]):  # which diffusers leaves unset
-        raise InputError(f"{folder / part}: {len(missing)} weights are missing, first {missing[0]}: {_WHERE}")
+        raise InputError(f"{folder / part}: {len(missing)} weights are missing, first {missing[0]}: {WHERE}")
     return network
 
 
@@ -125,7 +125,7 @@ def _refuse(path: Path, found: tuple[int | None, ...], expected: tuple[int, ...]
     told = ", ".join(
         f"{name} {value} (expected {right})" for name, value, right in zip(names, found, expected, strict=False)
     )
-    raise InputError(f"{path} is of another model than Stable Diffusion 1.5: {told}. Instead, {_WHERE}")
+    raise InputError(f"{path} is of another model than Stable Diffusion 1.5: {told}. Instead, {WHERE}")
 
 
 def _fill_controlnet(controlnet: Any, path: Path) -> None:

@@ -213,6 +213,13 @@ def test_a_trained_model_can_be_the_teacher(tmp_path):
         ({"prior_checkpoint": "b"}, "model.prior_checkpoint is for the diffusion backbone"),
         ({"backbone": "diffusion", "control_pretrained": "a"}, "model.control_pretrained.* only beside them"),
         ({"pose_head": "vq_soft"}, "model.pose_head vq_soft needs a trained codebook"),
+        ({"pose_head": "vposer"}, "model.pose_head vposer needs the weights of VPoser"),
+        ({"codebook_checkpoint": "a.ckpt"}, "model.codebook_checkpoint is for model.pose_head vq_soft or vq_ce"),
+        (
+            {"pose_head": "vq_ce", "codebook_checkpoint": "a.ckpt"},
+            "model.codebook_checkpoint: checkpoint a.ckpt does not",
+        ),
+        ({"backbone": "diffusion", "lora_rank": 0}, "model.lora_rank is 0"),
         ({"image_size": 100}, "model.image_size is 100, expected a multiple of 32 with size: tiny"),
     ],
 )
