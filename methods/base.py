@@ -112,12 +112,25 @@ class PoseMethod(L.LightningModule):
             return {}
         return self(batch)
 
+    def check_training(self, trainer: L.Trainer, resumed: bool) -> None:
+        """Refuses a training that cannot work; called before data are prepared, which may take minutes.
+
+        Args:
+            trainer: of the training.
+            resumed: whether it goes on from a checkpoint.
+
+        Raises:
+            InputError: if settings are missing, or contradict each other or the trainer's.
+        """
+
     def setup(self, stage: str) -> None:
         """Makes one set of metrics for each evaluation set of the data module.
 
         Raises:
             InputError: if two sets have one name, or a fit would validate on another source of 2-D keypoints.
         """
+        if stage == "fit":
+            self.check_training(self.trainer, bool(self.trainer.ckpt_path))
         datamodule: Any = getattr(self.trainer, "datamodule", None)
         split = "test" if stage == "test" else "val"
         self.protocols = [] if datamodule is None or stage == "predict" else datamodule.protocols(split)

@@ -87,6 +87,9 @@ class PoseCLI(LightningCLI):
                 f"{folder} already holds a run: continue it with --ckpt_path last, or start another with --name NEW"
             )
 
+    def before_fit(self) -> None:
+        self.model.check_training(self.trainer, resumed=self._get_subcommand_config().get("ckpt_path") is not None)
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self._get_subcommand_config()
         plugins = config.trainer.get("plugins") or []

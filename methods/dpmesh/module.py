@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -249,19 +250,20 @@ class DPMesh(StagedMethod):
             self.teacher.eval()
         return self
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if stage != "fit":
-            return
+    def check_training(self, trainer: L.Trainer, resumed: bool) -> None:
+        super().check_training(trainer, resumed)
         if self.nkr != "off" and not (self.first_epochs or self.teacher_checkpoint):
             raise InputError(
                 f"model.nkr {self.nkr} needs a teacher: give model.teacher_epochs of at least 1, or "
                 "model.teacher_checkpoint"
             )
-        self.check_stages()
-        if self.trainer.ckpt_path:  # a resumed run restores everything from its own checkpoint
+        if not resumed:
+            check_start(self.hparams, self.network.sides.image)
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage != "fit" or self.trainer.ckpt_path:  # a resumed run restores everything from its own checkpoint
             return
-        check_start(self.hparams, self.network.sides.image)
         for source in (None if self.num_steps else self.pretrained, self.prior_checkpoint):
             if source is not None:
                 self.network.features.load_pretrained(source)

@@ -165,8 +165,6 @@ class Prior(StagedMethod):
                 "has learned with `python scripts/train.py validate`"
             )
         super().setup(stage)
-        if stage == "fit":
-            self.check_stages()
         self.measured = torch.nn.ModuleList(MeanMetric() for _ in range(2 * len(self.protocols)))
 
     def validation_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -70,23 +71,19 @@ class StagedMethod(PoseMethod):
             for parameter in self.resting():
                 optimizer.state.pop(parameter, None)  # as large as two copies of the part
 
-    def check_stages(self) -> None:
-        """Refuses a training that has no second stage.
-
-        Raises:
-            InputError: if it counts steps, or ends too early.
-        """
-        if not self.first_epochs or getattr(self.trainer, "fast_dev_run", False):
+    def check_training(self, trainer: L.Trainer, resumed: bool) -> None:
+        """Refuses a training that has no second stage: it counts steps, or ends too early."""
+        if not self.first_epochs or getattr(trainer, "fast_dev_run", False):
             return
-        max_epochs = self.trainer.max_epochs or 0
-        if max_epochs < 0 or self.trainer.max_steps > 0:
+        max_epochs = trainer.max_epochs or 0
+        if max_epochs < 0 or trainer.max_steps > 0:
             raise InputError(
                 f"model.{self.first_option} counts epochs: give trainer.max_epochs and no trainer.max_steps"
             )
         if max_epochs <= self.first_epochs:
             raise InputError(
                 f"trainer.max_epochs ({max_epochs}) must exceed model.{self.first_option} ({self.first_epochs}), or "
-                "the second part is never trained"
+                "the second part is never trained; give more of the former or less of the latter"
             )
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from datamodules.base import select
 from methods.checkpoints import WarmupEMA, load_method
 from methods.dpmesh import Codebook, DPMesh
+from methods.dpmesh.vposer import VPoserDecoder
 from noise2pose.errors import InputError
 from tests.tiny import TinyPeople
 
@@ -239,7 +240,10 @@ def codebook(tmp_path_factory):
 
 @pytest.mark.parametrize("head", ["vq_soft", "vq_ce", "vposer"])
 def test_every_pose_head_is_trained_and_comes_back(tmp_path, codebook, head):
-    options = {} if head == "vposer" else {"codebook_checkpoint": str(codebook)}
+    options = {"codebook_checkpoint": str(codebook)}
+    if head == "vposer":
+        options = {"vposer_file": str(tmp_path / "vposer.pt")}
+        torch.save(VPoserDecoder().state_dict(), tmp_path / "vposer.pt")
     method = make(pose_head=head, **options)
     before = weights(method.network)
     trainer = fit(method, tmp_path)
