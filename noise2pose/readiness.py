@@ -135,6 +135,8 @@ def _of_file(key: str, value: str, found: Found) -> Missing | None:
         return replace(wanted, command=wanted.command + "   (male and female for 3DPW, neutral for 3DOH50K)")
     if key.endswith(".body"):
         return replace(missing_body(found.data, "neutral"), what=str(path))
+    if key.endswith(".pretrained"):
+        return Missing("file", str(path), f"the method's README says where to get it; another place: --{key}")
     run = path.parts[1] if len(path.parts) > 2 and path.parts[0] == "runs" else ""
     if run in found.experiments:
         return Missing("run", f"run {run}", f"python scripts/train.py fit -c {found.experiments[run]}")
