@@ -112,6 +112,7 @@ def run(method: str, device: str, quick: bool) -> list[dict[str, Any]]:
     for row in progress:
         progress.set_description(row.name)
         measured.append(measure(row, repeats))
+        progress.write(f"{row.name}: {measured[-1]['ratio']:.2f}x, {measured[-1]['result']}", file=sys.stderr)
     return measured
 
 
