@@ -3,6 +3,7 @@
 Shape letters: L decoder layers, B batch, Q pose queries, D width, T tokens of the codebook, K its entries.
 """
 
+from abc import abstractmethod
 from typing import Protocol
 
 import torch
@@ -52,9 +53,9 @@ class PoseHead(nn.Module):
 
     num_queries: int = 1
 
+    @abstractmethod
     def forward(self, states: Float[Tensor, "L B Q D"]) -> tuple[Float[Tensor, "B 23 3 3"], Tensor]:
         """Rotations of SMPL's joints but the root, and the code that they were decoded from."""
-        raise NotImplementedError
 
 
 class Rot6dHead(PoseHead):
