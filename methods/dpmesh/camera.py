@@ -18,7 +18,6 @@ from noise2pose.errors import InputError
 RANGE = 2.5  # metres that the box shows at most (release: `camera_3d_size`)
 _NARROWEST = 0.02  # of the sigmoid: five centimetres across the box
 _NEAREST = 0.1  # metres in front of the camera
-_RELEASE_CROP, _RELEASE_GRID = 256.0, 64.0
 
 
 def full_translation(
@@ -72,35 +71,3 @@ def project_to_picture(
     points = joints + translation[:, None]
     points = torch.cat((points[..., :2], points[..., 2:].clamp_min(_NEAREST)), dim=-1)
     return cameras.project(points, focal, principal_point)
-
-
-def release_translation(
-    camera: Float[Tensor, "B 3"], focal: Float[Tensor, " B"], shared_focal: bool = True
-) -> Float[Tensor, "B 3"]:
-    """Translation in the release's camera of the crop, which is 256 pixels wide, metres.
-
-    Args:
-        camera: of the regressor.
-        focal: diagonal of each picture, pixels.
-        shared_focal: take that of the first sample for all, as released.
-    """
-    if shared_focal:
-        focal = focal[:1].expand_as(focal)
-    depth = camera[:, 2].sigmoid() * focal * RANGE / _RELEASE_CROP
-    return torch.cat((camera[:, :2], depth[:, None]), dim=-1)
-
-
-def release_projection(
-    points: Float[Tensor, "B J 3"], focal: Float[Tensor, " B"], shared_focal: bool = True
-) -> Float[Tensor, "B J 2"]:
-    """Points in the release's camera of the crop, in cells of its grid of 64 by 64.
-
-    Args:
-        points: metres, after `release_translation`.
-        focal: as there.
-        shared_focal: as there.
-    """
-    if shared_focal:
-        focal = focal[:1].expand_as(focal)
-    pixels = focal[:, None, None] * points[..., :2] / (points[..., 2:] + 1e-4) + _RELEASE_CROP / 2.0
-    return pixels * (_RELEASE_GRID / _RELEASE_CROP)

@@ -148,7 +148,7 @@ def _loss(
     if teacher is not None:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             target = teacher.levels(image, conditions)
-        loss = loss + torch.stack(list(reasoning_losses(levels, target, "both", 0.5, None).values())).sum()
+        loss = loss + torch.stack(list(reasoning_losses(levels, target, "both", 0.5).values())).sum()
     return loss
 
 

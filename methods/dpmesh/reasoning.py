@@ -22,7 +22,7 @@ def reasoning_losses(
     student: list[Tensor],
     teacher: list[Tensor],
     kind: Reasoning,
-    temperature: float = 1.0,
+    temperature: float,
     gathered: list[Tensor] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """The terms of the loss, each a mean over the levels; none if `kind` is off.
@@ -64,7 +64,7 @@ def stack_views(student: list[Tensor], teacher: list[Tensor]) -> list[Float[Tens
     ]
 
 
-def nt_xent(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Float[Tensor, ""]:
+def nt_xent(student: Tensor, teacher: Tensor, temperature: float) -> Float[Tensor, ""]:
     """Symmetric NT-Xent: each sample's two views belong together, all other views of both networks are negatives.
 
     Args:

@@ -208,11 +208,18 @@ def _errors_of(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
-    """Rows below a header; the widest names are shortened until a line fits."""
+    """Rows below a header; what the heading says too is left out where a line is too long, then names are cut."""
     columns = list(rows[0].cells)
     widths = {column: max(len(column), *(len(row.cells.get(column, "-")) for row in rows)) for column in columns}
-    while sum(widths.values()) + 2 * (len(columns) - 1) > WIDTH:
-        widths[max((column for column in columns if column in LEFT_ALIGNED), key=lambda column: widths[column])] -= 1
+
+    def length() -> int:
+        return sum(widths.values()) + 2 * (len(widths) - 1)
+
+    for column in SAME_IN_A_GROUP:
+        if length() > WIDTH:
+            widths.pop(column, None)
+    while length() > WIDTH:
+        widths[max((column for column in widths if column in LEFT_ALIGNED), key=lambda column: widths[column])] -= 1
 
     def line(cells: dict[str, str]) -> str:
         fitted = []
@@ -223,8 +230,7 @@ def _aligned(rows: Sequence[Row]) -> list[str]:
             fitted.append(text.ljust(width) if column in LEFT_ALIGNED else text.rjust(width))
         return "  ".join(fitted).rstrip()
 
-    lines = [line({column: column for column in columns})]
-    lines.append("-" * (sum(widths.values()) + 2 * (len(columns) - 1)))
+    lines = [line({column: column for column in columns}), "-" * length()]
     return lines + [line(row.cells) for row in rows]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from methods.dpmesh.camera import release_projection, release_translation
+from methods.dpmesh.camera import full_translation, project_to_picture
 from methods.dpmesh.fusion import FusionHead
 from methods.dpmesh.official_regressor import extract_state_dict, load_regressor
 from methods.dpmesh.vposer import VPoserDecoder
@@ -100,27 +100,27 @@ def test_the_regressor_is_theirs(network):
     pose = torch.cat((rotations.rotmat_to_rotvec(estimate.root), code, code, code[:, :5]), dim=-1)
     assert_close(pose, tensors["output/smpl_pose"])
     mesh = torch.cat((pose, estimate.betas), dim=-1) @ (0.2 * procedural("fake_smpl.a", (82, 192), meta))
-    translation = release_translation(estimate.camera, tensors["input/focal"])
+    # The release's camera is that of a crop of 256 pixels, with the first sample's focal length for all.
+    focal, middle = tensors["input/focal"][:1].expand(len(mesh), 2), torch.full((len(mesh), 2), 128.0)
+    box = torch.tensor([128.0, 128.0, 256.0]).expand(len(mesh), 3)
+    translation = full_translation(estimate.camera, box, focal, middle)
     mesh = mesh.unflatten(-1, (64, 3)) + translation[:, None]
     assert_close(mesh[:, ::4], tensors["output/mesh_translated__n4"])
     joints = (4.0 * procedural("fake_smpl.joint_regressor", (30, 64), meta)).softmax(dim=-1) @ mesh
     assert_close(mesh - joints[:, :1], tensors["output/smpl_mesh_cam"])
-    assert_close(release_projection(joints, tensors["input/focal"]), tensors["output/joint_proj"])
+    cells = project_to_picture(joints, torch.zeros_like(translation), focal, middle) / 4.0  # of a grid of 64
+    assert_close(cells, tensors["output/joint_proj"])
 
 
 def procedural(key, shape, meta):
     return torch.as_tensor(procedural_tensor(key, shape, meta["salt"]))
 
 
-@torch.no_grad()
-def test_the_release_shares_a_focal_length():
-    camera, focal = torch.tensor([[0.1, 0.2, 0.3]]).repeat(2, 1), torch.tensor([2000.0, 1000.0])
-    shared, own = release_translation(camera, focal), release_translation(camera, focal, shared_focal=False)
-    assert torch.equal(shared[0], shared[1]) and torch.equal(shared[0], own[0]) and own[1, 2] == own[0, 2] / 2
-    points = torch.tensor([[[0.1, 0.2, 5.0]]]).repeat(2, 1, 1)
-    shared, own = release_projection(points, focal), release_projection(points, focal, shared_focal=False)
-    assert torch.equal(shared[0], shared[1]) and torch.equal(shared[0], own[0])
-    assert torch.allclose(own[1] - 32.0, (own[0] - 32.0) / 2)
+def test_each_picture_has_its_own_focal_length():
+    camera, focal = torch.tensor([[0.1, 0.2, 0.3]]).repeat(2, 1), torch.tensor([[2000.0, 2000.0], [1000.0, 1000.0]])
+    box, middle = torch.tensor([[128.0, 128.0, 256.0]]).repeat(2, 1), torch.full((2, 2), 128.0)
+    near, far = full_translation(camera, box, focal, middle).flip(0)
+    assert torch.equal(near[:2], far[:2]) and far[2] == 2 * near[2]
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def test_the_contrastive_term_is_the_releases(recorded, name, temperature):
 
 
 def test_the_other_term_is_the_releases_too(recorded):
-    terms = reasoning_losses([recorded["input/student"]], [recorded["input/teacher"]], "both")
+    terms = reasoning_losses([recorded["input/student"]], [recorded["input/teacher"]], "both", 1.0)
     assert terms["mse"] == pytest.approx(recorded["output/mse"].item(), rel=1e-5)
     assert terms["contrastive"] == pytest.approx(recorded["output/nt_xent_T1"].item(), rel=1e-5)
 
@@ -68,7 +68,7 @@ def test_a_step_along_the_gradient_brings_matching_views_together():
 def test_no_gradient_goes_to_the_teacher():
     student, teacher = torch.randn(2, 4, 8).unbind()
     student.requires_grad_(), teacher.requires_grad_()
-    sum(reasoning_losses([student], [teacher], "both").values()).backward()
+    sum(reasoning_losses([student], [teacher], "both", 0.5).values()).backward()
     assert teacher.grad is None and student.grad is not None
 
 
@@ -125,18 +125,19 @@ def test_levels_count_alike_and_kinds_are_what_they_say():
         [torch.randn(4, 3, 8, 8), torch.randn(4, 5, 2, 2)],
         [torch.randn(4, 3, 8, 8), torch.zeros(4, 5, 2, 2)],
     )
-    both = reasoning_losses(student, teacher, "both")
-    alone = [reasoning_losses([ours], [theirs], "mse")["mse"] for ours, theirs in zip(student, teacher, strict=True)]
+    both = reasoning_losses(student, teacher, "both", 0.5)
+    pairs = zip(student, teacher, strict=True)
+    alone = [reasoning_losses([ours], [theirs], "mse", 0.5)["mse"] for ours, theirs in pairs]
     assert torch.allclose(both["mse"], torch.stack(alone).mean())
     assert set(both) == {"mse", "contrastive"} and both["contrastive"].isfinite()
-    assert set(reasoning_losses(student, teacher, "contrastive")) == {"contrastive"}
-    assert reasoning_losses(student, teacher, "off") == {}
+    assert set(reasoning_losses(student, teacher, "contrastive", 0.5)) == {"contrastive"}
+    assert reasoning_losses(student, teacher, "off", 0.5) == {}
     with pytest.raises(InputError, match="model.nkr is simclr, expected one of off, mse, contrastive, both"):
-        reasoning_losses(student, teacher, "simclr")
+        reasoning_losses(student, teacher, "simclr", 0.5)
 
 
 def test_one_sample_alone_has_nothing_to_be_told_from():
     student = torch.randn(1, 8, requires_grad=True)
-    loss = nt_xent(student, torch.randn(1, 8))
+    loss = nt_xent(student, torch.randn(1, 8), 0.5)
     loss.backward()
     assert loss == 0.0 and student.grad.isfinite().all()

@@ -89,6 +89,12 @@ def test_the_table_fits_a_terminal(make):
     assert any(re.match(r"a_run\S+\.\.\S+_1 ", line) for line in lines), "the end of a name tells it apart"
 
 
+def test_a_name_is_not_cut_to_repeat_what_the_heading_says(make):
+    name = "a_run_with_a_name_that_leaves_no_room_for_all_columns"
+    table = text_report([make(name)]).split("\n\n")[0]
+    assert "Protocol A (toy_frames)" in table and re.search(rf"^{name} +DiffPose", table, re.MULTILINE)
+
+
 def test_times_carry_their_device_where_devices_differ(make):
     same, other = [make("a")], [make("b"), make("c", device="1 x NVIDIA H200")]
     assert "[1]" not in text_report(same)
