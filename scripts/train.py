@@ -1,12 +1,13 @@
 """Train, validate, test and predict with any method on any data."""
 
 import argparse
+import re
 import sys
 import textwrap
 import warnings
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from jsonargparse import DefaultHelpFormatter, set_parsing_settings
@@ -30,6 +31,17 @@ NOT_WORTH_A_WARNING = (
     r"You're using the WeightAveraging callback, but loading a checkpoint outside.*",  # averages are what is tested
     r"The dirpath has changed from.*",
 )
+# What the parser adds to what is wrong.
+SAID_BY_THE_PARSER = (
+    "Does not validate against any of the Union subtypes",
+    "Subtypes: ",
+    "Errors:",
+    "Expected a <class 'NoneType'>",
+    "Given value type: ",
+    "Given value: NestedArg(",
+    "Given value: Namespace(",
+    "Given value: {",
+)
 DESCRIPTION = """Train, validate, test and predict with any method on any data.
 
 examples:
@@ -44,6 +56,19 @@ A run is the folder runs/<name>; see `fit --help` for every option, and `fit -c 
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Leaves the examples as they are written, one a line."""
+
+
+class _Parser(LightningArgumentParser):
+    """Says what is wrong with an option in a line, where others list every option first."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:
+            super().error(message, ex)
+        command = (getattr(ex, "subcommand_parser", None) or self).prog.replace(" [options]", "")
+        part = re.search(r'^Parser key "(model|data)":', message)
+        named = re.search(r"class_path '(\S+)'", message)
+        about = f"--{part[1]}.help {named[1]}" if part and named else "--help"
+        self.exit(2, f"error: {_in_a_line(message)}\nall options: python scripts/{command} {about}\n")
 
 
 class PoseCLI(LightningCLI):
@@ -129,6 +154,7 @@ def main(args: ArgsType = None) -> int:
                 "formatter_class": _Help,
                 **settings,
             },
+            parser_class=_Parser,
             args=args,
         )
     except Exception as error:
@@ -138,6 +164,17 @@ def main(args: ArgsType = None) -> int:
         print(f"error: {reason}", file=sys.stderr)
         return 2
     return 0
+
+
+def _in_a_line(message: str) -> str:
+    """What the parser says, without the types that it tried: a key, the class, its key, and what is wrong there."""
+    told = ""
+    for line in message.splitlines():
+        line = line.strip().removeprefix("- ")
+        if line and not line.startswith(SAID_BY_THE_PARSER):
+            line = re.sub(r"""^(?:Parser key|Problem with given class_path) ["'](\S+)["']:""", r"\1:", line)
+            told += line if not told else f" {line}" if told.endswith(":") else f"; {line}"
+    return told
 
 
 def _other_sizes(error: BaseException) -> str | None:
