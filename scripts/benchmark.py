@@ -35,7 +35,8 @@ examples:
   python scripts/benchmark.py diffpose
   python scripts/benchmark.py diffpose --device cuda         only the rows that run ours on a GPU
   python scripts/benchmark.py diffannot                      the search, bodies and their errors
-  python scripts/benchmark.py dpmesh                         U-Net and ControlNet of full size: takes 6 GB of memory
+  python scripts/benchmark.py dpmesh                         U-Net and ControlNet of full size: takes 7 GB of memory
+  python scripts/benchmark.py dpmesh --rows "training step"  some of the rows only
   python scripts/benchmark.py data                           pictures: reading, cropping, augmenting
 """
 EPILOG = """how to read it:
@@ -66,13 +67,16 @@ def main(args: Sequence[str] | None = None) -> int:
         "--device", choices=["cpu", "cuda"], help="measure the rows of this device only (default: both)"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="of both sides on the CPU (default: all cores)")
+    parser.add_argument("--rows", metavar="TEXT", help="measure only the rows whose name has this in it")
     parser.add_argument("--quick", action="store_true", help="small sizes: tries the benchmark, measures nothing")
     arguments = parser.parse_args(args)
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     try:
         devices = [device for device in DEVICES if arguments.device in (None, device)]
-        rows = [row for device in devices for row in run(arguments.method, device, arguments.quick)]
+        rows = [row for device in devices for row in run(arguments.method, device, arguments.quick, arguments.rows)]
+        if not rows:
+            raise InputError(f"--rows {arguments.rows}: no row of {arguments.method} has this in its name")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -95,15 +99,16 @@ def main(args: Sequence[str] | None = None) -> int:
     return 1 if short else 0
 
 
-def run(method: str, device: str, quick: bool) -> list[dict[str, Any]]:
+def run(method: str, device: str, quick: bool, named: str | None = None) -> list[dict[str, Any]]:
     """Measures every row of a method on a device; without that device each row says so.
 
     Args:
         method: one of `ROWS`.
         device: `cpu` or `cuda`, where ours runs. Training is measured on the CPU only: there the loader costs most.
         quick: small sizes and two repeats.
+        named: measure only rows with this in their name.
     """
-    rows = ROWS[method](torch.device(device), quick)
+    rows = [row for row in ROWS[method](torch.device(device), quick) if named is None or named in row.name]
     if device == "cuda" and not torch.cuda.is_available():
         return [not_run(row, "no CUDA device") for row in rows]
     repeats = 2 if quick else 5

@@ -54,6 +54,16 @@ def test_rows_without_their_device_say_so(tmp_path, capsys):
     assert capsys.readouterr().out.count("not run: no CUDA device") == 3
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_rows_can_be_chosen(tmp_path, capsys):
+    command = ["diffpose", "--device", "cuda", "--output", str(tmp_path), "--rows"]
+    assert main([*command, "lifting"]) == 0
+    rows = json.loads((tmp_path / "diffpose.json").read_text())["rows"]
+    assert rows and all("lifting" in row["name"] for row in rows)
+    assert main([*command, "octopus"]) == 2
+    assert capsys.readouterr().err == "error: --rows octopus: no row of diffpose has this in its name\n"
+
+
 def test_a_missing_scikit_learn_is_named_with_its_remedy(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
     assert main(["diffpose", "--quick", "--output", str(tmp_path)]) == 2
