@@ -13,6 +13,7 @@ import torch
 from jsonargparse import DefaultHelpFormatter, set_parsing_settings
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
@@ -61,9 +62,18 @@ class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
 class _Parser(LightningArgumentParser):
     """Says what is wrong with an option in a line, where others list every option first."""
 
+    _reading: Any = "the command line"
+
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        self._reading = path
+        parsed = super().parse_path(path, *args, **kwargs)
+        del self._reading
+        return parsed
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:
             super().error(message, ex)
+        message = message.replace('"<unicode string>"', str(self._reading))
         command = (getattr(ex, "subcommand_parser", None) or self).prog.replace(" [options]", "")
         part = re.search(r'^Parser key "(model|data)":', message)
         named = re.search(r"class_path '(\S+)'", message)
@@ -122,7 +132,10 @@ class PoseCLI(LightningCLI):
         for option in LIMITS:  # to the parser 1 is 1.0, and to the Trainer 1.0 is all batches
             if f"--trainer.{option}=1" in self.given or (f"--trainer.{option}", "1") in pairwise(self.given):
                 kwargs[option] = 1
-        return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
+        try:
+            return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
+        except (ValueError, MisconfigurationException) as error:
+            raise InputError(f"trainer: {error}") from error
 
     def _get_subcommand_config(self) -> Any:
         return self.config[str(self.subcommand)]

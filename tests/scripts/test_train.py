@@ -169,6 +169,9 @@ def test_resuming_fails_loudly_when_there_is_nothing_to_resume(folder, train):
         (("--model.width", "x"), "DiffPose: width: Expected a <class 'int'>; Given value: x\nall options: "),
         (("--trainer.max_epoch", "x"), "max_epoch"),
         (("-c", "nowhere.yaml"), "nowhere.yaml"),
+        (("-c", "broken.yaml"), "in broken.yaml, line 1, column 12"),
+        (("--trainer.strategy", "nowhere"), "error: trainer: You selected an invalid strategy"),
+        (("--trainer.devices", "0"), "error: trainer: `Trainer(devices='0')` value is not a valid input"),
         (("--model.skeleton", "octopus"), "octopus"),
         (("--data.num_joints", "16"), "17 joints in the order of h36m_17"),
         (("--model.context_epochs", "0"), "model.context_checkpoint"),
@@ -176,7 +179,8 @@ def test_resuming_fails_loudly_when_there_is_nothing_to_resume(folder, train):
         (("--model.context_epochs", "3"), "trainer.max_epochs (3) must exceed model.context_epochs (3)"),
     ],
 )
-def test_a_wrong_argument_is_named(train, arguments, message):
+def test_a_wrong_argument_is_named(folder, train, arguments, message):
+    (folder / "broken.yaml").write_text("model: {a: ]")
     output = train("fit", "-c", "tiny.yaml", *arguments, status=2)
     assert message in output and "Traceback" not in output and "usage:" not in output
 
