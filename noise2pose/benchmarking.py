@@ -56,6 +56,7 @@ class Comparison:
         at_least: the ratio that ours must reach, or None for a row that only informs.
         unit: of the work whose seconds are reported.
         prepare: makes everything that is not timed.
+        repeats: timed runs of each side; more where the two are nearly equal.
     """
 
     name: str
@@ -64,19 +65,21 @@ class Comparison:
     at_least: float | None
     unit: str
     prepare: Callable[[], Prepared]
+    repeats: int = 5
 
 
-def measure(comparison: Comparison, repeats: int) -> dict[str, Any]:
+def measure(comparison: Comparison, repeats: int | None = None) -> dict[str, Any]:
     """Times both sides alternately, after one untimed run of each.
 
     Args:
         comparison: what to measure.
-        repeats: timed runs of each side.
+        repeats: timed runs of each side, instead of the comparison's own number.
 
     Returns:
         The row: the median seconds of one unit on each side with their range, `ratio` (theirs over ours), the checks,
         and `result`, which is `reached`, `no bar`, or what was missed.
     """
+    repeats = repeats or comparison.repeats
     prepared = comparison.prepare()
     prepared.ours.run()
     prepared.theirs.run()

@@ -111,7 +111,7 @@ def run(method: str, device: str, quick: bool, named: str | None = None) -> list
     rows = [row for row in ROWS[method](torch.device(device), quick) if named is None or named in row.name]
     if device == "cuda" and not torch.cuda.is_available():
         return [not_run(row, "no CUDA device") for row in rows]
-    repeats = 2 if quick else 5
+    repeats = 2 if quick else None
     progress = tqdm(rows, file=sys.stderr, unit="row")
     measured = []
     for row in progress:

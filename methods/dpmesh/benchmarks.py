@@ -30,43 +30,45 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
         device: where both sides run.
         quick: small networks, which show that the benchmark works and not how fast anything is.
     """
-    batch = 1 if quick or device.type == "cpu" else 16
+    images = 1 if quick or device.type == "cpu" else 16
     where = " on a GPU" if device.type == "cuda" else ""
     size = "small widths" if quick else "Stable Diffusion 1.5's widths"
-    setting = f"U-Net and ControlNet of {size}, latents of 32 x 32, {_JOINTS} tokens, batch {batch}, float32, eager"
+    setting = f"U-Net and ControlNet of {size}, latents of 32 x 32, {_JOINTS} tokens, batch {images}, float32, eager"
     full = _once(lambda: _networks(_SMALL if quick else UNET["sd15"], device))
 
-    def row(name: str, against: str, at_least: float | None, theirs: Callable[..., Any]) -> Comparison:
+    def row(name: str, against: str, at_least: float | None, theirs: Callable[..., Any], repeats: int) -> Comparison:
         return Comparison(
             name=name + where,
             setting=setting,
             against=against,
             at_least=at_least,
             unit="image",
-            prepare=lambda: _step(full(), theirs, batch, device),
+            prepare=lambda: _step(full(), theirs, images, device),
+            repeats=repeats,
         )
 
     rows = [
-        row("one step, maps recorded", "the same without maps: fused attention in every layer", 1 / 1.10, _silent),
+        row("one step, maps recorded", "the same without maps: fused attention in every layer", 1 / 1.10, _silent, 15),
         row(
             "one step against separate passes",
             "explicit softmax in every layer of both networks, one pass for features and one for maps",
             1.5,
             _two_passes,
+            5,
         ),
-        row("one step against explicit softmax", "explicit softmax in every layer, features alone", None, _one_pass),
+        row("one step against explicit softmax", "explicit softmax in every layer, features alone", None, _one_pass, 5),
     ]
     options: dict[str, dict[str, Any]] = {"channels-last": {"channels_last": True}, "compiled": {"compile": True}}
     options["gradient checkpointing"] = {"gradient_checkpointing": True}
-    batch = 2 if quick else _TRAINING_BATCH
+    people = 2 if quick else _TRAINING_BATCH
     rows += [
         Comparison(
             name=f"training step, {name}{where}",
-            setting=f"tiny: U-Net, ControlNet, fusion and regressor, maps recorded, LoRA, batch {batch}, AdamW",
+            setting=f"tiny: U-Net, ControlNet, fusion and regressor, maps recorded, LoRA, batch {people}, AdamW",
             against="the same in float32, eager, without the option",
             at_least=None,
             unit="step",
-            prepare=lambda option=option, autocast=autocast: _training(option, autocast, batch, device),
+            prepare=lambda option=option, autocast=autocast: _training(option, autocast, people, device),
         )
         for name, option, autocast in (
             *((name, option, False) for name, option in options.items() if not (quick and name == "compiled")),
@@ -82,7 +84,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
                 at_least=None,
                 unit="image",
                 prepare=lambda compiled=compiled, autocast=autocast: _faster(
-                    full(), compiled, autocast, 1 if quick else 16, device
+                    full(), compiled, autocast, images, device
                 ),
             )
             for name, compiled, autocast in (("compiled", True, False), ("bfloat16", False, True), ("both", True, True))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from methods.dpmesh import benchmarks as dpmesh_benchmarks
 from scripts.benchmark import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,3 +103,9 @@ def test_the_diffusion_backbone_is_measured_against_the_usual_way(tmp_path):
     assert rows["one step, maps recorded"]["at_least"] == 1 / 1.1
     assert rows["one step against separate passes"]["at_least"] == 1.5
     assert not any("differently" in row["result"] or "different losses" in row["result"] for row in rows.values())
+
+
+@pytest.mark.slow
+def test_a_step_of_the_backbone_is_of_the_batch_that_its_row_says():
+    row = dpmesh_benchmarks.comparisons(torch.device("cpu"), quick=True)[0]
+    assert f"batch {row.prepare().ours.units}, " in row.setting
