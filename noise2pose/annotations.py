@@ -180,11 +180,19 @@ def _suspicions(person: Mapping[str, np.ndarray]) -> list[str]:
         reasons.append(f"the joints are {error:.0f} pixels from their keypoints on average, in a box of {side:.0f}")
     if visible < MIN_VISIBLE:
         reasons.append(f"{visible} joints are visible, fewer than {MIN_VISIBLE}")
+    if visible and person["image_size"].all() and not _in_picture(person).any():
+        reasons.append("no keypoint is in the picture")
     if visible and not (person["keypoints_2d"][_LEGS, 2] > 0).any():
         reasons.append("the legs were not seen and are made up")
     if (person["joints_3d"][:, 2] <= 0.0).any():
         reasons.append("the body is behind the camera")
     return reasons
+
+
+def _in_picture(person: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which keypoints are seen, and in the picture."""
+    pixels, confidence = person["keypoints_2d"][:, :2], person["keypoints_2d"][:, 2]
+    return (confidence > 0) & ((pixels >= 0) & (pixels <= person["image_size"])).all(axis=-1)
 
 
 def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray], gender: str) -> dict[str, Any]:

@@ -107,8 +107,13 @@ def clean_keypoints(batch: PoseBatch) -> Float[Tensor, "B J 3"]:
     """The true joints, also those that nobody could see, in pixels; the confidence says which are known.
 
     Annotated key-points if the batch has them beside others; else projections of `keypoints_3d`, and the key-points
-    themselves where there is no such joint.
+    themselves where there is no such joint. What is not finite is not known.
     """
+    keypoints = _true_keypoints(batch)
+    return torch.where(keypoints.isfinite().all(dim=-1, keepdim=True), keypoints, 0.0)
+
+
+def _true_keypoints(batch: PoseBatch) -> Float[Tensor, "B J 3"]:
     if "keypoints_2d_gt" in batch:
         return batch["keypoints_2d_gt"]
     keypoints = batch["keypoints_2d"]
@@ -133,7 +138,7 @@ def noisy_keypoints(batch: PoseBatch, skeleton: str, step: int, seed: int = 0) -
         seed: which repetition of the experiment this is.
     """
     true = clean_keypoints(batch)
-    seen = (batch["keypoints_2d"][..., 2] > MIN_CONFIDENCE) & (true[..., 2] > 0) & true.isfinite().all(dim=-1)
+    seen = (batch["keypoints_2d"][..., 2] > MIN_CONFIDENCE) & (true[..., 2] > 0)
     side = checked_box(batch)[:, 2] / crops.BOX_SCALE
     keys = keyed_random.keys_of(batch["sample_id"], device=true.device) + step * 2**32
     places = torch.where(seen[..., None], true[..., :2], 0.0)

@@ -127,11 +127,7 @@ def read_prior(path_or_name: str) -> dict[str, Tensor]:
     Raises:
         InputError: if there is no such checkpoint, or it is of something else.
     """
-    checkpoint = _read_checkpoint(path_or_name)
-    weights = checkpoint.get("state_dict", {})
-    if not any(key.startswith("backbone.unet.") for key in weights):
-        raise InputError(f"model.prior_checkpoint: {path_or_name} is no checkpoint of methods.dpmesh.Prior")
-    return weights
+    return _read_checkpoint(path_or_name)["state_dict"]
 
 
 def _read_checkpoint(path_or_name: str) -> dict[str, Any]:
@@ -142,7 +138,10 @@ def _read_checkpoint(path_or_name: str) -> dict[str, Any]:
             f"model.prior_checkpoint: {error}; train a prior first: python scripts/train.py fit -c "
             "configs/experiments/dpmesh_prior.yaml"
         ) from error
-    return checkpoint if isinstance(checkpoint, dict) else {}
+    weights = checkpoint.get("state_dict", {}) if isinstance(checkpoint, dict) else {}
+    if not any(key.startswith("backbone.unet.") for key in weights):
+        raise InputError(f"model.prior_checkpoint: {path_or_name} is no checkpoint of methods.dpmesh.Prior")
+    return checkpoint
 
 
 def part_of(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -160,6 +160,11 @@ class UncertaintyWeights(nn.Module):
             weighted[name] = 0.5 / square * term + torch.log1p(square)
         return weighted
 
+    def total(self, terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """Their sum. Weights of absent terms get gradients of zero: data-parallel training waits for all gradients."""
+        absent = [0.0 * scale for name, scale in self.scales.items() if name not in terms]
+        return torch.stack([*self(terms).values(), *absent]).sum()
+
 
 def rotations_of(smpl: Smpl) -> Float[Tensor, "B 24 3 3"]:
     """All rotations of a body, root first."""

@@ -18,9 +18,10 @@ from methods.dpmesh.pose_head_choice import PoseHeadName, make_pose_head
 from methods.dpmesh.pose_heads import CodebookHead
 from methods.dpmesh.reasoning import Reasoning, reasoning_losses, stack_views
 from methods.dpmesh.regressor import Estimate
+from methods.dpmesh.settings import check_settings, check_start
 from methods.dpmesh.sizes import SIZES, BackboneName, Size, sides_of
 from methods.dpmesh.stages import Group, StagedMethod
-from methods.dpmesh.teacher import check_sources, check_start, read_teacher
+from methods.dpmesh.teacher import read_teacher
 from noise2pose import skeletons
 from noise2pose.batch import JointMaps, PoseBatch, Prediction, Smpl
 from noise2pose.bodies import BodyModel
@@ -137,6 +138,7 @@ class DPMesh(StagedMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        check_settings(self.hparams)
         self.title = _TITLES[backbone] + ("" if nkr == "off" else f" + NKR ({nkr})")
         self.num_steps = 1 if backbone == "diffusion" else 0
         self.shows_joints = heatmaps or (backbone == "diffusion" and context != "none")
@@ -162,7 +164,6 @@ class DPMesh(StagedMethod):
         self.skeleton = skeletons.get(skeleton)
         num_joints = skeletons.get(told.RELEASED if release else skeleton).num_joints
         self.body: BodyModel = BodyModel.load(body)
-        check_sources(backbone, pretrained, prior_checkpoint, nkr, teacher_epochs, teacher_checkpoint)
         sizes = SIZES[size]
         head, self.hparams["codebook"] = make_pose_head(
             pose_head, sizes.width, sizes.num_decoder_layers, codebook_checkpoint, codebook, vposer_file
@@ -231,7 +232,7 @@ class DPMesh(StagedMethod):
             if network.balance is None:
                 loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
             else:
-                loss = torch.stack(list(network.balance(terms).values())).sum()
+                loss = network.balance.total(terms)
             if taught:
                 loss = loss + self.nkr_weight * torch.stack(list(taught.values())).sum()
                 terms |= {f"nkr_{name}": term for name, term in taught.items()}

@@ -118,4 +118,8 @@ def make_teacher(student: MeshNetwork) -> MeshNetwork:
     Stable Diffusion's weights are frozen, and are most of the memory.
     """
     shared: dict[int, Any] = {id(p): p for p in student.parameters() if not p.requires_grad}
-    return copy.deepcopy(student, shared)
+    teacher = copy.deepcopy(student, shared)
+    for ours, copied in zip(student.modules(), teacher.modules(), strict=True):
+        if ours._compiled_call_impl is not None:  # which a copy has not
+            copied.compile()
+    return teacher

@@ -35,8 +35,8 @@ class Estimate(NamedTuple):
     betas: Float[Tensor, "B 10"]
     camera: Float[Tensor, "B 3"]  # see `methods.dpmesh.camera`
     joint_img: Float[Tensor, "L B J 3"]  # (x, y, z) of `IMAGE_JOINTS` in the volume, in (0, 1), after each layer
-    plane: Float[Tensor, "B D H H"]  # the features before the encoders, and the volume: what the reasoning aligns
-    volume: Float[Tensor, "B D Z H H"]
+    plane: Float[Tensor, "B D H H"]  # what the queries look at: the image, before its encoder
+    volume: Float[Tensor, "B D Z H H"]  # and the voxels
 
     @property
     def rotations(self) -> Float[Tensor, "B 24 3 3"]:

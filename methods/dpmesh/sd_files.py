@@ -14,14 +14,14 @@ from methods.dpmesh.ldm_names import unet_name
 from noise2pose.errors import InputError
 
 WHERE = (
-    "get unet/ and vae/ (config.json and diffusion_pytorch_model.safetensors of each) of "
+    "for model.pretrained, get unet/ and vae/ (config.json and diffusion_pytorch_model.safetensors of each) of "
     "stable-diffusion-v1-5/stable-diffusion-v1-5 from huggingface.co and put them into this folder, or get its file "
     "v1-5-pruned-emaonly.safetensors and give its path"
 )
 _WHERE_CONTROL = (
-    "get config.json and diffusion_pytorch_model.safetensors of lllyasviel/control_v11p_sd15_openpose from "
-    "huggingface.co and put them into this folder, or get control_v11p_sd15_openpose.pth of lllyasviel/ControlNet-v1-1 "
-    "and give its path"
+    "for model.control_pretrained, get config.json and diffusion_pytorch_model.safetensors of "
+    "lllyasviel/control_v11p_sd15_openpose from huggingface.co and put them into this folder, or get "
+    "control_v11p_sd15_openpose.pth of lllyasviel/ControlNet-v1-1 and give its path"
 )
 _PICKLED = (".ckpt", ".pth", ".pt", ".bin")
 # Levels, channels of latents and width of tokens of version 1's U-Net; levels and channels of its autoencoder.

@@ -63,7 +63,7 @@ def sides_of(size: Size, image_size: int | None = None) -> Sides:
         InputError: if the U-Net cannot halve such latents three times.
     """
     sizes = SIZES[size]
-    image = image_size or sizes.image
+    image = sizes.image if image_size is None else image_size
     if image < 1 or image % (8 * sizes.stride):
         raise InputError(
             f"model.image_size is {image_size}, expected a multiple of {8 * sizes.stride} with size: {size}"

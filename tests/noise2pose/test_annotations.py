@@ -45,14 +45,22 @@ def test_arrays_give_the_body_back():
 
 
 def test_suspects_are_suspected_in_words():
-    batch, prediction, body = answered(5)
+    batch, prediction, body = answered(6)
     batch["keypoints_2d"][0, 5:, 2] = 0.0
     batch["keypoints_2d"][1, :, 0] += 80.0
     prediction["camera_translation"][2] *= -1.0
     prediction["smpl"]["betas"][3] = torch.nan
+    batch["keypoints_2d"][4, :, :2] += 5000.0
     arrays = annotate_batch(batch, prediction, body)
-    assert arrays["suspect"].tolist() == [True] * 4 + [False]
-    for row, words in enumerate(("5 joints are visible", "80 pixels from", "behind the camera", "not every number")):
+    assert arrays["suspect"].tolist() == [True] * 5 + [False]
+    expected = (
+        "5 joints are visible",
+        "80 pixels from",
+        "behind the camera",
+        "not every number",
+        "no keypoint is in the picture",
+    )
+    for row, words in enumerate(expected):
         assert words in arrays["suspect_reasons"][row]
     content = json.loads(to_text(to_coco(arrays, {}, [])))
     assert content["annotations"][3]["smpl"]["betas"] == [None] * 10

@@ -83,6 +83,9 @@ def test_the_true_joints_come_from_the_best_source_that_there_is(people):
     assert torch.equal(clean[:, 4], detected["keypoints_2d"][:, 4])
     annotated = torch.rand(32, 17, 3)
     assert torch.equal(clean_keypoints({**detected, "keypoints_2d_gt": annotated}), annotated)
+    broken = annotated.clone()
+    broken[0, 3, 0] = torch.nan
+    assert not clean_keypoints({**detected, "keypoints_2d_gt": broken})[0, 3].any(), "not finite is not known"
     del detected["keypoints_3d"]
     assert torch.equal(clean_keypoints(detected), detected["keypoints_2d"])
 

@@ -85,6 +85,8 @@ def test_learned_weights_are_the_releases(published):
     weighted = weights(dict(zip(names, tensors["input/awl_losses"], strict=True)))
     assert torch.allclose(torch.stack([weighted[name] for name in names]), tensors["output/awl_weighted"], rtol=1e-5)
     assert set(weights({names[0]: torch.ones(())})) == {names[0]}, "a batch need not have all terms"
+    weights.total({names[0]: torch.ones(())}).backward()
+    assert weights.scales[names[0]].grad != 0 and all(weights.scales[name].grad == 0 for name in names[1:])
 
 
 def test_six_numbers_are_the_releases_rotation(published):

@@ -180,6 +180,42 @@ def test_a_run_that_is_resumed_in_the_middle_of_the_reasoning_ends_where_the_who
         assert all(torch.equal(value, right[key][name]) for name, value in state.items())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backbone": "resnet50"},
+        {"backbone": "transformer"},
+        {"backbone": "diffusion", "lora_rank": 4},
+        {"backbone": "diffusion", "lora_rank": 4, "heatmaps": False, "context": "none"},
+        {"backbone": "diffusion", "lora_rank": 4, "context": "none"},
+        {"backbone": "diffusion", "context": "linear30", "lora_scope": "attn_ff", "train_controlnet": False},
+        {"backbone": "diffusion", "unet_training": "full"},
+    ],
+)
+def test_everything_that_is_trained_gets_a_gradient(tmp_path, options):
+    """Or training in several processes would stop."""
+
+    class Gradients(L.Callback):
+        missing = None
+
+        def on_after_backward(self, trainer, pl_module):
+            self.missing = [name for name, p in pl_module.named_parameters() if p.requires_grad and p.grad is None]
+
+    gradients = Gradients()
+    data = TinyPeople(num_samples=2, batch_size=2)
+    fit(make(**options, uncertainty=True), tmp_path, data=data, callbacks=[gradients])
+    assert gradients.missing == []
+
+
+def test_a_compiled_student_has_a_compiled_teacher():
+    method = make(backbone="diffusion", image_size=64, nkr="mse", teacher_epochs=1, compile=True)
+    compiled = [
+        [name for name, module in network.named_modules() if module._compiled_call_impl is not None]
+        for network in (method.network, method.teacher)
+    ]
+    assert compiled[0] == compiled[1] == ["features.backbone.unet", "features.backbone.controlnet"]
+
+
 @pytest.mark.slow
 def test_two_processes_train_teacher_and_student(tmp_path):
     method = make(nkr="both", teacher_epochs=1)
@@ -222,6 +258,12 @@ def test_a_trained_model_can_be_the_teacher(tmp_path):
         ),
         ({"backbone": "diffusion", "lora_rank": 0}, "model.lora_rank is 0"),
         ({"image_size": 100}, "model.image_size is 100, expected a multiple of 32 with size: tiny"),
+        ({"image_size": 0}, "model.image_size is 0"),
+        ({"timestep": 1000}, "model.timestep is 1000, expected 0 to 999"),
+        ({"teacher_epochs": -1}, "model.teacher_epochs is -1, expected at least 0"),
+        ({"joint_dropout": float("nan")}, "model.joint_dropout is nan, expected 0 to 1"),
+        ({"nkr_temperature": 0.0}, "model.nkr_temperature is 0.0, expected more than 0"),
+        ({"control_pretrained": "a"}, "model.control_pretrained is for the diffusion backbone"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(tmp_path, options, message):

@@ -112,9 +112,12 @@ def test_a_published_controlnet_leaves_its_hints_behind(networks, folder, tmp_pa
 
 
 def test_a_missing_file_says_what_to_get_and_where_to_put_it(folder, tmp_path):
-    with pytest.raises(InputError, match=r"absent does not exist: get unet/ and vae/ .* put them into this folder"):
+    with pytest.raises(
+        InputError,
+        match=r"absent does not exist: for model.pretrained, get unet/ and vae/ .* put them into this folder",
+    ):
         read(tmp_path / "absent")
-    with pytest.raises(InputError, match=r"unet/config\.json does not exist: get .*v1-5-pruned-emaonly\.safetensors"):
+    with pytest.raises(InputError, match=r"unet/config\.json does not exist: .*get .*v1-5-pruned-emaonly\.safetensors"):
         read(tmp_path)
     with pytest.raises(InputError, match=r"control\.pth does not exist: .*control_v11p_sd15_openpose"):
         read(folder, control_weights=tmp_path / "control.pth")
