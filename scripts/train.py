@@ -65,9 +65,9 @@ class _Parser(LightningArgumentParser):
     _reading: Any = "the command line"
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
-        self._reading = path
+        outer, self._reading = self._reading, path  # which stays where that fails
         parsed = super().parse_path(path, *args, **kwargs)
-        del self._reading
+        self._reading = outer
         return parsed
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

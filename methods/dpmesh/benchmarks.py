@@ -36,7 +36,9 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
     setting = f"U-Net and ControlNet of {size}, latents of 32 x 32, {_JOINTS} tokens, batch {images}, float32, eager"
     full = _once(lambda: _networks(_SMALL if quick else UNET["sd15"], device))
 
-    def row(name: str, against: str, at_least: float | None, theirs: Callable[..., Any], repeats: int) -> Comparison:
+    def row(
+        name: str, against: str, at_least: float | None, theirs: Callable[..., Any], repeats: int = 5
+    ) -> Comparison:
         return Comparison(
             name=name + where,
             setting=setting,
@@ -54,9 +56,8 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
             "explicit softmax in every layer of both networks, one pass for features and one for maps",
             1.5,
             _two_passes,
-            5,
         ),
-        row("one step against explicit softmax", "explicit softmax in every layer, features alone", None, _one_pass, 5),
+        row("one step against explicit softmax", "explicit softmax in every layer, features alone", None, _one_pass),
     ]
     options: dict[str, dict[str, Any]] = {"channels-last": {"channels_last": True}, "compiled": {"compile": True}}
     options["gradient checkpointing"] = {"gradient_checkpointing": True}
