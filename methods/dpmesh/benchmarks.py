@@ -12,7 +12,7 @@ from methods.dpmesh.conditions import Conditions
 from methods.dpmesh.latent_networks import LATENT_CHANNELS, LATENT_SIDE, UNET, Networks, make_controlnet, make_unet
 from methods.dpmesh.networks import MeshNetwork, make_network
 from methods.dpmesh.pose_heads import Rot6dHead
-from methods.dpmesh.sizes import SIZES
+from methods.dpmesh.sizes import SIZES, sides_of
 from methods.dpmesh.textbook import TextbookBackbone
 from noise2pose.benchmarking import Checks, Comparison, Prepared, Side
 
@@ -65,11 +65,12 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
     rows += [
         Comparison(
             name=f"training step, {name}{where}",
-            setting=f"tiny: U-Net, ControlNet, fusion and regressor, maps recorded, LoRA, batch {people}, AdamW",
+            setting=f"tiny, {people} pictures of {SIZES['tiny'].image} pixels: all networks, maps recorded, LoRA, AdamW",
             against="the same in float32, eager, without the option",
             at_least=None,
             unit="step",
             prepare=lambda option=option, autocast=autocast: _training(option, autocast, people, device),
+            repeats=15,
         )
         for name, option, autocast in (
             *((name, option, False) for name, option in options.items() if not (quick and name == "compiled")),
@@ -185,7 +186,7 @@ class TrainingStep:
 
     def __init__(self, batch: int, device: torch.device, autocast: bool = False, **options: Any) -> None:
         torch.manual_seed(0)
-        sizes, joints = SIZES["tiny"], 17
+        sizes, sides, joints = SIZES["tiny"], sides_of("tiny"), 17
         head = Rot6dHead(sizes.width, sizes.num_decoder_layers)
         diffusion = {"lora_rank": 8, **options}
         network = make_network("diffusion", "tiny", head, joints, False, True, "mlp2_visible", diffusion)
@@ -195,8 +196,8 @@ class TrainingStep:
                 module.p = 0.0  # so that both sides have the same loss
         self.optimizer = torch.optim.AdamW([p for p in self.network.parameters() if p.requires_grad], lr=1e-5)
         self.autocast, self.device = autocast, device
-        self.image = torch.rand(batch, 3, sizes.image, sizes.image, device=device)
-        maps = torch.rand(batch, joints, LATENT_SIDE, LATENT_SIDE, device=device)
+        self.image = torch.rand(batch, 3, sides.image, sides.image, device=device)
+        maps = torch.rand(batch, joints, sides.latents, sides.latents, device=device)
         present = torch.rand(batch, joints, device=device) > 0.2
         self.conditions = Conditions(torch.rand(batch, joints, 2, device=device), present, maps)
 

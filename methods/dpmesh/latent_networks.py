@@ -1,6 +1,6 @@
 """The three networks of a latent diffusion model: autoencoder, U-Net and ControlNet, as diffusers has them.
 
-Sizes: `tiny` has pictures of 128 pixels, `sd15` (Stable Diffusion 1.5) of 256; both have latents of 4 x 32 x 32.
+Latents have 4 channels, and a quarter of the picture's side with `tiny`, an eighth with `sd15` (Stable Diffusion 1.5).
 """
 
 from typing import Any, Literal, NamedTuple
@@ -11,7 +11,6 @@ from torch import nn
 Size = Literal["tiny", "sd15"]
 LATENT_SIDE = 32
 LATENT_CHANNELS = 4
-IMAGE_SIDE: dict[Size, int] = {"tiny": 128, "sd15": 256}
 # Of `tiny`, groups of normalisation have at least two channels: with one, they would cancel biases and the time.
 UNET: dict[Size, dict[str, Any]] = {
     "tiny": {

@@ -40,7 +40,7 @@ class DPMesh(StagedMethod):
     Args:
         backbone: `diffusion`, or a baseline of the paper: `resnet50`, or `transformer` (ViT).
         size: `tiny` for processors without an accelerator, or `sd15`: Stable Diffusion 1.5, or ViT-L/16.
-        image_size: side that pictures are resized to; by default 128 with `tiny` and 256 with `sd15`.
+        image_size: side that pictures are resized to; by default 64 with `tiny` and 256 with `sd15`.
         pretrained: weights that training starts from. `diffusion`: Stable Diffusion 1.5, a folder in diffusers' layout
             or a single file; baselines: a file of ImageNet weights.
         control_pretrained: of a published ControlNet that the ControlNet starts from, folder or file, with `pretrained`

@@ -39,7 +39,7 @@ class Prior(StagedMethod):
 
     Args:
         size: of the networks; `tiny` for processors without an accelerator.
-        image_size: side that pictures are resized to; by default 128 with `tiny` and 256 with `sd15`. A DPMesh that
+        image_size: side that pictures are resized to; by default 64 with `tiny` and 256 with `sd15`. A DPMesh that
             starts from here has the same.
         context: how joints become tokens; a DPMesh that starts from here has the same, or `none`.
         autoencoder_epochs: first epochs, in which the autoencoder is trained.

@@ -37,7 +37,7 @@ class Sizes(NamedTuple):
 
 
 SIZES: dict[Size, Sizes] = {
-    "tiny": Sizes(128, 4, 256, 128, 1, 3, 256, 256, 0.0, (192, 6, 3)),
+    "tiny": Sizes(64, 4, 256, 128, 1, 3, 256, 256, 0.0, (192, 6, 3)),
     "sd15": Sizes(256, 8, 2048, 256, 2, 4, 2048, 1024, 0.1, (1024, 24, 16)),  # as released; ViT-L/16 as in the paper
 }
 
