@@ -65,7 +65,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
     rows += [
         Comparison(
             name=f"training step, {name}{where}",
-            setting=f"tiny, {people} pictures of {SIZES['tiny'].image} pixels: all networks, maps recorded, LoRA, AdamW",
+            setting=f"tiny, {people} pictures of {SIZES['tiny'].image} pixels: all parts, maps recorded, LoRA, AdamW",
             against="the same in float32, eager, without the option",
             at_least=None,
             unit="step",
