@@ -45,9 +45,9 @@ METHODS = {
         selector="reproj2d", denoiser="released", x_start="frontend", max_steps=12, patience=3, **SMALL_DIFFANNOT
     ),
     "dpmesh_reasoning": lambda: DPMesh(
-        backbone="transformer", pose_head="rot6d", nkr="both", teacher_epochs=1, warmup_steps=2
+        backbone="transformer", image_size=128, pose_head="rot6d", nkr="both", teacher_epochs=1, warmup_steps=2
     ),
-    "dpmesh_diffusion": lambda: DPMesh(image_size=64, lora_rank=4, pose_head="rot6d", warmup_steps=2),
+    "dpmesh_diffusion": lambda: DPMesh(lora_rank=4, pose_head="rot6d", warmup_steps=2),
     "dpmesh_codebook": lambda: Codebook(encoder_blocks=1, warmup_steps=2, **SMALL_CODEBOOK),
     "dpmesh_codebook_6d": lambda: Codebook(encoder_blocks=1, rotation_format="6d", joints_weight=0.0, **SMALL_CODEBOOK),
 }  # fmt: skip

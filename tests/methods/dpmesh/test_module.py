@@ -208,7 +208,7 @@ def test_everything_that_is_trained_gets_a_gradient(tmp_path, options):
 
 
 def test_a_compiled_student_has_a_compiled_teacher():
-    method = make(backbone="diffusion", image_size=64, nkr="mse", teacher_epochs=1, compile=True)
+    method = make(backbone="diffusion", nkr="mse", teacher_epochs=1, compile=True)
     compiled = [
         [name for name, module in network.named_modules() if module._compiled_call_impl is not None]
         for network in (method.network, method.teacher)
@@ -315,7 +315,7 @@ def test_options_of_the_training(tmp_path, options):
 
 @pytest.mark.parametrize("backbone", ["diffusion", "resnet50", "transformer"])
 def test_smaller_pictures_make_fewer_cells(backbone):
-    method = make(backbone=backbone, image_size=64).eval()
+    method = make(backbone=backbone).eval()
     box, batch = batch_of()["box"], batch_of()
     found = method._conditions(batch["keypoints_2d"], box, batch)
     with torch.no_grad():

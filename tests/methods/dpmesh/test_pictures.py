@@ -16,7 +16,7 @@ from tests.tiny import TinyPeople
 
 def make(**options) -> DPMesh:
     torch.manual_seed(0)
-    return DPMesh(**{"backbone": "diffusion", "pose_head": "rot6d", "image_size": 64, "lora_rank": 2, **options}).eval()
+    return DPMesh(**{"backbone": "diffusion", "pose_head": "rot6d", "lora_rank": 2, **options}).eval()
 
 
 def batch_of(number=2):

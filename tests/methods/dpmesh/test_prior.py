@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
 def test_golden_losses(tmp_path):
     """Of the steps of one epoch of each stage: a refactoring must leave them as they are. Reset only with a reason."""
     L.seed_everything(7, verbose=False)
-    prior, losses = Prior(image_size=64, warmup_steps=1), Losses()
+    prior, losses = Prior(warmup_steps=1), Losses()
     settings = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = L.Trainer(
         **settings, default_root_dir=tmp_path, max_epochs=2, limit_val_batches=0, enable_model_summary=False,
