@@ -36,12 +36,16 @@ class EpochOrder:
         world_size: number of processes.
 
     Raises:
-        InputError: if there are fewer samples than the processes need.
+        InputError: if batches are empty, or there are fewer samples than the processes need.
     """
 
     def __init__(
         self, num_samples: int, batch_size: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
+        if batch_size < 1:
+            raise InputError(
+                f"batches of {batch_size} samples: data.batch_size and data.eval_batch_size must be at least 1"
+            )
         if num_samples < world_size:
             raise InputError(f"a split of {num_samples} samples cannot be shared by {world_size} processes")
         # No process may be left without a batch: it would miss the exchange of the metrics.

@@ -92,6 +92,8 @@ class RenderedPeople(PoseDataModule):
         fewest = 80 if motion == "both" else 40  # one of each kind of motion in the smallest split
         if not 0.0 <= max_turn <= 180.0:
             raise InputError(f"data.max_turn is {max_turn}, expected 0 to 180 degrees")
+        if num_workers < 0:
+            raise InputError(f"data.num_workers is {num_workers}, expected at least 0")
         if num_people < fewest:
             raise InputError(f"data.num_people is {num_people}, expected at least {fewest}")
 

@@ -38,6 +38,8 @@ class PoseMethod(L.LightningModule):
         input: `image` for a method that cannot do without the picture, `keypoints` for one that can.
         ema_decay: of the moving average of its weights in long runs; None for what `WarmupEMA` is given.
         body: whose parameters the method predicts; None for a method that predicts joints only.
+        resumed: whether the fit goes on from a checkpoint, so that files with weights to start from need not be there;
+            to be said before the fit, because Lightning tells only after `setup`.
         finished_batches: (loader, batch) that an interrupted `predict` has answered; they get an empty answer.
     """
 
@@ -51,6 +53,7 @@ class PoseMethod(L.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.body: BodyModel | None = None
+        self.resumed = False
         self.finished_batches: frozenset[tuple[int, int]] = frozenset()
         self.eval_metrics = nn.ModuleList()
         self.protocols: list[Protocol] = []
@@ -130,7 +133,7 @@ class PoseMethod(L.LightningModule):
             InputError: if two sets have one name, or a fit would validate on another source of 2-D keypoints.
         """
         if stage == "fit":
-            self.check_training(self.trainer, bool(self.trainer.ckpt_path))
+            self.check_training(self.trainer, self.resumed)
         datamodule: Any = getattr(self.trainer, "datamodule", None)
         split = "test" if stage == "test" else "val"
         self.protocols = [] if datamodule is None or stage == "predict" else datamodule.protocols(split)

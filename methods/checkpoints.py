@@ -157,9 +157,17 @@ def describe_method(method: PoseMethod) -> str:
 
 
 def make_described_method(description: str) -> PoseMethod:
-    """A method like the one described, with weights yet to be loaded: a part of another method's checkpoint."""
-    described = json.loads(description)
-    return make_method(described["class_path"], described["arguments"]).eval()
+    """A method like the one described, with weights yet to be loaded: a part of another method's checkpoint.
+
+    Raises:
+        InputError: if nothing is described.
+    """
+    try:
+        described = json.loads(description)
+        class_path, arguments = described["class_path"], described["arguments"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{description} describes no method, as `describe_method` does") from error
+    return make_method(class_path, arguments).eval()
 
 
 def export_checkpoint(source: Path, target: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -108,6 +108,10 @@ class RunRecord(SaveConfigCallback):
             self.config.ckpt_path = None  # a record of what the run is, not of how this process started
             verb = trainer.state.fn.value if trainer.state.fn else stage
             name = "config.yaml" if verb == "fit" else f"config_{verb}.yaml"
+            arguments = self.config.model.init_args
+            # What the method made of files that need not be there when the run is resumed or tested.
+            for key in [key for key, value in vars(arguments).items() if value is None]:
+                arguments[key] = pl_module.hparams.get(key)
             text = self.parser.dump(self.config, skip_none=False)
             write_text(Path(trainer.default_root_dir) / name, text)
             provenance.commit()  # of the code that runs, before anybody commits the next

@@ -140,8 +140,20 @@ def _filter(centre: float, side: float, size: int, length: int) -> tuple[slice, 
     reach = max(step, 1.0)
     places = centre + ((torch.arange(size, dtype=torch.float64) + 0.5) / size - 0.5) * side
     first, last = int((places[0] - reach).floor()), int((places[-1] + reach).ceil())
-    pixels = torch.arange(first, last, dtype=torch.float64) + 0.5
-    weights = (1.0 - (places[:, None] - pixels).abs() / reach).clamp_min(0.0)
-    weights = weights / weights.sum(dim=1, keepdim=True)  # also over what lies outside, which is black
     low, high = min(max(first, 0), length), max(min(last, length), 0)
-    return slice(low, max(low, high)), weights[:, low - first : max(low, high) - first]
+    touched = slice(low, max(low, high))
+    pixels = torch.arange(touched.start, touched.stop, dtype=torch.float64) + 0.5
+    weights = (1.0 - (places[:, None] - pixels).abs() / reach).clamp_min(0.0)
+    return touched, weights / _sum_of_triangle(places, reach)[:, None]
+
+
+def _sum_of_triangle(places: Tensor, reach: float) -> Tensor:
+    """What the weights around each place sum up to, also over what lies outside the picture, which is black.
+
+    In closed form: a box can be many times as large as the picture.
+    """
+    places = places - 0.5  # of pixels whose centres are whole numbers
+    first, middle, last = (places - reach).ceil(), places.floor(), (places + reach).floor()
+    before, after = middle - first + 1.0, last - middle
+    distances = before * (places - (first + middle) / 2.0) + after * ((middle + 1.0 + last) / 2.0 - places)
+    return before + after - distances / reach

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import DefaultHelpFormatter, set_parsing_settings
+from jsonargparse import DefaultHelpFormatter, Namespace, set_parsing_settings
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -31,6 +31,8 @@ NOT_WORTH_A_WARNING = (
     r"Found \d+ module\(s\) in eval mode.*",  # frozen parts rest
     r"You're using the WeightAveraging callback, but loading a checkpoint outside.*",  # averages are what is tested
     r"The dirpath has changed from.*",
+    r"The number of training batches \(\d+\) is smaller than the logging interval.*",
+    r"Precision .* is not supported by the model summary.*",
 )
 # What the parser adds to what is wrong.
 SAID_BY_THE_PARSER = (
@@ -102,6 +104,9 @@ class PoseCLI(LightningCLI):
         if config.trainer.fast_dev_run:  # it leaves no run behind
             callbacks = config.trainer.callbacks or []
             config.trainer.callbacks = [c for c in callbacks if not c.get("class_path", "").endswith("ModelCheckpoint")]
+        if self._is_given("--name") and not self._is_given("--trainer.default_root_dir"):
+            # In the configuration that a run left behind, its folder is written out.
+            config.trainer = _moved(config.trainer, config.trainer.default_root_dir, config.name)
         folder = Path(config.trainer.default_root_dir)
         checkpoints = folder / "checkpoints"
         given = config.get("ckpt_path")
@@ -123,7 +128,8 @@ class PoseCLI(LightningCLI):
             )
 
     def before_fit(self) -> None:
-        self.model.check_training(self.trainer, resumed=self._get_subcommand_config().get("ckpt_path") is not None)
+        self.model.resumed = self._get_subcommand_config().get("ckpt_path") is not None
+        self.model.check_training(self.trainer, self.model.resumed)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self._get_subcommand_config()
@@ -136,6 +142,9 @@ class PoseCLI(LightningCLI):
             return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
         except (ValueError, MisconfigurationException) as error:
             raise InputError(f"trainer: {error}") from error
+
+    def _is_given(self, option: str) -> bool:
+        return any(argument == option or argument.startswith(f"{option}=") for argument in self.given)
 
     def _get_subcommand_config(self) -> Any:
         return self.config[str(self.subcommand)]
@@ -177,6 +186,20 @@ def main(args: ArgsType = None) -> int:
         print(f"error: {reason}", file=sys.stderr)
         return 2
     return 0
+
+
+def _moved(part: Any, folder: str, name: str) -> Any:
+    """A part of the configuration of the run in `folder`, as one of the run `name`; changed in place."""
+    if isinstance(part, str):
+        inside = part == folder or part.startswith(f"{folder}/")
+        return f"runs/{name}{part.removeprefix(folder)}" if inside else part
+    if isinstance(part, list):
+        return [_moved(value, folder, name) for value in part]
+    if isinstance(part, dict | Namespace):
+        for key, value in vars(part).items() if isinstance(part, Namespace) else part.items():
+            called = key in ("name", "id") and isinstance(value, str) and folder.endswith(f"/{value}")
+            part[key] = name if called else _moved(value, folder, name)
+    return part
 
 
 def _in_a_line(message: str) -> str:

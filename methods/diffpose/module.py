@@ -224,7 +224,7 @@ class DiffPose(PoseMethod):
             return
         max_epochs = self.trainer.max_epochs or 0
         if self.context_checkpoint is not None:
-            if not self.trainer.ckpt_path:  # a resumed run restores the encoder from its own checkpoint
+            if not self.resumed:  # a resumed run restores the encoder from its own checkpoint
                 self.encoder.load_state_dict(read_encoder(self.context_checkpoint, self.encoder))
         elif self.context_epochs < 1:
             raise InputError(

@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 from methods.base import PoseMethod, warmup_cosine
 from methods.dpmesh.codebook_usage import CodebookUsage, perplexity
 from methods.dpmesh.pose_codebook import PoseCodebook, RotationFormat
+from methods.dpmesh.settings import check_codebook_settings
 from noise2pose import rotations, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
@@ -70,6 +71,7 @@ class Codebook(PoseMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        check_codebook_settings(self.hparams)
         self.revive_below = revive_below
         self.weights = {"rotations": rotation_weight, "commitment": commitment_weight, "joints": joints_weight}
         self.learning_rate = learning_rate
@@ -184,5 +186,8 @@ class Codebook(PoseMethod):
 
 def _smpl_of(batch: PoseBatch) -> Any:
     if "smpl" not in batch:
-        raise InputError("the codebook needs data with body parameters, and this data has none")
+        raise InputError(
+            "a pose codebook needs data with body parameters, and this data has none; pictures and key-points are for "
+            "a methods.dpmesh.DPMesh that has the codebook (model.codebook_checkpoint)"
+        )
     return batch["smpl"]

@@ -102,15 +102,16 @@ class DiffusionFeatures(PictureFeatures):
         self.context.load_state_dict({key: context[key] for key in expected})
 
 
-def check_prior(path_or_name: str, image_size: int) -> None:
-    """Refuses a prior that was trained on pictures of another size, whose weights would fit nevertheless.
+def check_prior(path_or_name: str, image_size: int, skeleton: str) -> None:
+    """Refuses a prior that was trained on pictures of another size or other joints: its weights would fit nevertheless.
 
     Args:
         path_or_name: of its checkpoint.
         image_size: side of the pictures of the network that starts from it.
+        skeleton: name of its joints.
 
     Raises:
-        InputError: if the sizes differ, or as `read_prior`.
+        InputError: if they differ, or as `read_prior`.
     """
     settings = _read_checkpoint(path_or_name).get("hyper_parameters", {})
     found = sides_of(settings.get("size", "tiny"), settings.get("image_size")).image
@@ -118,6 +119,10 @@ def check_prior(path_or_name: str, image_size: int) -> None:
         raise InputError(
             f"model.prior_checkpoint: {path_or_name} was trained on pictures of {found} pixels; set model.image_size "
             f"to {found} (it is {image_size})"
+        )
+    if (known := settings.get("skeleton", skeleton)) != skeleton:
+        raise InputError(
+            f"model.prior_checkpoint: {path_or_name} was trained on the joints {known} (model.skeleton: {skeleton})"
         )
 
 

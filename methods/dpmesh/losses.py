@@ -178,6 +178,9 @@ def known_bodies(batch: PoseBatch) -> Bool[Tensor, " B"]:
 
 
 def masked_mean(values: Tensor, weights: Tensor) -> Float[Tensor, ""]:
-    """Mean of values of which the leading dimensions are weighted; 0 if nothing has a weight."""
+    """Mean of values of which the leading dimensions are weighted; those without weight may be anything.
+
+    It is 0 if nothing has a weight.
+    """
     weights = weights.to(values).view(*weights.shape, *[1] * (values.ndim - weights.ndim)).expand_as(values)
-    return (values * weights).sum() / weights.sum().clamp_min(1e-6)
+    return (torch.where(weights > 0, values, 0.0) * weights).sum() / weights.sum().clamp_min(1e-6)

@@ -263,7 +263,7 @@ class DPMesh(StagedMethod):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage != "fit" or self.trainer.ckpt_path:  # a resumed run restores everything from its own checkpoint
+        if stage != "fit" or self.resumed:  # a resumed run restores everything from its own checkpoint
             return
         for source in (None if self.num_steps else self.pretrained, self.prior_checkpoint):
             if source is not None:
@@ -271,7 +271,7 @@ class DPMesh(StagedMethod):
         if self.teacher is not None:
             self.teacher.load_state_dict(self.network.state_dict())
             if self.teacher_checkpoint is not None:
-                read_teacher(self.teacher_checkpoint, self.teacher)
+                read_teacher(self.teacher_checkpoint, self.teacher, self.network)
 
     @property
     def _answering(self) -> MeshNetwork:

@@ -1,10 +1,11 @@
 """Which of the four pose heads a model has, and the files that two of them need.
 
-A codebook is a part of the checkpoint of the whole model; its file is needed when training starts, and never again.
+A codebook is a part of the checkpoint of the whole model; its file is needed when training starts, and never again: the
+configuration of a run (`runs/NAME/config.yaml`) describes it, for resuming and testing.
 """
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from methods.checkpoints import describe_method, load_method, make_described_method, read_torch_file
 from methods.dpmesh.pose_heads import CodebookHead, PoseHead, Rot6dHead, VPoserHead
@@ -13,6 +14,7 @@ from noise2pose.errors import InputError
 
 PoseHeadName = Literal["vq_soft", "vq_ce", "rot6d", "vposer"]
 
+_WITH_CODEBOOK = ("vq_soft", "vq_ce")
 _VPOSER = "bodyprior_dec_"  # how the tensors of VPoser's decoder are called
 
 
@@ -32,14 +34,16 @@ def make_pose_head(
         width: of the decoder's states.
         num_layers: of the decoder.
         codebook_checkpoint: checkpoint of `methods.dpmesh.Codebook`, or the name of a shipped one.
-        codebook: description of a codebook whose weights will come with those of the whole model.
+        codebook: description of a codebook whose weights will come with those of the whole model; used where the
+            checkpoint is not given, or is gone.
         vposer_file: weights of VPoser; None where they will come with those of the whole model.
 
     Raises:
         InputError: if there is no such head, or a file is missing or of another kind.
     """
     for option, value, heads in (
-        ("codebook_checkpoint", codebook_checkpoint, ("vq_soft", "vq_ce")),
+        ("codebook_checkpoint", codebook_checkpoint, _WITH_CODEBOOK),
+        ("codebook", codebook, _WITH_CODEBOOK),
         ("vposer_file", vposer_file, ("vposer",)),
     ):
         if value is not None and name not in heads:
@@ -53,25 +57,30 @@ def make_pose_head(
         return VPoserHead(decoder, width, num_layers), None
     if name not in get_args(PoseHeadName):
         raise InputError(f"model.pose_head is {name}, expected one of {', '.join(get_args(PoseHeadName))}")
-    from methods.dpmesh.codebook_training import Codebook
-
-    if codebook_checkpoint is not None:
-        try:
-            method = load_method(codebook_checkpoint)
-        except InputError as error:
-            raise InputError(f"model.codebook_checkpoint: {error}") from error
-    elif codebook is not None:
-        method = make_described_method(codebook)
+    if codebook is not None and (codebook_checkpoint is None or not Path(codebook_checkpoint).is_file()):
+        method: Any = make_described_method(codebook)
+    elif codebook_checkpoint is not None:
+        method = _read_codebook(codebook_checkpoint)
     else:
         raise InputError(
             f"model.pose_head {name} needs a trained codebook: train one (configs/experiments/dpmesh_codebook_*.yaml) "
-            "and give model.codebook_checkpoint FILE, or set model.pose_head to rot6d"
-        )
-    if not isinstance(method, Codebook):
-        raise InputError(
-            f"model.codebook_checkpoint: {codebook_checkpoint} is {method.title}, expected a pose codebook"
+            "and give model.codebook_checkpoint FILE, or set model.pose_head to rot6d; to resume or "
+            "test a run, give its own -c runs/NAME/config.yaml"
         )
     return CodebookHead(method.codebook, name == "vq_ce", width, num_layers), describe_method(method)
+
+
+def _read_codebook(path_or_name: str) -> Any:
+    """A trained `methods.dpmesh.Codebook`."""
+    from methods.dpmesh.codebook_training import Codebook
+
+    try:
+        method = load_method(path_or_name)
+    except InputError as error:
+        raise InputError(f"model.codebook_checkpoint: {error}") from error
+    if not isinstance(method, Codebook):
+        raise InputError(f"model.codebook_checkpoint: {path_or_name} is {method.title}, expected a pose codebook")
+    return method
 
 
 def _load_vposer(decoder: VPoserDecoder, path: Path) -> None:

@@ -19,6 +19,7 @@ from methods.dpmesh import conditions as told
 from methods.dpmesh.backbone import Backbone
 from methods.dpmesh.conditions import Conditions
 from methods.dpmesh.context import CONTEXTS, Context
+from methods.dpmesh.settings import check_prior_settings
 from methods.dpmesh.sizes import Size, sides_of
 from methods.dpmesh.stages import Group, StagedMethod
 from noise2pose import keyed_random, skeletons
@@ -41,7 +42,8 @@ class Prior(StagedMethod):
         size: of the networks; `tiny` for processors without an accelerator.
         image_size: side that pictures are resized to; by default 64 with `tiny` and 256 with `sd15`. A DPMesh that
             starts from here has the same.
-        context: how joints become tokens; a DPMesh that starts from here has the same, or `none`.
+        context: how joints become tokens; a DPMesh that starts from here has the same, or, from the
+            default, `none`.
         autoencoder_epochs: first epochs, in which the autoencoder is trained.
         condition_dropout: share of the pictures whose joints are hidden, so that the model knows crops without joints.
         kl_weight: of the divergence of the latents from a normal distribution.
@@ -73,6 +75,7 @@ class Prior(StagedMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        check_prior_settings(self.hparams)
         self.first_epochs = autoencoder_epochs
         self.condition_dropout = condition_dropout
         self.kl_weight = kl_weight

@@ -164,6 +164,9 @@ class JointDecoder(nn.Module):
         body_states, located = [], []
         logit = None
         for layer, locate in zip(self.layers, self.locate, strict=True):
+            if logit is not None:
+                seen = torch.cat((memory, sampler.sample(volume, located[-1])), dim=1)
+                places = torch.cat((fixed_positions, self.place(logit)), dim=1)
             states = self.norm(layer(states, queries, seen, places))
             joints = states[:, num_body:]
             if logit is None:
@@ -171,8 +174,6 @@ class JointDecoder(nn.Module):
             else:
                 joint_img = (logit + locate(torch.cat((joints, logit), dim=-1))).sigmoid()
             logit = torch.logit(joint_img, eps=_EDGE)
-            seen = torch.cat((memory, sampler.sample(volume, joint_img)), dim=1)
-            places = torch.cat((fixed_positions, self.place(logit)), dim=1)
             body_states.append(states[:, :num_body])
             located.append(joint_img)
         return torch.stack(body_states), torch.stack(located)

@@ -1,18 +1,31 @@
 """Settings of DPMesh that cannot work: numbers out of range, contradictions, weights that are not there."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from methods.checkpoints import find_checkpoint
 from methods.dpmesh.features import check_prior
 from methods.dpmesh.losses import WEIGHTS
 from methods.dpmesh.sd_files import WHERE
 from noise2pose.errors import InputError
 
-# None of these is below 0, and some are at most this.
-_LARGEST = {"timestep": 999, "joint_dropout": 1.0, "image_noise": 1.0}
-_NOT_NEGATIVE = (
-    *(*_LARGEST, "nkr_weight", "teacher_epochs", "token_weight", *(f"{name}_weight" for name in WEIGHTS)),
-    *("learning_rate", "weight_decay", "warmup_steps"),
-)
+_INFINITE = float("inf")
+_NOT_NEGATIVE, _SHARE = (0, _INFINITE), (0, 1)
+_TRAINING = {"learning_rate": _NOT_NEGATIVE, "warmup_steps": _NOT_NEGATIVE}
+_RANGES = {
+    **{"timestep": (0, 999), "joint_dropout": _SHARE, "image_noise": _SHARE, "teacher_epochs": _NOT_NEGATIVE},
+    **{f"{name}_weight": _NOT_NEGATIVE for name in ("nkr", "token", *WEIGHTS)},
+    **{"weight_decay": _NOT_NEGATIVE, **_TRAINING},
+}
+_RANGES_OF_A_PRIOR = {
+    **{"autoencoder_epochs": (1, _INFINITE), "condition_dropout": _SHARE, "kl_weight": _NOT_NEGATIVE},
+    **{"image_noise": _SHARE, "weight_decay": _NOT_NEGATIVE, **_TRAINING},
+}
+_RANGES_OF_A_CODEBOOK = {
+    **{f"num_{name}": (1, _INFINITE) for name in ("tokens", "codes")},
+    **{"decay": _SHARE, "revive_below": _SHARE, **_TRAINING},
+    **{f"{name}_weight": _NOT_NEGATIVE for name in ("rotation", "commitment", "joints")},
+}
 
 
 def check_settings(settings: Any) -> None:
@@ -24,10 +37,7 @@ def check_settings(settings: Any) -> None:
     Raises:
         InputError: if there is something of that.
     """
-    for name in _NOT_NEGATIVE:
-        if not 0 <= settings[name] <= _LARGEST.get(name, float("inf")):
-            expected = f"0 to {_LARGEST[name]:g}" if name in _LARGEST else "at least 0"
-            raise InputError(f"model.{name} is {settings[name]}, expected {expected}")
+    _check_ranges(settings, _RANGES)
     if not settings.nkr_temperature > 0:
         raise InputError(f"model.nkr_temperature is {settings.nkr_temperature}, expected more than 0")
     if settings.pretrained and settings.prior_checkpoint:
@@ -46,6 +56,23 @@ def check_settings(settings: Any) -> None:
             raise InputError(f"model.{name} is for noisy key-point reasoning, and model.nkr is off")
 
 
+def check_prior_settings(settings: Any) -> None:
+    """As `check_settings`, of a `Prior`."""
+    _check_ranges(settings, _RANGES_OF_A_PRIOR)
+
+
+def check_codebook_settings(settings: Any) -> None:
+    """As `check_settings`, of a `Codebook`."""
+    _check_ranges(settings, _RANGES_OF_A_CODEBOOK)
+
+
+def _check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    for name, (least, largest) in ranges.items():
+        if not least <= settings[name] <= largest:
+            expected = f"at least {least}" if largest == _INFINITE else f"{least} to {largest}"
+            raise InputError(f"model.{name} is {settings[name]}, expected {expected}")
+
+
 def check_start(settings: Any, image_size: int) -> None:
     """Refuses a training whose frozen parts would be noise, or of pictures of another size.
 
@@ -62,5 +89,14 @@ def check_start(settings: Any, image_size: int) -> None:
         raise InputError(f"model.size sd15 needs the weights of Stable Diffusion 1.5: {WHERE}")
     if settings.pose_head == "vposer" and settings.vposer_file is None:
         raise InputError("model.pose_head vposer needs the weights of VPoser, version 1: give model.vposer_file FILE")
+    if settings.pose_head in ("vq_soft", "vq_ce"):
+        if settings.codebook_checkpoint is None:
+            raise InputError("model.codebook describes a codebook without its weights: give model.codebook_checkpoint")
+        try:
+            find_checkpoint(settings.codebook_checkpoint)
+        except InputError as error:
+            raise InputError(f"model.codebook_checkpoint: {error}") from error
     if settings.prior_checkpoint is not None:
-        check_prior(settings.prior_checkpoint, image_size)
+        if settings.latent != "sd":
+            raise InputError(f"model.latent is {settings.latent}, and a prior has latents as sd: take that")
+        check_prior(settings.prior_checkpoint, image_size, settings.skeleton)

@@ -72,7 +72,10 @@ class StagedMethod(PoseMethod):
                 optimizer.state.pop(parameter, None)  # as large as two copies of the part
 
     def check_training(self, trainer: L.Trainer, resumed: bool) -> None:
-        """Refuses a training that has no second stage: it counts steps, or ends too early."""
+        """Refuses weights of few digits, and a training without a second stage: it counts steps, or ends too early."""
+        precision = str(getattr(trainer, "precision", "32-true"))
+        if precision.endswith("-true") and precision != "32-true":
+            raise InputError(f"trainer.precision is {precision}: take 32-true, or bf16-mixed for less time and memory")
         if not self.first_epochs or getattr(trainer, "fast_dev_run", False):
             return
         max_epochs = trainer.max_epochs or 0

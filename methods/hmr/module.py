@@ -161,7 +161,7 @@ class HMR(PoseMethod):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage != "fit" or self.trainer.ckpt_path:  # a resumed run restores everything from its own checkpoint
+        if stage != "fit" or self.resumed:  # a resumed run restores everything from its own checkpoint
             return
         if self.pretrained is not None:
             assert isinstance(self.backbone, Backbone), "refused by the constructor"

@@ -41,6 +41,12 @@ def test_crop_is_the_naive_one(box):
     assert torch.allclose(crop(torch.from_numpy(image) / 255.0, torch.tensor(box), size=7), found, atol=1e-6)
 
 
+def test_a_box_can_be_much_larger_than_the_picture():
+    image = np.full((16, 21, 3), 255, dtype=np.uint8)
+    found = crop(image, torch.tensor([10.0, 8.0, 1e7]), size=8)
+    assert found.isfinite().all() and 0.0 < found.sum() < 1e-6
+
+
 def test_a_crop_of_the_same_size_is_the_picture():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     assert torch.equal(

@@ -99,6 +99,28 @@ def test_one_run_is_one_folder_and_is_never_overwritten(folder, train):
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
+def test_the_configuration_of_a_run_makes_another(folder, train):
+    train("fit", "-c", "tiny.yaml", "--name", "a", "--trainer.max_epochs", "2")
+    before = {path: path.read_bytes() for path in (folder / "runs" / "a").rglob("*") if path.is_file()}
+    train("fit", "-c", "runs/a/config.yaml", "--name", "b")
+    train("test", "-c", "runs/a/config.yaml", "--name", "c", "--ckpt_path", "runs/a/checkpoints/best.ckpt")
+    assert before == {path: path.read_bytes() for path in (folder / "runs" / "a").rglob("*") if path.is_file()}
+    assert (folder / "runs" / "b" / "checkpoints" / "last.ckpt").is_file()
+    assert (folder / "runs" / "b" / "metrics.csv").is_file() and (folder / "runs" / "c" / "test.json").is_file()
+
+
+def test_a_resumed_run_needs_no_file_that_it_started_from(folder, train):
+    encoder = "model: {class_path: methods.diffpose.ContextEncoder, init_args: {width: 16, num_blocks: 1, num_heads: 2}}"
+    (folder / "encoder.yaml").write_text(encoder + TINY[TINY.index("\ndata:") :])
+    train("fit", "-c", "encoder.yaml", "--name", "a", "--trainer.max_epochs", "1")
+    start_from = ("--model.context_epochs", "0", "--model.context_checkpoint", "runs/a/checkpoints/best.ckpt")
+    train("fit", "-c", "tiny.yaml", "--name", "b", "--trainer.max_epochs", "1", *start_from)
+    shutil.rmtree(folder / "runs" / "a")
+    train("fit", "-c", "tiny.yaml", "--name", "b", "--trainer.max_epochs", "2", "--ckpt_path", "last", *start_from)
+    assert checkpoint(folder / "runs" / "b")["epoch"] == 1
+    assert "best.ckpt does not exist" in train("fit", "-c", "tiny.yaml", "--name", "c", *start_from, status=2)
+
+
 def test_every_epoch_is_kept_also_where_it_is_no_better(folder, train):
     train("fit", "-c", "tiny.yaml", "--name", "a", "--model.learning_rate", "0.0")
     run = folder / "runs" / "a"
@@ -174,6 +196,7 @@ def test_resuming_fails_loudly_when_there_is_nothing_to_resume(folder, train):
         (("--trainer.strategy", "nowhere"), "error: trainer: You selected an invalid strategy"),
         (("--trainer.devices", "0"), "error: trainer: `Trainer(devices='0')` value is not a valid input"),
         (("--model.skeleton", "octopus"), "octopus"),
+        (("--data.batch_size", "0"), "data.batch_size and data.eval_batch_size must be at least 1"),
         (("--data.num_joints", "16"), "17 joints in the order of h36m_17"),
         (("--model.context_epochs", "0"), "model.context_checkpoint"),
         (("--model.context_checkpoint", "nowhere.ckpt"), "nowhere.ckpt does not exist"),

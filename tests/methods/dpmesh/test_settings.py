@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from methods.dpmesh import Codebook, Prior
 from methods.dpmesh.settings import check_start
 from noise2pose.errors import InputError
 
@@ -12,7 +13,7 @@ from noise2pose.errors import InputError
 def settings(**options):
     small = {
         **{"backbone": "diffusion", "size": "tiny", "unet_training": "lora", "pose_head": "rot6d"},
-        **{"pretrained": None, "prior_checkpoint": None, "vposer_file": None},
+        **{"pretrained": None, "prior_checkpoint": None, "vposer_file": None, "latent": "sd", "skeleton": "h36m_17"},
     }
     return SimpleNamespace(**{**small, **options})
 
@@ -28,7 +29,7 @@ def test_a_prior_is_of_the_same_pictures(tmp_path):
     path = str(tmp_path / "prior.ckpt")
     with pytest.raises(InputError, match="model.prior_checkpoint: .*does not exist; train a prior first: python"):
         check_start(settings(prior_checkpoint=path), 128)
-    settings_of_prior = {"size": "tiny", "image_size": 64}
+    settings_of_prior = {"size": "tiny", "image_size": 64, "skeleton": "h36m_17"}
     torch.save({"hyper_parameters": settings_of_prior}, path)
     with pytest.raises(InputError, match="is no checkpoint of methods.dpmesh.Prior"):
         check_start(settings(prior_checkpoint=path), 128)
@@ -37,3 +38,23 @@ def test_a_prior_is_of_the_same_pictures(tmp_path):
     check_start(settings(prior_checkpoint=path), 64)
     with pytest.raises(InputError, match="was trained on pictures of 64 pixels; set model.image_size to 64"):
         check_start(settings(prior_checkpoint=path), 128)
+    with pytest.raises(InputError, match="was trained on the joints h36m_17"):
+        check_start(settings(prior_checkpoint=path, skeleton="coco_17"), 64)
+    with pytest.raises(InputError, match="model.latent is release, and a prior has latents as sd"):
+        check_start(settings(prior_checkpoint=path, latent="release"), 64)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (Prior, {"autoencoder_epochs": 0}, "model.autoencoder_epochs is 0, expected at least 1"),
+        (Prior, {"condition_dropout": 5.0}, "model.condition_dropout is 5.0, expected 0 to 1"),
+        (Prior, {"learning_rate": -1.0}, "model.learning_rate is -1.0, expected at least 0"),
+        (Codebook, {"num_codes": 0}, "model.num_codes is 0, expected at least 1"),
+        (Codebook, {"decay": 2.0}, "model.decay is 2.0, expected 0 to 1"),
+        (Codebook, {"commitment_weight": -1.0}, "model.commitment_weight is -1.0, expected at least 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(make, options, message):
+    with pytest.raises(InputError, match=message):
+        make(**options)
