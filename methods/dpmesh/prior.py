@@ -42,8 +42,7 @@ class Prior(StagedMethod):
         size: of the networks; `tiny` for processors without an accelerator.
         image_size: side that pictures are resized to; by default 64 with `tiny` and 256 with `sd15`. A DPMesh that
             starts from here has the same.
-        context: how joints become tokens; a DPMesh that starts from here has the same, or, from the
-            default, `none`.
+        context: how joints become tokens; a DPMesh that starts from here has the same, or `none` after the default.
         autoencoder_epochs: first epochs, in which the autoencoder is trained.
         condition_dropout: share of the pictures whose joints are hidden, so that the model knows crops without joints.
         kl_weight: of the divergence of the latents from a normal distribution.
