@@ -110,8 +110,8 @@ def test_the_configuration_of_a_run_makes_another(folder, train):
 
 
 def test_a_resumed_run_needs_no_file_that_it_started_from(folder, train):
-    encoder = "model: {class_path: methods.diffpose.ContextEncoder, init_args: {width: 16, num_blocks: 1, num_heads: 2}}"
-    (folder / "encoder.yaml").write_text(encoder + TINY[TINY.index("\ndata:") :])
+    model = "model: {class_path: methods.diffpose.ContextEncoder, init_args: {width: 16, num_blocks: 1, num_heads: 2}}"
+    (folder / "encoder.yaml").write_text(model + TINY[TINY.index("\ndata:") :])
     train("fit", "-c", "encoder.yaml", "--name", "a", "--trainer.max_epochs", "1")
     start_from = ("--model.context_epochs", "0", "--model.context_checkpoint", "runs/a/checkpoints/best.ckpt")
     train("fit", "-c", "tiny.yaml", "--name", "b", "--trainer.max_epochs", "1", *start_from)
