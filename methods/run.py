@@ -108,9 +108,9 @@ class RunRecord(SaveConfigCallback):
             self.config.ckpt_path = None  # a record of what the run is, not of how this process started
             verb = trainer.state.fn.value if trainer.state.fn else stage
             name = "config.yaml" if verb == "fit" else f"config_{verb}.yaml"
-            arguments = self.config.model.init_args
+            arguments = self.config.model.get("init_args") or {}
             # What the method made of files that need not be there when the run is resumed or tested.
-            for key in [key for key, value in vars(arguments).items() if value is None]:
+            for key in [key for key, value in arguments.items() if value is None]:
                 arguments[key] = pl_module.hparams.get(key)
             text = self.parser.dump(self.config, skip_none=False)
             write_text(Path(trainer.default_root_dir) / name, text)

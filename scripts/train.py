@@ -31,7 +31,6 @@ NOT_WORTH_A_WARNING = (
     r"Found \d+ module\(s\) in eval mode.*",  # frozen parts rest
     r"You're using the WeightAveraging callback, but loading a checkpoint outside.*",  # averages are what is tested
     r"The dirpath has changed from.*",
-    r"The number of training batches \(\d+\) is smaller than the logging interval.*",
     r"Precision .* is not supported by the model summary.*",
 )
 # What the parser adds to what is wrong.
@@ -104,9 +103,11 @@ class PoseCLI(LightningCLI):
         if config.trainer.fast_dev_run:  # it leaves no run behind
             callbacks = config.trainer.callbacks or []
             config.trainer.callbacks = [c for c in callbacks if not c.get("class_path", "").endswith("ModelCheckpoint")]
-        if self._is_given("--name") and not self._is_given("--trainer.default_root_dir"):
+        root = str(config.trainer.default_root_dir)
+        elsewhere = self._is_given("--trainer.default_root_dir") or root.endswith(f"/{config.name}")
+        if self._is_given("--name") and not elsewhere:
             # In the configuration that a run left behind, its folder is written out.
-            config.trainer = _moved(config.trainer, config.trainer.default_root_dir, config.name)
+            config.trainer = _moved(config.trainer, root, config.name)
         folder = Path(config.trainer.default_root_dir)
         checkpoints = folder / "checkpoints"
         given = config.get("ckpt_path")
@@ -189,10 +190,10 @@ def main(args: ArgsType = None) -> int:
 
 
 def _moved(part: Any, folder: str, name: str) -> Any:
-    """A part of the configuration of the run in `folder`, as one of the run `name`; changed in place."""
+    """A part of the configuration of the run in `folder`, as one of the run `name` beside it; changed in place."""
     if isinstance(part, str):
         inside = part == folder or part.startswith(f"{folder}/")
-        return f"runs/{name}{part.removeprefix(folder)}" if inside else part
+        return f"{Path(folder).parent / name}{part.removeprefix(folder)}" if inside else part
     if isinstance(part, list):
         return [_moved(value, folder, name) for value in part]
     if isinstance(part, dict | Namespace):

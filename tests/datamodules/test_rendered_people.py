@@ -116,6 +116,8 @@ def test_too_few_people_are_refused(cmu):
     with pytest.raises(InputError, match="num_people is 79, expected at least 80"):
         make(cmu, "both", num_people=79)
     assert len(make(cmu, "both", num_people=80).load("val")["sample_id"]) == 2
+    with pytest.raises(InputError, match="data.num_workers is -1, expected at least 0"):
+        make(cmu, num_workers=-1)
 
 
 @pytest.mark.parametrize("motion", ["cmu", "both"])

@@ -109,6 +109,13 @@ def test_the_configuration_of_a_run_makes_another(folder, train):
     assert (folder / "runs" / "b" / "metrics.csv").is_file() and (folder / "runs" / "c" / "test.json").is_file()
 
 
+def test_runs_can_be_kept_elsewhere(folder, train):
+    (folder / "elsewhere.yaml").write_text("trainer: {default_root_dir: 'disk/${name}', max_epochs: 2}\n")
+    train("fit", "-c", "tiny.yaml", "-c", "elsewhere.yaml", "--name", "a")
+    train("fit", "-c", "disk/a/config.yaml", "--name", "b")
+    assert {path.name for path in (folder / "disk").iterdir()} == {"a", "b"} and not (folder / "runs").exists()
+
+
 def test_a_resumed_run_needs_no_file_that_it_started_from(folder, train):
     model = "model: {class_path: methods.diffpose.ContextEncoder, init_args: {width: 16, num_blocks: 1, num_heads: 2}}"
     (folder / "encoder.yaml").write_text(model + TINY[TINY.index("\ndata:") :])

@@ -176,3 +176,10 @@ def test_a_person_is_where_the_box_shows_it():
     pixels = project_to_picture(torch.zeros(3, 1, 3), translation, focal, centre)
     assert torch.allclose(pixels[:, 0], box[:, :2], atol=1e-2), "no shift is the middle of the box"
     assert translation[2, 2] > 0.1 and translation.isfinite().all()
+
+
+def test_what_has_no_weight_may_be_anything():
+    values = torch.tensor([[1.0, 3.0], [float("nan"), float("inf")]], requires_grad=True)
+    mean = losses.masked_mean(values, torch.tensor([1.0, 0.0]))
+    mean.backward()
+    assert mean == 2.0 and torch.equal(values.grad, torch.tensor([[0.5, 0.5], [0.0, 0.0]]))

@@ -310,6 +310,11 @@ def test_every_pose_head_is_trained_and_comes_back(tmp_path, codebook, head):
     torch.save({**checkpoint, "class_path": "methods.dpmesh.DPMesh"}, tmp_path / "a.ckpt")
     codebook_file = checkpoint["hyper_parameters"]["codebook_checkpoint"]
     assert codebook_file == options.get("codebook_checkpoint")
+    if codebook_file:  # a run's own configuration has both, and a new training needs the file
+        both = {"pose_head": head, "codebook_checkpoint": "gone.ckpt", "codebook": method.hparams["codebook"]}
+        make(**both).load_state_dict(checkpoint["state_dict"])
+        with pytest.raises(InputError, match="model.codebook_checkpoint: checkpoint gone.ckpt does not exist"):
+            fit(make(**both), tmp_path)
     loaded = load_method(tmp_path / "a.ckpt")  # reads no other file
     assert loaded.hparams["codebook_checkpoint"] is None
     with torch.no_grad():

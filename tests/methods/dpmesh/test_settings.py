@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from methods.dpmesh import Codebook, Prior
+from methods.dpmesh import Codebook, DPMesh, Prior
 from methods.dpmesh.settings import check_start
 from noise2pose.errors import InputError
 
@@ -58,3 +58,9 @@ def test_a_prior_is_of_the_same_pictures(tmp_path):
 def test_numbers_out_of_range_are_refused(make, options, message):
     with pytest.raises(InputError, match=message):
         make(**options)
+
+
+def test_weights_of_few_digits_are_refused():
+    for trained in (Prior(), DPMesh(pose_head="rot6d")):
+        with pytest.raises(InputError, match="trainer.precision is bf16-true: take 32-true, or bf16-mixed"):
+            trained.check_training(SimpleNamespace(precision="bf16-true"), resumed=False)
