@@ -5,47 +5,14 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.base import select
 from methods.checkpoints import WarmupEMA, load_method
-from methods.dpmesh import Codebook, DPMesh
+from methods.dpmesh import Codebook
 from methods.dpmesh.vposer import VPoserDecoder
 from noise2pose.errors import InputError
+from tests.methods.dpmesh.training import batch_of, changed, fit, make, weights
 from tests.tiny import TinyPeople
 
-SMALL = {"backbone": "transformer", "pose_head": "rot6d", "warmup_steps": 1}
 TINY_CODEBOOK = {"num_tokens": 4, "num_codes": 8, "code_width": 8, "encoder_width": 16, "encoder_hidden": 16}
-
-
-def make(**options) -> DPMesh:
-    torch.manual_seed(0)
-    return DPMesh(**{**SMALL, **options})
-
-
-def people(number=8):
-    return TinyPeople(num_samples=number, batch_size=4)
-
-
-def fit(method, folder, epochs=1, ckpt_path=None, data=None, **options):
-    settings = {
-        "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
-        "accelerator": "cpu", "limit_val_batches": 0, "default_root_dir": folder, "max_epochs": epochs,
-    }  # fmt: skip
-    L.seed_everything(3, verbose=False)
-    trainer = L.Trainer(**{**settings, **options})
-    trainer.fit(method, datamodule=data or people(), ckpt_path=ckpt_path)
-    return trainer
-
-
-def batch_of(number=2):
-    return select(TinyPeople().load("val"), torch.arange(number))
-
-
-def weights(module):
-    return {key: value.clone() for key, value in module.state_dict().items()}
-
-
-def changed(before, after):
-    return {key for key in before if not torch.equal(before[key], after[key])}
 
 
 class Stages(L.Callback):
@@ -228,63 +195,6 @@ def test_two_processes_train_teacher_and_student(tmp_path):
         assert changed(start, found) and all(value.isfinite().all() for value in found.values())
 
 
-def test_a_trained_model_can_be_the_teacher(tmp_path):
-    teacher = make(train_keypoints="clean")
-    fit(teacher, tmp_path).save_checkpoint(tmp_path / "teacher.ckpt")
-    method = make(nkr="mse", teacher_checkpoint=str(tmp_path / "teacher.ckpt"))
-    fit(method, tmp_path)
-    assert not changed(weights(teacher.network), weights(method.teacher))
-    assert not any(parameter.requires_grad for parameter in method.teacher.parameters())
-    with pytest.raises(InputError, match="model.teacher_checkpoint: .* is no DPMesh of the same settings"):
-        fit(make(backbone="resnet50", nkr="mse", teacher_checkpoint=str(tmp_path / "teacher.ckpt")), tmp_path)
-
-
-def test_a_teacher_has_the_students_frozen_weights(tmp_path):
-    small = {"backbone": "diffusion", "lora_rank": 2}
-    path = tmp_path / "teacher.ckpt"
-    teacher = make(**small)
-    fit(teacher, tmp_path).save_checkpoint(path)
-    taught = make(**small, nkr="mse", teacher_checkpoint=str(path))  # the same seed: the same frozen weights
-    fit(taught, tmp_path)
-    assert not changed(weights(teacher.network), weights(taught.teacher))
-    torch.manual_seed(1)
-    other = DPMesh(**{**SMALL, **small, "nkr": "mse", "teacher_checkpoint": str(path)})
-    with pytest.raises(InputError, match="model.teacher_checkpoint: .* was trained from other frozen weights"):
-        fit(other, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"nkr": "mse"}, "model.nkr mse needs a teacher"),
-        ({"nkr": "mse", "teacher_epochs": 2}, r"trainer.max_epochs \(1\) must exceed model.teacher_epochs \(2\)"),
-        ({"teacher_epochs": 1}, "model.teacher_epochs is for noisy key-point reasoning, and model.nkr is off"),
-        ({"nkr": "mse", "teacher_epochs": 1, "teacher_checkpoint": "a"}, "take one of them"),
-        ({"pretrained": "a", "prior_checkpoint": "b"}, "take one of them"),
-        ({"prior_checkpoint": "b"}, "model.prior_checkpoint is for the diffusion backbone"),
-        ({"backbone": "diffusion", "control_pretrained": "a"}, "model.control_pretrained.* only beside them"),
-        ({"pose_head": "vq_soft"}, "model.pose_head vq_soft needs a trained codebook"),
-        ({"pose_head": "vposer"}, "model.pose_head vposer needs the weights of VPoser"),
-        ({"codebook_checkpoint": "a.ckpt"}, "model.codebook_checkpoint is for model.pose_head vq_soft or vq_ce"),
-        (
-            {"pose_head": "vq_ce", "codebook_checkpoint": "a.ckpt"},
-            "model.codebook_checkpoint: checkpoint a.ckpt does not",
-        ),
-        ({"backbone": "diffusion", "lora_rank": 0}, "model.lora_rank is 0"),
-        ({"image_size": 100}, "model.image_size is 100, expected a multiple of 32 with size: tiny"),
-        ({"image_size": 0}, "model.image_size is 0"),
-        ({"timestep": 1000}, "model.timestep is 1000, expected 0 to 999"),
-        ({"teacher_epochs": -1}, "model.teacher_epochs is -1, expected at least 0"),
-        ({"joint_dropout": float("nan")}, "model.joint_dropout is nan, expected 0 to 1"),
-        ({"nkr_temperature": 0.0}, "model.nkr_temperature is 0.0, expected more than 0"),
-        ({"control_pretrained": "a"}, "model.control_pretrained is for the diffusion backbone"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(tmp_path, options, message):
-    with pytest.raises(InputError, match=message):
-        fit(make(**options), tmp_path)
-
-
 @pytest.fixture(scope="module")
 def codebook(tmp_path_factory):
     folder = tmp_path_factory.mktemp("codebook")
@@ -333,13 +243,13 @@ def test_options_of_the_training(tmp_path, options):
 
 
 @pytest.mark.parametrize("backbone", ["diffusion", "resnet50", "transformer"])
-def test_smaller_pictures_make_fewer_cells(backbone):
-    method = make(backbone=backbone).eval()
+def test_larger_pictures_make_more_cells(backbone):
+    method = make(backbone=backbone, image_size=128).eval()
     box, batch = batch_of()["box"], batch_of()
     found = method._conditions(batch["keypoints_2d"], box, batch)
     with torch.no_grad():
         estimate, _ = method.network(batch["image"], found)
-    assert found.heatmaps.shape[-1] == 16 and estimate.plane.shape[-2:] == (4, 4)
+    assert found.heatmaps.shape[-1] == 32 and estimate.plane.shape[-2:] == (8, 8)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import torch
 from methods.dpmesh import Codebook, DPMesh, Prior
 from methods.dpmesh.settings import check_start
 from noise2pose.errors import InputError
+from tests.methods.dpmesh.training import fit, make
 
 
 def settings(**options):
@@ -64,3 +65,35 @@ def test_weights_of_few_digits_are_refused():
     for trained in (Prior(), DPMesh(pose_head="rot6d")):
         with pytest.raises(InputError, match="trainer.precision is bf16-true: take 32-true, or bf16-mixed"):
             trained.check_training(SimpleNamespace(precision="bf16-true"), resumed=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nkr": "mse"}, "model.nkr mse needs a teacher"),
+        ({"nkr": "mse", "teacher_epochs": 2}, r"trainer.max_epochs \(1\) must exceed model.teacher_epochs \(2\)"),
+        ({"teacher_epochs": 1}, "model.teacher_epochs is for noisy key-point reasoning, and model.nkr is off"),
+        ({"nkr": "mse", "teacher_epochs": 1, "teacher_checkpoint": "a"}, "take one of them"),
+        ({"pretrained": "a", "prior_checkpoint": "b"}, "take one of them"),
+        ({"prior_checkpoint": "b"}, "model.prior_checkpoint is for the diffusion backbone"),
+        ({"backbone": "diffusion", "control_pretrained": "a"}, "model.control_pretrained.* only beside them"),
+        ({"pose_head": "vq_soft"}, "model.pose_head vq_soft needs a trained codebook"),
+        ({"pose_head": "vposer"}, "model.pose_head vposer needs the weights of VPoser"),
+        ({"codebook_checkpoint": "a.ckpt"}, "model.codebook_checkpoint is for model.pose_head vq_soft or vq_ce"),
+        (
+            {"pose_head": "vq_ce", "codebook_checkpoint": "a.ckpt"},
+            "model.codebook_checkpoint: checkpoint a.ckpt does not",
+        ),
+        ({"backbone": "diffusion", "lora_rank": 0}, "model.lora_rank is 0"),
+        ({"image_size": 100}, "model.image_size is 100, expected a multiple of 32 with size: tiny"),
+        ({"image_size": 0}, "model.image_size is 0"),
+        ({"timestep": 1000}, "model.timestep is 1000, expected 0 to 999"),
+        ({"teacher_epochs": -1}, "model.teacher_epochs is -1, expected at least 0"),
+        ({"joint_dropout": float("nan")}, "model.joint_dropout is nan, expected 0 to 1"),
+        ({"nkr_temperature": 0.0}, "model.nkr_temperature is 0.0, expected more than 0"),
+        ({"control_pretrained": "a"}, "model.control_pretrained is for the diffusion backbone"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        fit(make(**options), tmp_path)
