@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from datamodules.resuming import ResumableLoader
+from datamodules.loading.resuming import ResumableLoader
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol

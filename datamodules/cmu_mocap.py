@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Split
-from datamodules.virtual_cameras import Clip, VirtualCameraMotion
+from datamodules.motion.cameras import Clip, VirtualCameraMotion
 from noise2pose.errors import InputError
 
 _PREPARE = "prepare it with `python scripts/prepare.py cmu_mocap --source allasfamc.zip --output {root}`"

@@ -1,7 +1,7 @@
 """COCO's people with annotated joints, and NeuralAnnot's bodies for training."""
 
-from datamodules.annotated_people import AnnotatedPeople
 from datamodules.base import Split
+from datamodules.prepared.people import AnnotatedPeople
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published
 

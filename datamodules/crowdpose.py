@@ -5,9 +5,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from datamodules.annotated_people import AnnotatedPeople
 from datamodules.base import Split
-from datamodules.sources.crowdpose_files import FIT_ERROR
+from datamodules.prepared.people import AnnotatedPeople
+from datamodules.sources.crowdpose import FIT_ERROR
 from noise2pose.batch import PoseBatch
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.annotated_people import AnnotatedPeople
 from datamodules.base import Split
-from datamodules.halpe_cleansing import Cleansed, HalpeCleansing, cleanse
-from datamodules.prepared_folder import PreparedFolder
-from datamodules.prepared_rows import PreparedRows
+from datamodules.prepared.folder import PreparedFolder
+from datamodules.prepared.people import AnnotatedPeople
+from datamodules.prepared.rows import PreparedRows
+from datamodules.sources.halpe.cleansing import Cleansed, HalpeCleansing, cleanse
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published
 

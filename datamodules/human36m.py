@@ -3,10 +3,10 @@
 from typing import Any, Literal
 
 from datamodules.base import Split
-from datamodules.prepared import PreparedData
-from datamodules.prepared_rows import PreparedRows
-from datamodules.sources.human36m_cameras import FRONTAL
-from datamodules.sources.human36m_sequences import SPLITS, sort_actions, sort_subjects
+from datamodules.prepared.data import PreparedData
+from datamodules.prepared.rows import PreparedRows
+from datamodules.sources.human36m.cameras import FRONTAL
+from datamodules.sources.human36m.sequences import SPLITS, sort_actions, sort_subjects
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules import activities
 from datamodules.base import PoseDataModule, Split, check_keypoints
 from datamodules.cmu_mocap import check_prepared, read_clips
-from datamodules.posed_people import SKELETON, Poses, photograph
-from datamodules.prepared_folder import PreparedFolder
+from datamodules.motion import activities
+from datamodules.prepared.folder import PreparedFolder
+from datamodules.rendered.people import SKELETON, Poses, photograph
 from noise2pose import keyed_random, rotations
 from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel

@@ -6,9 +6,9 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.base import Split
-from datamodules.prepared import PreparedData
-from datamodules.prepared_folder import PreparedFolder
-from datamodules.prepared_rows import PreparedRows
+from datamodules.prepared.data import PreparedData
+from datamodules.prepared.folder import PreparedFolder
+from datamodules.prepared.rows import PreparedRows
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError

@@ -1,7 +1,7 @@
 """MuCo-3DHP's people: for training, with joints in 3-D and bodies."""
 
-from datamodules.annotated_people import AnnotatedPeople
 from datamodules.base import Split
+from datamodules.prepared.people import AnnotatedPeople
 from noise2pose.metrics.protocols import Protocol
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from datamodules.base import Split
-from datamodules.prepared import PreparedData
-from datamodules.sources.panoptic_files import CAMERAS, PUBLISHED
+from datamodules.prepared.data import PreparedData
+from datamodules.sources.panoptic.files import CAMERAS, PUBLISHED
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published

@@ -5,18 +5,19 @@ from typing import Any, Literal
 
 import torch
 
-from datamodules import activities
 from datamodules.base import PoseDataModule, Split, check_keypoints
 from datamodules.cmu_mocap import check_prepared, read_clips
-from datamodules.posed_people import MIN_SEEN, SKELETON, Poses, photograph
-from datamodules.rendered_cache import render_cache
-from datamodules.rendered_scenes import covered
-from datamodules.virtual_cameras import ERROR_RATE, GOOD_RADIUS
-from noise2pose import keyed_random, noise, rotations
+from datamodules.motion import activities
+from datamodules.motion.cameras import ERROR_RATE, GOOD_RADIUS
+from datamodules.rendered.cache import render_cache
+from datamodules.rendered.people import MIN_SEEN, SKELETON, Poses, photograph
+from datamodules.rendered.scenes import covered
+from noise2pose import keyed_random, rotations
 from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
-from noise2pose.crops import BOX_SCALE
 from noise2pose.errors import InputError
+from noise2pose.images.crops import BOX_SCALE
+from noise2pose.keypoints import noise
 from noise2pose.metrics.protocols import MESH_JOINTS, Protocol
 
 _FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}

@@ -4,9 +4,9 @@ from typing import Literal
 
 import torch
 
-from datamodules import activities
 from datamodules.base import Split
-from datamodules.virtual_cameras import SKELETON, Clip, VirtualCameraMotion
+from datamodules.motion import activities
+from datamodules.motion.cameras import SKELETON, Clip, VirtualCameraMotion
 from noise2pose import rotations
 from noise2pose.bodies import BodyModel
 
@@ -15,7 +15,7 @@ _SHARE: dict[Split, float] = {"train": 1.0, "val": 0.1, "test": 0.2}
 
 
 class SyntheticMotion(VirtualCameraMotion):
-    """Seeded clips of every activity in `datamodules.activities`; each clip is another person with another style.
+    """Seeded clips of every activity of `datamodules.motion.activities`; each clip has its own person and style.
 
     Numbers on this data say that a method trains, not how good it is on people.
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from datamodules.base import Split
-from datamodules.ground_truth_bodies import BodyData
-from datamodules.prepared_rows import PreparedRows
+from datamodules.prepared.bodies import BodyData
+from datamodules.prepared.rows import PreparedRows
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published

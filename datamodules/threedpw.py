@@ -5,9 +5,9 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.base import Split
-from datamodules.ground_truth_bodies import BodyData
-from datamodules.prepared_folder import PreparedFolder
-from datamodules.sources.threedpw_subsets import members, splits_of
+from datamodules.prepared.bodies import BodyData
+from datamodules.prepared.folder import PreparedFolder
+from datamodules.sources.threedpw.subsets import members, splits_of
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import published

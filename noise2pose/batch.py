@@ -26,7 +26,7 @@ class Camera(TypedDict, total=False):
 
 
 class Variation(NamedTuple):
-    """What augmentation does to each sample; see `noise2pose.augmentation`.
+    """What augmentation does to each sample; see `noise2pose.images.augmentation`.
 
     The picture is turned about its principal point, then mirrored; its square `box` is then resized and moved, and the
     rectangle lies in the crop of that box.
@@ -42,7 +42,7 @@ class Variation(NamedTuple):
 
 
 class Patches(TypedDict, total=False):
-    """The part of each picture that its crop needs, as `datamodules.pictures` reads it; parts differ in size."""
+    """The part of each picture that its crop needs, as `datamodules.loading.images` reads it; parts differ in size."""
 
     pixels: Tensor  # (P,) uint8: RGB of one patch after the other, each row by row
     sizes: list[tuple[int, int]]  # B heights and widths; not a tensor, so that no device has to be asked for them
@@ -78,7 +78,7 @@ class Refinement(TypedDict, total=False):
     """What a method that improves another's answer did to it."""
 
     step: Tensor  # (B,) int64, denoising steps of the answer; 0 where the first answer was kept
-    reprojection_before: Tensor  # (B,) as in `noise2pose.annotations`, pixels
+    reprojection_before: Tensor  # (B,) as in `noise2pose.annotation.layout`, pixels
     reprojection_after: Tensor  # (B,)
 
 

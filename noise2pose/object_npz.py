@@ -14,6 +14,7 @@ import numpy as np
 
 from noise2pose import safe_pickle
 from noise2pose.errors import InputError
+from noise2pose.files import replacing
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # of the zip entry: the same content is the same file
 
@@ -50,16 +51,13 @@ def write_object_npz(path: Path, key: str, tree: Any) -> None:
         tree: dictionaries and lists whose leaves are functions without arguments that return an array. They are called
             one after the other, so only one array is in memory at a time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open(zipfile.ZipInfo(f"{key}.npy", _TIME), "w", force_zip64=True) as file:
             header = {"descr": "|O", "fortran_order": False, "shape": ()}
             np.lib.format.write_array_header_1_0(file, header)  # pyright: ignore[reportArgumentType]
             wrapped = np.empty((), dtype=object)
             wrapped[()] = tree
             _Pickler(file, protocol=4).dump(wrapped)  # pyright: ignore[reportArgumentType]
-    partial.replace(path)
 
 
 def _read_entry(archive: zipfile.ZipFile, name: str) -> Any:

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 import yaml
 
-from noise2pose import provenance
 from noise2pose.errors import InputError
-from noise2pose.files import write_text
+from noise2pose.files import commit, write_text
 from noise2pose.reports.comparability import source_in_words
 
 DESCRIPTION = """What refinement by DiffAnnot is worth: the paper's Tables II and III, with every control.
@@ -68,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _report(arguments: argparse.Namespace, command: list[str]) -> str:
     from methods.checkpoints import load_method  # these load Lightning
-    from methods.diffannot.account import account
+    from methods.diffannot.controls import account
     from methods.diffannot.module import DiffAnnot
     from methods.diffannot.states import to_state
     from methods.evaluation import with_training_source
@@ -96,7 +95,7 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
     people = sum(len(batch["sample_id"]) for batch in test)
     about = {
         "command": shlex.join(["python", "scripts/annotator_report.py", *command]),
-        "commit": provenance.commit(),
+        "commit": commit(),
         "device": f"cpu, {torch.get_num_threads()} threads",
         "people": people,
         "protocol": dataclasses.asdict(protocol),

@@ -14,19 +14,20 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from datamodules import picture_benchmarks
 from datamodules.base import BatchLoader
 from datamodules.synthetic_motion import SyntheticMotion
-from methods.diffannot import benchmarks as diffannot_benchmarks
-from methods.diffpose import benchmarks as diffpose_benchmarks
 from methods.diffpose.context import encoder_loss
 from methods.diffpose.denoisers import GraphLifter
-from methods.dpmesh import benchmarks as dpmesh_benchmarks
-from noise2pose import body_benchmarks, provenance, skeletons
+from noise2pose import skeletons
 from noise2pose.batch import PoseBatch
-from noise2pose.benchmarking import Checks, Comparison, Prepared, Side, machine, measure, not_run
 from noise2pose.errors import InputError
-from noise2pose.files import write_text
+from noise2pose.files import commit, write_text
+from scripts.benchmarks import bodies as body_benchmarks
+from scripts.benchmarks import diffannot as diffannot_benchmarks
+from scripts.benchmarks import diffpose as diffpose_benchmarks
+from scripts.benchmarks import dpmesh as dpmesh_benchmarks
+from scripts.benchmarks import images
+from scripts.benchmarks.measure import Checks, Comparison, Prepared, Side, machine, measure, not_run
 
 DESCRIPTION = """Measure the fast paths of a method, or of reading data, against the obvious way of doing the same, in
 one run on one machine.
@@ -84,7 +85,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "method": arguments.method,
         "quick": arguments.quick,
         "machine": machine(),
-        "commit": provenance.commit(),
+        "commit": commit(),
         "command": shlex.join(["python", "scripts/benchmark.py", *(sys.argv[1:] if args is None else args)]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "rows": rows,
@@ -139,7 +140,7 @@ ROWS = {
     "diffpose": _diffpose,
     "diffannot": _diffannot,
     "dpmesh": dpmesh_benchmarks.comparisons,
-    "data": picture_benchmarks.comparisons,
+    "data": images.comparisons,
 }
 
 

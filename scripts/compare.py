@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noise2pose.errors import InputError
-from noise2pose.reports.chosen_checkpoints import write_oracle
+from noise2pose.reports.comparability import write_oracle
 from noise2pose.reports.pages import write_report
 from noise2pose.reports.runs import Run, load_run
 from noise2pose.reports.tables import text_report

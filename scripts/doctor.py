@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from noise2pose import experiment_files, installation, readiness
 from noise2pose.errors import InputError
-from noise2pose.experiment_files import Experiment
-from noise2pose.installation import Package
-from noise2pose.reports.checkup import as_text, is_damaged
+from scripts.checkup import experiments as experiment_files
+from scripts.checkup import installation, readiness
+from scripts.checkup.experiments import Experiment
+from scripts.checkup.installation import Package
+from scripts.checkup.page import as_text, is_damaged
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 DESCRIPTION = """Say what is installed, which bodies, data sets, detector and checkpoints are there and whether they are
@@ -60,8 +61,8 @@ def examine(data: Path, runs: Path, imports: bool) -> dict[str, Any]:
 
 
 def _examine_files(report: dict[str, Any], data: Path, runs: Path, packages: list[Package]) -> None:
-    from datamodules import inventory  # with PyTorch, which may not be there
-    from methods import checkpoint_files
+    from scripts.checkup import inventory  # with PyTorch, which may not be there
+    from scripts.checkup import inventory as checkpoint_files
 
     folders = inventory.find_folders(data)
     known = inventory.known_data_sets()
@@ -139,7 +140,7 @@ def _want(report: dict[str, Any], lack: readiness.Missing) -> None:
 
 
 def _bodies(folder: Path) -> list[dict[str, Any]]:
-    from noise2pose import body_files
+    from noise2pose.bodies import files as body_files
 
     found = []
     for path in [body_files.FREE_BODY, *sorted(folder.glob("*.npz"))]:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from methods.diffpose.keypoint_mixtures import MixtureStore, Settings, View, sha256
+from methods.diffpose.keypoint_mixtures import MixtureStore, Settings, View
 from noise2pose.errors import InputError
-from noise2pose.files import write_text
+from noise2pose.files import sha256, write_text
 from noise2pose.object_npz import read_object_npz
 
 DESCRIPTION = """Fit a Gaussian mixture to every detected joint of a 2-D keypoint file: the `_gmm.npz` that DiffPose's

@@ -1,7 +1,6 @@
 """Turn the authors' published checkpoints into checkpoints of this project."""
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import torch
 from methods.checkpoints import read_torch_file
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
+from noise2pose.files import replacing
 
 DESCRIPTION = """Turn the authors' published checkpoints into checkpoints of this project.
 
@@ -278,10 +278,8 @@ def main(args: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    partial = arguments.output.with_name(arguments.output.name + ".partial")
-    torch.save(checkpoint, partial)
-    os.replace(partial, arguments.output)
+    with replacing(arguments.output) as partial:
+        torch.save(checkpoint, partial)
     number = sum(value.numel() for value in checkpoint["state_dict"].values())
     sizes = {key: value for key, value in checkpoint["hyper_parameters"].items() if key in SIZES}
     described = ", ".join(f"{SIZES[key]} {value}" for key, value in sizes.items())

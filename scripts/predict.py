@@ -12,8 +12,8 @@ import numpy as np
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.files import write_npz
-from noise2pose.keypoint_files import Keypoints, read_keypoints
-from noise2pose.lifted_pictures import SKELETON, write_gif, write_pictures
+from noise2pose.keypoints.files import Keypoints, read_keypoints
+from noise2pose.rendering.lifted import SKELETON, write_gif, write_pictures
 
 if TYPE_CHECKING:
     from methods.base import PoseMethod
@@ -144,7 +144,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
     keypoint_file = source if from_file else arguments.keypoints
     read = None if keypoint_file is None else read_keypoints(keypoint_file, skeleton)
     if not from_file:
-        from noise2pose.photographs import find_pictures
+        from noise2pose.images.photographs import find_pictures
 
         find_pictures(arguments.inputs)  # refused before anything is loaded
 
@@ -168,7 +168,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
             raise InputError(f"--focal: {method.title} lifts in a virtual image and has no use for a focal length")
         return _lift(method, read, arguments)
 
-    from methods.annotate import annotate_inputs
+    from methods.inference.annotation import annotate_inputs
 
     return annotate_inputs(
         method,
@@ -187,7 +187,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
 
 def _lift(method: "PoseMethod", read: Keypoints, arguments: argparse.Namespace) -> str:
     """Writes the joints of a keypoint file; returns the summary."""
-    from methods.lifting import lift
+    from methods.inference.lifting import lift
 
     source, output = arguments.inputs[0], arguments.output
     try:

@@ -9,8 +9,10 @@ from pathlib import Path
 from textwrap import fill
 from types import ModuleType
 
-from datamodules.sources import cmu_archive, cmu_conversion, detector_files
-from datamodules.sources.download import download
+from datamodules.sources.cmu_mocap import archive as cmu_archive
+from datamodules.sources.cmu_mocap import conversion as cmu_conversion
+from datamodules.sources.common import detector as detector_files
+from datamodules.sources.common.download import download
 from noise2pose.errors import InputError
 
 DESCRIPTION = """Turn data sets and body models as their publishers ship them into files that the project reads.
@@ -141,7 +143,7 @@ def body(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: if a file cannot be read or is not what it should be.
     """
-    from noise2pose import body_conversion  # with PyTorch, which nothing else here needs
+    from noise2pose.bodies import conversion as body_conversion  # with PyTorch, which nothing else here needs
 
     regressors: dict[str, str] = {}
     for given in arguments.regressor:
@@ -178,7 +180,7 @@ def dataset(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: if the source is not what it should be, or nothing in it can be read.
     """
-    from datamodules import preparation, preparation_report
+    from datamodules.preparation import engine, report
 
     if not arguments.source.is_dir():
         raise InputError(f"--source: {arguments.source} is no folder")
@@ -186,9 +188,9 @@ def dataset(arguments: argparse.Namespace) -> int:
         raise InputError(f"--num_workers is {arguments.num_workers}, expected at least 0")
     files = _files(arguments.name)
     plan = files.plan(arguments.source, arguments.output, arguments)
-    manifest = preparation.prepare(plan, arguments.output, arguments.num_workers)
-    print("\n".join(preparation_report.summary(arguments.output, manifest)))
-    for line in preparation_report.warnings(manifest):
+    manifest = engine.prepare(plan, arguments.output, arguments.num_workers)
+    print("\n".join(report.summary(arguments.output, manifest)))
+    for line in report.warnings(manifest):
         print(line, file=sys.stderr)
     print(manifest["licence"])
     return 1 if manifest["skipped"] else 0
@@ -196,7 +198,7 @@ def dataset(arguments: argparse.Namespace) -> int:
 
 def _files(name: str) -> ModuleType:
     """The module that knows the publisher's files."""
-    return importlib.import_module(f"datamodules.sources.{name}_files")
+    return importlib.import_module(f"datamodules.sources.{name}")
 
 
 def _parser(args: Sequence[str]) -> argparse.ArgumentParser:

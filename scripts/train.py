@@ -17,10 +17,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
+from methods.callbacks.pictures import ValidationPictures
+from methods.callbacks.predictions import PredictionWriter
+from methods.callbacks.run_record import RunRecord
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
-from methods.pictures import ValidationPictures
-from methods.predictions import PredictionWriter
-from methods.run import RunRecord
 from noise2pose.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

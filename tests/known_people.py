@@ -2,7 +2,7 @@
 
 import torch
 
-from datamodules.posed_people import Poses, photograph
+from datamodules.rendered.people import Poses, photograph
 from noise2pose import keyed_random, rotations
 from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel

@@ -1,11 +1,11 @@
 """Pieces of configuration for data: one replaces another on the command line, and nothing of the first may stay."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
-PIECES = sorted((Path(__file__).parent.parent / "configs" / "data").glob("*_[cf]*.yaml"))
+from tests.places import ROOT
+
+PIECES = sorted((ROOT / "configs" / "data").glob("*_[cf]*.yaml"))
 MOTION = [path for path in PIECES if path.stem.rsplit("_", 1)[-1] in ("clip", "frame", "ablation")]
 
 

@@ -1,11 +1,11 @@
 """Imports go one way: noise2pose <- datamodules, noise2pose <- methods, {methods, datamodules} <- scripts."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
+
 ALLOWED = {
     "noise2pose": {"noise2pose"},
     "datamodules": {"noise2pose", "datamodules"},

@@ -10,8 +10,8 @@ from methods.dpmesh import DPMesh
 from scripts import compare, prepare
 from scripts.train import main
 from tests.datamodules import gendered_bodies, panoptic_tree, threedoh_tree, threedpw_tree
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 SETS = ["threedpw", "threedpw_oc", "threedpw_pc", "threedpw_crowd", "threedoh", "panoptic"]
 MODEL = {"backbone": "transformer", "image_size": 64, "pose_head": "rot6d", "body": "data/bodies/smpl_neutral.npz"}
 EXPERIMENT = {

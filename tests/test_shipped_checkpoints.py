@@ -9,7 +9,7 @@ import torch
 from datamodules.rendered_people import RenderedPeople
 from datamodules.synthetic_motion import SyntheticMotion
 from methods.checkpoints import SHIPPED, load_method
-from methods.lifting import lift
+from methods.inference.lifting import lift
 from noise2pose import skeletons
 from noise2pose.metrics.functional import mpjpe, pa_mpjpe
 from scripts.predict import main

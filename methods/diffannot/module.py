@@ -9,16 +9,14 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from methods.base import PoseMethod, warmup_cosine
 from methods.checkpoints import describe_method, load_method, make_described_method
-from methods.diffannot.conditions import Condition, condition_of, condition_size
 from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
-from methods.diffannot.diffusion import GaussianDiffusion
+from methods.diffannot.diffusion import Clip, GaussianDiffusion, Schedule, clip_mask, schedule_betas
 from methods.diffannot.guidance import Guidance
 from methods.diffannot.losses import loss_2d, loss_3d
 from methods.diffannot.refinement import SELECTORS, Evidence, Refiner, Search, Selector
 from methods.diffannot.reprojection import Keypoints
-from methods.diffannot.schedules import Clip, Schedule, clip_mask, schedule_betas
 from methods.diffannot.selection import Posed
-from methods.diffannot.states import STATE_SIZE, to_smpl, to_state
+from methods.diffannot.states import STATE_SIZE, Condition, condition_of, condition_size, to_smpl, to_state
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction, Smpl
 from noise2pose.errors import InputError

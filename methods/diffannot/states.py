@@ -3,15 +3,18 @@
 The 24 rotation matrices row by row, the root's first, then 10 shape coefficients. A state between the steps of a chain
 does not hold rotations; they are projected before a body sees them, and shape coefficients are never clipped.
 
-Shape letters: D numbers of a state.
+Shape letters: B batch, D numbers of a state, J joints, C numbers of a condition.
 """
+
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from noise2pose import rotations
-from noise2pose.batch import Smpl
+from noise2pose.batch import PoseBatch, Smpl
+from noise2pose.images.crops import joints_in_box
 
 NUM_JOINTS = 24
 NUM_ROTATION = 9 * NUM_JOINTS
@@ -39,3 +42,33 @@ def to_smpl(state: Float[Tensor, "*batch D"], project: bool = True) -> Smpl:
         "body_pose": matrices[..., 1:, :, :],
         "betas": state[..., NUM_ROTATION:],
     }
+
+
+Condition = Literal["none", "frontend", "keypoints", "both"]
+
+
+def condition_size(condition: Condition, num_joints: int) -> int:
+    """C."""
+    return {"none": 0, "frontend": STATE_SIZE, "keypoints": 3 * num_joints, "both": STATE_SIZE + 3 * num_joints}[
+        condition
+    ]
+
+
+def condition_of(
+    condition: Condition, theta: Float[Tensor, "B D"] | None, mean: Float[Tensor, " D"], batch: PoseBatch
+) -> Float[Tensor, "B C"] | None:
+    """The condition of each sample, centred on zero; None where there is none.
+
+    Args:
+        condition: of which parts it consists.
+        theta: the front end's states, where the condition has them.
+        mean: of the training states.
+        batch: its 2-D keypoints are taken as `joints_in_box` gives them.
+    """
+    parts = []
+    if condition in ("frontend", "both"):
+        assert theta is not None
+        parts.append(theta - mean)
+    if condition in ("keypoints", "both"):
+        parts.append(joints_in_box(batch["keypoints_2d"], batch["box"]).flatten(1))
+    return torch.cat(parts, dim=-1) if parts else None

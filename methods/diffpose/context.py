@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -18,10 +18,10 @@ from methods.base import PoseMethod, warmup_cosine
 from methods.checkpoints import read_torch_file
 from methods.diffpose.denoisers import GraphLifter
 from methods.diffpose.mixste import MixSTE
-from noise2pose import cameras, skeletons
+from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
-from noise2pose.mirroring import mirror_batch, mirror_pose
+from noise2pose.images.mirroring import mirror_batch, mirror_pose
 
 Encoder = Literal["graph", "mixste"]
 
@@ -199,3 +199,28 @@ def read_encoder(path: str, encoder: GraphLifter | MixSTE) -> dict[str, Tensor]:
             "model.context_blocks to what it was trained with"
         )
     return weights
+
+
+_LONGEST = 1 << 16  # frames of a clip whose keys do not collide with another clip's
+
+
+def as_frames(batch: PoseBatch, num_frames: int) -> PoseBatch:
+    """Keypoints, heat-maps and cameras of B F frames, clip after clip; a batch of single frames comes back as it is."""
+    if num_frames == 1:
+        return batch
+    frames: PoseBatch = {
+        "keypoints_2d": batch["keypoints_2d"].flatten(0, 1),
+        "camera": {key: value.repeat_interleave(num_frames, dim=0) for key, value in batch["camera"].items()},  # pyright: ignore
+    }
+    for key in ("keypoints_3d", "heatmaps", "box"):
+        if key in batch:
+            frames[key] = batch[key].flatten(0, 1)
+    return frames
+
+
+def frame_keys(batch: PoseBatch, num_frames: int, device: torch.device) -> Int[Tensor, " BF"]:
+    """Keys of `noise2pose.keyed_random`, one for each frame of the batch."""
+    keys = keyed_random.keys_of(batch["sample_id"], device=device)
+    if num_frames == 1:
+        return keys
+    return (keys[:, None] * _LONGEST + torch.arange(num_frames, device=device)).flatten()

@@ -1,13 +1,182 @@
 """The graph networks of DiffPose: the denoiser g of section 4.5 and the pose net of the context encoder.
 
-Shape letters: B batch, J joints, C state channels, W width, D context channels.
+The layers (Chebyshev convolution, graph attention, learnable adjacency) follow the released DiffPose network, itself
+modified from GraFormer (Zhao et al., CVPR 2022, [52] in the paper), to the last detail that published weights can
+notice; `official.py` renames those weights.
+
+Shape letters: B batch, J joints, C channels, H heads, K Chebyshev terms, W width, D context channels.
 """
 
+import math
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.diffpose.graph_layers import ChebConv, GraphAttentionBlock, StepEmbedding, normalised_adjacency
+from noise2pose.errors import InputError
+
+NUM_CHEBYSHEV_TERMS = 3
+
+
+def normalised_adjacency(parents: tuple[int, ...]) -> Float[Tensor, "J J"]:
+    """Random-walk adjacency D^-1 (A + I) of a skeleton, with undirected bones.
+
+    Args:
+        parents: parent index of each joint, -1 for the root.
+
+    Returns:
+        (J, J), rows sum to one.
+    """
+    adjacency = torch.eye(len(parents))
+    for joint, parent in enumerate(parents):
+        if parent >= 0:
+            adjacency[joint, parent] = adjacency[parent, joint] = 1.0
+    return adjacency / adjacency.sum(dim=1, keepdim=True)
+
+
+def chebyshev_terms(adjacency: Float[Tensor, "J J"]) -> Float[Tensor, "K J J"]:
+    """T_0 = I, T_1 = L and T_2 = 2 L^2 - I of the Laplacian L = I - D^-1 (A + I)."""
+    identity = torch.eye(len(adjacency), dtype=adjacency.dtype)
+    laplacian = identity - adjacency
+    return torch.stack((identity, laplacian, 2.0 * laplacian @ laplacian - identity))
+
+
+class ChebConv(nn.Module):
+    """Chebyshev graph convolution y = sum_k T_k x W_k + b (Defferrard et al., NeurIPS 2016).
+
+    The three terms are constants of the skeleton, so they are computed once and applied in one product.
+    """
+
+    mixing: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, adjacency: Float[Tensor, "J J"]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_channels, NUM_CHEBYSHEV_TERMS * out_channels, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.xavier_normal_(self.linear.weight)
+        # Row j, column (i, k): how much of joint i's k-th term flows to joint j.
+        mixing = chebyshev_terms(adjacency).permute(1, 2, 0).flatten(1)
+        self.register_buffer("mixing", mixing, persistent=False)
+
+    def forward(self, x: Float[Tensor, "B J C"]) -> Float[Tensor, "B J D"]:
+        batch, joints, _ = x.shape
+        terms = self.linear(x).view(batch, joints * NUM_CHEBYSHEV_TERMS, -1)
+        return self.mixing @ terms + self.bias
+
+
+class UnbiasedLayerNorm(nn.Module):
+    """(x - mean) / (std + eps) with the unbiased standard deviation and eps outside the root, unlike `nn.LayerNorm`."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+        return self.weight * ((x - mean) / (std + self.eps)) + self.bias
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over the joints."""
+
+    def __init__(self, channels: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise InputError(f"width {channels} is not a multiple of num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.output = nn.Linear(channels, channels)
+
+    def forward(self, x: Float[Tensor, "B J C"]) -> Float[Tensor, "B J C"]:
+        q_k_v = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = q_k_v.unbind(0)  # each (B, H, J, C / H)
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        return self.output(attended.transpose(1, 2).flatten(2))
+
+
+class GraphFeedForward(nn.Module):
+    """Two-layer feed-forward net that mixes the joints through a learned adjacency before each layer."""
+
+    def __init__(self, channels: int, num_joints: int) -> None:
+        super().__init__()
+        self.adjacency = nn.Parameter(torch.eye(num_joints))
+        self.expand = nn.Linear(channels, 2 * channels)
+        self.contract = nn.Linear(2 * channels, channels)
+
+    def forward(self, x: Float[Tensor, "B J C"]) -> Float[Tensor, "B J C"]:
+        degree = self.adjacency.sum(dim=0) + 1e-5
+        # The release takes the root of a negative sum and gets NaN; training can reach one.
+        scale = degree.clamp_min(1e-5).rsqrt()
+        mixing = scale[:, None] * self.adjacency * scale
+        hidden = F.relu(self.expand(mixing @ x))
+        return self.contract(mixing @ hidden)
+
+
+class GraphAttentionBlock(nn.Module):
+    """Pre-norm self-attention and graph feed-forward, then a residual pair of Chebyshev convolutions.
+
+    Args:
+        channels: width C.
+        num_heads: of the attention.
+        dropout: after each attention sub-layer; the convolutions and the attention weights use 0.1 as the release does.
+        adjacency: (J, J) from `normalised_adjacency`.
+        time_channels: width of the step embedding, or 0 for a block without one.
+    """
+
+    def __init__(
+        self, channels: int, num_heads: int, dropout: float, adjacency: Float[Tensor, "J J"], time_channels: int = 0
+    ) -> None:
+        super().__init__()
+        self.norm1 = UnbiasedLayerNorm(channels)
+        self.attention = SelfAttention(channels, num_heads, dropout=0.1)
+        self.norm2 = UnbiasedLayerNorm(channels)
+        self.feed_forward = GraphFeedForward(channels, len(adjacency))
+        self.dropout = nn.Dropout(dropout)
+        self.conv1 = ChebConv(channels, channels, adjacency)
+        self.conv2 = ChebConv(channels, channels, adjacency)
+        self.conv_dropout = nn.Dropout(0.1)
+        self.time_projection = nn.Linear(time_channels, channels) if time_channels else None
+
+    def forward(
+        self, x: Float[Tensor, "B J C"], time_embedding: Float[Tensor, "B E"] | None = None
+    ) -> Float[Tensor, "B J C"]:
+        x = x + self.dropout(self.attention(self.norm1(x)))
+        x = x + self.dropout(self.feed_forward(self.norm2(x)))
+        hidden = self.conv_dropout(F.relu(self.conv1(x)))
+        if self.time_projection is not None and time_embedding is not None:
+            hidden = hidden + self.time_projection(F.silu(time_embedding))[:, None]
+        return x + self.conv_dropout(F.relu(self.conv2(hidden)))
+
+
+def sinusoidal_embedding(steps: Float[Tensor, " B"], channels: int) -> Float[Tensor, "B C"]:
+    """[sin(t w_i) | cos(t w_i)] with w_i = 10000^(-i / (C/2 - 1)); an odd channel is left zero.
+
+    Args:
+        steps: (B,) diffusion steps, as floating-point numbers.
+        channels: width C of the embedding, at least 4.
+    """
+    half = channels // 2
+    exponent = torch.arange(half, dtype=steps.dtype, device=steps.device) * (-math.log(10000.0) / (half - 1))
+    angles = steps[:, None] * exponent.exp()
+    embedding = torch.cat((angles.sin(), angles.cos()), dim=-1)
+    return F.pad(embedding, (0, channels - 2 * half))
+
+
+class StepEmbedding(nn.Module):
+    """Sinusoidal embedding of the diffusion step, refined by a two-layer net of four times the width."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.expand = nn.Linear(channels, 4 * channels)
+        self.refine = nn.Linear(4 * channels, 4 * channels)
+
+    def forward(self, steps: Float[Tensor, " B"]) -> Float[Tensor, "B E"]:
+        return self.refine(F.silu(self.expand(sinusoidal_embedding(steps, self.channels))))
 
 
 class GraphDenoiser(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from noise2pose import cameras, keyed_random
 from noise2pose.batch import PoseBatch
-from noise2pose.heatmaps import sample_heatmaps
+from noise2pose.keypoints.heatmaps import sample_heatmaps
 
 _PIXELS, _DEPTHS = 31, 32  # streams of keyed_random
 # Standard deviation of a detection in metres on the body, for confidence 1 and for confidence 0. It stands for the

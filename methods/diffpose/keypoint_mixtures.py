@@ -8,7 +8,6 @@ Work in progress is the suite's own layout, a folder that can be mapped into mem
 Shape letters: T frames of all views, J joints, S samples, M components, R rows and C columns of a heat-map.
 """
 
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -229,9 +228,3 @@ class MixtureStore:
     def _record(self, done: int) -> None:
         self.manifest["done"] = done
         write_text(self.manifest_path, json.dumps(self.manifest, indent=1) + "\n")
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

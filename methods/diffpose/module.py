@@ -14,21 +14,23 @@ from torch.optim.lr_scheduler import LambdaLR
 from methods.base import PoseMethod, warmup_cosine
 from methods.diffpose import initialisation
 from methods.diffpose.ablations import Regression, StandardDiffusion
-from methods.diffpose.clips import as_frames, frame_keys
 from methods.diffpose.context import (
     Encoder,
+    as_frames,
     build_encoder,
     centred,
     encode,
     encoder_loss,
+    frame_keys,
     maybe_mirrored,
     read_encoder,
 )
 from methods.diffpose.denoisers import GraphDenoiser
 from methods.diffpose.variants import Lifted, MixtureDiffusion, ReleasedDiffusion, Variant, settle
-from noise2pose import hypotheses, skeletons
+from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
+from noise2pose.metrics import hypotheses
 
 _ENCODER = "encoder."
 

@@ -4,19 +4,54 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
 from methods.base import PoseMethod, warmup_cosine
-from methods.dpmesh.codebook_usage import CodebookUsage, perplexity
-from methods.dpmesh.pose_codebook import PoseCodebook, RotationFormat
+from methods.dpmesh.regressor.pose_codebook import PoseCodebook, RotationFormat
 from methods.dpmesh.settings import check_codebook_settings
 from noise2pose import rotations, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
+
+
+class CodebookUsage(Metric):
+    """Share of the codes that are used at all, and their perplexity.
+
+    Args:
+        num_codes: K.
+        kwargs: of `torchmetrics.Metric`.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    uses: Tensor
+
+    def __init__(self, num_codes: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.add_state("uses", torch.zeros(num_codes, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, indices: Int[Tensor, "B T"]) -> None:
+        """Adds the codes of poses."""
+        self.uses += torch.bincount(indices.flatten(), minlength=len(self.uses))
+
+    def compute(self) -> dict[str, Tensor]:
+        """`usage` in per cent, and `perplexity` from 1 to K."""
+        return {"usage": 100.0 * (self.uses > 0).double().mean(), "perplexity": perplexity(self.uses)}
+
+
+def perplexity(uses: Float[Tensor, " K"]) -> Float[Tensor, ""]:
+    """Exponential of the entropy: of how many codes, used alike, the uses are worth.
+
+    Args:
+        uses: of each code; any scale.
+    """
+    share = uses / uses.sum()
+    return torch.special.entr(share).sum().exp()
+
 
 _SMOOTH = 0.05  # of smooth L1, where it turns from a parabola into a line (PCT)
 _BODY_JOINTS = 21  # that move in motion capture: the last two are SMPL's hands, which never do

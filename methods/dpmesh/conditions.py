@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from noise2pose import cameras, crops, heatmaps, keyed_random, noise, skeletons
+from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
+from noise2pose.images import crops
+from noise2pose.keypoints import heatmaps, noise
 from noise2pose.skeletons import Skeleton
 
 MIN_CONFIDENCE = 0.05  # of a joint that counts as found (release)
@@ -127,7 +129,7 @@ def _true_keypoints(batch: PoseBatch) -> Float[Tensor, "B J 3"]:
 
 
 def noisy_keypoints(batch: PoseBatch, skeleton: str, step: int, seed: int = 0) -> Float[Tensor, "B J 3"]:
-    """Detections of the true joints with errors that are drawn anew at each step (`noise2pose.noise`).
+    """Detections of the true joints with errors that are drawn anew at each step (`noise2pose.keypoints.noise`).
 
     Only joints that the batch's key-points have are detected: behind something, or outside the picture, nothing is.
 

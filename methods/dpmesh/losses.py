@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from methods.dpmesh.camera import intrinsics, project_to_picture
-from methods.dpmesh.regressor import IMAGE_JOINTS, Estimate
+from methods.dpmesh.regressor.camera import intrinsics, project_to_picture
+from methods.dpmesh.regressor.regressor import IMAGE_JOINTS, Estimate
 from noise2pose.batch import PoseBatch, Smpl
 from noise2pose.bodies import BodyModel
 from noise2pose.skeletons import Skeleton

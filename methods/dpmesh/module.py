@@ -8,20 +8,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods.dpmesh import conditions as told
-from methods.dpmesh.backbone import LatentConvention, LoRAScope, Training
-from methods.dpmesh.camera import full_translation, intrinsics, project_to_picture
+from methods.dpmesh.backbone.context import Context
+from methods.dpmesh.backbone.unet import LatentConvention, LoRAScope, Training
 from methods.dpmesh.conditions import Conditions
-from methods.dpmesh.context import Context
 from methods.dpmesh.losses import WEIGHTS, known_bodies, supervised_losses, token_loss
-from methods.dpmesh.networks import MeshNetwork, make_network, make_teacher
-from methods.dpmesh.pose_head_choice import PoseHeadName, make_pose_head
-from methods.dpmesh.pose_heads import CodebookHead
-from methods.dpmesh.reasoning import Reasoning, reasoning_losses, stack_views
-from methods.dpmesh.regressor import Estimate
+from methods.dpmesh.networks import MeshNetwork, PoseHeadName, make_network, make_pose_head, make_teacher
+from methods.dpmesh.reasoning import Reasoning, read_teacher, reasoning_losses, stack_views
+from methods.dpmesh.regressor.camera import full_translation, intrinsics, project_to_picture
+from methods.dpmesh.regressor.pose_heads import CodebookHead
+from methods.dpmesh.regressor.regressor import Estimate
 from methods.dpmesh.settings import check_settings, check_start
 from methods.dpmesh.sizes import SIZES, BackboneName, Size, sides_of
-from methods.dpmesh.stages import Group, StagedMethod
-from methods.dpmesh.teacher import read_teacher
+from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
 from noise2pose.batch import JointMaps, PoseBatch, Prediction, Smpl
 from noise2pose.bodies import BodyModel

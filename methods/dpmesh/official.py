@@ -11,13 +11,13 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.dpmesh.backbone import Backbone
+from methods.dpmesh.backbone.unet import Backbone
 from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
 from methods.dpmesh.official_backbone import load_backbone
 from methods.dpmesh.official_regressor import GRID, PublishedRegressor, extract_state_dict, load_regressor
-from methods.dpmesh.regressor import Estimate
+from methods.dpmesh.regressor.regressor import Estimate
 from noise2pose.errors import InputError
-from noise2pose.heatmaps import heatmaps
+from noise2pose.keypoints.heatmaps import heatmaps
 
 __all__ = ["PublishedDPMesh", "extract_state_dict", "load_backbone", "load_dpmesh", "load_regressor"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from methods.dpmesh import ldm_weights
-from methods.dpmesh.backbone import Backbone, LoRAScope
-from methods.dpmesh.latent_networks import LATENT_CHANNELS
+from methods.dpmesh.backbone.unet import Backbone, LoRAScope
 from methods.dpmesh.official_regressor import extract_state_dict
+from methods.dpmesh.stable_diffusion import weights as ldm_weights
+from methods.dpmesh.stable_diffusion.networks import LATENT_CHANNELS
 from noise2pose.errors import InputError
 
 

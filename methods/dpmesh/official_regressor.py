@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.dpmesh.fusion import FusionHead
-from methods.dpmesh.pose_heads import VPoserHead
-from methods.dpmesh.regressor import RELEASE, Estimate, Regressor
-from methods.dpmesh.vposer import VPoserDecoder
+from methods.dpmesh.backbone.fusion import FusionHead
+from methods.dpmesh.regressor.pose_heads import VPoserDecoder, VPoserHead
+from methods.dpmesh.regressor.regressor import RELEASE, Estimate, Regressor
 from noise2pose.errors import InputError
 
 _KEYS_NAMED = 5  # at most, of a file that holds something else

@@ -16,12 +16,12 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from methods.dpmesh import conditions as told
-from methods.dpmesh.backbone import Backbone
+from methods.dpmesh.backbone.context import CONTEXTS, Context
+from methods.dpmesh.backbone.unet import Backbone
 from methods.dpmesh.conditions import Conditions
-from methods.dpmesh.context import CONTEXTS, Context
 from methods.dpmesh.settings import check_prior_settings
 from methods.dpmesh.sizes import Size, sides_of
-from methods.dpmesh.stages import Group, StagedMethod
+from methods.staged import Group, StagedMethod
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError

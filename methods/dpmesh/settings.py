@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from methods.checkpoints import find_checkpoint
-from methods.dpmesh.features import check_prior
+from methods.dpmesh.backbone.features import check_prior
 from methods.dpmesh.losses import WEIGHTS
-from methods.dpmesh.sd_files import WHERE
+from methods.dpmesh.stable_diffusion.files import WHERE
 from noise2pose.errors import InputError
 
 _INFINITE = float("inf")

@@ -7,17 +7,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from methods.backbones import Backbone, EfficientNetLite0, ResNet50
 from methods.base import PoseMethod, warmup_cosine
 from methods.hmr.discriminator import Discriminators, discriminator_loss, prior_loss
-from methods.hmr.keypoint_features import KeypointFeatures
 from methods.hmr.losses import known_bodies, rotations_of, supervised_losses
 from methods.hmr.pretrained import load_pretrained
-from methods.hmr.regressor import Estimate, Regressor
-from methods.picture_backbones import Backbone, EfficientNetLite0, ResNet50
-from noise2pose import cameras, crops, skeletons
+from methods.hmr.regressor import Estimate, KeypointFeatures, Regressor
+from noise2pose import cameras, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
+from noise2pose.images import crops
 
 _SMALLEST_SCALE = 0.05  # of the camera: forty metres across the box
 _NEAREST = 0.1  # metres in front of the camera

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from methods.backbones import ResNet50
 from methods.checkpoints import read_torch_file
 from methods.hmr.regressor import Regressor
-from methods.picture_backbones import ResNet50
 from noise2pose.errors import InputError
 
 Layout = Literal["mmhuman3d", "spin"]

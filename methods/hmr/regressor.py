@@ -1,6 +1,8 @@
 """HMR's iterative regressor: from features to the rotations, the shape and the weak-perspective camera of a body.
 
-Shape letters: W width of the features.
+`KeypointFeatures` gives the same features from 2-D joints instead of an image.
+
+Shape letters: J joints, W width of the features.
 """
 
 from typing import NamedTuple
@@ -68,3 +70,34 @@ class Regressor(nn.Module):
             state = state + torch.cat((self.decpose(hidden), self.decshape(hidden), self.deccam(hidden)), dim=-1)
         pose, betas, camera = state.split((NUM_POSE, NUM_BETAS, NUM_CAMERA), dim=-1)
         return Estimate(rotations.interleaved_6d_to_rotmat(pose.unflatten(-1, (NUM_ROTATIONS, 6))), betas, camera)
+
+
+class KeypointFeatures(nn.Module):
+    """A residual network over the joints of the box (after Martinez et al., "A simple yet effective baseline", 2017).
+
+    Args:
+        num_joints: J.
+        width: W, of the layers and of the features.
+        num_blocks: residual blocks of two layers.
+        dropout: in the blocks.
+    """
+
+    def __init__(self, num_joints: int = 17, width: int = 1024, num_blocks: int = 2, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.width = width
+        self.input = nn.Linear(3 * num_joints, width)
+        self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(num_blocks))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, keypoints: Float[Tensor, "*batch J 3"]) -> Float[Tensor, "*batch W"]:
+        """Features of joints as `crops.joints_in_box` gives them."""
+        features = self.input(keypoints.flatten(-2))
+        for block in self.blocks:
+            features = features + block(features)
+        return self.norm(features)
+
+
+class _Block(nn.Sequential):
+    def __init__(self, width: int, dropout: float) -> None:
+        layers = [(nn.LayerNorm(width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width)) for _ in range(2)]
+        super().__init__(*(layer for part in layers for layer in part))

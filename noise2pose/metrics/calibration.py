@@ -15,8 +15,8 @@ from torch.nn.functional import pad
 from torchmetrics import Metric
 
 from noise2pose.errors import InputError
-from noise2pose.hypotheses import spread
 from noise2pose.metrics.functional import joint_error
+from noise2pose.metrics.hypotheses import spread
 from noise2pose.metrics.pose_metric import check_finite
 
 _REMOVED_PERCENT = range(0, 100, 5)

@@ -1,7 +1,6 @@
 """Writes a report: `index.html`, which needs nothing beside it, and `report.md` with its pictures in `figures/`."""
 
 import base64
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from noise2pose.errors import InputError
+from noise2pose.files import ASSETS, write_bytes
 from noise2pose.reports.comparability import group_by_protocol, protocol_in_words, warnings
 from noise2pose.reports.figures import Picture, curves_pictures, sample_pictures, sparsification_pictures
 from noise2pose.reports.runs import Run
@@ -30,7 +30,7 @@ from noise2pose.reports.tables import (
     rows_by_group,
 )
 
-_STYLE = Path(__file__).resolve().parent.parent / "assets" / "report.css"
+_STYLE = ASSETS / "report.css"
 _ORACLE = (
     "The pose closest to the truth was picked with the truth at hand, which nobody has in use. The null control picks "
     "among as many poses of pure noise with the same spread: what it gains is what picking gains by itself."
@@ -86,7 +86,7 @@ def write_report(runs: Sequence[Run], output: Path | str, title: str | None = No
     output = Path(output)
     for name, content in files.items():
         try:
-            _write(output / name, content)
+            write_bytes(output / name, content)
         except OSError as error:
             raise InputError(f"{output / name}: cannot be written ({error.strerror})") from error
     return output / "index.html"
@@ -257,10 +257,3 @@ def _markdown_table(rows: Sequence[Row]) -> str:
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is."""
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

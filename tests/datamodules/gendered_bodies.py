@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from noise2pose.bodies import BodyModel
-from noise2pose.body_files import FREE_BODY
+from noise2pose.bodies.files import FREE_BODY
 
 # What each gender's template is stretched by, and moved: then the root joint lies elsewhere too.
 _STRETCH = {"neutral": (1.0, 1.0, 1.0), "male": (1.08, 1.05, 1.0), "female": (0.95, 0.92, 1.05)}

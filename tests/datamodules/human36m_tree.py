@@ -16,11 +16,11 @@ from cdflib.cdfwrite import CDF
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from datamodules.preparation import prepare
-from datamodules.prepared_folder import PreparedFolder
-from datamodules.sources import human36m_files
-from datamodules.sources.human36m_cameras import CAMERAS, INTRINSICS, extrinsics, project
-from datamodules.sources.human36m_sequences import JOINTS_OF_32
+from datamodules.preparation.engine import prepare
+from datamodules.prepared.folder import PreparedFolder
+from datamodules.sources.human36m import files as human36m_files
+from datamodules.sources.human36m.cameras import CAMERAS, INTRINSICS, extrinsics, project
+from datamodules.sources.human36m.sequences import JOINTS_OF_32
 from noise2pose.object_npz import write_object_npz
 
 SUBJECTS = ("S1", "S6", "S9", "S11")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules.human36m import Human36M
-from datamodules.sources.human36m_cameras import CAMERAS, FRONTAL
+from datamodules.sources.human36m.cameras import CAMERAS, FRONTAL
 from methods.base import PoseMethod
 from methods.diffpose import DiffPose
 from noise2pose.errors import InputError

@@ -5,12 +5,11 @@ from collections import Counter
 import pytest
 import torch
 
-from datamodules.mixed_batches import join
-from datamodules.mixture import Mixture, MixtureOrder
+from datamodules.mixture import Mixture, MixtureOrder, join
 from datamodules.synthetic_motion import SyntheticMotion
 from noise2pose.batch import PoseBatch
-from noise2pose.crops import box_of_keypoints
 from noise2pose.errors import InputError
+from noise2pose.images.crops import box_of_keypoints
 from noise2pose.metrics.protocols import Protocol
 from tests.tiny import TinyPeople, TinyPoses
 

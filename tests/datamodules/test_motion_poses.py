@@ -6,7 +6,7 @@ import torch
 from datamodules.cmu_mocap import read_clips
 from datamodules.mixture import Mixture
 from datamodules.motion_poses import MotionPoses
-from datamodules.sources import cmu_conversion
+from datamodules.sources.cmu_mocap import conversion as cmu_conversion
 from noise2pose import cameras, rotations
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError

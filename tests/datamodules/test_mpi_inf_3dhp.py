@@ -1,7 +1,5 @@
 """MPI-INF-3DHP from a small tree to the numbers of its two protocols."""
 
-from pathlib import Path
-
 import lightning as L
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from noise2pose.errors import InputError
 from noise2pose.metrics.mpi_inf_3dhp import evaluate
 from scripts.prepare import main
 from tests.datamodules import mpi_inf_3dhp_tree as tree
+from tests.places import ROOT
 
 # Of the 17 joints of Human3.6M, right leg first: where they lie in the test set and in the training set. The lists of
 # SPIN's authors have the left leg first.
@@ -214,7 +213,7 @@ def test_diffpose_trains_and_is_tested(root, passed_on, folder, num_frames) -> N
 def test_experiments_run(passed_on, experiment, tmp_path, monkeypatch) -> None:
     from scripts.train import main as train
 
-    configuration = Path(__file__).resolve().parents[2] / "configs" / "experiments" / f"{experiment}.yaml"
+    configuration = ROOT / "configs" / "experiments" / f"{experiment}.yaml"
     monkeypatch.chdir(tmp_path)
     length = ["--model.num_frames", "4", "--data.num_frames", "4"] if experiment.endswith("clip") else []
     fixed = ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu", "--data.batch_size", "4"]

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from datamodules.panoptic import Panoptic
-from datamodules.preparation import prepare
-from datamodules.sources import panoptic_files
+from datamodules.preparation.engine import prepare
+from datamodules.sources.panoptic import files as panoptic_files
 from methods.base import PoseMethod
 from noise2pose.errors import InputError
 from tests.datamodules import panoptic_tree

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.posed_people import MIN_SEEN, SKELETON
+from datamodules.rendered.people import MIN_SEEN, SKELETON
+from datamodules.rendered.scenes import covered
 from datamodules.rendered_people import RenderedPeople
-from datamodules.rendered_scenes import covered
-from datamodules.sources import cmu_conversion
+from datamodules.sources.cmu_mocap import conversion as cmu_conversion
 from noise2pose import cameras
 from noise2pose.bodies import BodyModel
-from noise2pose.crops import BOX_SCALE
 from noise2pose.errors import InputError
+from noise2pose.images.crops import BOX_SCALE
 from noise2pose.keyed_random import keys_of
 from tests.datamodules.acclaim import amc, asf
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.prepared_folder import PreparedFolder
+from datamodules.prepared.folder import PreparedFolder
 from datamodules.threedpw import ThreeDPW
 from noise2pose import rotations
 from noise2pose.errors import InputError

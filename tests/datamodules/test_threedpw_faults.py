@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from datamodules import preparation
-from datamodules.prepared_folder import PreparedFolder
+from datamodules.preparation import engine
+from datamodules.prepared.folder import PreparedFolder
 from datamodules.threedpw import ThreeDPW
 from scripts.prepare import main
 from tests.datamodules import gendered_bodies, threedpw_tree
@@ -207,8 +207,8 @@ def test_a_killed_preparation_is_continued_to_the_same_bytes(source, whole, tmp_
         written.append(arguments)
         return write_part(*arguments)
 
-    write_part = preparation.write_part
-    monkeypatch.setattr(preparation, "write_part", killed)
+    write_part = engine.write_part
+    monkeypatch.setattr(engine, "write_part", killed)
     assert prepare(source, tmp_path / "two") == 130
     assert not (tmp_path / "two" / "dataset.json").exists()
     monkeypatch.undo()

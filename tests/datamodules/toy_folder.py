@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from datamodules.base import Split
-from datamodules.preparation import Part, Plan, Rows, prepare
-from datamodules.prepared import PreparedData
+from datamodules.preparation.engine import Part, Plan, Rows, prepare
+from datamodules.prepared.data import PreparedData
 from noise2pose.metrics.protocols import Protocol
 
 FOCAL, CENTRE = (1100.0, 1000.0), (520.0, 480.0)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from methods import checkpoints
-from methods.checkpoints import AtomicCheckpointIO, WarmupEMA, export_checkpoint, load_method
+from methods.callbacks.averaging import WarmupEMA
+from methods.checkpoints import AtomicCheckpointIO, export_checkpoint, load_method
 from methods.diffpose import ContextEncoder, DiffPose
 from noise2pose.errors import InputError
 from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit

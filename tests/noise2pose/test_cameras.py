@@ -1,12 +1,9 @@
-from pathlib import Path
-
 import pytest
 import torch
 
 from noise2pose import cameras, rotations
 from tests.parity.procedural import read_fixture
-
-PARITY = Path(__file__).resolve().parents[1] / "parity"
+from tests.places import PARITY
 
 
 def fixture(name):

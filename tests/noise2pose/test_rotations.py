@@ -1,13 +1,10 @@
-from pathlib import Path
-
 import pytest
 import roma
 import torch
 
 from noise2pose import rotations
 from tests.parity.procedural import read_fixture
-
-PARITY = Path(__file__).resolve().parents[1] / "parity"
+from tests.places import PARITY
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 import yaml
 
 from datamodules.rendered_people import RenderedPeople
-from methods.diffannot import DiffAnnot, account
+from methods.diffannot import DiffAnnot, controls
 from methods.hmr import HMR
 from scripts import annotator_report
 
@@ -46,7 +46,7 @@ def run(data, output, *checkpoints):
 
 
 def test_tables_and_numbers_of_several_seeds(tmp_path, checkpoints, capsys, monkeypatch):
-    monkeypatch.setattr(account, "STRENGTHS", (100.0,))
+    monkeypatch.setattr(controls, "STRENGTHS", (100.0,))
     output = tmp_path / "report"
     assert run(data_file(tmp_path), output, *checkpoints) == 0
     numbers = json.loads((output / "numbers.json").read_text())

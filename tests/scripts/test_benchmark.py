@@ -1,15 +1,14 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from methods.dpmesh import benchmarks as dpmesh_benchmarks
 from scripts.benchmark import main
+from scripts.benchmarks import dpmesh as dpmesh_benchmarks
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 MIXTURES_AND_LIFTING = ["per-joint mixtures", "whole-pose mixtures", "DDIM lifting"]
 
 

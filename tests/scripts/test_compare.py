@@ -2,7 +2,6 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,9 @@ import pytest
 from noise2pose.reports.figures import sample_errors
 from scripts.compare import load_run, main, write_report
 from tests.fake_runs import write_run
+from tests.places import ROOT
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare.py"
+SCRIPT = ROOT / "scripts" / "compare.py"
 EMPTY = {"meta", "img", "source", "br"}
 
 

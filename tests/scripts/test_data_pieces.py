@@ -1,17 +1,17 @@
 """The same method on other data: only the data piece of the command changes."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from datamodules.sources import cmu_conversion
+from datamodules.sources.cmu_mocap import conversion as cmu_conversion
 from scripts.prepare import main as prepare
 from scripts.train import main as train
 from tests.datamodules import human36m_tree, mpi_inf_3dhp_tree
 from tests.datamodules.acclaim import amc, asf
+from tests.places import ROOT
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = ROOT / "configs"
 
 
 @pytest.fixture(scope="module")

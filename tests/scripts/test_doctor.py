@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.preparation import prepare
-from datamodules.sources import panoptic_files
-from noise2pose import body_files, installation
-from noise2pose.reports.checkup import WIDTH
+from datamodules.preparation.engine import prepare
+from datamodules.sources.panoptic import files as panoptic_files
+from noise2pose.bodies import files as body_files
 from scripts import doctor
+from scripts.checkup import installation
+from scripts.checkup.page import WIDTH
 from tests.datamodules import panoptic_tree
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.places import ROOT
 
 
 @pytest.fixture

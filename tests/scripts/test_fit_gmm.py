@@ -3,15 +3,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from noise2pose.heatmaps import heatmaps
+from noise2pose.keypoints.heatmaps import heatmaps
 from scripts import fit_gmm
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.places import ROOT
 
 
 def write_keypoints(path, frames=40, joints=17, **more):

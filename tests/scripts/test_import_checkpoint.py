@@ -1,7 +1,6 @@
 import io
 import shlex
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,9 +18,8 @@ from scripts.import_checkpoint import import_hmr, main
 from scripts.train import main as train
 from tests.parity import diffannot
 from tests.parity.procedural import procedural_state_dict, read_fixture
+from tests.places import ROOT
 from tests.tiny import TinyPeople
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def import_checkpoint(*arguments):

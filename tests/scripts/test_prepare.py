@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from datamodules.cmu_mocap import CMUMocap
-from datamodules.sources import cmu_conversion
+from datamodules.sources.cmu_mocap import conversion as cmu_conversion
 from tests.datamodules.acclaim import amc, asf
+from tests.places import ROOT, SHARED
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "data" / "cmu_mocap"
+CMU = SHARED / "data" / "cmu_mocap"
 BROKEN = amc().replace("\nhead ", "\nhead x ", 1)
 
 
@@ -324,12 +324,12 @@ def test_help_teaches_and_needs_no_torch():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.exists(), reason="the CMU files are not here")
+@pytest.mark.skipif(not CMU.exists(), reason="the CMU files are not here")
 def test_the_real_files_are_prepared_whole_and_cut_where_the_tracking_fails(tmp_path):
-    manifest = cmu_conversion.prepare(SHARED / "all_asfamc_subjects_01-03.zip", tmp_path / "out", 120.0)
+    manifest = cmu_conversion.prepare(CMU / "all_asfamc_subjects_01-03.zip", tmp_path / "out", 120.0)
     assert manifest["counts"]["clips"] == 28 and manifest["counts"]["rejected"] == 0
     clips = {clip["name"]: clip for clip in manifest["clips"]}
-    with np.load(SHARED / "cmu_motion_50fps.npz") as other:
+    with np.load(CMU / "cmu_motion_50fps.npz") as other:
         for name, action, start, stop in zip(
             *(other[key][:30].tolist() for key in ("clip_name", "clip_action", "clip_start", "clip_end")), strict=True
         ):

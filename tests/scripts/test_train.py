@@ -17,8 +17,8 @@ import yaml
 
 from scripts import compare
 from scripts.train import main
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = """
 model:
   class_path: methods.diffpose.DiffPose

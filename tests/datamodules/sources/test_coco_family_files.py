@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.preparation import prepare
-from datamodules.prepared_folder import PreparedFolder
-from datamodules.sources import coco_files, crowdpose_files, halpe_files, muco_files
+from datamodules.preparation.engine import prepare
+from datamodules.prepared.folder import PreparedFolder
+from datamodules.sources import coco as coco_files
+from datamodules.sources import crowdpose as crowdpose_files
+from datamodules.sources import muco as muco_files
+from datamodules.sources.halpe import files as halpe_files
 from noise2pose.errors import InputError
 from scripts.prepare import main
 from tests.datamodules import coco_family_tree as tree
@@ -205,7 +208,7 @@ def test_same_bytes_after_a_kill_and_with_more_processes(name, tmp_path, monkeyp
     getattr(tree, f"write_{name}")(source)
     arguments = ["--source", str(source), "--num_workers"]
     assert main([name, "--output", str(tmp_path / "one"), *arguments, "0"]) < 2
-    monkeypatch.setattr("datamodules.joining.np.lib.format.open_memmap", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("datamodules.preparation.joining.np.lib.format.open_memmap", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # while the parts are joined
         main([name, "--output", str(tmp_path / "two"), *arguments, "0"])
     monkeypatch.undo()

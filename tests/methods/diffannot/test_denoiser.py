@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser, sinusoidal_embedding
-from methods.diffannot.diffusion import GaussianDiffusion
-from methods.diffannot.schedules import schedule_betas
+from methods.diffannot.diffusion import GaussianDiffusion, schedule_betas
 
 LEVELS = schedule_betas("linear").neg().add(1).cumprod(0)
 

@@ -4,8 +4,7 @@ from beartype import beartype
 from jaxtyping import jaxtyped
 
 from methods.diffannot.denoiser import ResidualDenoiser
-from methods.diffannot.diffusion import GaussianDiffusion
-from methods.diffannot.schedules import clip_mask, schedule_betas, space_timesteps
+from methods.diffannot.diffusion import GaussianDiffusion, clip_mask, schedule_betas, space_timesteps
 from tests.parity.diffannot import assert_close, denoiser, fixture, noise, pa_mpjpe_mm
 
 SCHEDULES = ["linear", "cosine"]

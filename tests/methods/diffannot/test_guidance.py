@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from methods.diffannot.diffusion import GaussianDiffusion
+from methods.diffannot.diffusion import GaussianDiffusion, schedule_betas
 from methods.diffannot.guidance import Guidance, guided
 from methods.diffannot.reprojection import Keypoints
-from methods.diffannot.schedules import schedule_betas
 from methods.diffannot.selection import Posed
 from methods.diffannot.smplify import PosePrior, fit_to_keypoints
 from methods.diffannot.states import to_state

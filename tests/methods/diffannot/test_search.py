@@ -10,8 +10,7 @@ from jaxtyping import jaxtyped
 from methods.diffannot import search
 from methods.diffannot.chains import denoise_from, keyed_noise, reverse_step
 from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
-from methods.diffannot.diffusion import GaussianDiffusion
-from methods.diffannot.schedules import clip_mask, schedule_betas
+from methods.diffannot.diffusion import GaussianDiffusion, clip_mask, schedule_betas
 from noise2pose import keyed_random
 from tests.parity.diffannot import assert_close, denoiser, fixture, noise, pa_mpjpe_mm
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from methods.diffpose import initialisation
-from noise2pose.heatmaps import detection_heatmaps
+from noise2pose.keypoints.heatmaps import detection_heatmaps
 from tests.tiny import TinyPoses
 
 

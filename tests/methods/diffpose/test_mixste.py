@@ -5,7 +5,7 @@ from methods.diffpose.context import ContextEncoder, build_encoder, encode
 from methods.diffpose.mixste import MixSTE, TransformerBlock
 from noise2pose import skeletons
 from noise2pose.errors import InputError
-from noise2pose.mirroring import mirror_batch, mirror_pose
+from noise2pose.images.mirroring import mirror_batch, mirror_pose
 from tests.tiny import TinyPoses
 
 H36M = skeletons.get("h36m_17")

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -7,8 +5,8 @@ import torch
 from methods.diffpose import diffusion, official
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, procedural_tensor, read_fixture
+from tests.places import PARITY
 
-PARITY = Path(__file__).resolve().parents[2] / "parity"
 TOLERANCE = 2e-5  # of the largest value, as the fixtures ask
 
 

@@ -7,7 +7,7 @@ import torch
 from datamodules.motion_poses import MotionPoses
 from methods.checkpoints import load_method, make_method
 from methods.dpmesh import Codebook
-from methods.dpmesh.codebook_usage import CodebookUsage
+from methods.dpmesh.codebook_training import CodebookUsage
 from noise2pose.errors import InputError
 from tests.tiny import TinyPeople, TinyPoses
 

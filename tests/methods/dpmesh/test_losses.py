@@ -1,19 +1,17 @@
 """Loss terms: those of the release on what is known, and nothing from what is not."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from methods.dpmesh import losses
-from methods.dpmesh.camera import full_translation, intrinsics, project_to_picture
-from methods.dpmesh.regressor import IMAGE_JOINTS, Estimate
+from methods.dpmesh.regressor.camera import full_translation, intrinsics, project_to_picture
+from methods.dpmesh.regressor.regressor import IMAGE_JOINTS, Estimate
 from noise2pose import rotations, skeletons
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from tests.parity.procedural import read_fixture
+from tests.places import PARITY
 
-PARITY = Path(__file__).resolve().parents[2] / "parity"
 SKELETON = skeletons.get("h36m_17")
 
 

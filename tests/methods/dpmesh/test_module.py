@@ -5,9 +5,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from methods.checkpoints import WarmupEMA, load_method
+from methods.callbacks.averaging import WarmupEMA
+from methods.checkpoints import load_method
 from methods.dpmesh import Codebook
-from methods.dpmesh.vposer import VPoserDecoder
+from methods.dpmesh.regressor.pose_heads import VPoserDecoder
 from noise2pose.errors import InputError
 from tests.methods.dpmesh.training import batch_of, changed, fit, make, weights
 from tests.tiny import TinyPeople

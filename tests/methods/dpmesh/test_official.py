@@ -1,7 +1,5 @@
 """The whole published network, at a small width: nothing of a checkpoint is forgotten, and copies are dropped."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import yaml
@@ -9,15 +7,12 @@ import yaml
 from methods.dpmesh.networks import make_network
 from methods.dpmesh.official import load_dpmesh, method_state
 from methods.dpmesh.official_regressor import official_names
-from methods.dpmesh.pose_heads import VPoserHead
-from methods.dpmesh.regressor import RELEASE, Regressor
-from methods.dpmesh.vposer import VPoserDecoder
+from methods.dpmesh.regressor.pose_heads import VPoserDecoder, VPoserHead
+from methods.dpmesh.regressor.regressor import RELEASE, Regressor
 from noise2pose.errors import InputError
-from noise2pose.heatmaps import heatmaps
+from noise2pose.keypoints.heatmaps import heatmaps
 from tests.parity.procedural import procedural_state_dict, read_fixture
-
-ROOT = Path(__file__).resolve().parents[3]
-PARITY = ROOT / "tests" / "parity"
+from tests.places import PARITY, ROOT
 
 
 def weights_of(name, prefix=""):

@@ -1,17 +1,14 @@
 """The released backbone: same numbers from the same weights, and clear refusals of other weights."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from methods.dpmesh import ldm_weights
 from methods.dpmesh.official_backbone import load_backbone
+from methods.dpmesh.stable_diffusion import weights as ldm_weights
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, read_fixture
-
-PARITY = Path(__file__).resolve().parents[2] / "parity"
+from tests.places import PARITY
 
 
 def fixture(name):

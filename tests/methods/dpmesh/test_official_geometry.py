@@ -1,14 +1,12 @@
 """The release's boxes, crops and alignment are those of the suite."""
 
-from pathlib import Path
-
 import torch
 
-from noise2pose import affine_crops, crops
+from noise2pose.images import crops
+from noise2pose.images import crops as affine_crops
 from noise2pose.metrics import functional
 from tests.parity.procedural import read_fixture
-
-PARITY = Path(__file__).resolve().parents[2] / "parity"
+from tests.places import PARITY
 
 
 def tensors():

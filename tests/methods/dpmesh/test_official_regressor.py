@@ -1,19 +1,17 @@
 """The published network after the backbone: same numbers from the same weights, and clear refusals of other weights."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from methods.dpmesh.camera import full_translation, project_to_picture
-from methods.dpmesh.fusion import FusionHead
+from methods.dpmesh.backbone.fusion import FusionHead
 from methods.dpmesh.official_regressor import extract_state_dict, load_regressor
-from methods.dpmesh.vposer import VPoserDecoder
+from methods.dpmesh.regressor.camera import full_translation, project_to_picture
+from methods.dpmesh.regressor.pose_heads import VPoserDecoder
 from noise2pose import rotations
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, procedural_tensor, read_fixture
+from tests.places import PARITY
 
-PARITY = Path(__file__).resolve().parents[2] / "parity"
 VPOSER = {
     "vposer.vposer.bodyprior_dec_fc1.weight": (512, 32),
     "vposer.vposer.bodyprior_dec_fc1.bias": (512,),

@@ -1,7 +1,5 @@
 """What the student learns from the teacher: the loss as recorded from the release's class, and what it does."""
 
-from pathlib import Path
-
 import lightning as L
 import pytest
 import torch
@@ -12,8 +10,7 @@ from methods.dpmesh import DPMesh
 from methods.dpmesh.reasoning import nt_xent, nt_xent_of_views, reasoning_losses, stack_views
 from noise2pose.errors import InputError
 from tests.parity.procedural import read_fixture
-
-PARITY = Path(__file__).resolve().parents[2] / "parity"
+from tests.places import PARITY
 
 
 @pytest.fixture(scope="module")

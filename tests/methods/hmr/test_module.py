@@ -9,8 +9,8 @@ from methods.hmr import HMR
 from methods.hmr.module import box_in_view, full_translation, project_to_picture
 from methods.hmr.regressor import Regressor
 from noise2pose import cameras
-from noise2pose.crops import joints_in_box
 from noise2pose.errors import InputError
+from noise2pose.images.crops import joints_in_box
 from tests.tiny import TinyPeople
 
 SMALL = {"width": 16, "hidden": 16, "warmup_steps": 2}

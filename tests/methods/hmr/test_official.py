@@ -1,7 +1,5 @@
 """The published networks: same numbers from the same weights, and clear refusals of other weights."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,8 +10,7 @@ from methods.hmr.regressor import Regressor
 from noise2pose import rotations
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, read_fixture
-
-PARITY = Path(__file__).resolve().parents[2] / "parity"
+from tests.places import PARITY
 
 
 def fixture(name):

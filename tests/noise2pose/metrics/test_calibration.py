@@ -7,9 +7,9 @@ import torch
 import torch.multiprocessing as mp
 
 from noise2pose.errors import InputError
-from noise2pose.hypotheses import spread
 from noise2pose.metrics import calibration
 from noise2pose.metrics.calibration import Calibration, energy_score, in_interval, sparsification_curve
+from noise2pose.metrics.hypotheses import spread
 
 JOINTS = (0, 2, 4)
 DTYPES = [torch.float32, torch.float64]

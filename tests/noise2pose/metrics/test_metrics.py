@@ -1,7 +1,6 @@
 """Every Metric against its function, in one process and in two, and what a protocol says about a number."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from noise2pose.metrics import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK,
 from noise2pose.metrics.pose_metric import GroupMean
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import PUBLISHED, published
+from tests.places import ROOT
 
 CASES = [
     (MPJPE, functional.mpjpe, 1000.0),
@@ -228,7 +228,7 @@ def test_a_mean_over_groups_needs_groups():
 
 
 def test_published_protocols_are_known_by_name_and_documented():
-    text = (Path(__file__).resolve().parents[3] / "docs" / "protocols.md").read_text()
+    text = (ROOT / "docs" / "protocols.md").read_text()
     for name, protocol in PUBLISHED.items():
         assert f"`{name}`" in text and protocol.name == name and protocol.ground_truth
     assert published("threedpw", split="validation").split == "validation"

@@ -1,7 +1,5 @@
 """The MPI-INF-3DHP protocol against the MATLAB evaluation of D3DP and P-STMO, and what it refuses."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -9,8 +7,9 @@ from noise2pose.errors import InputError
 from noise2pose.metrics import AUC, MPJPE, PCK
 from noise2pose.metrics.mpi_inf_3dhp import SKELETON, Errors, evaluate
 from tests.parity.procedural import read_fixture
+from tests.places import PARITY
 
-FIXTURE = Path(__file__).resolve().parents[2] / "parity" / "diffpose_metrics_3dhp.safetensors"
+FIXTURE = PARITY / "diffpose_metrics_3dhp.safetensors"
 PELVIS = SKELETON.index("pelvis")
 LIMBS = tuple(range(14))
 DTYPES = [torch.float32, torch.float64]

@@ -1,14 +1,11 @@
 """The metrics against the numbers of VideoPose3D, mmhuman3d and SPIN; `test_mpi_inf_3dhp` has D3DP and P-STMO."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from noise2pose.metrics import MPJPE, MPJVE, NMPJPE, PAMPJPE, functional
 from tests.parity.procedural import read_fixture
-
-PARITY = Path(__file__).resolve().parents[2] / "parity"
+from tests.places import PARITY
 
 
 def read(name: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,199 @@
+"""Motion of one person seen by four virtual cameras with the intrinsics of Human3.6M.
+
+Shape letters: F frames, C cameras, J joints.
+"""
+
+import math
+import zlib
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datamodules.base import PoseDataModule, Split, check_keypoints
+from datamodules.motion.windows import cut_windows
+from noise2pose import cameras
+from noise2pose.batch import PoseBatch
+from noise2pose.errors import InputError
+from noise2pose.keypoints import noise
+from noise2pose.metrics.protocols import Protocol
+
+SKELETON = "h36m_17"
+_AZIMUTHS = (70.0, -70.0, 110.0, -110.0)  # degrees, where Human3.6M's four cameras stand around the person
+_UP = torch.tensor([0.0, 0.0, 1.0])
+_HALF_FIELD = 0.435  # half image over focal length of Human3.6M's cameras
+_MARGIN = 0.9  # share of the half image that the motion may fill
+# Milder than the published errors of crowd images (1, 1): a median of 5 instead of 16 pixels for a tall person.
+ERROR_RATE, GOOD_RADIUS = 0.4, 0.35
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One motion of one person.
+
+    Attributes:
+        name: unique in the data set.
+        subject: who moves.
+        action: what they do.
+        joints: (F, 17, 3) Human3.6M-17 joints in the world, metres, z up.
+    """
+
+    name: str
+    subject: str
+    action: str
+    joints: Float[Tensor, "F J 3"]
+
+
+class VirtualCameraMotion(PoseDataModule):
+    """Base of data modules that have motion and no images.
+
+    Args:
+        keypoints_2d: `gt` for exact projections, `synthetic` for simulated detection errors, frozen by `noise_seed`;
+            `detected` is an older name of the same.
+        train_stride: every how many frames one is taken for training.
+        eval_stride: every how many frames one is taken for validation and test.
+        noise_seed: of the cameras and of the detection errors; methods compared with each other must share it.
+        num_frames: 1 for single frames. Otherwise a sample is a window of so many consecutive frames: for training one
+            starts every `train_stride` frames; for validation and test they cover every frame once (`eval_stride` is
+            not used).
+        batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`; in samples.
+    """
+
+    dataset: str = ""
+
+    def __init__(
+        self,
+        keypoints_2d: Literal["gt", "synthetic", "detected"],
+        train_stride: int,
+        eval_stride: int,
+        noise_seed: int,
+        num_frames: int,
+        batch_size: int,
+        eval_batch_size: int,
+        mixed_keypoints_2d: bool,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size)
+        if num_frames < 1:
+            raise InputError(f"data.num_frames is {num_frames}, expected 1 for single frames, or the length of a clip")
+        self.keypoints_2d: Literal["gt", "synthetic"] = "gt" if keypoints_2d == "gt" else "synthetic"
+        self.strides = {"train": train_stride, "val": eval_stride, "test": eval_stride}
+        self.noise_seed = noise_seed
+        self.num_frames = num_frames
+        self.mixed_keypoints_2d = mixed_keypoints_2d
+
+    @abstractmethod
+    def clips(self, split: Split) -> list[Clip]:
+        """The motions of a split."""
+
+    @abstractmethod
+    def split_in_words(self, split: Split) -> str:
+        """Which subjects and clips a split holds, for the protocol."""
+
+    def protocols(self, split: Split) -> list[Protocol]:
+        single = self.num_frames == 1
+        frames = f"every {self.strides[split]} frames" if single else f"all frames, in clips of {self.num_frames},"
+        return [
+            Protocol(
+                name=f"{self.dataset}_{'frames' if single else 'clips'}",
+                dataset=self.dataset,
+                split=f"{split}: {self.split_in_words(split)}, {frames} of 50 Hz, 4 cameras",
+                skeleton=SKELETON,
+                keypoints_2d=self.keypoints_2d,
+            )
+        ]
+
+    def load(self, split: Split) -> PoseBatch:
+        clips = self.clips(split)
+        if not clips:
+            raise InputError(f"{self.dataset}: no clips for {split} ({self.split_in_words(split)})")
+        stride = self.strides[split] if self.num_frames == 1 else 1
+        views = [view for clip in clips for view in self._views(clip, stride)]
+        joints = torch.cat([view.joints for view in views])
+        pixels = torch.cat([view.pixels for view in views])
+        # Named before any noise, so that a wrong file is not blamed on the noise.
+        check_keypoints({"keypoints_2d": pixels, "keypoints_3d": joints}, f"{self.dataset} {split}", num_joints=17)
+        number = torch.cat([torch.full((len(view.joints),), view.camera) for view in views])
+        samples: PoseBatch = {
+            "keypoints_2d": self._detect(pixels, torch.cat([view.keys for view in views])),
+            "keypoints_3d": torch.cat((joints, torch.ones_like(joints[..., :1])), dim=-1),
+            "camera": {
+                "focal": torch.tensor([camera.focal for camera in cameras.H36M_INTRINSICS])[number],
+                "principal_point": torch.tensor([camera.principal_point for camera in cameras.H36M_INTRINSICS])[number],
+                "image_size": torch.tensor([camera.size for camera in cameras.H36M_INTRINSICS])[number],
+            },
+        }
+        if split != "train":  # names are for tables and for the random numbers of predictions; training needs neither
+            samples["sample_id"] = [name for view in views for name in view.names()]
+            samples["subject"] = [view.clip.subject for view in views for _ in view.joints]
+            samples["action"] = [view.clip.action for view in views for _ in view.joints]
+        if self.num_frames == 1:
+            return samples
+        stride = self.strides["train"] if split == "train" else self.num_frames
+        return cut_windows(samples, [len(view.joints) for view in views], self.num_frames, stride)
+
+    def _views(self, clip: Clip, stride: int) -> list["_View"]:
+        """Every `stride`-th frame of a clip, from each camera."""
+        frames = torch.arange(0, len(clip.joints), stride)
+        key = zlib.crc32(clip.name.encode("utf-8"))
+        generator = torch.Generator().manual_seed(key + (self.noise_seed << 32))
+        views = []
+        for camera, azimuth in enumerate(_AZIMUTHS):
+            rotation, translation = _place(clip.joints, azimuth, generator)
+            joints = cameras.world_to_camera(clip.joints[frames], rotation, translation)
+            intrinsics = cameras.H36M_INTRINSICS[camera]
+            screen = cameras.project_distorted(joints, intrinsics.normalised())
+            pixels = cameras.from_screen(screen, torch.tensor(intrinsics.size))
+            views.append(_View(clip, camera, frames, joints, pixels, (key << 24) + (frames << 2) + camera))
+        return views
+
+    def _detect(self, pixels: Float[Tensor, "B J 2"], keys: Tensor) -> Float[Tensor, "B J 3"]:
+        """The 2-D input: exact with confidence 1, or with simulated detection errors."""
+        if self.keypoints_2d == "gt":
+            return torch.cat((pixels, torch.ones_like(pixels[..., :1])), dim=-1)
+        sides = pixels.amax(dim=1) - pixels.amin(dim=1)
+        return noise.detect(
+            pixels,
+            torch.ones_like(pixels[..., 0], dtype=torch.bool),
+            sides.prod(dim=-1),
+            keys,
+            skeleton=SKELETON,
+            error_rate=ERROR_RATE,
+            good_radius=GOOD_RADIUS,
+            seed=self.noise_seed,
+        )
+
+
+@dataclass(frozen=True)
+class _View:
+    """One clip from one camera."""
+
+    clip: Clip
+    camera: int
+    frames: Tensor  # (F,) frame numbers
+    joints: Tensor  # (F, J, 3) camera frame, metres
+    pixels: Tensor  # (F, J, 2)
+    keys: Tensor  # (F,) of keyed_random
+
+    def names(self) -> list[str]:
+        return [f"{self.clip.name}/camera{self.camera}/{frame:05d}" for frame in self.frames.tolist()]
+
+
+def _place(joints: Float[Tensor, "F J 3"], azimuth: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A camera that looks at the middle of the motion from far enough to see all of it.
+
+    Returns:
+        Rotation (3, 3) and translation (3,) of `cameras.look_at`.
+    """
+    jitter = torch.rand(3, generator=generator) * 2.0 - 1.0
+    angle = math.radians(azimuth) + 0.3 * float(jitter[0])
+    points = joints.reshape(-1, 3)
+    target = (points.amin(dim=0) + points.amax(dim=0)) / 2.0
+    radius = float((points - target).norm(dim=-1).amax())
+    # Human3.6M's field of view is 47 degrees; its cameras stand about five metres off, at head height.
+    distance = max(4.5 + 0.5 * float(jitter[1]), radius / (_MARGIN * _HALF_FIELD))
+    offset = torch.tensor([math.cos(angle), math.sin(angle), 0.0]) * distance
+    height = torch.tensor([0.0, 0.0, 0.6 + 0.2 * float(jitter[2])])
+    return cameras.look_at(target + offset + height, target, _UP)

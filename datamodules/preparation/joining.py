@@ -1,0 +1,117 @@
+"""Parts of a data set on disk, and how they become the columns of a prepared folder without being in memory together.
+
+A part is an npz file: `about` (JSON), `of` (N,) the sequence of each row, and its columns.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datamodules.prepared.folder import COLUMNS, INDEX, encode_names
+from noise2pose.errors import InputError
+from noise2pose.files import replacing, write_npz
+
+_PREFIX = "column_"
+
+
+class Joined(NamedTuple):
+    """What the parts hold together.
+
+    Attributes:
+        rows: their number.
+        columns: type and shape of a row of each column.
+        sequences: facts of each, with its first row and the one behind its last.
+        pictures: their number.
+        counts: added up.
+        skipped: file and reason.
+    """
+
+    rows: int
+    columns: dict[str, Any]
+    sequences: list[dict[str, Any]]
+    pictures: int
+    counts: dict[str, int]
+    skipped: list[tuple[str, str]]
+
+
+class _First(NamedTuple):
+    """What a part begins with."""
+
+    row: int
+    sequence: int
+    picture: int
+
+
+def write_part(path: Path, arrays: Mapping[str, np.ndarray], of: np.ndarray, about: dict[str, Any]) -> None:
+    """Writes a part, whole or not at all.
+
+    Args:
+        path: file to write.
+        arrays: columns by name.
+        of: (N,) the sequence of each row.
+        about: `sequences`, `pictures`, `counts` and `skipped`, as in `preparation.Rows`.
+    """
+    columns = {_PREFIX + name: np.asarray(array, dtype=COLUMNS[name].dtype) for name, array in arrays.items()}
+    text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+    write_npz(path, about=text, of=of.astype(np.int32), **columns)
+
+
+def join(files: list[Path], output: Path) -> Joined:
+    """Writes the columns and the names of the pictures, one part in memory at a time.
+
+    Raises:
+        InputError: if parts have columns of different shapes.
+    """
+    sequences: list[dict[str, Any]] = []
+    pictures: list[str] = []
+    counts: dict[str, int] = {}
+    skipped: list[tuple[str, str]] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    firsts: list[_First] = []
+    number = 0
+    for file in files:
+        with np.load(file) as arrays:
+            about, of = json.loads(arrays["about"].tobytes()), arrays["of"]
+            for name in [key.removeprefix(_PREFIX) for key in arrays.files if key.startswith(_PREFIX)]:
+                shape = arrays[_PREFIX + name].shape[1:]
+                if shapes.setdefault(name, shape) != shape:
+                    raise InputError(f"{file.stem}: {name} is {shape}, but {shapes[name]} in the other parts")
+        firsts.append(_First(number, len(sequences), len(pictures)))
+        # Sequences without a row are left out.
+        for sequence in np.unique(of):
+            start, stop = np.searchsorted(of, [sequence, sequence + 1]) + number
+            sequences.append({**about["sequences"][sequence], "start": int(start), "stop": int(stop)})
+        pictures += about["pictures"]
+        skipped += [(name, reason) for name, reason in about["skipped"]]
+        for what, count in about["counts"].items():
+            counts[what] = counts.get(what, 0) + count
+        number += len(of)
+    if number:
+        for name, shape in {**shapes, "sequence": ()}.items():
+            _write_column(output, name, (number, *shape), files, firsts)
+        text, ends = encode_names(pictures)
+        write_npz(output / INDEX, text=text, ends=ends)
+    columns = {name: [COLUMNS[name].dtype, list(shape)] for name, shape in sorted(shapes.items())}
+    return Joined(number, columns, sequences, len(pictures), counts, skipped)
+
+
+def _write_column(output: Path, name: str, shape: tuple[int, ...], files: list[Path], firsts: list[_First]) -> None:
+    """Writes one column whole or not at all; parts that do not have it get its default."""
+    column = COLUMNS[name]
+    with replacing(output / f"{name}.npy") as partial:
+        values = np.lib.format.open_memmap(partial, mode="w+", dtype=column.dtype, shape=shape)
+        for file, first in zip(files, firsts, strict=True):
+            with np.load(file) as arrays:
+                of = arrays["of"]
+                if name == "sequence":
+                    part = first.sequence + np.searchsorted(np.unique(of), of)
+                else:
+                    part = arrays[_PREFIX + name] if _PREFIX + name in arrays.files else column.default
+                if name == "picture":
+                    part = np.where(np.asarray(part) >= 0, part + first.picture, -1)
+            values[first.row : first.row + len(of)] = part
+        values.flush()
+        del values

@@ -1,0 +1,73 @@
+"""What was prepared, in lines of text."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.prepared.folder import PreparedFolder
+
+_SHOWN = 40  # skipped things that are named one by one
+
+
+def summary(root: Path, manifest: dict[str, Any]) -> list[str]:
+    """Counts of every sequence and of the whole set, beside those of the literature.
+
+    Args:
+        root: prepared folder.
+        manifest: its `dataset.json`.
+    """
+    folder = PreparedFolder(root, manifest["dataset"])
+    width = max(len(sequence["name"]) for sequence in folder.sequences)
+    lines = [f"{'sequence':{width}}  {'split':10}  {'frames':>8}  {'valid':>8}  {'people':>7}  {'rows':>8}"]
+    for sequence in folder.sequences:
+        lines.append(f"{sequence['name']:{width}}  {sequence.get('split', '-'):10}  " + _counts(folder, sequence))
+    split: dict[str, int] = {}
+    for sequence in folder.sequences:
+        name = sequence.get("split", "-")
+        split[name] = split.get(name, 0) + sequence["stop"] - sequence["start"]
+    lines.append(f"{root}: {folder.num_rows:,} rows (" + ", ".join(f"{n:,} {s}" for s, n in split.items()) + ")")
+    lines += [f"  {what}: {count:,}" for what, count in manifest["counts"].items()]
+    lines.append("columns: " + ", ".join(manifest["columns"]))
+    return lines
+
+
+def _counts(folder: PreparedFolder, sequence: dict[str, Any]) -> str:
+    rows = slice(sequence["start"], sequence["stop"])
+
+    def of(name: str, default: int) -> np.ndarray:
+        return folder.column(name)[rows] if name in folder else np.full(rows.stop - rows.start, default)
+
+    # A data set of single pictures counts pictures where one of motion counts frames.
+    frame = of("frame", 0) if np.ptp(of("frame", 0)) else of("picture", 0)
+    valid, people = of("valid", 1).astype(bool), np.unique(of("person", 0))
+    number = rows.stop - rows.start
+    return f"{len(np.unique(frame)):8,}  {len(np.unique(frame[valid])):8,}  {len(people):7,}  {number:8,}"
+
+
+def warnings(manifest: dict[str, Any]) -> list[str]:
+    """Counts that differ from the literature, and what was skipped, one line each."""
+    lines = []
+    for count in manifest["expected"]:
+        if count["found"] == count["expected"]:
+            lines.append(f"{count['what']}: {count['found']:,}, as published")
+        else:
+            numbers = f"found {count['found']:,}, published {count['expected']:,}"
+            lines.append(f"warning: {count['what']}: {numbers}: {_why(manifest, count)}")
+    skipped = manifest["skipped"]
+    lines += [
+        f"skipped: {file}: {reason}" if file not in reason else f"skipped: {reason}"
+        for file, reason in skipped[:_SHOWN]
+    ]
+    if len(skipped) > _SHOWN:
+        lines.append(f"skipped: {len(skipped) - _SHOWN} more, listed in dataset.json")
+    return lines
+
+
+def _why(manifest: dict[str, Any], count: dict[str, Any]) -> str:
+    if count["found"] == 0:
+        return "nothing of this part was in the source"
+    if count["found"] > count["expected"]:
+        return "the source holds more than the publication counts"
+    skipped = ", or what was skipped belongs here" if manifest["skipped"] else ""
+    return f"the source is a part of the data set or another release of it{skipped}"

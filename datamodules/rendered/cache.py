@@ -1,0 +1,267 @@
+"""Rendered pictures on disk: made once by several processes, continued after a kill, never reused for other settings.
+
+A folder holds `pictures.npy`, an array (N, 3, S, S) of bytes, and `manifest.json` with the settings and which chunks of
+pictures are done. Its name has a hash of everything that a picture depends on.
+
+Shape letters: N people, S side of the pictures.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import pickle
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from copy import deepcopy
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from datamodules.rendered.backgrounds import find_photos
+from datamodules.rendered.clothes import Surface, surface
+from datamodules.rendered.scenes import Lens, occluders, render_scene
+from noise2pose.batch import PoseBatch
+from noise2pose.bodies import BodyModel
+from noise2pose.errors import InputError
+from noise2pose.files import write_text
+
+_CHUNK = 64  # pictures; results of matrix products depend on the batch, so this is the same for every number of workers
+_VERSION = 1  # to be raised when the same settings give other pictures
+
+
+class _Job(NamedTuple):
+    """What every worker needs once."""
+
+    body: BodyModel
+    pictures: str
+    seed: int
+    size: int
+    photos: list[Path]
+    occlusion: float
+
+
+class _Worker:
+    """Renders chunks into the memory map."""
+
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+        self.on: Surface = surface(job.body)
+        self.faces = job.body.faces.numpy()
+        self.pictures = np.load(job.pictures, mmap_mode="r+")
+
+    @torch.inference_mode()
+    def render(self, first: int, people: dict[str, np.ndarray]) -> int:
+        """Renders the people of one chunk; returns the number of the first."""
+        tensors = {name: torch.from_numpy(array) for name, array in people.items()}
+        posed = self.job.body(tensors["global_orient"], tensors["body_pose"], tensors["betas"])
+        vertices = (posed.vertices + tensors["camera_translation"][:, None]).numpy()
+        in_front = occluders(tensors["keys"], self.job.seed, self.job.occlusion)
+        for row, points in enumerate(vertices):
+            picture = render_scene(
+                self.on,
+                points,
+                self.faces,
+                _lens(people, row, self.job.size),
+                type(in_front)(*(values[row : row + 1] for values in in_front)),
+                size=self.job.size,
+                key=int(people["keys"][row]),
+                seed=self.job.seed,
+                photos=self.job.photos,
+            )
+            self.pictures[first + row] = picture.transpose(2, 0, 1)
+        self.pictures.flush()
+        return first
+
+
+def render_cache(
+    folder: str | Path,
+    people: PoseBatch,
+    body: BodyModel,
+    *,
+    keys: Int[Tensor, " N"],
+    seed: int,
+    picture_size: int = 224,
+    photos: str | Path | None = None,
+    occlusion: float = 0.5,
+    num_workers: int = 0,
+) -> UInt8[Tensor, "N 3 S S"]:
+    """The square `box` of each person's picture, rendered where it is not on disk yet.
+
+    The bytes depend on the arguments alone, neither on the number of workers nor on how often the rendering was killed.
+    One process at a time may render into a folder. Workers are fresh processes, so a script that calls this with any
+    needs the usual guard `if __name__ == "__main__"`.
+
+    Args:
+        folder: where the folder of these pictures is, or will be made.
+        people: `smpl`, `camera_translation`, `camera` and `box`.
+        body: whose parameters `smpl` are.
+        keys: of `keyed_random`, one a person.
+        seed: of everything in the pictures besides the people.
+        picture_size: S, pixels.
+        photos: folder of photographs for backgrounds; without, backgrounds are made up.
+        occlusion: share of the pictures with something in front; `covered` needs the same as `probability`.
+        num_workers: processes besides this one; 0 renders in this one.
+
+    Returns:
+        RGB, mapped from the file; what is written to it stays in memory.
+
+    Raises:
+        InputError: if the disk has no room, there are no photographs, or files of the cache are damaged.
+    """
+    arrays = _arrays(people, keys)
+    found = find_photos(photos) if photos is not None else []
+    settings = _settings(arrays, body, found, seed=seed, picture_size=picture_size, occlusion=occlusion)
+    checksum = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    home = Path(folder) / f"pictures-{checksum[:16]}"
+    shape = (len(keys), 3, picture_size, picture_size)
+    done = _open(home, shape, settings, checksum)
+    todo = [first for first in range(0, len(keys), _CHUNK) if first not in done]
+    if todo:
+        job = _Job(deepcopy(body).float().cpu(), str(home / "pictures.npy"), seed, picture_size, found, occlusion)
+        chunks = ((first, {name: array[first : first + _CHUNK] for name, array in arrays.items()}) for first in todo)
+        with tqdm(total=len(keys), initial=min(len(done) * _CHUNK, len(keys)), unit="picture", desc="rendering") as bar:
+            for first in _rendered(job, chunks, min(num_workers, len(todo))):
+                done.add(first)
+                _write_manifest(home, settings, checksum, done)
+                bar.update(min(_CHUNK, len(keys) - first))
+    # Copy on write, because PyTorch has no tensors that cannot be written.
+    return torch.from_numpy(np.load(home / "pictures.npy", mmap_mode="c"))
+
+
+def _rendered(job: _Job, chunks: Iterator[tuple[int, dict[str, np.ndarray]]], num_workers: int) -> Iterator[int]:
+    """Numbers of the first pictures of chunks, as they are done."""
+    if num_workers == 0:
+        worker = _Worker(job)
+        for chunk in chunks:
+            with _one_thread():
+                first = worker.render(*chunk)
+            yield first
+        return
+    # Pickled here, since PyTorch would send each tensor through a file descriptor of its own.
+    pool = ProcessPoolExecutor(
+        num_workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(pickle.dumps(job),)
+    )
+    try:
+        # Not all at once: a queue of every chunk would copy all people.
+        waiting = {pool.submit(_render, *chunk) for chunk in islice(chunks, 2 * num_workers)}
+        while waiting:
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            waiting |= {pool.submit(_render, *chunk) for chunk in islice(chunks, len(finished))}
+            yield from (future.result() for future in finished)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker: _Worker | None = None  # of a worker process
+
+
+def _start(job: bytes) -> None:
+    global _worker
+    torch.set_num_threads(1)
+    _worker = _Worker(pickle.loads(job))
+
+
+def _render(first: int, people: dict[str, np.ndarray]) -> int:
+    assert _worker is not None
+    return _worker.render(first, people)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads share sums out among them, which changes the last digits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _arrays(people: PoseBatch, keys: Tensor) -> dict[str, np.ndarray]:
+    """What the pictures are rendered from, one row a person."""
+    parts = {
+        "global_orient": people["smpl"]["global_orient"],
+        "body_pose": people["smpl"]["body_pose"],
+        "betas": people["smpl"]["betas"],
+        "camera_translation": people["camera_translation"],
+        **{name: people["camera"][name] for name in ("focal", "principal_point", "image_size")},
+        "box": people["box"],
+    }
+    arrays = {name: tensor.detach().cpu().float().contiguous().numpy() for name, tensor in parts.items()}
+    return {"keys": keys.cpu().contiguous().numpy(), **arrays}
+
+
+def _lens(people: dict[str, np.ndarray], row: int, size: int) -> Lens:
+    """The camera of a person's crop."""
+    *centre, side = people["box"][row].astype(np.float64)
+    corner, scale = np.array(centre) - side / 2.0, size / side
+    left, top = -corner * scale
+    right, bottom = (people["image_size"][row] - corner) * scale
+    principal_point = (people["principal_point"][row] - corner) * scale
+    return Lens(people["focal"][row] * scale, principal_point, (left, top, right, bottom))
+
+
+def _settings(arrays: dict[str, np.ndarray], body: BodyModel, photos: list[Path], **plain: float) -> dict[str, Any]:
+    """Everything that the bytes of the pictures depend on."""
+    mesh = hashlib.sha256()
+    for buffer in (body.template, body.shape_directions, body.pose_directions, body.skinning_weights, body.faces):
+        mesh.update(buffer.detach().cpu().contiguous().numpy().tobytes())
+    hashes = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
+    files = [[path.name, path.stat().st_size] for path in photos]
+    return {"version": _VERSION, "chunk": _CHUNK, "count": len(arrays["keys"]), **plain} | {
+        "people": hashes,
+        "body": mesh.hexdigest(),
+        "photos": hashlib.sha256(json.dumps(files).encode()).hexdigest() if files else None,
+    }
+
+
+def _open(home: Path, shape: tuple[int, ...], settings: dict[str, Any], checksum: str) -> set[int]:
+    """Makes room for the pictures, or finds those of an earlier run.
+
+    Returns:
+        Numbers of the first pictures of the chunks that are done.
+    """
+    manifest, pictures = home / "manifest.json", home / "pictures.npy"
+    done: set[int] = set()
+    if manifest.exists():
+        try:
+            written = json.loads(manifest.read_text())
+            known, done = written["checksum"], set(written["done"])
+            found = np.load(pictures, mmap_mode="r").shape
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise InputError(f"{home}: found no readable pictures ({error}); delete this folder") from error
+        if known != checksum or found != shape:
+            raise InputError(f"{home}: found pictures of other settings or another number; delete this folder")
+        if len(done) == -(-shape[0] // _CHUNK):
+            return done
+    home.mkdir(parents=True, exist_ok=True)
+    each = int(np.prod(shape[1:]))
+    needed, free = (shape[0] - min(len(done) * _CHUNK, shape[0])) * each, shutil.disk_usage(home).free
+    said = f"{shape[0]} pictures of {shape[-1]} x {shape[-1]} take {_size(shape[0] * each)}"
+    if needed > free:
+        raise InputError(f"{home}: {said}, of which {_size(needed)} are to be written, but {_size(free)} are free")
+    going_on = f", going on at {min(len(done) * _CHUNK, shape[0])}" if done else ""
+    print(f"{home}: {said}{going_on}", file=sys.stderr)
+    if not manifest.exists():
+        np.lib.format.open_memmap(pictures, mode="w+", dtype=np.uint8, shape=shape)
+        _write_manifest(home, settings, checksum, done)
+    return done
+
+
+def _size(number: int) -> str:
+    """Of files, for people."""
+    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+
+
+def _write_manifest(home: Path, settings: dict[str, Any], checksum: str, done: set[int]) -> None:
+    text = json.dumps({"checksum": checksum, "settings": settings, "done": sorted(done)}, indent=1)
+    write_text(home / "manifest.json", text + "\n")

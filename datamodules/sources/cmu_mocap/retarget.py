@@ -1,0 +1,121 @@
+"""From the CMU skeleton to Human3.6M-17 joints and to SMPL-24 rotations, in a z-up world."""
+
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+
+from datamodules.sources.cmu_mocap import quaternions
+from datamodules.sources.cmu_mocap.asf_amc import Skeleton
+from datamodules.sources.cmu_mocap.kinematics import channel_rotations, forward_kinematics, resample, root_position
+from datamodules.sources.cmu_mocap.quaternions import Array
+
+# The bone at whose end each Human3.6M-17 joint lies. The first is CMU's root, 11 cm above the middle of the hips.
+_H36M_ENDS = (
+    *("root", "rhipjoint", "rfemur", "rtibia", "lhipjoint", "lfemur", "ltibia"),
+    *("upperback", "thorax", "upperneck", "head"),
+    *("lclavicle", "lhumerus", "lradius", "rclavicle", "rhumerus", "rradius"),
+)
+# The bone that turns with each SMPL-24 joint; the fingers are left as they are in the rest pose.
+_SMPL_BONES = {
+    "Pelvis": "root",
+    "L_Hip": "lfemur",
+    "R_Hip": "rfemur",
+    "Spine1": "lowerback",
+    "L_Knee": "ltibia",
+    "R_Knee": "rtibia",
+    "Spine2": "upperback",
+    "L_Ankle": "lfoot",
+    "R_Ankle": "rfoot",
+    "Spine3": "thorax",
+    "L_Foot": "ltoes",
+    "R_Foot": "rtoes",
+    "Neck": "lowerneck",
+    "L_Collar": "lclavicle",
+    "R_Collar": "rclavicle",
+    "Head": "head",
+    "L_Shoulder": "lhumerus",
+    "R_Shoulder": "rhumerus",
+    "L_Elbow": "lradius",
+    "R_Elbow": "rradius",
+    "L_Wrist": "lhand",
+    "R_Wrist": "rhand",
+}
+# Limbs whose rest direction differs between the skeletons: SMPL joint and the joint at the limb's other end. The torso
+# is upright and faces +z in both, and its joints lie at different depths, so there only the turning is transferred.
+_LIMBS = {
+    "L_Hip": "L_Knee",
+    "R_Hip": "R_Knee",
+    "L_Knee": "L_Ankle",
+    "R_Knee": "R_Ankle",
+    "L_Ankle": "L_Foot",
+    "R_Ankle": "R_Foot",
+    "L_Shoulder": "L_Elbow",
+    "R_Shoulder": "R_Elbow",
+    "L_Elbow": "L_Wrist",
+    "R_Elbow": "R_Wrist",
+}
+_Z_UP = np.array([np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0])  # a quarter turn about x: y up becomes z up
+
+
+class RetargetedMotion(NamedTuple):
+    """A motion in the z-up world, ground near z = 0.
+
+    Attributes:
+        joints_3d: (F, 17, 3) Human3.6M-17 joints, metres.
+        rotations: (F, 24, 3) SMPL-24 axis-angle, each relative to its parent; the first turns the body (T-pose, y up,
+            facing +z) into the world.
+        translation: (F, 3) the body's pelvis joint, metres, placed so that the body's hips and the
+            mocap's have the same middle.
+    """
+
+    joints_3d: Array
+    rotations: Array
+    translation: Array
+
+
+def retarget(skeleton: Skeleton, motion: dict[str, Array], source_fps: float, target_fps: float) -> RetargetedMotion:
+    """Joints and body rotations of a motion.
+
+    Args:
+        skeleton: of the subject.
+        motion: of `asf_amc.parse_amc`.
+        source_fps: frame rate of the motion.
+        target_fps: wanted frame rate.
+
+    Raises:
+        InputError: if the skeleton lacks a bone of the CMU skeleton.
+    """
+    rotations, position = channel_rotations(skeleton, motion), root_position(skeleton, motion)
+    turned, ends = forward_kinematics(skeleton, *resample(rotations, position, source_fps, target_fps))
+    joints = quaternions.rotate(_Z_UP, ends[:, [skeleton.index(bone) for bone in _H36M_ENDS]])
+
+    names, parents, rest = _smpl_rest_pose()
+    whole = np.empty((len(turned), len(names), 4))
+    for number, name in enumerate(names):
+        if name not in _SMPL_BONES:
+            whole[:, number] = whole[:, parents[number]]
+            continue
+        bone = skeleton.index(_SMPL_BONES[name])
+        whole[:, number] = turned[:, bone]
+        if name in _LIMBS:
+            limb = rest[names.index(_LIMBS[name])] - rest[number]
+            align = quaternions.between(limb, skeleton.bones[bone].offset)
+            whole[:, number] = quaternions.multiply(whole[:, number], align)
+    whole = quaternions.multiply(_Z_UP, whole)
+    local = whole.copy()
+    local[:, 1:] = quaternions.multiply(quaternions.conjugate(whole[:, parents[1:]]), whole[:, 1:])
+
+    hips = [skeleton.index("lhipjoint"), skeleton.index("rhipjoint")]
+    middle = quaternions.rotate(_Z_UP, ends[:, hips].mean(axis=1))
+    above = rest[0] - (rest[names.index("L_Hip")] + rest[names.index("R_Hip")]) / 2.0
+    return RetargetedMotion(joints, quaternions.to_rotvec(local), middle + quaternions.rotate(whole[:, 0], above))
+
+
+@cache
+def _smpl_rest_pose() -> tuple[list[str], list[int], Array]:
+    """Joint names, parents and rest positions (24, 3) of the shipped body."""
+    with (files("noise2pose") / "assets" / "free_body.npz").open("rb") as file, np.load(file) as body:
+        rest = body["J_regressor"].astype(np.float64) @ body["v_template"]
+        return [str(name) for name in body["joint_names"]], body["kintree_table"][0].astype(np.int32).tolist(), rest

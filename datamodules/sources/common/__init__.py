@@ -1,0 +1,1 @@
+"""What several publishers' readers share: finding files, reading annotations and videos, downloading."""

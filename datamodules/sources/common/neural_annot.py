@@ -1,0 +1,83 @@
+"""SMPL bodies fitted to annotated people: JSON, one entry an annotation, as NeuralAnnot and SMPLify-X fits are shared.
+
+Rotations and translations are in the camera frame of the whole picture, in metres: 3DCrowdNet's loaders put pose, shape
+and trans into SMPL and project its mesh with the entry's focal length and principal point, without another rotation.
+The author of NeuralAnnot says the same (mks0601/NeuralAnnot_RELEASE, issue 14).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.sources.common.coco_layout import Findings, load_json
+from noise2pose.errors import InputError
+
+_SIZES = {"pose": 72, "shape": 10, "trans": 3}
+
+
+def read_fits(path: Path, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
+    """Columns of a prepared folder with the bodies of annotations.
+
+    Args:
+        path: JSON file: annotation id -> `smpl_param` (pose, shape, trans), `cam_param` (focal, princpt) and perhaps
+            `fit_err`; or the three parameters alone.
+        numbers: (N,) annotation ids.
+
+    Returns:
+        poses, betas, translation and has_smpl, and focal, principal_point and score (`fit_err`) where the file has
+        them; none if the file cannot be read. Then what was left out and why.
+    """
+    try:
+        entries = load_json(path)
+        if not isinstance(entries, dict):
+            raise InputError(f"{path.name} is no object with an entry for each annotation id")
+    except InputError as error:
+        return {}, [(path.name, f"{error}; people are prepared without bodies")]
+    count, findings = len(numbers), Findings(path.name)
+    columns = {
+        "poses": np.zeros((count, 24, 3), np.float32),
+        "betas": np.zeros((count, 10), np.float32),
+        "translation": np.zeros((count, 3), np.float32),
+        "has_smpl": np.zeros(count, bool),
+        "focal": np.full((count, 2), np.nan, np.float32),
+        "principal_point": np.full((count, 2), np.nan, np.float32),
+        "score": np.full(count, np.nan, np.float32),
+    }
+    for row, number in enumerate(numbers.tolist()):
+        entry = entries.get(str(number))
+        if entry is None:
+            continue
+        body = _numbers(entry.get("smpl_param", entry) if isinstance(entry, dict) else None, _SIZES)
+        if body is None:
+            findings.add(f"annotation {number}", "its body is not 72, 10 and 3 numbers; left out")
+            continue
+        if "smpl_param" in entry:  # an entry of its own has its own camera
+            camera = _numbers(entry.get("cam_param"), {"focal": 2, "princpt": 2})
+            if camera is None or not (camera["focal"] > 0).all():
+                findings.add(f"annotation {number}", "the camera of its body is not 2 and 2 numbers; left out")
+                continue
+            columns["focal"][row], columns["principal_point"][row] = camera["focal"], camera["princpt"]
+        columns["poses"][row] = body["pose"].reshape(24, 3)
+        columns["betas"][row], columns["translation"][row] = body["shape"], body["trans"]
+        columns["has_smpl"][row] = True
+        error = entry.get("fit_err")
+        columns["score"][row] = error if isinstance(error, int | float) else np.nan
+    for name in ("focal", "principal_point", "score"):
+        if np.isnan(columns[name]).all():
+            del columns[name]
+    return columns, findings.lines()
+
+
+def _numbers(values: Any, sizes: Mapping[str, int]) -> dict[str, np.ndarray] | None:
+    """The named arrays, flat, if they have these sizes and are finite."""
+    if not isinstance(values, dict):
+        return None
+    found = {}
+    for name, size in sizes.items():
+        array = values.get(name)
+        if not isinstance(array, np.ndarray) or array.size != size or not np.isfinite(array).all():
+            return None
+        found[name] = array.reshape(-1)
+    return found

@@ -1,0 +1,174 @@
+"""What every way of holding Human3.6M has in common: subjects, names of actions, joints, and rows of sequences.
+
+Shape letters: N rows, J joints, C coordinates.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datamodules.preparation.engine import Expected, Rows
+from datamodules.sources.human36m.cameras import CAMERAS
+from noise2pose.cameras import Intrinsics
+from noise2pose.skeletons import conversion_matrix
+
+DATASET = "human36m"
+SKELETON = "h36m_17"
+FPS = 50
+SPLITS = {"S1": "train", "S5": "train", "S6": "train", "S7": "train", "S8": "train", "S9": "test", "S11": "test"}
+JOINTS_OF_32 = tuple(conversion_matrix("h36m_32", SKELETON).argmax(dim=1).tolist())
+ANNOTATED = "{}: annotated frames"  # of all cameras, before any stride
+EXPECTED = [Expected(ANNOTATED.format("train"), 1_559_752), Expected(ANNOTATED.format("test"), 543_344)]
+LEFT_OUT = "S11 Directions (the first of two): its recordings are incomplete, and papers leave it out"
+_RENAMED = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
+
+
+class Sequence(NamedTuple):
+    """One action of one subject from one camera.
+
+    Attributes:
+        facts: as `preparation.Rows.sequences` wants them.
+        arrays: columns.
+        pictures: that `arrays["picture"]` counts.
+        counts: of rows of a kind.
+        skipped: what is wrong with it.
+    """
+
+    facts: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    pictures: list[str]
+    counts: dict[str, int]
+    skipped: list[tuple[str, str]]
+
+
+def unify_action(name: str) -> str:
+    """The name of an action in every file: "TakingPhoto_1" is "Photo 1"."""
+    first, _, rest = name.replace("_", " ").strip().partition(" ")
+    return f"{_RENAMED.get(first, first)} {rest}".strip()
+
+
+def is_left_out(subject: str, action: str) -> bool:
+    """Whether no paper counts it; see `LEFT_OUT`. The name is a unified one."""
+    return subject == "S11" and action == "Directions"
+
+
+def sequence_facts(subject: str, action: str, camera: str) -> dict[str, Any]:
+    """Name, split and action; the action is the first word, which the published averages are taken over."""
+    return {
+        "name": f"{subject}_{action.replace(' ', '_')}_{camera}",
+        "split": SPLITS[subject],
+        "subject": subject,
+        "action": action.split(" ")[0],
+        "take": action,
+        "camera": camera,
+        "fps": FPS,
+    }
+
+
+def sort_actions(actions: list[str]) -> list[str]:
+    """By name, "Walking" before "Walking 1" before "WalkingDog"."""
+    return sorted(actions, key=lambda action: action.split(" "))
+
+
+def sort_subjects(subjects: list[str]) -> list[str]:
+    """By number."""
+    return sorted(subjects, key=lambda subject: int(subject[1:]))
+
+
+def with_validity(points: np.ndarray) -> np.ndarray:
+    """(N, J, C + 1) float32: a point with a coordinate that is not finite becomes zeros."""
+    valid = np.isfinite(points).all(axis=-1, keepdims=True)
+    return np.concatenate((np.where(valid, points, 0.0), valid), axis=-1).astype(np.float32)
+
+
+def camera_columns(camera: Intrinsics, number: int) -> dict[str, np.ndarray]:
+    """Focal length, principal point and size of the picture of each row."""
+    values = {"focal": camera.focal, "principal_point": camera.principal_point, "image_size": camera.size}
+    return {name: np.tile(np.array(value, np.float32), (number, 1)) for name, value in values.items()}
+
+
+def bounds_of(keypoints: np.ndarray) -> np.ndarray:
+    """(N, 4) tight box around the joints (N, J, 3) with confidence; NaN where there is none."""
+    seen = keypoints[..., 2:] > 0
+    low = np.where(seen, keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(seen, keypoints[..., :2], -np.inf).max(axis=1)
+    return np.where(seen.any(axis=1), np.concatenate((low, high), axis=1), np.nan).astype(np.float32)
+
+
+def sequence_rows(
+    facts: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    where: str,
+    annotated: int,
+    pictures: list[str] | None = None,
+    counts: dict[str, int] | None = None,
+    skipped: list[tuple[str, str]] | None = None,
+) -> Sequence:
+    """A sequence without the rows that nobody can use, which are named.
+
+    Args:
+        facts: of `sequence_facts`.
+        arrays: columns; `keypoints_3d` among them.
+        where: file, or file and key, that joints come from.
+        annotated: frames of the sequence before any stride.
+        pictures: that `arrays["picture"]` counts.
+        counts: further ones.
+        skipped: what else is wrong.
+    """
+    skipped = list(skipped or [])
+    valid = arrays["keypoints_3d"][..., 3] > 0
+    lost, empty = int((~valid).sum()), ~valid.any(axis=1)
+    if lost:
+        first = int(arrays["frame"][np.flatnonzero(~valid.all(axis=1))[0]])
+        skipped.append((where, f"{lost} joints are not finite, the first in frame {first}: not valid there"))
+    if empty.any():
+        first = int(arrays["frame"][np.flatnonzero(empty)[0]])
+        skipped.append((where, f"{int(empty.sum())} frames without any joint, the first is {first}: left out"))
+        arrays = {name: array[~empty] for name, array in arrays.items()}
+    split = facts["split"]
+    total = {ANNOTATED.format(split): annotated, f"{split}: frames": int((~empty).sum()), **(counts or {})}
+    if lost:
+        total["joints that are not finite"] = lost
+    return Sequence(facts, arrays, pictures or [], total, skipped)
+
+
+def collect(sequences: list[Sequence], skipped: list[tuple[str, str]]) -> Rows:
+    """What the sequences of a part give together; all have the same columns."""
+    names = sequences[0].arrays if sequences else {}
+    arrays = {name: [] for name in names}
+    pictures: list[str] = []
+    counts: dict[str, int] = {}
+    of = [np.full(len(sequence.arrays["frame"]), number, np.int32) for number, sequence in enumerate(sequences)]
+    for sequence in sequences:
+        for name in names:
+            array = sequence.arrays[name]
+            if name == "picture":
+                array = np.where(array >= 0, array + len(pictures), -1)
+            arrays[name].append(array)
+        pictures += sequence.pictures
+        for what, count in sequence.counts.items():
+            counts[what] = counts.get(what, 0) + count
+        skipped = skipped + sequence.skipped
+    return Rows(
+        {name: np.concatenate(parts) for name, parts in arrays.items()},
+        [sequence.facts for sequence in sequences],
+        np.concatenate(of) if of else np.zeros(0, np.int32),
+        pictures,
+        counts,
+        skipped,
+    )
+
+
+def intrinsics_facts(cameras: dict[str, Intrinsics]) -> dict[str, Any]:
+    """Distortion too, for whoever wants to undo it."""
+    return {
+        name: {
+            "focal": cameras[name].focal,
+            "principal_point": cameras[name].principal_point,
+            "radial": cameras[name].radial,
+            "tangential": cameras[name].tangential,
+            "size": cameras[name].size,
+        }
+        for name in CAMERAS
+        if name in cameras
+    }

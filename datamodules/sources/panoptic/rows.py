@@ -1,0 +1,214 @@
+"""What one camera of the CMU Panoptic Studio saw in one sequence, as rows of a prepared folder.
+
+Shape letters: N rows, J the 19 joints.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datamodules.preparation.engine import Rows
+from datamodules.sources.panoptic import bodies as panoptic_bodies
+from datamodules.sources.panoptic import images
+from datamodules.sources.panoptic.bodies import Body
+from datamodules.sources.panoptic.cameras import Camera, read_camera, see
+from noise2pose import safe_pickle, skeletons
+from noise2pose.errors import InputError
+
+# Broken pictures, all green, that ROMP's and BEV's evaluation leaves out: sequence, camera, first and last frame.
+GREEN_FRAMES = (
+    ("160422_haggling1", "00_16", 2945, 2954),
+    ("160422_haggling1", "00_30", 1402, 1412),
+    ("160422_haggling1", "00_30", 1414, 1414),
+)
+_KIND = re.compile(r"^\d*_?([A-Za-z]+)")  # 160422_haggling1, 170407_haggling_a2
+_ROOT = skeletons.get(panoptic_bodies.SKELETON).root
+
+
+class _Person(NamedTuple):
+    frame: int
+    person: int
+    joints: np.ndarray  # (J, 4) metres in the camera frame, validity
+    keypoints: np.ndarray  # (J, 3) pixels, confidence
+
+
+def read(
+    folder: Path,
+    name: str,
+    views: tuple[tuple[str, str | None], ...],
+    root: Path | None,
+    listed: Path | None,
+    every: int,
+    digest: str,
+) -> Rows:
+    """The people that the cameras of a sequence saw, one camera after the other.
+
+    Args:
+        folder: of the sequence.
+        name: of the sequence.
+        views: name of each camera, with the folder or video of its pictures within `folder` (None for joints alone).
+        root: folder that names of pictures are relative to.
+        listed: file of the frames to take, see `listed_frames`, or None for all.
+        every: take every N-th of them.
+        digest: of the extracted annotations, for the record; empty where there are none.
+
+    Raises:
+        InputError: if nothing of it can be read.
+    """
+    skipped: list[tuple[str, str]] = []
+    counts: Counter[str] = Counter()
+    frames = list(panoptic_bodies.frames(panoptic_bodies.annotation(folder), skipped))
+    parts: list[tuple[dict[str, np.ndarray], list[str]]] = []
+    sequences = []
+    for camera_name, pictures in views:
+        try:
+            camera = read_camera(folder / f"calibration_{name}.json", camera_name)
+            chosen = frames
+            if listed is not None:
+                wanted = listed_frames(listed, camera_name)
+                chosen = [(frame, bodies) for frame, bodies in frames if frame in wanted]
+                if len(chosen) < len(wanted):
+                    lacking = f"{len(wanted) - len(chosen)} listed frames of camera {camera_name} are not annotated"
+                    skipped.append((str(listed), lacking))
+            people = [
+                person
+                for frame, bodies in chosen[::every]
+                for body in bodies
+                if (person := _look(frame, body, camera, counts)) is not None
+            ]
+            if not people:
+                raise InputError(f"camera {camera_name} sees nobody in {len(chosen[::every])} annotated frames")
+            names: dict[int, str] = {}
+            if pictures is not None and root is not None:
+                source = images.Pictures(folder / pictures, root)
+                wanted = {person.frame for person in people}
+                names = images.name_pictures(source, name, camera_name, wanted, camera.size, skipped)
+                people = [person for person in people if person.frame in names]
+        except InputError as error:
+            skipped.append((f"{name} {camera_name}", str(error)))
+            continue
+        first = sum(len(listed_names) for _, listed_names in parts)
+        parts.append((_columns(people, names, camera, _green(name, camera_name), first), list(names.values())))
+        sequences.append({**_about(name, folder, digest), "name": f"{name}.{camera_name}", "camera": camera_name})
+    if not parts:
+        raise InputError("; ".join(f"{what}: {reason}" if what not in reason else reason for what, reason in skipped))
+    arrays = {key: np.concatenate([columns[key] for columns, _ in parts]) for key in parts[0][0]}
+    counts["people"] = len(arrays["frame"])
+    counts["frames of a camera"] = sum(len(np.unique(columns["frame"])) for columns, _ in parts)
+    counts["not counted: green picture, or no body centre"] = int((~arrays["valid"]).sum())
+    return Rows(
+        arrays=arrays,
+        sequences=sequences,
+        of=np.repeat(np.arange(len(parts)), [len(columns["frame"]) for columns, _ in parts]),
+        pictures=[picture for _, names in parts for picture in names],
+        counts={what: number for what, number in sorted(counts.items()) if number},
+        skipped=_gather(skipped),
+    )
+
+
+def listed_frames(path: Path, camera: str) -> set[int]:
+    """Frames of a camera that a list names.
+
+    Args:
+        path: the annotations that Jiang et al. (2020) give out, a pickle of one dictionary per picture whose `filename`
+            ends in 00_16/00_16_00000123.png; or a text of frame numbers, for all cameras.
+        camera: such as 00_16.
+
+    Raises:
+        InputError: if the file is missing or something else.
+    """
+    if path.suffix == ".txt":
+        try:
+            return {int(float(number)) for number in path.read_text().split()}
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not a list of frame numbers ({error})") from error
+    found = set()
+    try:
+        for picture in safe_pickle.load(path):
+            match = re.search(r"(\d+_\d+)_(\d+)\.\w+$", str(picture["filename"]))
+            if match and match[1] == camera:
+                found.add(int(match[2]))
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{path}: not annotations of Jiang et al. ({type(error).__name__}: {error})") from error
+    if not found:
+        raise InputError(f"{path}: names no picture of camera {camera}")
+    return found
+
+
+def _look(frame: int, body: Body, camera: Camera, counts: Counter[str]) -> _Person | None:
+    """A person as the camera sees them, or None with the reason counted."""
+    valid = body.joints[:, 3] > 0
+    placed, pixels, seen = see(camera, body.joints[:, :3])
+    inside = seen & valid & (pixels >= 0.0).all(axis=1) & (pixels < camera.size).all(axis=1)
+    counts["people with joints that are not numbers"] += body.has_nan
+    if body.person < 0:
+        counts["left out: outlier, negative id"] += 1
+    elif not valid.any():
+        counts["left out: without a joint that counts"] += 1
+    elif not inside.any():
+        counts["left out: outside the picture"] += 1
+    else:
+        shown = (valid & seen)[:, None]
+        joints = np.concatenate((np.where(valid[:, None], placed, 0.0), valid[:, None]), axis=1)
+        keypoints = np.concatenate((np.where(shown, pixels, 0.0), shown), axis=1)
+        return _Person(frame, body.person, joints.astype(np.float32), keypoints.astype(np.float32))
+    return None
+
+
+def _about(name: str, folder: Path, digest: str) -> dict[str, Any]:
+    found = _KIND.match(name)
+    kind = found[1].lower() if found else name
+    annotations = [path.name for path in panoptic_bodies.annotation(folder)]
+    about = {"split": "test", "subject": name, "action": kind, "group": kind, "annotations": annotations}
+    return {**about, "annotations_sha256": digest} if digest else about
+
+
+def _columns(
+    people: list[_Person], names: dict[int, str], camera: Camera, green: set[int], first: int
+) -> dict[str, np.ndarray]:
+    """Columns of one camera; its pictures are numbered from `first`."""
+    number_of = {frame: first + number for number, frame in enumerate(names)}
+    joints = np.stack([person.joints for person in people])
+    keypoints = np.stack([person.keypoints for person in people])
+    shown = keypoints[..., 2:] > 0
+    low = np.where(shown, keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(shown, keypoints[..., :2], -np.inf).max(axis=1)
+    focal, centre = camera.matrix[[0, 1], [0, 1]], camera.matrix[:2, 2]
+    frames = np.array([person.frame for person in people], dtype=np.int32)
+    # Errors are measured from the body centre, so a person without it cannot be counted.
+    valid = (joints[:, _ROOT, 3] > 0) & ~np.isin(frames, sorted(green))
+    return {
+        "frame": frames,
+        "person": np.array([person.person for person in people], dtype=np.int64),
+        "picture": np.array([number_of.get(person.frame, -1) for person in people], dtype=np.int32),
+        "keypoints_2d_gt": keypoints,
+        "keypoints_3d": joints,
+        "focal": np.tile(focal, (len(people), 1)),
+        "principal_point": np.tile(centre, (len(people), 1)),
+        "image_size": np.tile(np.array(camera.size, dtype=np.float64), (len(people), 1)),
+        "bounds": np.concatenate((low, high), axis=1),
+        "valid": valid,
+    }
+
+
+def _green(sequence: str, camera: str) -> set[int]:
+    return {
+        frame
+        for name, seen_by, first, last in GREEN_FRAMES
+        if (name, seen_by) == (sequence, camera)
+        for frame in range(first, last + 1)
+    }
+
+
+def _gather(skipped: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Many faults of one kind as one line: their number and the first of them."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for name, reason in skipped:
+        kinds.setdefault(re.sub(r"\d+", "N", reason), []).append((name, reason))
+    return [
+        same[0] if len(same) == 1 else (same[0][0], f"{same[0][1]}; {len(same) - 1} more like it")
+        for same in kinds.values()
+    ]

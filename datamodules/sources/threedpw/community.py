@@ -1,0 +1,211 @@
+"""3DPW as 3DCrowdNet, JOTR and DPMesh pass it on: COCO-style JSON files with OpenPose's joints.
+
+`images` have `id`, `width`, `height`, `sequence`, `file_name` and `cam_param` {`focal`, `princpt`}; `annotations` have
+`id`, `image_id`, `bbox` (x, y, width, height), `smpl_param` {`pose` 72, `shape` 10, `trans` 3, `gender`} and
+`openpose_result` (18 x 3). Unlike the pickles they have the body in the camera frame already: 3DCrowdNet's loader adds
+`trans` to SMPL's mesh and projects it as it is. Only frames that count are in them.
+
+The file of the Crowd subset, {annotation id: {`coco_joints`: 17 x 3}}, holds HigherHRNet's joints; people who are not
+in it keep OpenPose's, as in 3DCrowdNet.
+
+Shape letters: J joints.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.preparation.engine import Rows
+from datamodules.sources.common.files import Faults, finite_numbers, numbers, read_dictionary, read_json, seen_joints
+from datamodules.sources.threedpw.sequences import extent
+from datamodules.sources.threedpw.subsets import CROWD, members
+from noise2pose.errors import InputError
+from noise2pose.images.photographs import open_picture
+from noise2pose.skeleton_tables import SKELETONS
+
+MIN_CONFIDENCE = 0.05  # of a joint that the box must hold, as in 3DCrowdNet, JOTR and DPMesh
+_GENDERS = {"neutral": 0, "male": 1, "female": 2, "n": 0, "m": 1, "f": 2}
+
+
+def read(
+    path: Path, root: Path, split: str, has_pictures: bool, subsets: tuple[str, ...], crowd: Path | None = None
+) -> Rows:
+    """Reads one annotation file.
+
+    Args:
+        path: the file.
+        root: folder that `imageFiles` is in.
+        split: or subset that its people belong to.
+        has_pictures: whether pictures are wanted; people whose picture is missing are then skipped.
+        subsets: to count the members of.
+        crowd: HigherHRNet's joints of the Crowd subset: only its people are read then.
+
+    Raises:
+        InputError: if a file cannot be read or is of another kind.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
+        raise InputError(f"{path}: expected the lists `images` and `annotations`, as in 3DPW_latest_test.json")
+    faults = Faults(path.name)
+    higher = {} if crowd is None else read_dictionary(crowd, faults)
+    images = _Images(content["images"], root, has_pictures, faults)
+    rows: dict[int, dict[str, Any]] = {}
+    for annotation in content["annotations"]:
+        try:
+            number = int(finite_numbers(annotation, "id", ()))
+            image = images.of(annotation)
+            if crowd is not None and image["video"] not in CROWD:
+                continue
+            if number in rows:
+                raise InputError("have the id of another one")
+            rows[number] = {"person": number, **image, **_person(annotation, higher.get(str(number)))}
+        except InputError as error:
+            name = annotation.get("id") if isinstance(annotation, dict) else annotation
+            faults.add(f"annotations {error}: they are skipped", f"id {name}"[:80])
+    people = sorted(rows.values(), key=lambda row: (row["video"], row["frame"], row["person"]))
+    return _rows(people, split, has_pictures, subsets, crowd is not None, images.notes + faults.lines())
+
+
+def _rows(
+    people: list[dict[str, Any]],
+    split: str,
+    has_pictures: bool,
+    subsets: tuple[str, ...],
+    is_crowd: bool,
+    skipped: list[tuple[str, str]],
+) -> Rows:
+    videos = sorted({row["video"] for row in people})
+    pictures = sorted({row["name"] for row in people})
+    places = {name: place for place, name in enumerate(pictures)}
+    of = np.array([videos.index(row["video"]) for row in people], np.int32)
+    names = [key for key in people[0] if key not in ("video", "name", "boxed", "higher")] if people else []
+    arrays = {key: np.array([row[key] for row in people]) for key in names}
+    if has_pictures:
+        arrays["picture"] = np.array([places[row["name"]] for row in people], np.int32)
+    counts = {
+        f"{split}: sequences": len(videos),
+        f"{split}: frames": len(pictures),
+        f"{split}: people": len(people),
+        "boxes as annotated, for want of detected joints": sum(not row["boxed"] for row in people),
+    }
+    if is_crowd:
+        counts[f"{split}: people detected by HigherHRNet"] = sum(row["higher"] for row in people)
+    for subset in subsets:
+        chosen = [
+            members(
+                subset, row["video"], np.array([row["frame"]]), row["keypoints_2d_detected"][:, 2].any(keepdims=True)
+            )
+            for row in people
+        ]
+        counts[f"{subset}: people"] = int(np.sum(chosen))
+    sequences = [{"name": video, "split": split, "video": video, "subject": video, "action": video} for video in videos]
+    return Rows(arrays, sequences, of, pictures if has_pictures else [], counts, skipped)
+
+
+def _person(annotation: dict[str, Any], higher: Any) -> dict[str, Any]:
+    """The columns of one annotation; InputError says what it lacks."""
+    keypoints = seen_joints(numbers(annotation, "openpose_result", (18, 3)))
+    if higher is not None:
+        keypoints = openpose_of_coco(seen_joints(numbers(higher, "coco_joints", (17, 3))))
+    smpl = annotation.get("smpl_param") or {}
+    pose, betas, trans = (finite_numbers(smpl, key, shape) for key, shape in _SMPL.items())
+    gender = str(smpl.get("gender", "none given")).lower()
+    if gender not in _GENDERS:
+        raise InputError(f"have the gender `{gender}`, expected male, female or neutral")
+    bounds = extent(keypoints[:, :2], keypoints[:, 2] > MIN_CONFIDENCE)
+    boxed = bool(np.isfinite(bounds).all())
+    if not boxed:
+        x, y, width, height = finite_numbers(annotation, "bbox", (4,))
+        bounds = np.array([x, y, x + width, y + height])
+        if max(width, height) <= 0:
+            raise InputError("have neither detected joints nor a `bbox` with an area")
+    return {
+        "keypoints_2d_detected": keypoints,
+        "poses": pose.reshape(24, 3),
+        "betas": betas,
+        "translation": trans,
+        "gender": _GENDERS[gender],
+        "has_smpl": True,
+        "bounds": bounds,
+        "valid": True,
+        "boxed": boxed,
+        "higher": higher is not None,
+    }
+
+
+_SMPL = {"pose": (72,), "shape": (10,), "trans": (3,)}
+
+
+def openpose_of_coco(keypoints: np.ndarray) -> np.ndarray:
+    """(17, 3) of COCO in OpenPose's order (18, 3); the neck is the middle of the shoulders, if both were found."""
+    coco, openpose = SKELETONS["coco_17"], SKELETONS["openpose_18"]
+    ordered = np.zeros((18, 3))
+    for place, joint in enumerate(openpose.joints):
+        if joint in coco.joints:
+            ordered[place] = keypoints[coco.index(joint)]
+    shoulders = keypoints[[coco.index("left_shoulder"), coco.index("right_shoulder")]]
+    if (shoulders[:, 2] > 0).all():
+        ordered[openpose.index("neck")] = (*shoulders[:, :2].mean(axis=0), shoulders[:, 2].min())
+    return ordered
+
+
+class _Images:
+    """The pictures of a file by id, with their camera; those that are missing are told."""
+
+    def __init__(self, images: list[Any], root: Path, has_pictures: bool, faults: Faults) -> None:
+        self.root = root
+        self.has_pictures = has_pictures
+        self.notes: list[tuple[str, str]] = []
+        self._folders: dict[str, set[str]] = {}
+        self._sizes: dict[str, np.ndarray | None] = {}
+        self._images: dict[Any, Any] = {}
+        for image in images:
+            number = image.get("id") if isinstance(image, dict) else None
+            if number in self._images:
+                faults.add("images have the id of another one: the first counts", f"id {number}")
+            elif number is not None:
+                self._images[number] = image
+
+    def of(self, annotation: Any) -> dict[str, Any]:
+        """Columns of the picture of an annotation; InputError says what is wrong with it."""
+        if not isinstance(annotation, dict) or annotation.get("image_id") not in self._images:
+            raise InputError("have an `image_id` that is not among the images")
+        image = self._images[annotation["image_id"]]
+        video, name = str(image.get("sequence")), str(image.get("file_name"))
+        camera = image.get("cam_param")
+        number = re.search(r"(\d+)\D*$", name)
+        if number is None:
+            raise InputError("have a picture whose name ends in no number")
+        size = np.array([*finite_numbers(image, "width", (1,)), *finite_numbers(image, "height", (1,))])
+        return {
+            "video": video,
+            "name": f"imageFiles/{video}/{name}",
+            "frame": int(number[1]),
+            "focal": finite_numbers(camera, "focal", (2,)),
+            "principal_point": finite_numbers(camera, "princpt", (2,)),
+            "image_size": self._size(video, name, size) if self.has_pictures else size,
+        }
+
+    def _size(self, video: str, name: str, said: np.ndarray) -> np.ndarray:
+        """Width and height: those of the first picture that is looked at, where the file says something else."""
+        if video not in self._folders:
+            folder = self.root / "imageFiles" / video
+            self._folders[video] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+        if name not in self._folders[video]:
+            raise InputError("have a picture that is missing")
+        if video not in self._sizes:
+            picture = f"imageFiles/{video}/{name}"
+            try:
+                found = np.array(open_picture(picture, self.root / picture).size, dtype=np.float64)
+            except InputError as error:
+                self._folders[video].discard(name)
+                raise InputError(f"have a picture that cannot be opened ({error})") from error
+            self._sizes[video] = found
+            if not np.array_equal(found, said):
+                width, height = found.astype(int)
+                self.notes.append((picture, f"is {width} x {height}, not {said} as annotated; the picture is right"))
+        size = self._sizes[video]
+        assert size is not None
+        return size

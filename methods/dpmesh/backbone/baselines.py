@@ -1,0 +1,204 @@
+"""Backbones that DPMesh is compared with (Table 4 of the paper): the same heat-maps, and the same regressor after them.
+
+As in the paper, the heat-maps are concatenated with early features of the picture. The answer's cells lie where those
+of the diffusion backbone do.
+
+Shape letters: B batch, S side of the picture, J joints, F channels and c sides of the answer.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from methods.backbones import ResNet50
+from methods.checkpoints import read_torch_file
+from methods.dpmesh.backbone.features import Features, PictureFeatures
+from methods.dpmesh.conditions import Conditions
+from noise2pose.errors import InputError
+
+_MEAN, _STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # of the pictures that published vision transformers were trained on
+
+
+class ResNetFeatures(PictureFeatures):
+    """ResNet-50 whose stem also sees the heat-maps.
+
+    Args:
+        num_joints: J.
+        width: F.
+        cells: c.
+    """
+
+    def __init__(self, num_joints: int, width: int, cells: int = 8) -> None:
+        super().__init__()
+        self.cells = cells
+        self.backbone = ResNet50()
+        self.early = nn.Sequential(
+            nn.Conv2d(64 + num_joints, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()
+        )
+        self.output = nn.Conv2d(self.backbone.width, width, 1)
+
+    def forward(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> Features:
+        stem = self.backbone.stem(image)
+        maps = _resized(conditions.heatmaps, stem.shape[-1])
+        stages = self.backbone.stages(self.early(torch.cat((stem, maps), dim=1)))
+        return Features(_resized(self.output(stages[-1]), self.cells), stages[1:])
+
+    def load_pretrained(self, source: str) -> None:
+        """Takes ImageNet weights with torchvision's tensor names from a file."""
+        _load(self.backbone, Path(source), {}, ("fc.",))
+
+
+class TransformerFeatures(PictureFeatures):
+    """A vision transformer (Dosovitskiy et al., ICLR 2021) whose tokens also see the heat-maps of their patches.
+
+    Tensor names below `backbone` are timm's, so that published ImageNet weights fit; the paper's is `vit_large_patch16`
+    (embedding 1024, depth 24, heads 16).
+
+    Args:
+        num_joints: J.
+        width: F.
+        image_size: S, a multiple of 16.
+        embedding: width of the tokens.
+        depth: number of blocks.
+        num_heads: of the attention.
+        cells: c.
+    """
+
+    def __init__(
+        self,
+        num_joints: int,
+        width: int,
+        image_size: int = 256,
+        embedding: int = 1024,
+        depth: int = 24,
+        num_heads: int = 16,
+        cells: int = 8,
+    ) -> None:
+        super().__init__()
+        self.cells = cells
+        self.backbone = _VisionTransformer(image_size, embedding, depth, num_heads)
+        self.early = nn.Linear(embedding + num_joints, embedding)
+        nn.init.zeros_(self.early.bias)
+        with torch.no_grad():  # at first the tokens are those of the picture, which published weights are for
+            self.early.weight[:, :embedding] = torch.eye(embedding)
+        self.output = nn.Conv2d(embedding, width, 1)
+
+    def forward(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> Features:
+        patches = self.backbone.patch_embed(image)
+        maps = _resized(conditions.heatmaps, patches.shape[-1])
+        told = self.early(torch.cat((patches, maps), dim=1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        levels = self.backbone(told)
+        return Features(self.output(_resized(levels[-1], self.cells)), levels)
+
+    def load_pretrained(self, source: str) -> None:
+        """Takes weights with timm's tensor names from a file; positions are interpolated to another picture size."""
+        grid = {"pos_embed": self.backbone.pos_embed.shape[1]}
+        _load(self.backbone, Path(source), grid, ("head.", "head_dist.", "pre_logits.", "fc_norm."))
+
+
+class _VisionTransformer(nn.Module):
+    def __init__(self, image_size: int, embedding: int, depth: int, num_heads: int) -> None:
+        super().__init__()
+        if image_size % _PATCH:
+            raise InputError(f"model.image_size is {image_size}, expected a multiple of {_PATCH}")
+        self.patch_embed = _PatchEmbedding(embedding)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embedding))
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + (image_size // _PATCH) ** 2, embedding))
+        self.blocks = nn.ModuleList(_Block(embedding, num_heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(embedding, eps=1e-6)
+
+    def forward(self, patches: Float[Tensor, "B E s s"]) -> list[Float[Tensor, "B E s s"]]:
+        """Features after a third, after two thirds and after all blocks."""
+        side = patches.shape[-1]
+        tokens = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches.flatten(2).mT), dim=1) + self.pos_embed
+        kept = {len(self.blocks) // 3, 2 * len(self.blocks) // 3}
+        levels = []
+        for number, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens)
+            if number in kept:
+                levels.append(tokens)
+        levels.append(self.norm(tokens))
+        return [level[:, 1:].mT.unflatten(-1, (side, side)) for level in levels]
+
+
+_PATCH = 16  # pixels
+
+
+class _PatchEmbedding(nn.Module):
+    def __init__(self, embedding: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, embedding, _PATCH, stride=_PATCH)
+
+    def forward(self, image: Tensor) -> Tensor:
+        mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+        return self.proj((image - mean) / std)
+
+
+class _Block(nn.Module):
+    def __init__(self, embedding: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embedding, eps=1e-6)
+        self.attn = _Attention(embedding, num_heads)
+        self.norm2 = nn.LayerNorm(embedding, eps=1e-6)
+        self.mlp = nn.ModuleDict(
+            {"fc1": nn.Linear(embedding, 4 * embedding), "fc2": nn.Linear(4 * embedding, embedding)}
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attn(self.norm1(tokens))
+        return tokens + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(tokens))))
+
+
+class _Attention(nn.Module):
+    def __init__(self, embedding: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(embedding, 3 * embedding)
+        self.proj = nn.Linear(embedding, embedding)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+def _resized(maps: Tensor, side: int) -> Tensor:
+    """Maps at another size, averaged on the way to a smaller one."""
+    if maps.shape[-1] == side:
+        return maps
+    if maps.shape[-1] % side == 0:
+        return F.avg_pool2d(maps, maps.shape[-1] // side)
+    return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def _load(network: nn.Module, path: Path, grids: dict[str, int], left_out: tuple[str, ...]) -> None:
+    """Fills a network from a file, without the classifier; positions of another picture size are interpolated."""
+    weights = read_torch_file(path)
+    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else {}
+    weights = {key: value for key, value in weights.items() if not key.startswith(left_out)}
+    for key, length in grids.items():
+        if key in weights and weights[key].shape[1] != length:
+            weights[key] = _other_grid(weights[key], length)
+    expected = network.state_dict()
+    wrong = sorted(
+        key for key in expected.keys() | weights.keys()
+        if key not in expected or key not in weights or expected[key].shape != weights[key].shape
+    )  # fmt: skip
+    if wrong:
+        raise InputError(
+            f"model.pretrained: {path} does not fit: {len(wrong)} tensors are unknown, missing or of another shape, "
+            f"first {', '.join(wrong[:3])}"
+        )
+    network.load_state_dict(weights)
+
+
+def _other_grid(positions: Float[Tensor, "1 L E"], length: int) -> Float[Tensor, "1 M E"]:
+    """Position codes of a square of patches, after the one of the class, for another square."""
+    side, wanted = round((positions.shape[1] - 1) ** 0.5), round((length - 1) ** 0.5)
+    if side * side != positions.shape[1] - 1:
+        raise InputError(f"model.pretrained: {positions.shape[1] - 1} positions of patches are not a square")
+    square = positions[:, 1:].mT.unflatten(-1, (side, side))
+    square = F.interpolate(square, size=(wanted, wanted), mode="bicubic", align_corners=False)
+    return torch.cat((positions[:, :1], square.flatten(2).mT), dim=1)

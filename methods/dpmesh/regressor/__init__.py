@@ -1,0 +1,1 @@
+"""From backbone features to a body: volume, transformer, pose heads and camera."""

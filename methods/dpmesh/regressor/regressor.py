@@ -1,0 +1,180 @@
+"""DPMesh's regressor: from one feature map to a body and a camera (paper, section 3.3; the release follows JOTR).
+
+Shape letters: B batch, F channels of the feature map, D width, H rows and columns of the feature map, Z depths, L
+decoder layers, J joints that the decoder follows (`IMAGE_JOINTS`).
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from methods.dpmesh.regressor.pose_heads import Cascade, PoseHead
+from methods.dpmesh.regressor.transformer import TEMPERATURE, DecoderLayer, Encoder, plane_code
+from methods.dpmesh.regressor.volume import Volume
+from noise2pose import rotations
+
+# Joints whose places in the image the decoder follows, in the release's order; "neck" is Human3.6M's thorax.
+IMAGE_JOINTS = (
+    *("pelvis", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "thorax", "head_top"),
+    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
+)
+NUM_BETAS, NUM_CAMERA = 10, 3
+RELEASE = {"position_temperature": 1.0, "learned_exponent": True}  # arguments of a `Regressor` as released
+_EDGE = 1e-5  # of (0, 1), which logits are kept away from
+
+
+class Estimate(NamedTuple):
+    """What the regressor says of a person."""
+
+    root: Float[Tensor, "B 3 3"]  # of the body, in the camera frame
+    body_pose: Float[Tensor, "B 23 3 3"]  # of SMPL's other joints, relative to their parents
+    pose_code: (
+        Tensor  # what `body_pose` was decoded from, see `methods.dpmesh.regressor.pose_heads`; logits with a codebook
+    )
+    betas: Float[Tensor, "B 10"]
+    camera: Float[Tensor, "B 3"]  # see `methods.dpmesh.regressor.camera`
+    joint_img: Float[Tensor, "L B J 3"]  # (x, y, z) of `IMAGE_JOINTS` in the volume, in (0, 1), after each layer
+    plane: Float[Tensor, "B D H H"]  # what the queries look at: the image, before its encoder
+    volume: Float[Tensor, "B D Z H H"]  # and the voxels
+
+    @property
+    def rotations(self) -> Float[Tensor, "B 24 3 3"]:
+        """Root first."""
+        return torch.cat((self.root[:, None], self.body_pose), dim=1)
+
+
+class Regressor(nn.Module):
+    """Queries for pose, shape, camera and 15 joints look at the image, and at the volume where the joints are.
+
+    Args:
+        feature_width: F.
+        pose_head: from the states of the pose queries to rotations; made with the same `width` and
+            `num_decoder_layers`.
+        width: D, a multiple of 4 and of `num_heads`.
+        rows: H.
+        depth: Z.
+        num_heads: of all attention.
+        num_encoder_layers: of the two encoders.
+        num_decoder_layers: L.
+        feedforward: hidden units of decoder and image encoder.
+        volume_feedforward: hidden units of the volume's encoder.
+        dropout: of the transformers.
+        position_temperature: of the code of the image's cells; 1 is what the release computes, whose frequencies are
+            all 1 because an exponent is rounded.
+        learned_exponent: uneven depths as released, see `methods.dpmesh.regressor.volume`.
+    """
+
+    plane_positions: Tensor
+
+    def __init__(
+        self,
+        feature_width: int,
+        pose_head: PoseHead,
+        width: int = 256,
+        rows: int = 8,
+        depth: int = 8,
+        num_heads: int = 8,
+        num_encoder_layers: int = 2,
+        num_decoder_layers: int = 4,
+        feedforward: int = 2048,
+        volume_feedforward: int = 1024,
+        dropout: float = 0.1,
+        position_temperature: float = TEMPERATURE,
+        learned_exponent: bool = False,
+    ) -> None:
+        super().__init__()
+        self.volume = Volume(
+            *(feature_width, width, depth, rows, num_encoder_layers, num_heads, volume_feedforward, dropout),
+            learned_exponent=learned_exponent,
+        )
+        self.to_plane = nn.Conv2d(feature_width, width, 1)
+        self.plane_encoder = Encoder(width, num_encoder_layers, num_heads, feedforward, dropout, final_norm=False)
+        self.register_buffer("plane_positions", plane_code(rows, rows, width, position_temperature), persistent=False)
+        self.decoder = JointDecoder(width, num_heads, num_decoder_layers, feedforward, dropout)
+        self.body_queries = nn.Parameter(torch.randn(pose_head.num_queries + 2, width))
+        self.joint_queries = nn.Parameter(torch.randn(len(IMAGE_JOINTS), width))
+        facing = torch.diag(torch.tensor((1.0, -1.0, -1.0)))  # a body has y up, a camera y down
+        self.root_head = Cascade(width, 6, num_decoder_layers, rotations.rotmat_to_interleaved_6d(facing))
+        self.pose_head = pose_head
+        self.shape_head = Cascade(width, NUM_BETAS, num_decoder_layers)
+        # Where training starts, the box is two metres wide.
+        self.camera_head = Cascade(width, NUM_CAMERA, num_decoder_layers, torch.tensor((0.0, 0.0, 1.4)))
+
+    def forward(self, features: Float[Tensor, "B F H H"]) -> Estimate:
+        """The body in each feature map."""
+        volume, plane = self.volume(features), self.to_plane(features)
+        memory = self.plane_encoder(plane.flatten(2).transpose(1, 2), self.plane_positions)
+        states, joint_img = self.decoder(
+            self.body_queries, self.joint_queries, memory, self.plane_positions, volume, self.volume
+        )
+        body_pose, code = self.pose_head(states[:, :, :-2])
+        root = rotations.interleaved_6d_to_rotmat(self.root_head(states[:, :, 0]))
+        betas, camera = self.shape_head(states[:, :, -2]), self.camera_head(states[:, :, -1])
+        return Estimate(root, body_pose, code, betas, camera, joint_img, plane, volume)
+
+
+class JointDecoder(nn.Module):
+    """Decoder layers between which the joints are located, and what the volume holds there joins the memory.
+
+    Unlike in DETR, the one normalisation after the layers is on the way from each layer to the next.
+
+    Args:
+        width: D.
+        num_heads: of each layer.
+        num_layers: L.
+        feedforward: of each layer.
+        dropout: of each layer.
+    """
+
+    def __init__(self, width: int, num_heads: int, num_layers: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(width, num_heads, feedforward, dropout) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(width)
+        self.body_start = nn.Parameter(torch.zeros(width))
+        self.joint_start = nn.Parameter(torch.zeros(width))
+        self.locate = nn.ModuleList(nn.Linear(width + 3 * (number > 0), 3) for number in range(num_layers))
+        self.place = nn.Sequential(nn.Linear(3, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
+
+    def forward(
+        self,
+        body_queries: Float[Tensor, "N D"],
+        joint_queries: Float[Tensor, "J D"],
+        memory: Float[Tensor, "B M D"],
+        positions: Float[Tensor, "M D"],
+        volume: Float[Tensor, "B D Z H H"],
+        sampler: Volume,
+    ) -> tuple[Float[Tensor, "L B N D"], Float[Tensor, "L B J 3"]]:
+        """States of the body's queries and places of the joints, after each layer.
+
+        Args:
+            body_queries: who the first N queries are.
+            joint_queries: who the others are.
+            memory: tokens of the image.
+            positions: of those tokens.
+            volume: voxels.
+            sampler: looks places up in them.
+        """
+        batch, num_body = len(memory), len(body_queries)
+        queries = torch.cat((body_queries, joint_queries))
+        start = torch.cat((self.body_start.expand_as(body_queries), self.joint_start.expand_as(joint_queries)))
+        states = start.expand(batch, -1, -1)
+        fixed_positions = positions.expand(batch, -1, -1)
+        seen, places = memory, fixed_positions
+        body_states, located = [], []
+        logit = None
+        for layer, locate in zip(self.layers, self.locate, strict=True):
+            if logit is not None:
+                seen = torch.cat((memory, sampler.sample(volume, located[-1])), dim=1)
+                places = torch.cat((fixed_positions, self.place(logit)), dim=1)
+            states = self.norm(layer(states, queries, seen, places))
+            joints = states[:, num_body:]
+            if logit is None:
+                joint_img = locate(joints).sigmoid()
+            else:
+                joint_img = (logit + locate(torch.cat((joints, logit), dim=-1))).sigmoid()
+            logit = torch.logit(joint_img, eps=_EDGE)
+            body_states.append(states[:, :num_body])
+            located.append(joint_img)
+        return torch.stack(body_states), torch.stack(located)

@@ -1,0 +1,1 @@
+"""Stable Diffusion's networks and the layouts of its published files."""

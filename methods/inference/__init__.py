@@ -1,0 +1,1 @@
+"""A trained method used on files: keypoints lifted, people in images annotated."""

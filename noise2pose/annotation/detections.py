@@ -1,0 +1,116 @@
+"""2-D joints of people in pictures, detected once and kept in a COCO file."""
+
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from noise2pose.annotation.layout import to_text
+from noise2pose.errors import InputError
+from noise2pose.files import sha256, write_text
+from noise2pose.images.photographs import Photograph, read_picture
+from noise2pose.keypoints.detector import BlazePose
+
+SKELETON = "coco_17"
+MODELS = ("pose_detection.tflite", "pose_landmark_full.tflite")
+_SAVE_EVERY = 20  # pictures
+
+
+def model_files(folder: Path | None) -> list[Path]:
+    """The files of the detector.
+
+    Raises:
+        InputError: if they, or what runs them, are not there; the message says how to do without.
+    """
+    files = [] if folder is None else [folder / name for name in MODELS]
+    if folder is None or not all(file.is_file() for file in files):
+        raise InputError(
+            "pictures need the 2-D joints of their people: give a keypoint file with --keypoints FILE, or fetch the "
+            f"detector once with `python scripts/prepare.py detector --output {folder or 'data/detector'}`"
+        )
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        raise InputError(
+            "the 2-D detector needs ai-edge-litert: pip install -e '.[detection]', or give --keypoints FILE"
+        )
+    return files
+
+
+def detect_pictures(
+    models: Sequence[Path], photographs: Sequence[Photograph], cache: Path
+) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
+    """Everybody in pictures. What is found goes to a COCO file, so that a restart does not look for it again.
+
+    Args:
+        models: of `model_files`.
+        photographs: the pictures.
+        cache: the file to write, or to go on with; what it says of other pictures, or by other models, is not used.
+
+    Returns:
+        (P, 17, 3) for each picture by file name, and the pictures that cannot be read with the reason.
+    """
+    hashes = [sha256(model) for model in models]
+    known, found = _read(cache, hashes), {}
+    detector: BlazePose | None = None
+    with tqdm(photographs, unit=" pictures", desc="2-D joints", disable=None) as bar:
+        for number, photograph in enumerate(bar, start=1):
+            content = sha256(photograph.path)
+            entry = known.get(photograph.file_name, {})
+            if entry.get("sha256") != content:
+                detector = detector or BlazePose(models)
+                entry = {**_detect(detector, photograph), "sha256": content, "size": list(photograph.size)}
+            found[photograph.file_name] = entry
+            if detector is not None and (number % _SAVE_EVERY == 0 or number == len(photographs)):
+                write_text(cache, to_text(_to_coco({**known, **found}, hashes)))
+    skipped = [(name, entry["reason"]) for name, entry in found.items() if entry["reason"]]
+    readable = {name: entry["people"] for name, entry in found.items() if not entry["reason"]}
+    return {name: torch.tensor(people).reshape(-1, 17, 3) for name, people in readable.items()}, skipped
+
+
+def _detect(detector: BlazePose, photograph: Photograph) -> dict[str, Any]:
+    try:
+        people = detector(read_picture(photograph.path)).flatten(1).tolist()
+    except InputError as error:
+        return {"people": [], "reason": str(error)}
+    return {"people": [[round(number, 3) for number in person] for person in people], "reason": ""}
+
+
+def _to_coco(entries: Mapping[str, Mapping[str, Any]], hashes: Sequence[str]) -> dict[str, Any]:
+    """COCO's layout with detector's results: the third number of a joint is a confidence."""
+    images, annotations = [], []
+    for identity, (name, entry) in enumerate(sorted(entries.items()), start=1):
+        width, height = entry["size"]
+        images.append({"id": identity, "file_name": name, "width": width, "height": height})
+        images[-1] |= {"sha256": entry["sha256"], "reason": entry["reason"]}
+        for person in entry["people"]:
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": identity, "category_id": 1, "keypoints": person}
+            )
+    return {"info": {"detector": "blazepose", "models": list(hashes)}, "images": images, "annotations": annotations}
+
+
+def _read(cache: Path, hashes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What the file knows by file name; nothing if it is not there, broken, or of other models."""
+    try:
+        content = json.loads(cache.read_text(encoding="utf-8"))
+        if content["info"]["models"] != list(hashes):
+            return {}
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        entries = {
+            image["file_name"]: {
+                "people": [],
+                "reason": image["reason"],
+                "sha256": image["sha256"],
+                "size": [image["width"], image["height"]],
+            }
+            for image in content["images"]
+        }
+        for annotation in content["annotations"]:
+            entries[names[annotation["image_id"]]]["people"].append(annotation["keypoints"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return entries

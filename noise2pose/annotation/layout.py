@@ -1,0 +1,240 @@
+"""Annotations of bodies in pictures: what is kept of a method's answer, when it is suspect, and both files' layouts.
+
+annotations.npz (N people; AMASS's keys first; lengths in metres, angles in radians):
+  poses (N, 72)          SMPL's axis-angle rotations, root first, in the camera frame (x right, y down, z forward)
+  trans (N, 3)           added to the posed body in that frame
+  betas (N, 10), gender  of the body: "neutral", "male" or "female"
+  names, file_names (N,) the person and the picture
+  body                   whose parameters these are; betas and poses of one body mean nothing to another
+  joints_3d (N, 17, 3)   h36m_17 in the camera frame
+  keypoints_2d (N, 17, 3), box (N, 3)             the input: pixels and confidence; centre x, centre y and side
+  camera_focal, camera_principal_point (N, 2)     pixels
+  image_size (N, 2)      width and height; 0 where nothing says
+  step (N,)              denoising steps of the answer; 0 where the first answer was kept
+  reprojection_before, reprojection_after (N,)    distance of the joints from their keypoints, a mean weighted by the
+                         confidences, pixels; NaN without keypoints
+  suspect (N,), suspect_reasons (N,)              worth a look before it is used, and why
+
+annotations.json: COCO's layout with the same values; `keypoints` in COCO's form, in the joint order of its category,
+`confidence` the 17 confidences, `bbox` the square box; numbers that are not finite, and unknown ones, are null.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noise2pose import cameras, rotations, skeletons
+from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.bodies import BodyModel
+from noise2pose.images.crops import box_of_keypoints
+
+SKELETON = "h36m_17"
+_LEG_JOINTS = ("hip", "knee", "ankle")
+MAX_REPROJECTION = 0.1  # in sides of the box; above that an annotation is suspect
+MIN_VISIBLE = 6  # joints; below that it is suspect as well
+_LEGS = [skeletons.get(SKELETON).index(f"{side}_{joint}") for side in ("left", "right") for joint in _LEG_JOINTS]
+# Every array of a set, with what follows the number of people in its shape.
+ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
+    "poses": ((72,), np.float32),
+    "trans": ((3,), np.float32),
+    "betas": ((10,), np.float32),
+    "names": ((), np.str_),
+    "file_names": ((), np.str_),
+    "joints_3d": ((17, 3), np.float32),
+    "keypoints_2d": ((17, 3), np.float32),
+    "box": ((3,), np.float32),
+    "camera_focal": ((2,), np.float32),
+    "camera_principal_point": ((2,), np.float32),
+    "image_size": ((2,), np.float32),
+    "step": ((), np.int64),
+    "reprojection_before": ((), np.float32),
+    "reprojection_after": ((), np.float32),
+    "suspect": ((), np.bool_),
+    "suspect_reasons": ((), np.str_),
+}
+
+
+@torch.no_grad()
+def annotate_batch(
+    batch: PoseBatch, prediction: Prediction, body: BodyModel, file_names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """What is kept of the answers for a batch of single frames.
+
+    Args:
+        batch: with `camera` and `sample_id`; `keypoints_2d` and `box` if there are any.
+        prediction: with `smpl` and `camera_translation`; `refinement` if there was one.
+        body: whose parameters they are.
+        file_names: of the pictures; None to call them as the batch does, or else as the samples.
+
+    Returns:
+        The arrays of `ARRAYS`.
+    """
+    smpl, translation = prediction["smpl"], prediction["camera_translation"]
+    joints = body.joints(**smpl, translation=translation, regressor=SKELETON)
+    count = len(translation)
+    keypoints = batch.get("keypoints_2d", joints.new_zeros(count, 17, 3))
+    camera = batch["camera"]
+    size = camera["image_size"] if "image_size" in camera else torch.zeros_like(camera["focal"])
+    after = _reprojection(joints, keypoints, camera["focal"], camera["principal_point"])
+    refinement = prediction.get("refinement", {})
+    rotation = torch.cat((smpl["global_orient"][:, None], smpl["body_pose"]), dim=1)
+    values: dict[str, Tensor] = {
+        "poses": rotations.rotmat_to_rotvec(rotation).flatten(1),
+        "trans": translation,
+        "betas": smpl["betas"],
+        "joints_3d": joints,
+        "keypoints_2d": keypoints,
+        "box": batch["box"] if "box" in batch else box_of_keypoints(keypoints),
+        "camera_focal": camera["focal"],
+        "camera_principal_point": camera["principal_point"],
+        "image_size": size,
+        "step": refinement.get("step", torch.zeros(count, dtype=torch.int64)),
+        "reprojection_before": refinement.get("reprojection_before", after),
+        "reprojection_after": refinement.get("reprojection_after", after),
+    }
+    arrays = {key: value.detach().cpu().numpy().astype(ARRAYS[key][1]) for key, value in values.items()}
+    arrays["names"] = np.array(batch["sample_id"], dtype=np.str_)
+    if file_names is None:
+        file_names = batch["file_name"] if "file_name" in batch else batch["sample_id"]
+    arrays["file_names"] = np.array(file_names, dtype=np.str_)
+    reasons = ["; ".join(_suspicions({key: array[row] for key, array in arrays.items()})) for row in range(count)]
+    arrays["suspect_reasons"] = np.array(reasons, dtype=np.str_)
+    arrays["suspect"] = np.array([bool(reason) for reason in reasons], dtype=np.bool_)
+    return arrays
+
+
+def empty() -> dict[str, np.ndarray]:
+    """The arrays of a set in which nobody is."""
+    return {key: np.zeros((0, *shape), dtype=kind) for key, (shape, kind) in ARRAYS.items()}
+
+
+def to_coco(
+    arrays: Mapping[str, np.ndarray], info: Mapping[str, Any], skipped: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """The content of annotations.json.
+
+    Args:
+        arrays: those of `ARRAYS`.
+        info: what the set says about its making; `gender` is the body's, neutral if it is not given.
+        skipped: file name and reason of each picture, or person, without an annotation.
+    """
+    skeleton = skeletons.get(SKELETON)
+    image_ids: dict[str, int] = {}
+    images, annotations = [], []
+    for row, file_name in enumerate(arrays["file_names"].tolist()):
+        if file_name not in image_ids:
+            image_ids[file_name] = len(image_ids) + 1
+            width, height = (int(side) or None for side in arrays["image_size"][row])
+            images.append({"id": image_ids[file_name], "file_name": file_name, "width": width, "height": height})
+        person = {key: array[row] for key, array in arrays.items()}
+        annotations.append(_to_annotation(row + 1, image_ids[file_name], person, str(info.get("gender", "neutral"))))
+    category = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(skeleton.joints),
+        "skeleton": [[parent + 1, child + 1] for parent, child in skeleton.edges],  # COCO counts joints from 1
+    }
+    return {
+        "info": dict(info),
+        "images": images,
+        "annotations": annotations,
+        "categories": [category],
+        "skipped": [{"file_name": name, "reason": reason} for name, reason in skipped],
+    }
+
+
+def to_text(content: Mapping[str, Any]) -> str:
+    """JSON with each image and annotation on a line of its own."""
+    parts = []
+    for key, value in content.items():
+        if isinstance(value, list):
+            text = "[" + ",".join("\n  " + json.dumps(entry, allow_nan=False) for entry in value) + "\n]"
+        else:
+            text = json.dumps(value, allow_nan=False)
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _reprojection(joints: Tensor, keypoints: Tensor, focal: Tensor, principal_point: Tensor) -> Tensor:
+    """(B,) the distance that the head of this module describes; NaN where no joint is seen."""
+    distance = (cameras.project(joints, focal, principal_point) - keypoints[..., :2]).norm(dim=-1)
+    confidence = keypoints[..., 2]
+    return torch.where(confidence > 0, confidence * distance, 0.0).sum(dim=-1) / confidence.sum(dim=-1)
+
+
+def _suspicions(person: Mapping[str, np.ndarray]) -> list[str]:
+    """Why an annotation is worth a look, in words."""
+    reasons = []
+    visible = int((person["keypoints_2d"][:, 2] > 0).sum())
+    error, side = float(person["reprojection_after"]), float(person["box"][2])
+    values = np.concatenate([person[key].ravel() for key in ("poses", "trans", "betas", "joints_3d")])
+    if not np.isfinite(values).all() or (visible and not math.isfinite(error)):
+        reasons.append("not every number is finite")
+    if error > MAX_REPROJECTION * side > 0.0:
+        reasons.append(f"the joints are {error:.0f} pixels from their keypoints on average, in a box of {side:.0f}")
+    if visible < MIN_VISIBLE:
+        reasons.append(f"{visible} joints are visible, fewer than {MIN_VISIBLE}")
+    if visible and person["image_size"].all() and not _in_picture(person).any():
+        reasons.append("no keypoint is in the picture")
+    if visible and not (person["keypoints_2d"][_LEGS, 2] > 0).any():
+        reasons.append("the legs were not seen and are made up")
+    if (person["joints_3d"][:, 2] <= 0.0).any():
+        reasons.append("the body is behind the camera")
+    return reasons
+
+
+def _in_picture(person: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which keypoints are seen, and in the picture."""
+    pixels, confidence = person["keypoints_2d"][:, :2], person["keypoints_2d"][:, 2]
+    return (confidence > 0) & ((pixels >= 0) & (pixels <= person["image_size"])).all(axis=-1)
+
+
+def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray], gender: str) -> dict[str, Any]:
+    confidence = person["keypoints_2d"][:, 2]
+    seen = confidence > 0.0
+    # COCO's visibility: 0 not labelled, 1 hidden, 2 visible, which are confidences of 0, 0.5 and 1 when they are read.
+    visibility = np.where(confidence >= 0.75, 2, 1)
+    keypoints = [
+        number
+        for joint in range(len(seen))
+        for number in (
+            [*_numbers(person["keypoints_2d"][joint, :2], 3), int(visibility[joint])] if seen[joint] else [0, 0, 0]
+        )
+    ]
+    centre_x, centre_y, side = person["box"]
+    return {
+        "id": identity,
+        "image_id": image_id,
+        "category_id": 1,
+        "name": str(person["names"]),
+        "bbox": _numbers(np.array([centre_x - side / 2.0, centre_y - side / 2.0, side, side]), 3),
+        "keypoints": keypoints,
+        "num_keypoints": int(seen.sum()),
+        "confidence": _numbers(confidence, 4),
+        "smpl": {
+            "pose": _numbers(person["poses"], 6),
+            "betas": _numbers(person["betas"], 6),
+            "trans": _numbers(person["trans"], 6),
+            "gender": gender,
+        },
+        "camera": {
+            "focal": _numbers(person["camera_focal"], 3),
+            "principal_point": _numbers(person["camera_principal_point"], 3),
+        },
+        "step": int(person["step"]),
+        "reprojection_before": _numbers(person["reprojection_before"][None], 3)[0],
+        "reprojection_after": _numbers(person["reprojection_after"][None], 3)[0],
+        "suspect": bool(person["suspect"]),
+        "suspect_reasons": str(person["suspect_reasons"]),
+    }
+
+
+def _numbers(values: np.ndarray, digits: int) -> list[float | None]:
+    """Rounded, since the npz file has all digits; JSON has no NaN."""
+    return [round(value, digits) if math.isfinite(value) else None for value in values.astype(np.float64).tolist()]

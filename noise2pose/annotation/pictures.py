@@ -1,0 +1,143 @@
+"""Pictures of annotations: the photo, the body over it with the 2-D joints as dots, and the body from the side.
+
+After them come heat-maps and attention maps over the crop, of a method that has them.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from noise2pose import rotations, skeletons
+from noise2pose.annotation.layout import SKELETON
+from noise2pose.annotation.writer import read_annotations
+from noise2pose.batch import JointMaps, PoseBatch
+from noise2pose.bodies import BodyModel
+from noise2pose.files import write_png
+from noise2pose.images import crops
+from noise2pose.images.photographs import read_picture
+from noise2pose.rendering.lifted import picture_names
+from noise2pose.rendering.skeletons import color_of_joint
+
+_LONGEST = 720  # pixels of a panel's longer side
+_PAPER = 255
+_DOT = 4.0  # pixels, radius
+_AROUND = 1.5  # sides of the box, of a panel without photo
+
+
+Look = Callable[[PoseBatch], JointMaps | None]  # `PoseMethod.joint_maps`
+
+
+def write_pictures(
+    folder: Path, body: BodyModel, paths: Mapping[str, Path], most: int, look: Look | None = None
+) -> int:
+    """Draws the first people of a finished set, each to DIR/NAME.png; those that are drawn already stay.
+
+    Args:
+        folder: of the set.
+        body: the one that was annotated.
+        paths: of the photos, by file name; without its photo a person is drawn with the keypoints, on white.
+        most: pictures.
+        look: says what the annotations of people in photos were made of. It is asked about each person alone, so that
+            a picture is the same whenever it is drawn.
+
+    Returns:
+        How many people have a picture.
+    """
+    arrays = read_annotations(folder)
+    rows = range(min(max(most, 0), len(arrays["names"])))
+    photo: tuple[str, np.ndarray] = ("", np.zeros(0))
+    for row, name in zip(rows, picture_names(arrays["names"].tolist()[: len(rows)]), strict=True):
+        target = folder / f"{name}.png"
+        if target.is_file():
+            continue
+        person = {
+            key: arrays[key][row] for key in arrays if arrays[key].ndim and len(arrays[key]) == len(arrays["names"])
+        }
+        file_name = str(person["file_names"])
+        if file_name in paths and photo[0] != file_name:
+            photo = (file_name, read_picture(paths[file_name]))
+        write_png(target, _draw(person, body, photo[1] if file_name in paths else None, look))
+    return len(rows)
+
+
+def vertices_of(person: Mapping[str, np.ndarray], body: BodyModel) -> torch.Tensor:
+    """(V, 3) metres in the camera frame, of one person's `poses`, `betas` and `trans`."""
+    values = {key: torch.from_numpy(person[key]).to(body.template) for key in ("poses", "betas", "trans")}
+    rotation = rotations.rotvec_to_rotmat(values["poses"].reshape(24, 3))
+    return body(rotation[0], rotation[1:], values["betas"], values["trans"]).vertices
+
+
+@torch.no_grad()
+def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray | None, look: Look | None) -> np.ndarray:
+    """(H, W, 3) uint8: panels of one height."""
+    from PIL import Image
+
+    from noise2pose.rendering import meshes
+    from noise2pose.rendering import people as people_pictures
+
+    vertices, faces = vertices_of(person, body).cpu().numpy(), body.faces.cpu().numpy()
+    focal, centre = person["camera_focal"], person["camera_principal_point"]
+    if photo is None:
+        half = max(_AROUND * float(person["box"][2]), 1.0) / 2.0
+        corner, side, scale = person["box"][:2] - half, _LONGEST, _LONGEST / (2.0 * half)
+        left = np.full((side, side, 3), _PAPER, dtype=np.uint8)
+        ground = left
+        left = _with_skeleton(left, (person["keypoints_2d"] - [*corner, 0.0]) * [scale, scale, 1.0])
+    else:
+        corner, scale = np.zeros(2), min(1.0, _LONGEST / max(photo.shape[:2]))
+        size = (max(round(photo.shape[1] * scale), 1), max(round(photo.shape[0] * scale), 1))
+        left = ground = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
+    panels = [left]
+    if np.isfinite(vertices).all():
+        over = meshes.overlay(ground, vertices, faces, scale * focal, scale * (centre - corner))
+        panels.append(_with_joints(over, (person["keypoints_2d"] - [*corner, 0.0]) * [scale, scale, 1.0]))
+        panels.append(meshes.side_view(vertices, faces, (left.shape[0], left.shape[0])))
+    if photo is not None and look is not None:
+        alone = _alone(person, photo, body.template.device)
+        panels += people_pictures.map_panels(alone["image"][0], look(alone), 0, left.shape[0])
+    return np.concatenate(panels, axis=1)
+
+
+def _alone(person: Mapping[str, np.ndarray], photo: np.ndarray, device: torch.device) -> PoseBatch:
+    """The batch of one person that the annotation was made from."""
+
+    def one(key: str) -> torch.Tensor:
+        return torch.from_numpy(person[key])[None].to(device)
+
+    camera = ("camera_focal", "camera_principal_point", "image_size")
+    return {
+        "image": crops.crop(photo, torch.from_numpy(person["box"]))[None].to(device),
+        "keypoints_2d": one("keypoints_2d"),
+        "box": one("box"),
+        "camera": {key.removeprefix("camera_"): one(key) for key in camera},  # pyright: ignore[reportReturnType]
+        "sample_id": [str(person["names"])],
+    }
+
+
+def _with_skeleton(canvas: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """The canvas with the limbs whose ends are both visible, left and right in their colours."""
+    from PIL import Image, ImageDraw
+
+    skeleton = skeletons.get(SKELETON)
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    for parent, child in skeleton.edges:
+        if (keypoints[[parent, child], 2] > 0.0).all():
+            ends = [tuple(keypoints[parent, :2]), tuple(keypoints[child, :2])]
+            draw.line(ends, fill=color_of_joint(skeleton.joints[child]), width=4)
+    return np.array(image)
+
+
+def _with_joints(canvas: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """The canvas with a dot at each visible joint of the input, left and right in their colours."""
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    for name, (x, y, confidence) in zip(skeletons.get(SKELETON).joints, keypoints, strict=True):
+        if confidence > 0.0:
+            around = (x - _DOT, y - _DOT, x + _DOT, y + _DOT)
+            draw.ellipse(around, fill=color_of_joint(name), outline="white")
+    return np.array(image)

@@ -1,0 +1,171 @@
+"""Annotation sets that grow on the disk part by part, so that a killed process loses one part at most.
+
+DIR/state.json               what the set is made of and from: see `AnnotationWriter`
+   /parts/part_000000.npz    finished batches, until all are
+   /annotations.npz  .json   the set, see `noise2pose.annotation.layout`
+
+Nothing in these files depends on when or how often the process was started, so the same work gives the same bytes.
+"""
+
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from noise2pose.annotation import layout
+from noise2pose.errors import InputError
+from noise2pose.files import commit, write_npz, write_text
+
+_ANOTHER = {"checkpoint": "another checkpoint", "model": "another model", "seed_everything": "another seed"}
+_SKIPPED = ("skipped_files", "skipped_reasons")
+
+
+class Summary(NamedTuple):
+    """What a finished set holds."""
+
+    people: int
+    suspect: int
+    skipped: int
+
+
+class AnnotationWriter:
+    """Writes one annotation set, or goes on with one that an interrupted process began.
+
+    Args:
+        folder: DIR.
+        info: what layout.json says about the set's making; `body` names the body. The commit is added.
+        fingerprint: what the set depends on, by name, such as hashes of the checkpoint, the options and the inputs.
+
+    Raises:
+        InputError: if the folder holds a set, finished or not, that was made from something else.
+    """
+
+    def __init__(self, folder: Path, info: Mapping[str, Any], fingerprint: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.info = {**info, "commit": commit()}
+        self.state = {"fingerprint": dict(fingerprint), "finished": False}
+        path = folder / "state.json"
+        if path.is_file():
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+                before, finished = dict(found["fingerprint"]), bool(found["finished"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{path} cannot be read ({error}): delete {folder}") from error
+            if before != self.state["fingerprint"]:
+                names = {**before, **fingerprint}
+                changed = [name for name in names if before.get(name) != fingerprint.get(name)]
+                said = " and ".join(_ANOTHER.get(name, f"other {name}") for name in changed)
+                raise InputError(f"{folder} holds annotations made with {said}: delete it, or write to another folder")
+            self.state["finished"] = finished
+        elif (folder / "annotations.npz").exists():
+            raise InputError(f"{folder} holds annotations without {path.name}: delete it, or write to another folder")
+        else:
+            shutil.rmtree(folder / "parts", ignore_errors=True)  # nobody knows what these were made from
+            write_text(path, json.dumps(self.state, indent=2) + "\n")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the set is complete."""
+        return bool(self.state["finished"])
+
+    def part(self, number: int) -> Path:
+        """Where a part is until the set is complete."""
+        return self.folder / "parts" / f"part_{number:06d}.npz"
+
+    def has(self, number: int) -> bool:
+        """Whether a part need not be computed."""
+        return self.finished or self.part(number).is_file()
+
+    def write(
+        self, number: int, arrays: Mapping[str, np.ndarray] | None, skipped: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Writes a part.
+
+        Args:
+            number: parts are put together in this order.
+            arrays: of `annotate_batch`, or None if nobody could be annotated.
+            skipped: file name and reason of what was left out.
+        """
+        files = {key: np.array([entry[i] for entry in skipped], dtype=np.str_) for i, key in enumerate(_SKIPPED)}
+        write_npz(self.part(number), **(arrays or layout.empty()), **files)
+
+    def finish(self, parts: int, skipped: Sequence[tuple[str, str]] = ()) -> Summary:
+        """Puts the parts together and removes them; of a finished set it only reads what it holds.
+
+        Args:
+            parts: how many there are.
+            skipped: what was left out before there were parts.
+
+        Raises:
+            InputError: if a part is missing or broken.
+        """
+        target = self.folder / "annotations.npz"
+        if not self.finished:
+            read = [self._read(number) for number in range(parts)] or [self._nothing()]
+            arrays = {key: np.concatenate([part[key] for part in read]) for key in layout.ARRAYS}
+            left_out = [entry for part in read for entry in zip(*(part[key].tolist() for key in _SKIPPED), strict=True)]
+            content = layout.to_coco(arrays, self.info, sorted([*skipped, *left_out]))
+            write_text(self.folder / "annotations.json", layout.to_text(content))
+            write_npz(
+                target,
+                **arrays,
+                gender=np.array(str(self.info.get("gender", "neutral"))),
+                body=np.array(str(self.info.get("body", ""))),
+            )
+            self.state["finished"] = True
+            write_text(self.folder / "state.json", json.dumps(self.state, indent=2) + "\n")
+        shutil.rmtree(self.folder / "parts", ignore_errors=True)
+        arrays = read_annotations(self.folder)
+        return Summary(len(arrays["names"]), int(arrays["suspect"].sum()), len(read_skipped(self.folder)))
+
+    def _read(self, number: int) -> dict[str, np.ndarray]:
+        path = self.part(number)
+        try:
+            return _load(path)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} cannot be read ({error}): delete it and run again") from error
+
+    def _nothing(self) -> dict[str, np.ndarray]:
+        return {**layout.empty(), **{key: np.zeros(0, dtype=np.str_) for key in _SKIPPED}}
+
+
+def read_annotations(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a finished set.
+
+    Raises:
+        InputError: if there is none.
+    """
+    path = folder / "annotations.npz"
+    try:
+        return _load(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({error})") from error
+
+
+def read_skipped(folder: Path) -> list[tuple[str, str]]:
+    """File name and reason of everything that a finished set has no annotation of.
+
+    Raises:
+        InputError: if there is no such set.
+    """
+    path = folder / "annotations.json"
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["skipped"]
+        return [(str(entry["file_name"]), str(entry["reason"])) for entry in listed]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error})") from error
+
+
+def fingerprint(*values: Any) -> str:
+    """A hash of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}

@@ -1,0 +1,1 @@
+"""Photographs, crops, augmentation and mirroring."""

@@ -1,0 +1,243 @@
+"""Square boxes around people: from their joints, their joints in them, and crops of pictures.
+
+A picture is a plane of pixels of side 1: the pixel in column 0 covers x from 0 to 1 and its centre is at x = 0.5, so
+the picture ends at x = width. Boxes and keypoints are in these coordinates, as is a principal point at half the size.
+
+An affine map is a (2, 3) matrix that is applied to (x, y, 1): crops take one interpolation, on any device, straight
+from what was read of an image.
+
+Shape letters: H, W image; S side of the crops; J joints; B crops; P bytes of all patches.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from noise2pose.errors import InputError
+
+BOX_SCALE = 1.2  # of SPIN's and HMR's boxes, in longer sides of the keypoints' extent
+
+RuleName = Literal["keypoints", "mask", "detector", "dpmesh"]
+
+
+class BoxRule(NamedTuple):
+    """How a tight box becomes the square that is cropped; exactly one such rule is ever applied.
+
+    Attributes:
+        scale: of the square, in longer sides of the box.
+        margin: of each side of the box before it is cut at the picture's borders, or None if it is not cut.
+        source: who has it so.
+    """
+
+    scale: float
+    margin: float | None
+    source: str
+
+
+BOX_RULES: dict[RuleName, BoxRule] = {
+    "keypoints": BoxRule(BOX_SCALE, None, "extent of the keypoints; SPIN and MMHuman3D on 3DPW and MPI-INF-3DHP"),
+    "mask": BoxRule(0.9, None, "box of the person's mask; SPIN and MMHuman3D on Human3.6M"),
+    "detector": BoxRule(1.25, None, "box of a person detector; HRNet, and MMHuman3D's demo"),
+    "dpmesh": BoxRule(1.1, 1.2, "extent of the detected keypoints; DPMesh and 3DCrowdNet in tests"),
+}
+
+
+def crop(
+    image: UInt8[np.ndarray, "H W 3"] | UInt8[Tensor, "H W 3"] | Float[Tensor, "H W 3"],
+    box: Float[Tensor, "3"],
+    size: int = 224,
+) -> Float[Tensor, "3 S S"]:
+    """A square of a picture, resized; black outside the picture.
+
+    The filter is a triangle that is two crop pixels or two picture pixels wide, whichever is more: enlarging is
+    bilinear interpolation, and shrinking averages all pixels on the way, as anti-aliased resizing does.
+
+    Args:
+        image: RGB, in 0..255 if integer, else in [0, 1].
+        box: centre x, centre y and side, in pixels of the picture.
+        size: S.
+
+    Returns:
+        RGB in [0, 1], float32, on the image's device.
+
+    Raises:
+        ValueError: if the side is not a positive number.
+    """
+    pixels = torch.as_tensor(image)
+    centre_x, centre_y, side = box.tolist()
+    if not 0.0 < side < float("inf"):
+        raise ValueError(f"a box of side {side} cannot be cropped")
+    rows, down = _filter(centre_y, side, size, pixels.shape[0])
+    columns, across = _filter(centre_x, side, size, pixels.shape[1])
+    part = pixels[rows, columns]
+    part = part.float() / 255.0 if pixels.dtype == torch.uint8 else part.float()
+    return down.to(part) @ part.permute(2, 0, 1) @ across.to(part).T
+
+
+def box_of_keypoints(keypoints: Float[Tensor, "*batch J 3"], scale: float = BOX_SCALE) -> Float[Tensor, "*batch 3"]:
+    """The square around the visible joints of each pose: its side is `scale` times the longer side of their extent.
+
+    Args:
+        keypoints: pixels and confidence; a joint is visible if its confidence is above 0.
+        scale: 1 touches the outermost joints.
+
+    Returns:
+        Centre x, centre y and side in pixels; all 0 for a pose without visible joints.
+    """
+    seen = keypoints[..., 2:] > 0
+    low = torch.where(seen, keypoints[..., :2], torch.inf).amin(dim=-2)
+    high = torch.where(seen, keypoints[..., :2], -torch.inf).amax(dim=-2)
+    box = torch.cat(((low + high) / 2.0, scale * (high - low).amax(dim=-1, keepdim=True)), dim=-1)
+    return torch.where(seen.any(dim=-2), box, 0.0)
+
+
+def square_box(
+    bounds: Float[Tensor, "*batch 4"], rule: RuleName, image_size: Float[Tensor, "*batch 2"] | None = None
+) -> Float[Tensor, "*batch 3"]:
+    """The square to be cropped around a tight box.
+
+    Args:
+        bounds: x0, y0, x1, y1 in pixels, not scaled by anything.
+        rule: one of `BOX_RULES`.
+        image_size: width and height; needed by a rule that cuts the box at the borders of the picture.
+
+    Returns:
+        Centre x, centre y and side in pixels; the side is 0 where nothing of the box is left.
+
+    Raises:
+        InputError: if there is no such rule.
+        ValueError: if the rule needs `image_size`.
+    """
+    if rule not in BOX_RULES:
+        raise InputError(f"unknown box rule {rule}; known are {', '.join(get_args(RuleName))}")
+    scale, margin, _ = BOX_RULES[rule]
+    low, high = bounds[..., :2], bounds[..., 2:]
+    if margin is not None:
+        if image_size is None:
+            raise ValueError(f"box rule {rule} needs image_size")
+        centre, half = (low + high) / 2.0, margin * (high - low) / 2.0
+        low, high = ((corner.clamp_min(0.0)).minimum(image_size) for corner in (centre - half, centre + half))
+    return torch.cat(((low + high) / 2.0, scale * (high - low).amax(dim=-1, keepdim=True)), dim=-1)
+
+
+def joints_in_box(
+    keypoints: Float[Tensor, "*batch J 3"], box: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch J 3"]:
+    """Joints in units of half the box's side, from its centre; those without confidence are zeros.
+
+    Args:
+        keypoints: pixels and confidence.
+        box: centre x, centre y and side, pixels.
+    """
+    places = (keypoints[..., :2] - box[..., None, :2]) * 2.0 / box[..., None, 2:]
+    seen = keypoints[..., 2:] > 0
+    return torch.where(seen, torch.cat((places, keypoints[..., 2:]), dim=-1), 0.0)
+
+
+def _filter(centre: float, side: float, size: int, length: int) -> tuple[slice, Tensor]:
+    """Along one axis: the picture's pixels that the crop touches (K), and their weights for each crop pixel (S, K)."""
+    step = side / size  # picture pixels for each crop pixel
+    reach = max(step, 1.0)
+    places = centre + ((torch.arange(size, dtype=torch.float64) + 0.5) / size - 0.5) * side
+    first, last = int((places[0] - reach).floor()), int((places[-1] + reach).ceil())
+    low, high = min(max(first, 0), length), max(min(last, length), 0)
+    touched = slice(low, max(low, high))
+    pixels = torch.arange(touched.start, touched.stop, dtype=torch.float64) + 0.5
+    weights = (1.0 - (places[:, None] - pixels).abs() / reach).clamp_min(0.0)
+    return touched, weights / _sum_of_triangle(places, reach)[:, None]
+
+
+def _sum_of_triangle(places: Tensor, reach: float) -> Tensor:
+    """What the weights around each place sum up to, also over what lies outside the picture, which is black.
+
+    In closed form: a box can be many times as large as the picture.
+    """
+    places = places - 0.5  # of pixels whose centres are whole numbers
+    first, middle, last = (places - reach).ceil(), places.floor(), (places + reach).floor()
+    before, after = middle - first + 1.0, last - middle
+    distances = before * (places - (first + middle) / 2.0) + after * ((middle + 1.0 + last) / 2.0 - places)
+    return before + after - distances / reach
+
+
+def crop_matrix(box: Float[Tensor, "*batch 3"], size: int) -> Float[Tensor, "*batch 2 3"]:
+    """From pixels of the picture to those of the crop of a box.
+
+    Args:
+        box: centre x, centre y and side, pixels of the picture.
+        size: S.
+    """
+    zoom = size / box[..., 2]
+    zero, half = torch.zeros_like(zoom), size / 2.0
+    x = torch.stack((zoom, zero, half - zoom * box[..., 0]), dim=-1)
+    y = torch.stack((zero, zoom, half - zoom * box[..., 1]), dim=-1)
+    return torch.stack((x, y), dim=-2)
+
+
+def compose(outer: Float[Tensor, "*#batch 2 3"], inner: Float[Tensor, "*#batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
+    """The map that does `inner` first and `outer` after it."""
+    linear = outer[..., :2] @ inner
+    return torch.cat((linear[..., :2], linear[..., 2:] + outer[..., 2:]), dim=-1)
+
+
+def invert(matrix: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
+    """The map back."""
+    linear = torch.linalg.inv(matrix[..., :2])
+    return torch.cat((linear, -linear @ matrix[..., 2:]), dim=-1)
+
+
+def move_points(
+    points: Float[Tensor, "*batch N C"], matrix: Float[Tensor, "*batch 2 3"]
+) -> Float[Tensor, "*batch N C"]:
+    """Applies the map to x and y of each point; what else its row holds stays."""
+    moved = points[..., :2] @ matrix[..., :2].transpose(-1, -2) + matrix[..., None, :, 2]
+    return torch.cat((moved, points[..., 2:]), dim=-1)
+
+
+def sample(
+    pixels: UInt8[Tensor, " P"],
+    sizes: Sequence[tuple[int, int]],
+    matrix: Float[Tensor, "B 2 3"],
+    size: int = 224,
+    gain: Float[Tensor, "B 3"] | None = None,
+) -> Float[Tensor, "B 3 S S"]:
+    """Bilinear samples of patches, black outside them: what `cv2.warpAffine` gives, but for its rounding.
+
+    Nothing is averaged: where a crop pixel is wider than a patch pixel, patch pixels between the samples are not seen.
+
+    Args:
+        pixels: RGB of the patches, as `noise2pose.batch.Patches` has them.
+        sizes: height and width of each patch, none of them 0.
+        matrix: from pixels of the crop to those of the patch.
+        size: S.
+        gain: of red, green and blue; what becomes brighter than white is white.
+
+    Returns:
+        RGB in [0, 1], float32, on the device of the pixels.
+    """
+    crops = torch.empty(len(sizes), 3, size, size, device=pixels.device)
+    places = torch.arange(size, device=pixels.device, dtype=torch.float32) + 0.5
+    # To `grid_sample` a patch reaches from -1 to 1, whatever its size.
+    extent = torch.tensor([(width, height) for height, width in sizes], dtype=torch.float32).to(pixels.device)
+    matrix = 2.0 * matrix.to(crops) / extent[..., None]
+    # x and y as one complex number: ten times as fast to add as pairs of numbers are.
+    step_x, step_y, start = torch.view_as_complex(matrix.transpose(-1, -2).contiguous()).unbind(dim=-1)
+    across = step_x[:, None] * places  # (B, S)
+    down = step_y[:, None] * places + (start - (1.0 + 1.0j))[:, None]
+    factor = torch.ones(len(sizes), 3) if gain is None else gain
+    factor = (factor / 255.0).to(crops)[..., None, None]
+    # Patches differ in size, so they are sampled one by one. New memory for each would take longer than the sampling.
+    floats = torch.empty(max(3 * height * width for height, width in sizes), device=pixels.device)
+    grid = torch.empty(1, size, size, 2, device=pixels.device)
+    first = 0
+    for number, (height, width) in enumerate(sizes):
+        count = 3 * height * width
+        patch = floats[:count].copy_(pixels[first : first + count]).view(1, height, width, 3).permute(0, 3, 1, 2)
+        torch.add(across[number], down[number, :, None], out=torch.view_as_complex(grid[0]))
+        torch.mul(F.grid_sample(patch, grid, align_corners=False)[0], factor[number], out=crops[number])
+        first += count
+    return crops if gain is None else crops.clamp_(max=1.0)

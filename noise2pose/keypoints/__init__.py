@@ -1,0 +1,1 @@
+"""2-D keypoints: files and formats, a detector, simulated detection errors, heat-maps."""

@@ -1,0 +1,1 @@
+"""The commands, each a short composition root; `noise2pose COMMAND` reaches them too."""

@@ -1,0 +1,1 @@
+"""What `benchmark` measures: fast paths beside textbook twins, in one run."""

@@ -1,0 +1,148 @@
+"""What the fast paths of the body and of the aligned error save, against the obvious way of doing the same.
+
+Shape letters: B poses, J joints, V vertices, P pose features.
+"""
+
+import numpy as np
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from noise2pose.bodies import BodyModel
+from noise2pose.bodies import files as body_files
+from noise2pose.metrics import functional
+from scripts.benchmarks.measure import Checks, Comparison, Prepared, Side
+
+_SKELETON = "h36m_17"
+_SAME_JOINTS = 1e-5  # metres: float32 results of two orders of summation
+_SAME_ERROR = 1e-6  # metres
+_POSE_DIRECTION = 1e-3  # metres per feature: muscles and elbows move by a centimetre or two
+
+
+def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
+    """The rows of the body and of PA-MPJPE.
+
+    Args:
+        device: where the body of both sides and our PA-MPJPE run; one pose at a time always runs on the CPU.
+        quick: small sizes, which show that the benchmark works and not how fast anything is.
+    """
+    where = " on a GPU" if device.type == "cuda" else ""
+    batch, mesh_batch = (8, 2) if quick else (1024, 64)
+    poses, their_poses = (16, 4) if quick else (8192, 256)
+    against = f"the whole mesh and the regressor as a matrix, {mesh_batch} poses at a time"
+    return [
+        Comparison(
+            name="joints without the mesh" + where,
+            setting=f"17 joints, 6,890 vertices, 10 betas, 207 pose features, batch {batch}, float32 both",
+            against=against,
+            at_least=20.0,
+            unit="pose",
+            prepare=lambda: _joints(_with_pose_directions(), batch, mesh_batch, device),
+        ),
+        Comparison(
+            name="joints without the mesh, free body" + where,
+            setting=f"17 joints, 6,890 vertices, 10 betas, no pose features, batch {batch}, float32 both",
+            against=against,
+            at_least=None,
+            unit="pose",
+            prepare=lambda: _joints(body_files.read(body_files.FREE_BODY), batch, mesh_batch, device),
+        ),
+        Comparison(
+            name="PA-MPJPE" + where,
+            setting=f"14 joints, batch {poses}, float32 both",
+            against="the same in PyTorch on the CPU, one pose at a time",
+            at_least=50.0,
+            unit="pose",
+            prepare=lambda: _aligned_errors(poses, their_poses, device, in_numpy=False),
+        ),
+        Comparison(
+            name="PA-MPJPE against NumPy" + where,
+            setting=f"14 joints, batch {poses}, float32 both",
+            against="the textbook in NumPy, one pose at a time",
+            at_least=None,
+            unit="pose",
+            prepare=lambda: _aligned_errors(poses, their_poses, device, in_numpy=True),
+        ),
+    ]
+
+
+def _with_pose_directions() -> body_files.BodyArrays:
+    """The free body with pose directions of SMPL's size, which it has not: random, and always the same."""
+    arrays = body_files.read(body_files.FREE_BODY)
+    generator = torch.Generator().manual_seed(0)
+    size = (*arrays.template.shape, 9 * (len(arrays.parents) - 1))
+    directions = _POSE_DIRECTION * torch.randn(size, generator=generator, dtype=torch.float64)
+    return body_files.BodyArrays(**{**vars(arrays), "pose_directions": directions})
+
+
+def _joints(arrays: body_files.BodyArrays, batch: int, mesh_batch: int, device: torch.device) -> Prepared:
+    """`BodyModel.joints` against a regressor applied to `BodyModel.forward`."""
+    body = BodyModel(**vars(arrays)).to(device)
+    regressor = arrays.regressors[_SKELETON].float().to(device)
+    generator = torch.Generator().manual_seed(0)
+    rotations = roma.unitquat_to_rotmat(
+        torch.nn.functional.normalize(torch.randn(batch, len(arrays.parents), 4, generator=generator), dim=-1)
+    ).to(device)
+    betas = torch.randn(batch, body_files.NUM_BETAS, generator=generator).to(device)
+    few = rotations[:mesh_batch], betas[:mesh_batch]
+
+    @torch.inference_mode()
+    def without_mesh() -> Float[Tensor, "B J 3"]:
+        return body.joints(rotations[:, 0], rotations[:, 1:], betas, regressor=_SKELETON)
+
+    @torch.inference_mode()
+    def with_mesh() -> Float[Tensor, "B J 3"]:
+        return regressor @ body(few[0][:, 0], few[0][:, 1:], few[1]).vertices
+
+    difference = float((without_mesh()[:mesh_batch] - with_mesh()).abs().max())
+    checks = Checks(
+        {"joint_difference_m": difference},
+        f"joints differ by {difference:.1e} m" if not difference < _SAME_JOINTS else "",
+    )
+    return Prepared(Side(without_mesh, batch), Side(with_mesh, mesh_batch), checks)
+
+
+def _aligned_errors(poses: int, their_poses: int, device: torch.device, in_numpy: bool) -> Prepared:
+    """`functional.pa_mpjpe` of a batch against one pose after the other."""
+    generator = torch.Generator().manual_seed(0)
+    target = 0.4 * torch.randn(poses, 14, 3, generator=generator)
+    pred = target + 0.05 * torch.randn(poses, 14, 3, generator=generator)
+    on_device = pred.to(device), target.to(device)
+    arrays = pred.numpy(), target.numpy()
+
+    @torch.inference_mode()
+    def batched() -> Float[Tensor, " B"]:
+        return functional.pa_mpjpe(*on_device)
+
+    @torch.inference_mode()
+    def one_by_one() -> list[float]:
+        if in_numpy:
+            return [textbook_pa_mpjpe(arrays[0][pose], arrays[1][pose]) for pose in range(their_poses)]
+        return [float(functional.pa_mpjpe(pred[pose], target[pose])) for pose in range(their_poses)]
+
+    expected = torch.tensor([textbook_pa_mpjpe(*pair) for pair in zip(*arrays, strict=True)])
+    difference = float((batched().cpu() - expected).abs().max())
+    checks = Checks(
+        {"error_difference_m": difference},
+        f"errors differ by {difference:.1e} m" if not difference < _SAME_ERROR else "",
+    )
+    return Prepared(Side(batched, poses), Side(one_by_one, their_poses), checks)
+
+
+def textbook_pa_mpjpe(pred: np.ndarray, target: np.ndarray) -> float:
+    """PA-MPJPE of one pose, as evaluation code usually has it (Umeyama, PAMI 1991).
+
+    Args:
+        pred: (J, 3).
+        target: (J, 3).
+
+    Returns:
+        The mean distance after alignment, in the units of the input.
+    """
+    x, y = pred - pred.mean(axis=0), target - target.mean(axis=0)
+    u, s, vh = np.linalg.svd(x.T @ y)
+    sign = np.sign(np.linalg.det(u @ vh))
+    rotation = (vh.T * np.array([1.0, 1.0, sign])) @ u.T
+    scale = (s[0] + s[1] + sign * s[2]) / np.square(x).sum()
+    return float(np.linalg.norm(scale * x @ rotation.T - y, axis=-1).mean())

@@ -1,0 +1,178 @@
+"""What a step of training takes of an accelerator's memory, computed: no tensor is allocated and no GPU is needed.
+
+    python -m scripts.benchmarks.dpmesh_memory
+
+The step runs on tensors that have sizes only, and what is alive is added up. Of a GPU that leaves out what its library
+takes for convolutions, what the allocator loses to fragments, and the context, of half a gigabyte.
+"""
+
+import argparse
+import weakref
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from methods.dpmesh.conditions import Conditions
+from methods.dpmesh.networks import MeshNetwork, make_network, make_teacher
+from methods.dpmesh.reasoning import reasoning_losses
+from methods.dpmesh.regressor.pose_heads import Rot6dHead
+from methods.dpmesh.sizes import SIZES, Size
+
+_JOINTS = 17
+_NORMALISATION = (nn.GroupNorm, nn.LayerNorm)
+
+
+class Memory(NamedTuple):
+    """Of one step, bytes.
+
+    Attributes:
+        frozen: weights that are not trained.
+        trained: weights that are; gradients take as much, AdamW twice as much and moving averages once more.
+        teacher: weights of the teacher that are not the student's.
+        kept: what the forward pass keeps for the backward pass.
+        peak: of all, moving averages included.
+    """
+
+    frozen: int
+    trained: int
+    teacher: int
+    kept: int
+    peak: int
+
+
+def training_memory(
+    batch: int, size: Size = "sd15", autocast: bool = False, checkpointing: bool = False, reasoning: bool = False
+) -> Memory:
+    """Memory of a step of training with the paper's settings.
+
+    Args:
+        batch: people.
+        size: of the network.
+        autocast: compute in bfloat16 where a GPU does.
+        checkpointing: compute activations of the backbone twice.
+        reasoning: a student and its frozen teacher; else one network.
+    """
+    sizes, sides = SIZES[size], SIZES[size].image // SIZES[size].stride
+    settings = {"maps": (8, 16, 32), "gradient_checkpointing": checkpointing}
+    head = Rot6dHead(sizes.width, sizes.num_decoder_layers)
+    with torch.device("meta"):
+        network = make_network("diffusion", size, head, _JOINTS, False, True, "mlp2_visible", settings).train()
+        teacher = make_teacher(network).eval().requires_grad_(False) if reasoning else None
+    with FakeTensorMode(), Alive() as alive:
+        _imagine([network] if teacher is None else [network, teacher])
+        for module in network.modules():
+            if isinstance(module, _NORMALISATION):  # which mixed precision does in float32 on a GPU alone
+                module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        num_trained = _bytes(trained)
+        frozen = _bytes(parameter for parameter in network.parameters() if not parameter.requires_grad)
+        optimizer = torch.optim.AdamW(trained, foreach=True)  # as on a GPU
+        image = torch.rand(batch, 3, sizes.image, sizes.image)
+        maps = torch.rand(batch, _JOINTS, sides, sides)
+        conditions = Conditions(torch.rand(batch, _JOINTS, 2), torch.rand(batch, _JOINTS) > 0.2, maps)
+        kept = 0
+        for _ in range(2):  # the first step makes the optimizer's state
+            before = alive.now
+            loss = _loss(network, teacher, image, conditions, autocast)
+            kept = alive.now - before
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            del loss
+    taught = 0 if teacher is None else num_trained
+    return Memory(frozen, num_trained, taught, kept, alive.peak + num_trained)
+
+
+class Alive(TorchDispatchMode):
+    """Adds up the memory of the tensors that are alive, each storage once.
+
+    Attributes:
+        now: bytes.
+        peak: the most there was.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(answer):
+            if isinstance(tensor, Tensor):
+                self._add(tensor.untyped_storage())
+        return answer
+
+    def _add(self, storage: Any) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def _imagine(networks: Iterable[nn.Module]) -> None:
+    """Replaces weights on the meta device, which mixed precision does not know, by ones that have sizes only."""
+    made: dict[int, tuple[Tensor, Tensor]] = {}  # with the old ones, whose ids must not be given away
+    for module in (module for network in networks for module in network.modules()):
+        stores: Any = (module._parameters, module._buffers)
+        for tensors in stores:
+            for name, old in tensors.items():
+                if old is None:
+                    continue
+                if id(old) not in made:
+                    new = torch.empty(old.shape, dtype=old.dtype)
+                    if isinstance(old, nn.Parameter):
+                        new = nn.Parameter(new, old.requires_grad)
+                    made[id(old)] = new, old
+                tensors[name] = made[id(old)][0]
+
+
+def _loss(
+    network: MeshNetwork, teacher: MeshNetwork | None, image: Tensor, conditions: Conditions, autocast: bool
+) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        estimate, levels = network(image, conditions)
+    outputs = (estimate.rotations, estimate.betas, estimate.camera, estimate.joint_img, *levels)
+    loss = torch.stack([output.float().square().mean() for output in outputs]).sum()
+    if teacher is not None:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            target = teacher.levels(image, conditions)
+        loss = loss + torch.stack(list(reasoning_losses(levels, target, "both", 0.5).values())).sum()
+    return loss
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def main() -> None:
+    """Prints a table in Markdown, in GB of 10^9 bytes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=list(SIZES), default="sd15", help="of the network (default: sd15)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="people in a batch (default: 1 16)")
+    arguments = parser.parse_args()
+    print("| precision | checkpointing | reasoning | batch | frozen | trained | teacher | kept | peak |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for autocast, checkpointing in ((False, False), (True, False), (True, True)):
+        for reasoning in (False, True):
+            for batch in arguments.batch:
+                memory = training_memory(batch, arguments.size, autocast, checkpointing, reasoning)
+                options = ("yes" if on else "no" for on in (checkpointing, reasoning))
+                numbers = (f"{number / 1e9:.2f}" for number in memory)
+                cells = ("bf16" if autocast else "fp32", *options, str(batch), *numbers)
+                print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What `doctor` reports: installation, prepared data, checkpoints, experiments."""

@@ -1,0 +1,202 @@
+"""Which prepared data sets and trained weights are there, and whether they are whole."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datamodules import sources
+from datamodules.prepared.folder import GENDERS, MANIFEST, PreparedFolder
+from datamodules.sources.common.detector import MODELS
+from noise2pose.errors import InputError
+from noise2pose.files import ASSETS, sha256
+
+_SOURCES = Path(sources.__file__).parent
+_CMU_ARRAYS = {"joints_3d": (17, 3), "rotations": (24, 3), "translation": (3,)}
+
+
+class Folder(NamedTuple):
+    """A prepared folder.
+
+    Attributes:
+        path: of the folder.
+        dataset: name of the data set.
+        rows: people in pictures, or frames of motion.
+        splits: rows of each split, or other counts of what is in it.
+        keypoints_2d: 2-D inputs that it offers.
+        pictures: number of pictures; 0 if it was prepared without.
+        genders: of the bodies that its parameters are of; none without parameters.
+        problem: what is wrong with it; empty if it can be used.
+    """
+
+    path: Path
+    dataset: str
+    rows: int
+    splits: dict[str, int]
+    keypoints_2d: tuple[str, ...]
+    pictures: int
+    genders: tuple[str, ...]
+    problem: str
+
+
+def known_data_sets() -> dict[str, str]:
+    """Names that `scripts/prepare.py` takes for data sets under licences, with the page where each is asked for.
+
+    Read from the text of the modules that read them, since importing all of them takes seconds.
+    """
+    found = {}
+    for path in sorted([*_SOURCES.glob("*.py"), *_SOURCES.glob("*/files.py")]):
+        text = path.read_text(encoding="utf-8")
+        if "\ndef plan(" in text:
+            licence = text[max(text.lower().find("licence"), 0) :]
+            page = re.search(r"https?://[\w./~#%-]*[\w/]", licence)
+            found[path.parent.name if path.stem == "files" else path.stem] = page[0] if page else ""
+    return found
+
+
+def find_folders(data: Path) -> list[Folder]:
+    """Prepared folders in a folder, sorted; unfinished and damaged ones say so."""
+    found = []
+    for path in sorted(data.iterdir()) if data.is_dir() else []:
+        if (path / MANIFEST).is_file():
+            found.append(_prepared(path))
+        elif (path / ".parts").is_dir():
+            found.append(
+                Folder(path, path.name, 0, {}, (), 0, (), "unfinished: give the command that prepares it again")
+            )
+        elif (path / "joints_3d.npy").exists() or _is_cmu(path / "manifest.json"):
+            found.append(_cmu(path))
+    return found
+
+
+def detector_problem(folder: Path) -> str:
+    """What is wrong with the 2-D detector in a folder: `not there`, `damaged: FILE`, or nothing."""
+    for name, checksum in MODELS.items():
+        path = folder / Path(name).name
+        if not path.is_file():
+            return "not there" if not folder.is_dir() else f"{path.name} is missing"
+        if sha256(path) != checksum:
+            return f"damaged: {path.name} is not what was published"
+    return ""
+
+
+def _prepared(path: Path) -> Folder:
+    manifest: dict[str, Any] = {}
+    genders: tuple[str, ...] = ()
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        folder = PreparedFolder(path, manifest["dataset"])
+        for name in ("sequence", *folder.manifest["columns"]):
+            folder.column(name)
+        genders = _genders(folder)
+        _check_pictures(folder)
+        problem = ""
+    except InputError as error:
+        problem = _within(str(error), path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{MANIFEST} cannot be read ({type(error).__name__}): delete it and prepare the data set again"
+    if not isinstance(manifest, dict) or "sequences" not in manifest:
+        return Folder(path, path.name, 0, {}, (), 0, (), problem)
+    splits: dict[str, int] = {}
+    for sequence in manifest["sequences"]:
+        split = str(sequence.get("split", "all"))
+        splits[split] = splits.get(split, 0) + sequence["stop"] - sequence["start"]
+    sources = ["gt"] * any(name in manifest["columns"] for name in ("keypoints_2d_gt", "keypoints_3d", "poses"))
+    sources += ["detected"] * ("keypoints_2d_detected" in manifest["columns"])
+    pictures = manifest.get("pictures", 0) if manifest["picture_root"] else 0
+    return Folder(path, manifest["dataset"], manifest["rows"], splits, tuple(sources), pictures, genders, problem)
+
+
+def _genders(folder: PreparedFolder) -> tuple[str, ...]:
+    if "poses" not in folder:
+        return ()
+    return tuple(GENDERS[i] for i in np.unique(folder.column("gender"))) if "gender" in folder else GENDERS[:1]
+
+
+def _check_pictures(folder: PreparedFolder) -> None:
+    """Looks for the first and the last picture: those of a folder come and go together."""
+    if folder.manifest["picture_root"] is None:
+        return
+    names, root = folder.pictures(), folder.picture_root()
+    for name in {names[0], names[len(names) - 1]} if len(names) else ():
+        if not (root / name).is_file():
+            raise InputError(f"picture {root / name} is gone; data.picture_root says where pictures were moved")
+
+
+def _is_cmu(manifest: Path) -> bool:
+    try:
+        return "clips" in json.loads(manifest.read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _cmu(path: Path) -> Folder:
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        counts, stop = manifest["counts"], max(clip["stop"] for clip in manifest["clips"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"manifest.json cannot be read ({type(error).__name__}); prepare it again"
+        return Folder(path, "cmu_mocap", 0, {}, (), 0, (), problem)
+    problem = ""
+    for name, shape in _CMU_ARRAYS.items():
+        try:
+            array = np.load(path / f"{name}.npy", mmap_mode="r")
+            if len(array) < stop or array.shape[1:] != shape:
+                problem = problem or f"{name}.npy is {array.shape}; prepare it again"
+        except (OSError, ValueError, EOFError):
+            problem = problem or f"{name}.npy is missing or truncated; prepare it again"
+    sizes = {"clips": counts.get("clips", 0), "subjects": counts.get("subjects", 0)}
+    return Folder(path, "cmu_mocap", counts.get("frames", stop), sizes, ("gt", "synthetic"), 0, (), problem)
+
+
+def _within(message: str, path: Path) -> str:
+    """A message about a folder without the folder's path, which stands beside it."""
+    return message.replace(f"data.root: {path}/", "").replace(f"{path}/", "").replace(f"{path}: ", "")
+
+
+_SHIPPED = ASSETS / "checkpoints"
+
+
+class CheckpointFile(NamedTuple):
+    """A checkpoint.
+
+    Attributes:
+        name: what `--ckpt_path` and `--checkpoint` take: a file, or the name of one that is shipped.
+        method: class of the method; empty if the file does not say.
+        epoch: number of epochs that it was trained for; 0 if the file does not say.
+        problem: why it cannot be read; empty if it can.
+    """
+
+    name: str
+    method: str
+    epoch: int
+    problem: str
+
+
+def shipped() -> list[CheckpointFile]:
+    """Those that come with the project."""
+    return [_read(path, path.stem) for path in sorted(_SHIPPED.glob("*.ckpt"))]
+
+
+def trained(runs: Path) -> list[CheckpointFile]:
+    """Those of the runs in a folder, sorted."""
+    return [_read(path, str(path)) for path in sorted(runs.glob("*/checkpoints/*.ckpt"))]
+
+
+def _read(path: Path, name: str) -> CheckpointFile:
+    import torch
+
+    try:
+        # On the meta device no weight is read, however large the file is.
+        checkpoint: Any = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        stated = checkpoint.get("class_path", checkpoint["hyper_parameters"].get("_class_path", ""))
+        if not isinstance(checkpoint["state_dict"], dict):
+            raise TypeError("state_dict is no dictionary")
+        return CheckpointFile(name, str(stated).rpartition(".")[2], int(checkpoint.get("epoch", -1)) + 1, "")
+    except (KeyError, AttributeError, TypeError):
+        return CheckpointFile(name, "", 0, "not a checkpoint of this project")
+    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return CheckpointFile(name, "", 0, "empty, cut off or damaged")

@@ -1,0 +1,137 @@
+import importlib.util
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from noise2pose.annotation import detections as detected_keypoints
+from noise2pose.annotation.detections import detect_pictures, model_files
+from noise2pose.errors import InputError
+from noise2pose.images.photographs import open_picture
+from noise2pose.keypoints.detector import BlazePose, Region, anchors, detections, refine, region_of, turned_crop
+from noise2pose.keypoints.files import read_keypoints
+from tests.places import ROOT
+
+PHOTOS = ROOT / "noise2pose" / "assets" / "photos"
+
+
+def test_anchors_are_the_detectors():
+    centres = anchors()
+    assert centres.shape == (2254, 2) and torch.equal(centres[0], centres[1])
+    assert torch.allclose(centres[2], torch.tensor([12.0, 4.0]) / 224)  # the next cell to the right, of 8 pixels
+    assert torch.allclose(centres[-1], torch.full((2,), 1 - 16 / 224))
+
+
+def test_detections_that_overlap_are_one_person():
+    values, logits = torch.zeros(4, 12), torch.tensor([1.0, 3.0, 2.0, -1.0])
+    values[:, 2:4] = 22.4  # boxes of a tenth
+    values[:, 5] = torch.tensor([1.0, 2.0, 4.0, 8.0]) * 22.4
+    centres = torch.tensor([[0.2, 0.2], [0.8, 0.8], [0.81, 0.8], [0.5, 0.5]])
+    first, second = detections(values, logits, centres)
+    weights = torch.tensor([3.0, 2.0]).sigmoid()
+    expected = (weights * torch.tensor([1.0, 1.2])).sum() / weights.sum()
+    assert first[0, 1].item() == pytest.approx(expected.item()) and first[0, 0] > 0.8
+    assert torch.allclose(second[0], torch.tensor([0.2, 0.3]))
+    assert detections(values, torch.full((4,), -1.0), centres) == []
+
+
+def test_a_region_turns_a_leaning_person_upright():
+    points = torch.tensor([[50.0, 60.0], [90.0, 20.0]])  # up and to the right
+    region = region_of(points)
+    assert region.angle == pytest.approx(math.pi / 4) and region.side == pytest.approx(2.5 * math.hypot(40, 40))
+    image = np.zeros((100, 140, 3), dtype=np.uint8)
+    image[19:22, 89:92] = 255
+    found = turned_crop(image, region, 100, "zeros")[0]
+    row, column = divmod(int(found.argmax()), 100)
+    assert abs(column - 50) <= 1 and abs(row - 10) <= 1  # straight above the middle, two fifths of the side away
+
+
+def test_an_upright_region_of_the_same_size_is_the_picture():
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    region = Region(torch.tensor([4.0, 4.0]), 8.0, 0.0)
+    expected = torch.from_numpy(image).permute(2, 0, 1) / 255
+    assert torch.allclose(turned_crop(image, region, 8, "zeros"), expected, atol=1e-5)
+    large = Region(torch.tensor([4.0, 4.0]), 16.0, 0.0)
+    corner = [turned_crop(image, large, 16, outside)[:, 0, 0] for outside in ("zeros", "border")]
+    assert not corner[0].any() and torch.allclose(corner[1], expected[:, 0, 0])
+
+
+def test_heatmaps_refine_where_they_are_sure():
+    heatmaps = torch.full((3, 64, 64), -50.0)
+    heatmaps[0, 10, 21] = heatmaps[0, 10, 22] = 5.0
+    heatmaps[1, 10, 21] = -1.0
+    places = torch.tensor([[20.4, 10.2], [20.4, 10.2], [-3.0, 90.0]]) / 64
+    assert torch.allclose(refine(places, heatmaps) * 64, torch.tensor([[21.5, 10.0], [20.4, 10.2], [-3.0, 90.0]]))
+
+
+class FakeDetector:
+    calls = 0
+
+    def __init__(self, models):
+        pass
+
+    def __call__(self, image):
+        FakeDetector.calls += 1
+        return torch.full((image.shape[0] % 3, 17, 3), float(image[0, 0, 0]) + 1 / 3)
+
+
+def test_what_was_detected_is_not_detected_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(detected_keypoints, "BlazePose", FakeDetector)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    models = [tmp_path / name for name in detected_keypoints.MODELS]
+    with pytest.raises(InputError, match="--keypoints FILE, or fetch the detector once"):
+        model_files(tmp_path)
+    for model in models:
+        model.write_bytes(b"model")
+    with pytest.raises(InputError, match="needs ai-edge-litert"):
+        model_files(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    photographs = []
+    for i in range(4):
+        Image.new("RGB", (6, 4 + i), (i, 0, 0)).save(tmp_path / f"{i}.png")
+        photographs.append(open_picture(f"{i}.png", tmp_path / f"{i}.png"))
+    (tmp_path / "2.png").write_bytes(b"")
+    cache = tmp_path / "detections.json"
+    found, skipped = detect_pictures(model_files(tmp_path), photographs, cache)
+    assert [len(found[f"{i}.png"]) for i in (0, 1, 3)] == [1, 2, 1] and skipped == [("2.png", "the file is empty")]
+    before, calls = cache.read_bytes(), FakeDetector.calls
+    again, _ = detect_pictures(models, photographs, cache)
+    assert FakeDetector.calls == calls == 3 and all(torch.equal(again[name], found[name]) for name in found)
+    assert len(read_keypoints(cache).names) == 4
+    Image.new("RGB", (6, 4), (9, 0, 0)).save(tmp_path / "0.png")
+    assert detect_pictures(models, photographs, cache)[0]["0.png"][0, 0, 0] > 9 and FakeDetector.calls == calls + 1
+    models[0].write_bytes(b"another")
+    Image.new("RGB", (6, 4), (0, 0, 0)).save(tmp_path / "0.png")
+    detect_pictures(models, photographs, cache)
+    assert FakeDetector.calls == calls + 4
+    content = json.loads(before)
+    assert content["images"][1]["file_name"] == "1.png" and len(content["annotations"][0]["keypoints"]) == 51
+
+
+def test_the_shipped_keypoints_are_read():
+    read = read_keypoints(PHOTOS / "astronaut_keypoints.json")
+    assert read.names == ["astronaut"] and read.skeleton == "coco_17"
+    assert not read.points[0, 11:, 2].any() and (read.points[0, :7, 2] > 0.9).all()  # neither hips nor legs
+
+
+# What the publisher's own pipeline (mediapipe 0.10.21) finds in the shipped photo: nose, eyes, ears, shoulders.
+PUBLISHED = [
+    [223.4, 131.0], [248.3, 115.2], [205.8, 107.5], [266.0, 124.6], [189.5, 111.8], [305.8, 256.7], [115.8, 234.9],
+]  # fmt: skip
+
+
+def test_the_shipped_photo_gives_the_published_joints():
+    pytest.importorskip("ai_edge_litert")
+    folder = ROOT / "data" / "detector"
+    if not all((folder / name).is_file() for name in detected_keypoints.MODELS):
+        pytest.skip(f"no models in {folder}: python scripts/prepare.py detector --output data/detector")
+    people = BlazePose(model_files(folder))(np.array(Image.open(PHOTOS / "astronaut.jpg")))
+    assert len(people) == 1
+    # One pixel of the network's input is five of the photo.
+    distance = (people[0, :7, :2] - torch.tensor(PUBLISHED)).norm(dim=1)
+    assert distance.mean() < 2.5 and distance.max() < 7.5
+    shipped = read_keypoints(PHOTOS / "astronaut_keypoints.json").points[0]
+    assert torch.allclose(people[0], shipped, atol=0.5)

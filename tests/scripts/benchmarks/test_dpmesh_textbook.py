@@ -1,0 +1,17 @@
+import pytest
+import torch
+
+from methods.dpmesh.backbone.unet import Backbone
+from scripts.benchmarks.dpmesh_textbook import TextbookBackbone
+from tests.methods.dpmesh.backbone.test_unet import JOINTS, inputs, wake
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("maps", [(8, 16), (8, 16, 32)])
+def test_two_passes_say_what_one_says(maps):
+    torch.manual_seed(0)
+    backbone = Backbone(JOINTS, maps=maps, lora_rank=4)
+    wake(backbone)
+    expected = TextbookBackbone(backbone.unet, backbone.controlnet, maps)(*inputs())
+    for name, level in backbone(*inputs()).items():
+        torch.testing.assert_close(level, expected[name], rtol=1e-4, atol=1e-5)
