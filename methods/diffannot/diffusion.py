@@ -48,38 +48,6 @@ def clip_mask(clip: Clip, size: int = STATE_SIZE, rotation_entries: int = NUM_RO
     return torch.arange(size) < (size if clip == "all" else rotation_entries)
 
 
-def space_timesteps(num_steps: int, sections: str) -> list[int]:
-    """The time steps that a shorter chain keeps, ascending.
-
-    Args:
-        num_steps: T of the whole chain.
-        sections: numbers of steps to keep in equal sections of the chain, separated by commas, such as `10,20,30`; or
-            `ddimN` for N steps at one integer stride from 0 (DDIM).
-
-    Raises:
-        ValueError: if a section is shorter than what is to be kept of it, or no stride gives N.
-    """
-    if sections.startswith("ddim"):
-        wanted = int(sections.removeprefix("ddim"))
-        for stride in range(1, num_steps + 1):
-            if len(range(0, num_steps, stride)) == wanted:
-                return list(range(0, num_steps, stride))
-        raise ValueError(f"no integer stride keeps {wanted} of {num_steps} steps")
-    counts = [int(count) for count in sections.split(",")]
-    kept: set[int] = set()
-    first = 0
-    for section, count in enumerate(counts):
-        size = num_steps // len(counts) + (section < num_steps % len(counts))
-        if not 1 <= count <= size:
-            raise ValueError(f"section {section + 1} has {size} steps, {count} cannot be kept")
-        position, stride = 0.0, (size - 1) / (count - 1) if count > 1 else 1.0
-        for _ in range(count):  # added up, not multiplied: the published maps round these very sums
-            kept.add(first + round(position))
-            position += stride
-        first += size
-    return sorted(kept)
-
-
 Variance = Literal["fixed_large", "fixed_small", "learned_range"]
 Time = Tensor | int
 
@@ -178,13 +146,6 @@ class GaussianDiffusion(nn.Module):
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
-
-    def respaced(self, sections: str) -> "GaussianDiffusion":
-        """The chain over some of the steps with the same noise levels there; see `schedules.space_timesteps`."""
-        kept = space_timesteps(self.num_steps, sections)
-        levels = self.alphas_cumprod[kept]
-        betas = 1 - levels / torch.cat((torch.ones_like(levels[:1]), levels[:-1]))
-        return GaussianDiffusion(betas, self.variance, self.clip, self.timesteps[kept].tolist())
 
     def network_time(self, t: Time) -> Tensor:
         """What the network is told of the time: (B,) int64, or (1,) for one time for all rows."""
