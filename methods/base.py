@@ -5,6 +5,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import lightning as L
@@ -37,6 +38,8 @@ class PoseMethod(L.LightningModule):
         num_steps: denoiser calls per hypothesis; 0 for a method without diffusion.
         input: `image` for a method that cannot do without the picture, `keypoints` for one that can.
         ema_decay: of the moving average of its weights in long runs; None for what `WarmupEMA` is given.
+        weight_files: constructor arguments that name files of weights to start from, which a checkpoint makes
+            unnecessary.
         body: whose parameters the method predicts; None for a method that predicts joints only.
         resumed: whether the fit goes on from a checkpoint, so that files with weights to start from need not be there;
             to be said before the fit, because Lightning tells only after `setup`.
@@ -49,6 +52,7 @@ class PoseMethod(L.LightningModule):
     num_steps: int = 0
     input: str = "keypoints"
     ema_decay: float | None = None
+    weight_files: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,6 +150,7 @@ class PoseMethod(L.LightningModule):
         self.eval_metrics = nn.ModuleList(EvaluationSet(protocol) for protocol in self.protocols)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["class_path"] = class_path_of(type(self))
         checkpoint["trained_on"] = self.trained_on
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -240,6 +245,16 @@ class PoseMethod(L.LightningModule):
     @property
     def _evaluation_sets(self) -> list[EvaluationSet]:
         return [evaluation for evaluation in self.eval_metrics if isinstance(evaluation, EvaluationSet)]
+
+
+def class_path_of(kind: type) -> str:
+    """The address of a class that checkpoints store: a package that offers it, since the file may move."""
+    parts = kind.__module__.split(".")
+    for number in range(1, len(parts)):
+        package = ".".join(parts[:number])
+        if getattr(import_module(package), kind.__name__, None) is kind:
+            return f"{package}.{kind.__name__}"
+    return f"{kind.__module__}.{kind.__name__}"
 
 
 def warmup_cosine(num_steps: int, warmup_steps: int, start: int = 0) -> Callable[[int], float]:

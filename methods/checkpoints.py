@@ -13,17 +13,11 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from methods.base import PoseMethod
+from methods.base import PoseMethod, class_path_of
 from noise2pose.errors import InputError
 from noise2pose.files import ASSETS, replacing
 
 SHIPPED = ASSETS / "checkpoints"
-# What a checkpoint without a class path is, by the beginning of its tensors' names.
-_CLASS_BY_PREFIX = {"encoder.": "methods.diffpose.DiffPose", "network.": "methods.diffpose.ContextEncoder"}
-_OTHER_FILES = (
-    *("context_checkpoint", "frontend_checkpoint", "pretrained", "control_pretrained"),
-    *("prior_checkpoint", "codebook_checkpoint", "teacher_checkpoint", "vposer_file"),
-)
 _ROOM = "methods."
 
 
@@ -51,7 +45,7 @@ def load_method(path_or_name: str | Path) -> PoseMethod:
     checkpoint = _read(path)
     class_path = _class_path(path, checkpoint)
     try:
-        method = make_method(class_path, _hyper_parameters(checkpoint))
+        method = make_method(class_path, checkpoint["hyper_parameters"])
         method.load_state_dict(checkpoint["state_dict"])
     except (ImportError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{path} does not hold a whole {class_path} ({error})") from error
@@ -59,39 +53,49 @@ def load_method(path_or_name: str | Path) -> PoseMethod:
     return method.eval()
 
 
-def make_method(class_path: str, arguments: dict[str, Any]) -> PoseMethod:
-    """A method with weights yet to be loaded.
+def make_method(class_path: str, hyper_parameters: dict[str, Any]) -> PoseMethod:
+    """A method whose weights are loaded next.
+
+    Args:
+        class_path: of the method.
+        hyper_parameters: constructor arguments, which may have beside them what Lightning keeps there. Files of weights
+            are not read: the state dict that is loaded next holds their content, and the files may be gone.
 
     Raises:
-        ImportError, AttributeError, TypeError: if there is no such method, or it takes other arguments.
+        ImportError, AttributeError, TypeError: if the class is missing or no method, or takes other arguments.
     """
     module, _, name = class_path.rpartition(".")
     found = getattr(importlib.import_module(module), name)
     if not (isinstance(found, type) and issubclass(found, PoseMethod)):
         raise TypeError(f"{class_path} is not a method")
+    arguments = {
+        key: None if key in found.weight_files else value
+        for key, value in hyper_parameters.items()
+        if not str(key).startswith("_")
+    }
     # In a context of its own: as a part of a method that the command line makes, Lightning would record that one's
     # arguments as the part's.
     return contextvars.Context().run(found, **arguments)
 
 
 def describe_method(method: PoseMethod) -> str:
-    """What `make_described_method` makes the same method of: class path and arguments, as JSON."""
-    kind = type(method)
-    return json.dumps({"class_path": f"{kind.__module__}.{kind.__name__}", "arguments": dict(method.hparams)})
+    """Class path and arguments as JSON, from which `make_described_method` makes the same method."""
+    return json.dumps({"class_path": class_path_of(type(method)), "arguments": dict(method.hparams)})
 
 
 def make_described_method(description: str) -> PoseMethod:
-    """A method like the one described, with weights yet to be loaded: a part of another method's checkpoint.
+    """A part of another method's checkpoint: the described method, whose weights are loaded next.
 
     Raises:
-        InputError: if nothing is described.
+        InputError: if the text is not a description by `describe_method`.
     """
     try:
         described = json.loads(description)
-        class_path, arguments = described["class_path"], described["arguments"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{description} describes no method, as `describe_method` does") from error
-    return make_method(class_path, arguments).eval()
+        return make_method(described["class_path"], described["arguments"]).eval()
+    except InputError:
+        raise
+    except (ImportError, AttributeError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{description} does not describe a method of this version ({error})") from error
 
 
 def export_checkpoint(source: Path, target: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -105,17 +109,16 @@ def export_checkpoint(source: Path, target: Path, dtype: torch.dtype = torch.flo
     Raises:
         InputError: as `load_method` for the source.
     """
-    load_method(source)  # refuses what could not be loaded again
+    method = load_method(source)  # refuses what could not be loaded again
     checkpoint = _read(source)
-    hyper_parameters = _hyper_parameters(checkpoint)
     small = {
         "state_dict": {
             # Cloned, because a view would be saved with the whole tensor that it looks at.
             key: value.to(dtype).clone() if value.is_floating_point() else value.clone()
             for key, value in checkpoint["state_dict"].items()
         },
-        "hyper_parameters": hyper_parameters,
-        "class_path": _class_path(source, checkpoint),
+        "hyper_parameters": dict(method.hparams),
+        "class_path": class_path_of(type(method)),
         "trained_on": checkpoint.get("trained_on"),
         # What the Trainer asks of a checkpoint, so that it can be tested as well.
         **{"epoch": 0, "global_step": 0, "pytorch-lightning_version": L.__version__},
@@ -181,33 +184,15 @@ def _read(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _hyper_parameters(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Constructor arguments, without what Lightning keeps beside them.
-
-    Weights that came from other files (an encoder's, a front end's) are in the checkpoint; the files may be gone.
-    """
-    known = {key: value for key, value in checkpoint["hyper_parameters"].items() if not str(key).startswith("_")}
-    return {key: None if key in _OTHER_FILES else value for key, value in known.items()}
-
-
 def _class_path(path: Path, checkpoint: dict[str, Any]) -> str:
-    """What the checkpoint says, as Lightning keeps it or as `export_checkpoint` does, else what its tensors look like.
+    """The class of a checkpoint: what the method wrote, or the command line of the training.
 
     Raises:
-        InputError: if neither tells, or if the class is not one of this project's methods.
+        InputError: if neither did, or the class is not one of this project's methods.
     """
     stated = checkpoint.get("class_path", checkpoint["hyper_parameters"].get("_class_path"))
     if stated is None:
-        guessed = (
-            class_path
-            for prefix, class_path in _CLASS_BY_PREFIX.items()
-            if any(str(key).startswith(prefix) for key in checkpoint["state_dict"])
-        )
-        stated = next(guessed, None)
-    if stated is None:
-        raise InputError(
-            f"{path}: has no class_path, and its weights are neither DiffPose with its encoder nor a context encoder"
-        )
+        raise InputError(f"{path} has no class_path, so it does not say which method it holds")
     if not str(stated).startswith(_ROOM):
         raise InputError(f"{path}: class_path is {stated}, expected a class of {_ROOM}")
     return str(stated)

@@ -69,12 +69,13 @@ def import_diffpose(source: Path, num_heads: int | None, ema: bool) -> dict[str,
         prefix, network = ("diffusion.denoiser." if is_denoiser else "network."), load(weights, num_heads)
         kind |= {"variant": "release", "context_epochs": 0} if is_denoiser else {}
         kind |= {"width": network.output.linear.in_features, "num_blocks": len(network.blocks)}
+    name = "ContextEncoder" if prefix == "network." else "DiffPose"
     state = {prefix + key: value for key, value in network.state_dict().items()}
     if prefix != "network.":  # buffers that the release's variant has no use for, but a whole checkpoint holds
         state["depth_spread"] = torch.full((17,), 0.08)
         state["depth_histogram"] = empty_histogram(17)
         state["denoiser_steps"] = torch.ones((), dtype=torch.int64)
-    return _checkpoint(state, kind)
+    return {**_checkpoint(state, kind), "class_path": f"methods.diffpose.{name}"}
 
 
 def import_diffannot(source: Path, ema: bool, frontend: str = "hmr-keypoints") -> dict[str, Any]:

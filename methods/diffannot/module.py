@@ -72,6 +72,8 @@ class DiffAnnot(PoseMethod):
         warmup_steps: optimiser steps of linear warm-up before the cosine.
     """
 
+    weight_files = ("frontend_checkpoint",)
+
     def __init__(
         self,
         frontend_checkpoint: str | None = None,

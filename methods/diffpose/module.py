@@ -75,6 +75,8 @@ class DiffPose(PoseMethod):
         warmup_steps: optimiser steps of linear warm-up before each cosine.
     """
 
+    weight_files = ("context_checkpoint",)
+
     depth_spread: Tensor
     depth_histogram: Tensor
     denoiser_steps: Tensor

@@ -85,6 +85,10 @@ class DPMesh(StagedMethod):
 
     input = "image"
     first_option = "teacher_epochs"
+    weight_files = (
+        *("pretrained", "control_pretrained", "prior_checkpoint"),
+        *("codebook_checkpoint", "teacher_checkpoint", "vposer_file"),
+    )
 
     def __init__(
         self,
@@ -143,8 +147,7 @@ class DPMesh(StagedMethod):
         self.pretrained, self.prior_checkpoint = pretrained, prior_checkpoint
         self.heatmaps = heatmaps
         self.nkr: Reasoning = nkr
-        self.nkr_weight, self.nkr_temperature = nkr_weight, nkr_temperature
-        self.nkr_gather = nkr_gather
+        self.nkr_weight, self.nkr_temperature, self.nkr_gather = nkr_weight, nkr_temperature, nkr_gather
         self.first_epochs, self.teacher_checkpoint = teacher_epochs, teacher_checkpoint
         self.train_keypoints, self.joint_dropout = train_keypoints, joint_dropout
         self.weights = {

@@ -59,6 +59,8 @@ class HMR(PoseMethod):
         warmup_steps: optimiser steps of linear warm-up before the cosine.
     """
 
+    weight_files = ("pretrained",)
+
     def __init__(
         self,
         input: Literal["image", "keypoints"] = "image",

@@ -1,4 +1,7 @@
 import gc
+import importlib
+import json
+import sys
 from pathlib import Path
 
 import lightning as L
@@ -6,16 +9,28 @@ import pytest
 import torch
 
 from methods import checkpoints
+from methods.base import class_path_of
 from methods.callbacks.averaging import WarmupEMA
-from methods.checkpoints import AtomicCheckpointIO, export_checkpoint, load_method
+from methods.checkpoints import (
+    AtomicCheckpointIO,
+    describe_method,
+    export_checkpoint,
+    load_method,
+    make_described_method,
+)
+from methods.diffannot import DiffAnnot
 from methods.diffpose import ContextEncoder, DiffPose
+from methods.diffpose.denoisers import GraphLifter
+from methods.dpmesh import Codebook, DPMesh, Prior
+from methods.hmr import HMR
 from noise2pose.errors import InputError
-from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
+from tests.methods.test_contract import SMALL, SMALL_DIFFANNOT, SMALL_DIFFPOSE, SMALL_HMR, fit
 from tests.tiny import TinyPoses
 
 
 def save(path, method, **more):
-    torch.save({"state_dict": method.state_dict(), "hyper_parameters": dict(method.hparams), **more}, path)
+    described = {"class_path": class_path_of(type(method)), "hyper_parameters": dict(method.hparams)}
+    torch.save({"state_dict": method.state_dict(), **described, **more}, path)
     return path
 
 
@@ -28,10 +43,53 @@ def states(*methods):
 
 
 @pytest.mark.parametrize("make", [lambda: DiffPose(**SMALL_DIFFPOSE), lambda: ContextEncoder(**SMALL)])
-def test_the_class_is_told_by_the_weights(tmp_path, make):
+def test_a_method_comes_back_in_evaluation_mode(tmp_path, make):
     method = make()
     loaded = load_method(save(tmp_path / "a.ckpt", method))
     assert same(loaded, method) and not loaded.training
+
+
+def test_classes_are_stored_by_the_package_that_offers_them():
+    for kind in (ContextEncoder, DiffPose, DiffAnnot, HMR, Codebook, DPMesh, Prior):
+        package = f"methods.{kind.__module__.split('.')[1]}"
+        assert class_path_of(kind) == f"{package}.{kind.__name__}"
+        assert getattr(importlib.import_module(package), kind.__name__) is kind
+    assert class_path_of(GraphLifter) == "methods.diffpose.denoisers.GraphLifter"  # which no package offers
+    assert json.loads(describe_method(HMR(input="keypoints", **SMALL_HMR)))["class_path"] == "methods.hmr.HMR"
+
+
+@pytest.fixture
+def moved(monkeypatch):
+    """Moves the file of a method within its package, so that nothing finds the class where it was."""
+
+    def move(kind):
+        old = kind.__module__
+        package, new = sys.modules[old.rpartition(".")[0]], old + "_moved"
+        monkeypatch.setattr(package, kind.__name__, kind)
+        monkeypatch.setattr(kind, "__module__", new)
+        monkeypatch.setitem(sys.modules, new, sys.modules[old])
+        monkeypatch.setitem(sys.modules, old, None)
+        with pytest.raises(ImportError):
+            importlib.import_module(old)
+
+    return move
+
+
+def test_a_checkpoint_outlives_a_move_of_its_methods_file(tmp_path, moved):
+    method = DiffAnnot(**SMALL_DIFFANNOT)
+    path = save(tmp_path / "a.ckpt", method)
+    moved(HMR)
+    moved(DiffAnnot)
+    assert same(load_method(path), method)
+
+
+def test_a_description_that_names_the_file_is_read_too():
+    method = HMR(input="keypoints", **SMALL_HMR)
+    description = describe_method(method).replace("methods.hmr.HMR", "methods.hmr.module.HMR")
+    assert isinstance(make_described_method(description), HMR)
+    for wrong in ("none", '{"class_path": "methods.hmr.gone.HMR", "arguments": {}}'):
+        with pytest.raises(InputError, match="does not describe a method of this version"):
+            make_described_method(wrong)
 
 
 def test_the_encoders_own_checkpoint_is_not_needed_again(tmp_path):
@@ -96,7 +154,7 @@ def test_what_is_not_a_method_is_refused_by_name(tmp_path):
         with pytest.raises(InputError, match=f"a.ckpt.*{message}"):
             load_method(save(path, method, class_path=class_path))
     torch.save({"state_dict": {"diffusion.denoiser.x": torch.ones(1)}, "hyper_parameters": {}}, path)
-    with pytest.raises(InputError, match="a.ckpt: has no class_path, and its weights are neither"):
+    with pytest.raises(InputError, match="a.ckpt has no class_path, so it does not say which method it holds"):
         load_method(path)
     with pytest.raises(InputError, match="does not exist"):
         load_method("folder/nothing")

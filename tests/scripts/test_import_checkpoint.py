@@ -114,7 +114,7 @@ def test_an_imported_annotator_is_whole(tmp_path):
     checkpoint = torch.load(target, weights_only=True)
     kind = checkpoint["hyper_parameters"]
     assert checkpoint["class_path"] == "methods.diffannot.DiffAnnot"
-    assert kind["frontend_checkpoint"] is None and "methods.hmr.module.HMR" in kind["frontend"]
+    assert kind["frontend_checkpoint"] is None and '"methods.hmr.HMR"' in kind["frontend"]
     assert (kind["selector"], kind["fixed_step"], kind["clip"], kind["width"]) == ("fixed", 10, "all", 64)
     method = load_method(target)
     assert not method.needs_ground_truth

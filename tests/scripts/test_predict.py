@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from methods.base import class_path_of
 from methods.diffpose import ContextEncoder, DiffPose
 from noise2pose import skeletons
 from scripts.predict import main
@@ -23,7 +24,8 @@ def checkpoint(tmp_path_factory):
 
 
 def save(path, method):
-    torch.save({"state_dict": method.state_dict(), "hyper_parameters": dict(method.hparams)}, path)
+    about = {"class_path": class_path_of(type(method)), "hyper_parameters": dict(method.hparams)}
+    torch.save({"state_dict": method.state_dict(), **about}, path)
     return str(path)
 
 
