@@ -16,6 +16,7 @@ from methods.evaluation import EvaluationSet, with_training_source
 from noise2pose.batch import JointMaps, PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
+from noise2pose.metrics.keys import ORACLE, main_error
 from noise2pose.metrics.protocols import Protocol
 
 # What checkpoints are chosen by: MPJPE on the first validation set, in pixels where that has no more than 2-D
@@ -232,8 +233,8 @@ class PoseMethod(L.LightningModule):
             # Already the same on every process; `sync_dist` only tells Lightning so.
             self.log_dict({f"{prefix}/{name}": value.float() for name, value in values.items()}, sync_dist=True)
             if evaluation is self._evaluation_sets[0]:
-                chosen = "oracle/" if self.needs_ground_truth else ""
-                error = f"{chosen}{'mpjpe' if evaluation.protocol.dimensions == 3 else 'mpjpe_2d'}"
+                prefix = ORACLE if self.needs_ground_truth else ""
+                error = f"{prefix}{main_error(evaluation.protocol.dimensions).name}"
                 if error not in values:
                     raise InputError(
                         f"{split} of {evaluation.protocol.dataset}: no answer of {self.title} could be compared with a "

@@ -12,7 +12,9 @@ from noise2pose import cameras, keyed_random
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
-from noise2pose.metrics import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK, PVE, Calibration
+from noise2pose.metrics import pose_errors
+from noise2pose.metrics.calibration import Calibration
+from noise2pose.metrics.keys import ORACLE, POSE_ERRORS, PoseErrorKey, main_error, oracle_key
 from noise2pose.metrics.oracle import best_of, null_hypotheses
 from noise2pose.metrics.pose_metric import PoseMetric
 from noise2pose.metrics.protocols import LIMB_JOINTS, Protocol
@@ -33,26 +35,9 @@ class EvaluationSet(nn.Module):
     def __init__(self, protocol: Protocol) -> None:
         super().__init__()
         self.protocol = protocol
-        mean: dict[str, Any] = {"by_group": protocol.average != "poses"}
-        joints: dict[str, Any] = {"joints": protocol.joints, "root": protocol.root}
-        rates: dict[str, Any] = {**joints, "joints": protocol.pck_joints or protocol.joints}
-        metrics: dict[str, PoseMetric] = {
-            "mpjpe": MPJPE(**joints, **mean),
-            "pa_mpjpe": PAMPJPE(**joints, **mean),
-            "n_mpjpe": NMPJPE(**joints, **mean),
-            "mpjve": MPJVE(**joints, **mean),
-            "pck": PCK(**rates, **mean),
-            "auc": AUC(**rates, **mean),
-            "pve": PVE(**mean),
-            "mpjpe_24": MPJPE(root=0, **mean),
-            "pa_mpjpe_24": PAMPJPE(**mean),
-            "mpjpe_2d": MPJPE2D(joints=protocol.joints, **mean),
-            "mpjpe_2d_box": MPJPE2D(joints=protocol.joints, unit=100.0, **mean),
-            "mpjpe_2d_12": MPJPE2D(joints=LIMB_JOINTS, **mean),
-        }
-        oracle = {"best": MPJPE(**joints, **mean), "null": MPJPE(**joints, **mean)}
-        self.metrics, self.oracle = nn.ModuleDict(metrics), nn.ModuleDict(oracle)
-        self.calibration = Calibration(**joints)
+        self.metrics = nn.ModuleDict({key.name: _metric(key, protocol) for key in POSE_ERRORS})
+        self.oracle = nn.ModuleDict({name: _metric(main_error(3), protocol) for name in ("best", "null")})
+        self.calibration = Calibration(joints=protocol.joints, root=protocol.root)
         self.poses = SumMetric()
 
     def update(self, batch: PoseBatch, prediction: Prediction, body: BodyModel | None) -> None:
@@ -75,9 +60,9 @@ class EvaluationSet(nn.Module):
             self._update_pixels(batch, prediction, body, groups)
             return
         target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3]
-        for name in ("mpjpe", "pa_mpjpe", "n_mpjpe", "mpjve", "pck", "auc"):
-            if name != "mpjve" or target.ndim == 4:
-                self._add(name, prediction["joints_3d"], target, valid, groups)
+        self._add("joints", prediction["joints_3d"], target, valid, groups)
+        if target.ndim == 4:
+            self._add("clips", prediction["joints_3d"], target, valid, groups)
         if body is not None and "has_smpl" in batch:
             self._update_vertices(batch, prediction, body, groups)
             if self.protocol.smpl_joints and body.regressors[0] == _SMPL_JOINTS:
@@ -100,10 +85,10 @@ class EvaluationSet(nn.Module):
             num_hypotheses: of the answer.
             needs_ground_truth: whether the answer was chosen with the ground truth; it stands under `oracle/` then.
         """
-        prefix = "oracle/" if needs_ground_truth else ""
+        prefix = ORACLE if needs_ground_truth else ""
         metrics: dict[str, Any] = {f"{prefix}{name}": metric for name, metric in self.metrics.items()}
-        metrics[f"oracle/best_of_{num_hypotheses}/mpjpe"] = self.oracle["best"]
-        metrics[f"oracle/best_of_{num_hypotheses}_null/mpjpe"] = self.oracle["null"]
+        for name, metric in self.oracle.items():
+            metrics[oracle_key(f"best_of_{num_hypotheses}", main_error(3).name, null=name == "null")] = metric
         values = {name: metric.compute() for name, metric in metrics.items() if metric.update_called}
         values = {name: value for name, value in values.items() if not value.isnan()}  # NaN where no pose counted
         if self.calibration.update_called:
@@ -152,9 +137,12 @@ class EvaluationSet(nn.Module):
         # "Walking 1" and "Walking 2" are one action, "Sitting" and "SittingDown" are two.
         return [name.split()[0] for name in batch["action"]] if key == "action" else batch["sequence"]
 
-    def _add(self, name: str, pred: Tensor, target: Tensor, valid: Tensor | None, groups: list[str] | None) -> None:
-        metric: Any = self.metrics[name]
-        metric.update(pred, target, valid, groups)
+    def _add(self, compares: str, pred: Tensor, target: Tensor, valid: Tensor | None, groups: list[str] | None) -> None:
+        """Updates every metric that compares this part of a pose."""
+        for key in POSE_ERRORS:
+            if key.compares == compares:
+                metric: Any = self.metrics[key.name]
+                metric.update(pred, target, valid, groups)
 
     def _update_vertices(
         self, batch: PoseBatch, prediction: Prediction, body: BodyModel, groups: list[str] | None
@@ -182,7 +170,7 @@ class EvaluationSet(nn.Module):
             pred, target = pred - pelvis @ pred, target - pelvis @ target
         else:
             target = target - centre[:, None]
-        self._add("pve", pred, target, None, _chosen(groups, known))
+        self._add("vertices", pred, target, None, _chosen(groups, known))
 
     def _update_smpl_joints(
         self, batch: PoseBatch, prediction: Prediction, body: BodyModel, groups: list[str] | None
@@ -194,8 +182,7 @@ class EvaluationSet(nn.Module):
         answered: Any = prediction["smpl"]
         pred = body.joints(**answered, regressor=_SMPL_JOINTS)
         valid = batch["has_smpl"][:, None].expand(target.shape[:-1])
-        for name in ("mpjpe_24", "pa_mpjpe_24"):
-            self._add(name, pred, target, valid, groups)
+        self._add("smpl_joints", pred, target, valid, groups)
 
     def _update_pixels(
         self, batch: PoseBatch, prediction: Prediction, body: BodyModel | None, groups: list[str] | None
@@ -213,11 +200,18 @@ class EvaluationSet(nn.Module):
             )
         annotated = batch["keypoints_2d_gt"] if "keypoints_2d_gt" in batch else batch["keypoints_2d"]
         target, valid = annotated[..., :2], annotated[..., 2]
-        for name in ("mpjpe_2d", "mpjpe_2d_12"):
-            self._add(name, pixels, target, valid, groups)
+        self._add("pixels", pixels, target, valid, groups)
         if "box" in batch:
             side = batch["box"][:, 2, None, None]
-            self._add("mpjpe_2d_box", pixels / side, target / side, valid, groups)
+            self._add("box", pixels / side, target / side, valid, groups)
+
+
+def _metric(key: PoseErrorKey, protocol: Protocol) -> PoseMetric:
+    joints = {"protocol": protocol.joints, "pck": protocol.pck_joints or protocol.joints, "limbs": LIMB_JOINTS}
+    root = {"joints": protocol.root, "clips": protocol.root, "smpl_joints": 0}  # vertices come centred
+    metric: type[PoseMetric] = getattr(pose_errors, key.metric)
+    mean_over_groups = protocol.average != "poses"
+    return metric(joints=joints.get(key.over), root=root.get(key.compares), by_group=mean_over_groups)
 
 
 def with_training_source(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from noise2pose.files import write_text
+from noise2pose.metrics.keys import CALIBRATION, MetricKey, named
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "configs" / "experiments"
@@ -130,46 +131,36 @@ def control_epochs(seed: int) -> int:
 
 def diffpose_table(seeds: list[int]) -> str:
     """Medians over the seeds, as Markdown; gains are of the medians, relative to the encoder alone."""
-    header = ["experiment", "method", "MPJPE", "gain", "PA-MPJPE", "gain", "N", "coverage 50 / 90", "CRPS", "AUSE",
-              "seconds", "seeds"]  # fmt: skip
+    errors, (coverage_50, coverage_90, *scores) = named("mpjpe", "pa_mpjpe"), CALIBRATION
+    header = ["experiment", "method", *(column for key in errors for column in (key.caption, "gain")), "N",
+              "coverage 50 / 90", *(key.caption for key in scores), "seconds", "seeds"]  # fmt: skip
     rows = []
     baseline: dict[str, float] = {}
     for experiment in (*TRAINED, *TESTED):
         tests, seconds = finished("diffpose", experiment, seeds)
         if not tests:
             continue
-        values = {key: median(tests, key) for key in ("mpjpe", "pa_mpjpe", "calibration/coverage_50",
-                  "calibration/coverage_90", "calibration/crps", "calibration/ause")}  # fmt: skip
-        baseline = baseline or {key: values[key] or math.nan for key in ("mpjpe", "pa_mpjpe")}
-        gains = {key: f"{100 * (1 - (values[key] or math.nan) / baseline[key]):+.1f} %" for key in baseline}
-        coverage = [values["calibration/coverage_50"], values["calibration/coverage_90"]]
-        rows.append(
-            [
-                experiment,
-                tests[0]["method"],
-                number(values["mpjpe"]),
-                gains["mpjpe"],
-                number(values["pa_mpjpe"]),
-                gains["pa_mpjpe"],
-                str(tests[0]["num_hypotheses"]),
-                " / ".join(map(number, coverage)) if coverage[0] else "",
-                number(values["calibration/crps"]),
-                number(values["calibration/ause"]),
-                seconds,
-                str(len(tests)),
-            ]
-        )
+        cells = [experiment, tests[0]["method"]]
+        for key in errors:
+            value = median(tests, key.name) or math.nan
+            gain = 1.0 - value / baseline.setdefault(key.name, value)
+            cells += [number(key, value), f"{100 * gain:+.1f} %"]
+        coverage = [number(key, median(tests, key.name)) for key in (coverage_50, coverage_90)]
+        cells += [str(tests[0]["num_hypotheses"]), " / ".join(coverage) if all(coverage) else ""]
+        cells += [number(key, median(tests, key.name)) for key in scores]
+        rows.append([*cells, seconds, str(len(tests))])
     return markdown(header, rows)
 
 
 def dpmesh_table(seeds: list[int]) -> str:
     """Medians over the seeds with their range, as Markdown."""
-    header = ["experiment", "what", "MPJPE (range)", "PA-MPJPE (range)", "PVE (range)", "seconds", "seeds"]
+    errors = named("mpjpe", "pa_mpjpe", "pve")
+    header = ["experiment", "what", *(f"{key.caption} (range)" for key in errors), "seconds", "seeds"]
     rows = []
     for experiment, what in DPMESH.items():
         tests, seconds = finished("dpmesh", experiment, seeds)
         if tests:
-            cells = [f"{number(median(tests, key))} ({spread(tests, key)})" for key in ("mpjpe", "pa_mpjpe", "pve")]
+            cells = [f"{number(key, median(tests, key.name))} ({spread(tests, key)})" for key in errors]
             rows.append([f"dpmesh_{experiment}", what, *cells, seconds, str(len(tests))])
     return markdown(header, rows)
 
@@ -194,14 +185,14 @@ def median(tests: list[dict[str, Any]], key: str) -> float | None:
     return None if found is None else statistics.median(found)
 
 
-def spread(tests: list[dict[str, Any]], key: str) -> str:
+def spread(tests: list[dict[str, Any]], key: MetricKey) -> str:
     """Smallest and largest over the seeds."""
-    found = values_of(tests, key)
-    return "" if found is None else f"{min(found):.1f} to {max(found):.1f}"
+    found = values_of(tests, key.name)
+    return "" if found is None else f"{key.text(min(found))} to {key.text(max(found))}"
 
 
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def number(key: MetricKey, value: float | None) -> str:
+    return "" if value is None else key.text(value)
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

@@ -16,6 +16,7 @@ import yaml
 
 from noise2pose.errors import InputError
 from noise2pose.files import commit, write_text
+from noise2pose.metrics.keys import MetricKey, named
 from noise2pose.reports.comparability import source_in_words
 
 DESCRIPTION = """What refinement by DiffAnnot is worth: the paper's Tables II and III, with every control.
@@ -39,6 +40,14 @@ EPILOG = """how to read it:
 The paper searches up to s_max = 1000; here it is 60 unless --max_steps says otherwise, which the paper's own figure
 (57) fits in. It writes DIR/tables.md and DIR/numbers.json.
 """
+# Columns of the tables: errors, and further values as (attribute of a row, heading, format).
+_ERRORS = named("mpjpe", "pa_mpjpe")
+_FURTHER = (
+    ("improved", "improved", ".0%"),
+    ("pixels", "2-D error, px", ".1f"),
+    ("step", "steps", ".0f"),
+    ("milliseconds", "ms", ".1f"),
+)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -148,30 +157,21 @@ def _markdown(about: dict[str, Any], tables: dict[str, Any], seeds: int) -> str:
         "oracle": "Oracle, as published: the ground truth of each sample chooses (never deployable)",
         "half_joints": "Seven joints choose, errors of the other seven (never deployable)",
     }
+    headings = ["selector", "denoiser", *(key.caption for key in _ERRORS), *(heading for _, heading, _ in _FURTHER)]
     for name, title in titles.items():
-        lines += [
-            f"**{title}**",
-            "",
-            "| selector | denoiser | MPJPE | PA-MPJPE | improved | 2-D error, px | steps | ms |",
-        ]
-        lines += ["|---|---|---|---|---|---|---|---|"]
+        lines += [f"**{title}**", "", f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
         for rows in zip(*tables[name], strict=True):
-            cells = [_median(rows, "mpjpe", ".1f"), _median(rows, "pa_mpjpe", ".1f"), _median(rows, "improved", ".0%")]
-            cells += [
-                _median(rows, "pixels", ".1f"),
-                _median(rows, "step", ".0f"),
-                _median(rows, "milliseconds", ".1f"),
-            ]
-            lines.append(f"| {rows[0]['name'].replace('_', ' ')} | {rows[0]['control']} | {' | '.join(cells)} |")
+            cells = [rows[0]["name"].replace("_", " "), rows[0]["control"]]
+            cells += [_median_and_range(key, [row[key.name] for row in rows]) for key in _ERRORS]
+            cells += [format(statistics.median(row[name] for row in rows), form) for name, _, form in _FURTHER]
+            lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def _median(rows: Sequence[dict[str, Any]], key: str, form: str) -> str:
-    values = [row[key] for row in rows]
-    middle = format(statistics.median(values), form)
-    spread = f" ({format(min(values), form)} to {format(max(values), form)})"
-    return middle + (spread if len(values) > 1 and key in ("mpjpe", "pa_mpjpe") else "")
+def _median_and_range(key: MetricKey, values: Sequence[float]) -> str:
+    median = key.text(statistics.median(values))
+    return f"{median} ({key.text(min(values))} to {key.text(max(values))})" if len(values) > 1 else median
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """Compare runs: one table here, and a page with curves and pictures."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from noise2pose.errors import InputError
-from noise2pose.reports.comparability import write_oracle
+from noise2pose.files import write_text
+from noise2pose.metrics.keys import POSE_ERRORS, main_error, oracle_key
+from noise2pose.reports.comparability import group_by_protocol
 from noise2pose.reports.pages import write_report
 from noise2pose.reports.runs import Run, load_run
 from noise2pose.reports.tables import text_report
@@ -66,6 +70,58 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     print(f"\n{page}\n{page.with_name('report.md')}")
     return 0
+
+
+def write_oracle(runs: Sequence[Run], folder: Path) -> Path:
+    """Writes the record of a run that has, of every test set, the checkpoint with the smallest error there.
+
+    Args:
+        runs: tests of checkpoints of one method on the same sets.
+        folder: to write `test.json` to, which `load_run` reads; it holds nothing else.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: if there are fewer than two runs, or they differ in method or test sets, or the folder holds more.
+    """
+    if len(runs) < 2 or any(not run.test for run in runs):
+        raise InputError("--oracle_per_set chooses among runs that were tested: give two at least")
+    if len(methods := {run.method for run in runs}) > 1:
+        raise InputError(
+            f"--oracle_per_set chooses among checkpoints of one method, not of {', '.join(sorted(methods))}"
+        )
+    if folder.exists() and {path.name for path in folder.iterdir()} - {"test.json"}:
+        raise InputError(f"--oracle_per_set {folder} holds something else: give a folder of its own")
+    groups, error, choice = group_by_protocol(runs), main_error(3), f"best_of_{len(runs)}_checkpoints"
+    metrics, chosen = {}, {}
+    for group in groups:
+        dataset = group.protocol["dataset"]
+        if len(group.runs) < len(runs) or any(run.metric(error.name) is None for run in group.runs):
+            raise InputError(
+                f"--oracle_per_set: not all of the runs have an {error.caption} on {dataset} by one protocol"
+            )
+        best = min(group.runs, key=lambda run: run.metrics()[error.name])
+        chosen[dataset] = best.name
+        for key in POSE_ERRORS:
+            values = [run.metrics()[key.name] for run in group.runs if key.name in run.metrics()]
+            if len(values) == len(runs):
+                metrics[f"test/{dataset}/{oracle_key(choice, key.name)}"] = best.metrics()[key.name]
+                metrics[f"test/{dataset}/{oracle_key(choice, key.name, null=True)}"] = sum(values) / len(values)
+    first: dict[str, Any] = runs[0].test
+    record = {
+        **{key: first[key] for key in ("method", "steps", "parameters", "device", "poses_per_second")},
+        "run": folder.name,
+        "dataset": groups[0].protocol["dataset"],
+        "protocol": groups[0].protocol,
+        "protocols": [group.protocol for group in groups],
+        "command": f"python scripts/compare.py {' '.join(run.name for run in runs)} --oracle_per_set {folder.name}",
+        "checkpoint": chosen,
+        "metrics": metrics,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "test.json", json.dumps(record, indent=2) + "\n")
+    return folder
 
 
 def _load_each_once(names: Sequence[str]) -> list[Run]:

@@ -32,6 +32,7 @@ from torch import Tensor
 from methods.base import PoseMethod
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.files import commit, write_npz, write_text
+from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS
 
 _NUM_SAMPLES = 8  # predictions kept for pictures
 
@@ -204,17 +205,9 @@ class RunRecord(SaveConfigCallback):
             config = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
             logger.experiment.config.update({**config, **about}, allow_val_change=True)
             for protocol in pl_module.protocols:
-                for key, best in (
-                    ("mpjpe", "min"),
-                    ("pa_mpjpe", "min"),
-                    ("n_mpjpe", "min"),
-                    ("pve", "min"),
-                    ("mpjpe_2d", "min"),
-                    ("pck", "max"),
-                    ("auc", "max"),
-                ):
-                    name = f"val/{protocol.dataset}/{key}"
-                    logger.experiment.define_metric(name, step_metric="trainer/global_step", summary=best)
+                for key in (*POSE_ERRORS, *CALIBRATION):
+                    name = f"val/{protocol.dataset}/{key.name}"
+                    logger.experiment.define_metric(name, step_metric="trainer/global_step", summary=key.best)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -1,6 +1,4 @@
-"""Metrics of 3-D pose: pure functions in `functional`, and a `torchmetrics.Metric` of each, which reports mm or %."""
+"""Metrics of poses: pure functions in `functional`, a `torchmetrics.Metric` of each in `pose_errors`, names in `keys`.
 
-from noise2pose.metrics.calibration import Calibration
-from noise2pose.metrics.pose_errors import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK, PVE
-
-__all__ = ["AUC", "MPJPE", "MPJPE2D", "MPJVE", "NMPJPE", "PAMPJPE", "PCK", "PVE", "Calibration"]
+Nothing is imported here, so that `keys` and `protocols` can be read without loading PyTorch.
+"""

@@ -6,13 +6,14 @@ Shape letters: N hypotheses, J joints, P pairs of a joint and a pose.
 """
 
 import math
-from functools import cache
 
 import torch
 from jaxtyping import Bool, Float
+from scipy import stats
 from torch import Tensor
 from torch.nn.functional import pad
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from noise2pose.errors import InputError
 from noise2pose.metrics.functional import joint_error
@@ -38,7 +39,8 @@ def in_interval(
         level: probability of the interval, in (0, 1).
     """
     number = len(hypotheses)
-    half_width = _student_t_quantile(level, number - 1) * math.sqrt(1.0 + 1.0 / number) * _variance(hypotheses).sqrt()
+    quantile = float(stats.t.ppf((1.0 + level) / 2.0, number - 1))
+    half_width = quantile * math.sqrt(1.0 + 1.0 / number) * _variance(hypotheses).sqrt()
     return (target - hypotheses.mean(dim=0)).abs() <= half_width
 
 
@@ -205,41 +207,12 @@ class Calibration(Metric):
         self.error.append(joint_error(hypotheses.mean(dim=0), target).float())
 
     def _curve(self) -> dict[str, Tensor]:
-        curve = sparsification_curve(_joined(self.uncertainty), _joined(self.error))
+        if not len(self.uncertainty):
+            return sparsification_curve(torch.zeros(0), torch.zeros(0))
+        curve = sparsification_curve(dim_zero_cat(self.uncertainty), dim_zero_cat(self.error))
         return {name: values if name == "removed" else _MILLIMETRES * values for name, values in curve.items()}
-
-
-def _joined(state: list[Tensor] | Tensor) -> Tensor:
-    """A "cat" state as one tensor; while processes are synchronised it is one already."""
-    if isinstance(state, Tensor):
-        return state
-    return torch.cat(state) if state else torch.zeros(0)
 
 
 def _variance(hypotheses: Tensor) -> Tensor:
     """Unbiased variance over the hypotheses; `Tensor.var` warns if no joint counts."""
     return (hypotheses - hypotheses.mean(dim=0)).square().sum(dim=0) / (len(hypotheses) - 1)
-
-
-@cache
-def _student_t_quantile(level: float, freedom: int) -> float:
-    """The t that |T| stays below with probability `level`, for an integer number of degrees of freedom.
-
-    With t = sqrt(freedom) tan(angle) the probability is a finite sum (Abramowitz and Stegun, 26.7.3 and 26.7.4), which
-    is inverted by bisection.
-    """
-
-    def probability(angle: float) -> float:
-        term = math.cos(angle) if freedom % 2 else 1.0
-        total = 0.0
-        for k in range(3 if freedom % 2 else 2, freedom + 1, 2):
-            total += term
-            term *= (k - 1) / k * math.cos(angle) ** 2
-        total *= math.sin(angle)
-        return 2.0 / math.pi * (angle + total) if freedom % 2 else total
-
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if probability(middle) < level else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)

@@ -1,129 +1,94 @@
-"""The errors of 3-D poses as metrics: one class for each function of `noise2pose.metrics.functional`."""
+"""The errors of poses as metrics: a class for each function of `noise2pose.metrics.functional`.
 
-from torch import Tensor
+All take the arguments of `PoseMetric`, and report millimetres unless they say otherwise:
+
+>>> import torch
+>>> target = torch.zeros(2, 17, 3)
+>>> MPJPE()(target + torch.tensor([0.03, 0.04, 0.0]), target)  # two poses, every joint 5 cm off
+tensor(50.0000, dtype=torch.float64)
+>>> MPJPE(root=0)(target + torch.tensor([0.03, 0.04, 0.0]), target)
+tensor(0., dtype=torch.float64)
+"""
 
 from noise2pose.metrics import functional
 from noise2pose.metrics.pose_metric import PoseMetric
 
 
 class MPJPE(PoseMetric):
-    """Mean per-joint position error in millimetres, "protocol 1"; see `functional.mpjpe` and `PoseMetric`."""
+    """Mean per-joint position error, "protocol 1"; see `functional.mpjpe`."""
 
     higher_is_better = False
-
-    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return functional.mpjpe(pred, target, valid)
+    per_pose = staticmethod(functional.mpjpe)
 
 
 class PAMPJPE(PoseMetric):
-    """MPJPE in millimetres after aligning each pose in translation, rotation and scale, "protocol 2".
+    """MPJPE after the best translation, rotation and scale of each pose, "protocol 2"; see `functional.pa_mpjpe`.
 
-    See `functional.pa_mpjpe` and `PoseMetric`.
-
-    Args:
-        joints: indices of the joints that are aligned and count, or None for all.
-        root: taken so that all metrics are made alike; the alignment removes any translation, so it is not used.
-        kwargs: of `torchmetrics.Metric`.
+    The alignment removes any translation, so a `root` is accepted and not used: poses without a valid root count.
     """
 
     higher_is_better = False
+    per_pose = staticmethod(functional.pa_mpjpe)
 
     def __init__(self, joints: tuple[int, ...] | None = None, root: int | None = None, **kwargs) -> None:
         super().__init__(joints, root=None, **kwargs)
 
-    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return functional.pa_mpjpe(pred, target, valid)
-
 
 class NMPJPE(PoseMetric):
-    """MPJPE in millimetres after the best scale of each root-relative pose.
-
-    See `functional.n_mpjpe` and `PoseMetric`.
-    """
+    """MPJPE after the best scale of each root-relative pose; see `functional.n_mpjpe`."""
 
     higher_is_better = False
-
-    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return functional.n_mpjpe(pred, target, valid)
+    per_pose = staticmethod(functional.n_mpjpe)
 
 
 class MPJVE(PoseMetric):
-    """Mean per-joint velocity error in millimetres per frame; see `functional.mpjve` and `PoseMetric`.
+    """Mean per-joint velocity error of clips (..., F, J, 3), millimetres per frame; see `functional.mpjve`.
 
-    Takes clips (..., F, J, 3). Every step from one frame to the next counts the same, so long clips count more.
+    Every step from one frame to the next counts the same, so long clips count more.
     """
 
     higher_is_better = False
-
-    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return functional.mpjve(pred, target, valid)
-
-
-class PCK(PoseMetric):
-    """Keypoints nearer than a threshold, per cent; see `functional.pck` and `PoseMetric`.
-
-    Args:
-        joints: indices of the joints that count, or None for all.
-        root: joint that both poses are centred on, or None.
-        threshold: metres.
-        kwargs: of `torchmetrics.Metric`.
-    """
-
-    higher_is_better = True
-    unit = 100.0
-
-    def __init__(
-        self, joints: tuple[int, ...] | None = None, root: int | None = None, threshold: float = 0.150, **kwargs
-    ) -> None:
-        super().__init__(joints, root, **kwargs)
-        self.threshold = threshold
-
-    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return functional.pck(pred, target, valid, self.threshold)
-
-
-class AUC(PoseMetric):
-    """Mean of PCK over the thresholds 0, 5, ..., 150 mm, per cent, at most 96.77.
-
-    See `functional.auc` and `PoseMetric`.
-    """
-
-    higher_is_better = True
-    unit = 100.0
-
-    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return functional.auc(pred, target, valid)
+    per_pose = staticmethod(functional.mpjve)
 
 
 class PVE(PoseMetric):
-    """Per-vertex error in millimetres, also MVE or MPVPE: `functional.mpjpe` of vertices; see `PoseMetric`.
+    """Per-vertex error, also called MVE or MPVPE: `functional.mpjpe` of vertices (..., V, 3).
 
-    Vertices are compared relative to the root joint of each mesh, so they come centred and there is no `root` to give.
+    Vertices are compared relative to the root joint of each mesh, so the caller centres them and gives no `root`.
     """
 
     higher_is_better = False
+    per_pose = staticmethod(functional.mpjpe)
 
-    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return functional.mpjpe(pred, target, valid)
+
+class PCK(PoseMetric):
+    """Keypoints nearer than 150 mm, per cent; see `functional.pck`."""
+
+    higher_is_better = True
+    scale = 100.0
+    per_pose = staticmethod(functional.pck)
+
+
+class AUC(PoseMetric):
+    """Mean of PCK over the thresholds 0, 5, ..., 150 mm, per cent, at most 96.77; see `functional.auc`."""
+
+    higher_is_better = True
+    scale = 100.0
+    per_pose = staticmethod(functional.auc)
 
 
 class MPJPE2D(PoseMetric):
-    """Mean distance of reprojected joints (..., J, 2) from annotated ones, in the units they come in.
+    """Mean distance of reprojected joints (..., J, 2) from annotated ones, in the pixels that they are given in.
 
-    Pixels, or sides of the box with the unit 100: then per cent. Joints without an annotation do not count, and each
-    person weighs the same, however many of theirs are annotated; see `functional.mpjpe` and `PoseMetric`.
-
-    Args:
-        joints: indices of the joints that count, or None for all.
-        unit: what values are multiplied with.
-        kwargs: of `PoseMetric`.
+    Joints without an annotation do not count, and each person weighs the same, however many joints are annotated.
     """
 
     higher_is_better = False
+    scale = 1.0
+    per_pose = staticmethod(functional.mpjpe)
 
-    def __init__(self, joints: tuple[int, ...] | None = None, unit: float = 1.0, **kwargs) -> None:
-        super().__init__(joints, **kwargs)
-        self.unit = unit
 
-    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        return functional.mpjpe(pred, target, valid)
+class MPJPE2DOfBox(MPJPE2D):
+    """`MPJPE2D` of joints that are given in sides of the person's box, in per cent of that side."""
+
+    scale = 100.0

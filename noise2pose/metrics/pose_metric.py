@@ -1,14 +1,14 @@
 """What the metrics of this package share: choice of joints, root, units, and a mean over poses, or over groups of them,
 that any number of processes agree on."""
 
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from noise2pose.errors import InputError
 
@@ -38,11 +38,17 @@ class PoseMetric(Metric):
         by_group: whether every group weighs the same in the mean, however many poses it has; within a group every pose
             weighs the same.
         kwargs: of `torchmetrics.Metric`.
+
+    Attributes:
+        per_pose: function of prediction, target and validity that gives one value per pose, in metres or as a share;
+            NaN for a pose that does not count. Each class has its own.
+        scale: of its values: millimetres per metre, or 100 for per cent.
     """
 
     is_differentiable = False
     full_state_update = False
-    unit: float = 1000.0  # millimetres per metre; rates override it with 100 for per cent
+    per_pose: Callable[..., Tensor]
+    scale: float = 1000.0
     total: Tensor
     count: Tensor
     group_names: list[Tensor] | Tensor
@@ -62,10 +68,6 @@ class PoseMetric(Metric):
         # them the sums. Processes exchange tensors only.
         for name in ("group_names", "group_totals", "group_counts"):
             self.add_state(name, [], dist_reduce_fx="cat")
-
-    @abstractmethod
-    def per_pose(self, pred: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        """One value per pose, in metres or as a share; NaN for a pose that does not count."""
 
     def update(
         self, pred: Tensor, target: Tensor, valid: Tensor | None = None, groups: Sequence[str] | None = None
@@ -113,7 +115,7 @@ class PoseMetric(Metric):
         if self.by_group:
             values = [group.value for group in self._groups().values()]
             return self.total.new_tensor(values).mean() if values else self.total.new_tensor(torch.nan)
-        return self.unit * self.total / self.count
+        return self.scale * self.total / self.count
 
     def per_group(self) -> dict[str, GroupMean]:
         """Mean and number of poses of every group that has one, by name, sorted; the same on every process."""
@@ -135,14 +137,16 @@ class PoseMetric(Metric):
             state.append(new)
 
     def _groups(self) -> dict[str, GroupMean]:
-        names = bytes(_joined(self.group_names).to(torch.uint8).tolist()).decode().split("\n")[:-1]
-        totals, counts = _joined(self.group_totals).tolist(), _joined(self.group_counts).tolist()
+        if not len(self.group_names):
+            return {}
+        names = bytes(dim_zero_cat(self.group_names).to(torch.uint8).tolist()).decode().split("\n")[:-1]
+        totals, counts = dim_zero_cat(self.group_totals).tolist(), dim_zero_cat(self.group_counts).tolist()
         found: dict[str, tuple[float, float]] = {}
         for name, total, count in zip(names, totals, counts, strict=True):
             before = found.get(name, (0.0, 0.0))
             found[name] = (before[0] + total, before[1] + count)
         return {
-            name: GroupMean(self.unit * total / count, int(count))
+            name: GroupMean(self.scale * total / count, int(count))
             for name, (total, count) in sorted(found.items())
             if count
         }
@@ -153,10 +157,3 @@ def check_finite(what: str, pose: Tensor, valid: Tensor | None) -> None:
     bad = bad if valid is None else bad & (valid > 0)
     if number := int(bad.sum()):
         raise InputError(f"{what} holds NaN or infinity in {number} of {bad.numel()} joints")
-
-
-def _joined(state: list[Tensor] | Tensor) -> Tensor:
-    """The whole state, which is a list until processes have exchanged it."""
-    if isinstance(state, Tensor):
-        return state
-    return torch.cat(state) if state else torch.zeros(0)

@@ -4,13 +4,11 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from noise2pose.errors import InputError
-from noise2pose.files import write_text
+from noise2pose.metrics.keys import main_error
 from noise2pose.reports.runs import Run
 
 # What two numbers must share to be compared, and how it is called.
@@ -142,61 +140,5 @@ def _choice(protocol: dict[str, Any], key: str) -> Any:
 
 
 def _rank(run: Run) -> float:
-    value = run.metric("mpjpe" if _choice(run.protocol, "dimensions") == 3 else "mpjpe_2d")
+    value = run.metric(main_error(_choice(run.protocol, "dimensions")).name)
     return value if value is not None and math.isfinite(value) else math.inf
-
-
-_ERRORS = ("mpjpe", "pa_mpjpe", "pve")
-
-
-def write_oracle(runs: Sequence[Run], folder: Path) -> Path:
-    """Writes the record of a run that has, of every test set, the checkpoint with the smallest MPJPE there.
-
-    Args:
-        runs: tests of checkpoints of one method on the same sets.
-        folder: to write `test.json` to, which `load_run` reads; it holds nothing else.
-
-    Returns:
-        The folder.
-
-    Raises:
-        InputError: if there are fewer than two runs, or they differ in method or test sets, or the folder holds more.
-    """
-    if len(runs) < 2 or any(not run.test for run in runs):
-        raise InputError("--oracle_per_set chooses among runs that were tested: give two at least")
-    if len(methods := {run.method for run in runs}) > 1:
-        raise InputError(
-            f"--oracle_per_set chooses among checkpoints of one method, not of {', '.join(sorted(methods))}"
-        )
-    groups = group_by_protocol(runs)
-    for group in groups:
-        if len(group.runs) < len(runs) or any(run.metric("mpjpe") is None for run in group.runs):
-            raise InputError(
-                f"--oracle_per_set: not all of the runs have an MPJPE on {group.protocol['dataset']} by one protocol"
-            )
-    if folder.exists() and {path.name for path in folder.iterdir()} - {"test.json"}:
-        raise InputError(f"--oracle_per_set {folder} holds something else: give a folder of its own")
-    metrics, chosen = {}, {}
-    for group in groups:
-        prefix = f"test/{group.protocol['dataset']}/oracle/best_of_{len(runs)}_checkpoints"
-        best = min(group.runs, key=lambda run: float(run.metrics()["mpjpe"]))
-        chosen[group.protocol["dataset"]] = best.name
-        for name in _ERRORS:
-            values = [run.metrics()[name] for run in group.runs if name in run.metrics()]
-            if len(values) == len(runs):
-                metrics[f"{prefix}/{name}"] = best.metrics()[name]
-                metrics[f"{prefix}_null/{name}"] = sum(values) / len(values)
-    first: dict[str, Any] = runs[0].test
-    record = {
-        **{key: first[key] for key in ("method", "steps", "parameters", "device", "poses_per_second")},
-        "run": folder.name,
-        "dataset": groups[0].protocol["dataset"],
-        "protocol": groups[0].protocol,
-        "protocols": [group.protocol for group in groups],
-        "command": f"python scripts/compare.py {' '.join(run.name for run in runs)} --oracle_per_set {folder.name}",
-        "checkpoint": chosen,
-        "metrics": metrics,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "test.json", json.dumps(record, indent=2) + "\n")
-    return folder

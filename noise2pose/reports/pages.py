@@ -9,6 +9,7 @@ from pathlib import Path
 
 from noise2pose.errors import InputError
 from noise2pose.files import ASSETS, write_bytes
+from noise2pose.metrics.keys import POSE_ERRORS
 from noise2pose.reports.comparability import group_by_protocol, protocol_in_words, warnings
 from noise2pose.reports.figures import Picture, curves_pictures, sample_pictures, sparsification_pictures
 from noise2pose.reports.runs import Run
@@ -16,7 +17,6 @@ from noise2pose.reports.tables import (
     BY_GROUP_TITLE,
     CALIBRATION_LEGEND,
     CALIBRATION_TITLE,
-    ERROR_COLUMNS,
     LEFT_ALIGNED,
     LEGEND,
     ORACLE_TITLE,
@@ -224,7 +224,7 @@ def _align(column: str) -> str:
 def _page_columns(rows: Sequence[Row]) -> list[str]:
     """What the caption does not say already, names first and errors next, so that a phone shows them."""
     columns = [column for column in rows[0].cells if column not in SAME_IN_A_GROUP]
-    first = ("run", "method", "error", *ERROR_COLUMNS, "null control")
+    first = ("run", "method", "error", *(key.caption for key in POSE_ERRORS), "null control")
     return sorted(columns, key=lambda column: first.index(column) if column in first else len(first))
 
 

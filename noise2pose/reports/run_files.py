@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from noise2pose.errors import InputError
+from noise2pose.metrics.keys import main_error
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             reader = csv.DictReader(file)
             if "step" not in (reader.fieldnames or []):
                 raise InputError(f"{path}: no column step in its first line, expected a log of scripts/train.py")
-            keys = [key for key in reader.fieldnames or [] if re.fullmatch(r"val/[^/]+/mpjpe", key)]
+            keys = [key for key in reader.fieldnames or [] if re.fullmatch(f"val/[^/]+/{main_error(3).name}", key)]
             for row in reader:
                 line = reader.line_num
                 if None in row or None in row.values():

@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from noise2pose.errors import InputError
+from noise2pose.metrics.keys import CALIBRATION, ORACLE, main_error, oracle_key
 from noise2pose.reports.run_files import (
     Samples,
     check_fit,
@@ -49,7 +50,7 @@ _PROTOCOL = {
     "units": str,
     "num_hypotheses": int,
 }
-_ORACLE = re.compile(r"oracle/(?P<choice>.+)/mpjpe")
+_ORACLE = re.compile(oracle_key("(?P<choice>.+)", main_error(3).name))
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,10 @@ class Run:
         return {name: value for name, value in found.items() if "/" not in name}
 
     def calibration(self) -> dict[str, float]:
-        """What the spread of the hypotheses says of their error, by last name; empty for a method with one answer."""
-        prefix = f"test/{self.test.get('dataset')}/calibration/"
-        return {key.removeprefix(prefix): value for key, value in self._tested().items() if key.startswith(prefix)}
+        """How well the spread of the hypotheses tells their error, by key; empty for a method with one answer."""
+        prefix = f"test/{self.test.get('dataset')}/"
+        tested = self._tested()
+        return {key.name: tested[name] for key in CALIBRATION if (name := f"{prefix}{key.name}") in tested}
 
     def sparsification(self) -> dict[str, list[float]]:
         """`removed` per cent, `error` and `oracle_error` in mm, see `metrics.calibration`; empty if not recorded."""
@@ -144,12 +146,13 @@ class Run:
 
     def oracle(self) -> dict[str, tuple[float, float | None]]:
         """MPJPE of each choice made with the ground truth, and of its null control."""
-        prefix = f"test/{self.test.get('dataset')}/"
+        prefix, answer = f"test/{self.test.get('dataset')}/", f"{ORACLE}{main_error(3).name}"
         found = {}
         for key, value in self._tested().items():
-            if match := _ORACLE.fullmatch(key.removeprefix(prefix)):
+            name = key.removeprefix(prefix)
+            if match := _ORACLE.fullmatch(name):
                 found[match["choice"]] = value
-            elif key == f"{prefix}oracle/mpjpe":  # of a method that looks at the ground truth to answer at all
+            elif name == answer:  # of a method that needs the ground truth to answer at all
                 found["answer"] = value
         return {name: (found[name], found.get(f"{name}_null")) for name in found if not name.endswith("_null")}
 
@@ -183,8 +186,8 @@ def load_run(path: Path | str) -> Run:
             if not is_a(value, float):
                 raise InputError(f"{folder / 'test.json'}: metric {key} is {value!r}, expected a number")
         prefix = f"test/{test['dataset']}/"
-        error = f"{prefix}mpjpe{'_2d' if test['protocol'].get('dimensions') == 2 else ''}"
-        if error not in test["metrics"] and not any(key.startswith(f"{prefix}oracle/") for key in test["metrics"]):
+        error = f"{prefix}{main_error(2 if test['protocol'].get('dimensions') == 2 else 3).name}"
+        if error not in test["metrics"] and not any(key.startswith(prefix + ORACLE) for key in test["metrics"]):
             raise InputError(f"{folder / 'test.json'}: metrics lack {error}")
         check_groups(test.get("groups") or {}, f"{folder / 'test.json'}: groups")
     samples = read_samples(folder / "test_samples.npz") if test else None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS, MetricKey, PoseErrorKey, main_error
 from noise2pose.reports.comparability import Group, group_by_protocol, source_in_words, warnings
 from noise2pose.reports.runs import Run
 
@@ -45,22 +46,6 @@ CALIBRATION_LEGEND = (
     "themselves). CRPS in mm: error of the whole distribution. AUSE in mm: what sorting by spread instead of by the "
     "true error costs."
 )
-# Columns of errors: the metric behind each, of sets with 3-D and with 2-D ground truth. Those marked are shown where a
-# run has them, or, of PCK and AUC, where the protocol says which joints they are of.
-_ERRORS = {
-    3: {
-        "MPJPE": "mpjpe",
-        "PA-MPJPE": "pa_mpjpe",
-        "PVE": "pve",
-        "PCK": "pck",
-        "AUC": "auc",
-        "MPJPE-24": "mpjpe_24",
-        "PA-MPJPE-24": "pa_mpjpe_24",
-    },
-    2: {"2-D px": "mpjpe_2d", "2-D % of box": "mpjpe_2d_box", "2-D px, 12 joints": "mpjpe_2d_12"},
-}
-ERROR_COLUMNS = tuple(column for errors in _ERRORS.values() for column in errors)
-_RATES = ("pck", "auc")  # more is better
 
 
 @dataclass(frozen=True)
@@ -84,10 +69,11 @@ def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") 
         devices: of all runs in the report; when there are several, times carry the number of theirs.
         letter: of their group.
     """
-    best, errors = {}, _errors_of(runs)
-    for column, name in errors.items():
-        values = [value for run in runs if (value := run.metric(name)) is not None and math.isfinite(value)]
-        best[column] = (name, (max if name in _RATES else min)(values) if len(values) > 1 else None)
+    errors, best = _errors_of(runs), {}
+    for key in errors:
+        values = [value for run in runs if (value := run.metric(key.name)) is not None and math.isfinite(value)]
+        if len(values) > 1:
+            best[key] = max(values) if key.best == "max" else min(values)
     rows = []
     for run in runs:
         cells = {
@@ -98,13 +84,12 @@ def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") 
             "2-D": source_in_words(run.protocol) if run.test else "-",
             "hyp.": str(run.protocol.get("num_hypotheses", "-")),
             "steps": str(run.test.get("steps", "-")),
-            **{column: _number(run.metric(name)) for column, name in errors.items()},
+            **{key.caption: _number(key, run.metric(key.name)) for key in errors},
             "params": _parameters(run.parameters),
             "poses/s": _on(devices, run.test, f"{run.test['poses_per_second']:,.0f}" if run.test else "-"),
             "training": _on(devices, run.fit, _duration(run.fit["seconds"]) if run.fit else "-"),
         }
-        marked = {column for column, (name, value) in best.items() if value is not None and run.metric(name) == value}
-        rows.append(Row(cells, frozenset(marked)))
+        rows.append(Row(cells, frozenset(key.caption for key in best if run.metric(key.name) == best[key])))
     return rows
 
 
@@ -115,28 +100,29 @@ def rows_by_group(group: Group) -> list[Row]:
     """
     tables = [(run, run.by_group().get("metrics", {})) for run in group.runs]
     rows = []
-    for column, name in _errors_of(group.runs).items():
-        shown = [(run, metrics[name]) for run, metrics in tables if name in metrics]
-        found = {key for _, table in shown for key in table["values"]}
-        order = [*(key for key in HUMAN36M_ACTIONS if key in found), *sorted(found.difference(HUMAN36M_ACTIONS))]
+    for key in _errors_of(group.runs):
+        shown = [(run, metrics[key.name]) for run, metrics in tables if key.name in metrics]
+        found = {name for _, table in shown for name in table["values"]}
+        order = [*(name for name in HUMAN36M_ACTIONS if name in found), *sorted(found.difference(HUMAN36M_ACTIONS))]
         for run, table in shown:
-            cells = {"run": run.name, "method": run.method, "error": column}
-            cells |= {HUMAN36M_ACTIONS.get(key) or key: _number(table["values"].get(key)) for key in order}
-            cells |= {"mean": _number(table["mean_of_groups"]), "poses": _number(table["mean_over_poses"])}
+            cells = {"run": run.name, "method": run.method, "error": key.caption}
+            cells |= {HUMAN36M_ACTIONS.get(name) or name: _number(key, table["values"].get(name)) for name in order}
+            cells |= {"mean": key.text(table["mean_of_groups"]), "poses": key.text(table["mean_over_poses"])}
             rows.append(Row(cells))
     return rows
 
 
 def oracle_rows(runs: Iterable[Run]) -> list[Row]:
     """What was chosen with the ground truth, beside the same choice among poses that know nothing."""
+    error = main_error(3)
     return [
         Row(
             {
                 "run": run.name,
                 "method": run.method,
                 "chosen with the truth": choice.replace("_", " "),
-                "MPJPE": _number(value),
-                "null control": _number(null),
+                error.caption: error.text(value),
+                "null control": _number(error, null),
             }
         )
         for run in runs
@@ -152,10 +138,7 @@ def calibration_rows(runs: Iterable[Run]) -> list[Row]:
                 "run": run.name,
                 "method": run.method,
                 "hyp.": str(run.protocol.get("num_hypotheses", "-")),
-                "in 50 %": _number(found.get("coverage_50")),
-                "in 90 %": _number(found.get("coverage_90")),
-                "CRPS": _number(found.get("crps")),
-                "AUSE": _number(found.get("ause")),
+                **{key.caption: _number(key, found.get(key.name)) for key in CALIBRATION},
             }
         )
         for run in runs
@@ -213,17 +196,17 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def _errors_of(runs: Sequence[Run]) -> dict[str, str]:
-    """The columns of errors that are worth showing for runs of one protocol, and the metric of each."""
+def _errors_of(runs: Sequence[Run]) -> list[PoseErrorKey]:
+    """The errors that have a column in the table of runs of one protocol."""
     protocol = runs[0].protocol
     dimensions = 2 if protocol.get("dimensions") == 2 else 3
-    always = ("mpjpe", "pa_mpjpe") if dimensions == 3 else ("mpjpe_2d",)
-    always += _RATES if protocol.get("pck_joints") else ()
-    return {
-        column: name
-        for column, name in _ERRORS[dimensions].items()
-        if name in always or (name not in _RATES and any(run.metric(name) is not None for run in runs))
-    }
+
+    def is_shown(key: PoseErrorKey) -> bool:
+        if key.column == "measured":
+            return any(run.metric(key.name) is not None for run in runs)
+        return key.column == "always" or (key.column == "pck" and bool(protocol.get("pck_joints")))
+
+    return [key for key in POSE_ERRORS if key.dimensions == dimensions and is_shown(key)]
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
@@ -253,8 +236,8 @@ def _aligned(rows: Sequence[Row]) -> list[str]:
     return lines + [line(row.cells) for row in rows]
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _number(key: MetricKey, value: float | None) -> str:
+    return "-" if value is None else key.text(value)
 
 
 def _parameters(count: int | None) -> str:

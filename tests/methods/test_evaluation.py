@@ -11,10 +11,10 @@ from noise2pose import cameras, skeletons
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.metrics import functional
-from noise2pose.metrics.mpi_inf_3dhp import evaluate
 from noise2pose.metrics.protocols import LIMB_JOINTS, MESH_JOINTS, Protocol
 from noise2pose.metrics.published_protocols import published
-from tests.noise2pose.metrics.test_mpi_inf_3dhp import fixture
+from tests.parity.procedural import read_fixture
+from tests.places import PARITY
 from tests.tiny import TinyPeople, TinyPoses
 
 BODY = BodyModel.free_body()
@@ -48,32 +48,35 @@ def people():
     return TinyPeople().load("test")
 
 
-@pytest.mark.parametrize("convention", ["annot3", "univ_annot3"])
-def test_mpi_inf_3dhp_equals_the_official_evaluation(convention):
-    sequences, _ = fixture(torch.float64)
-    protocol = published(f"mpi_inf_3dhp_{convention}")
-    names = [name for name, (pred, _, _) in sequences.items() for _ in pred]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mpi_inf_3dhp_equals_the_matlab_evaluation_of_d3dp_and_p_stmo(dtype):
+    """annot3 is published as the mean over sequences (D3DP), univ_annot3 as the mean over frames (P-STMO)."""
+    arrays, _ = read_fixture(PARITY / "diffpose_metrics_3dhp.safetensors")
+    data = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    frames = {f"TS{i + 1}": len(data[f"input/seq{i}/gt_mm"]) for i in range(3)}
+    names = [name for name, number in frames.items() for _ in range(number)]
     pred, target = (
-        skeletons.convert(torch.cat([sequence[i] for sequence in sequences.values()]), "mpi_inf_3dhp_17", "h36m_17")
-        for i in (0, 1)
+        skeletons.convert(
+            torch.cat([data[f"input/seq{i}/{name}"].to(dtype) / 1000.0 for i in range(3)]), "mpi_inf_3dhp_17", "h36m_17"
+        )
+        for name in ("pred_rootrel_mm", "gt_mm")
     )
-    valid = torch.ones_like(target[..., :1])
-    valid[::5] = 0  # frames that do not count
-    batch = {"keypoints_3d": torch.cat((target, valid), dim=-1), "sequence": names, "sample_id": names}
-    found, table = measured(protocol, batch, {"joints_3d": pred}, parts=5)
-    frame = 0
-    for name, (pose, truth, _) in sequences.items():
-        sequences[name] = (pose, truth, valid[frame : frame + len(pose), 0, 0])
-        frame += len(pose)
-    expected = evaluate(sequences, convention)
-    for i, name in enumerate(("mpjpe", "pck", "auc")):
-        assert found[name] == pytest.approx(expected.published[i], rel=1e-9)
-        both = table["metrics"][name]
-        assert both["mean_of_groups"] == pytest.approx(expected.mean_over_sequences[i], rel=1e-9)
-        assert both["mean_over_poses"] == pytest.approx(expected.mean_over_frames[i], rel=1e-9)
-        assert both["values"] == pytest.approx({key: errors[i] for key, errors in expected.sequences.items()})
-    assert table["of"] == "sequence" and table["metrics"]["mpjpe"]["poses"] == dict(expected.num_frames)
-    assert expected.mean_over_sequences != pytest.approx(expected.mean_over_frames, rel=1e-4)
+    spoilt = torch.full_like(pred[:3], torch.nan)  # frames that are not valid do not count
+    valid = torch.cat((torch.ones_like(target[..., :1]), torch.zeros_like(spoilt[..., :1])))
+    names += ["TS1", "TS2", "TS2"]
+    truth = torch.cat((torch.cat((target, spoilt)), valid), dim=-1)
+    batch = {"keypoints_3d": truth, "sequence": names, "sample_id": names}
+    for convention, mean in (("annot3", "sequences"), ("univ_annot3", "frames")):
+        protocol = published(f"mpi_inf_3dhp_{convention}")
+        found, table = measured(protocol, batch, {"joints_3d": torch.cat((pred, spoilt))}, parts=5)
+        assert table["of"] == "sequence" and table["metrics"]["mpjpe"]["poses"] == frames
+        for i, name in enumerate(("mpjpe", "pck", "auc")):
+            both = table["metrics"][name]
+            assert found[name] == pytest.approx(data[f"output/mean_over_{mean}"][i].item(), rel=1e-6)
+            assert both["mean_of_groups"] == pytest.approx(data["output/mean_over_sequences"][i].item(), rel=1e-6)
+            assert both["mean_over_poses"] == pytest.approx(data["output/mean_over_frames"][i].item(), rel=1e-6)
+            expected = data[f"output/{name}150" if name == "pck" else f"output/{name}"].tolist()
+            assert list(both["values"].values()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_human36m_is_averaged_over_actions_whose_name_is_the_first_word():

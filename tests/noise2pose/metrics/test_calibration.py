@@ -7,7 +7,6 @@ import torch
 import torch.multiprocessing as mp
 
 from noise2pose.errors import InputError
-from noise2pose.metrics import calibration
 from noise2pose.metrics.calibration import Calibration, energy_score, in_interval, sparsification_curve
 from noise2pose.metrics.hypotheses import spread
 
@@ -69,25 +68,6 @@ def test_against_a_naive_loop(root: int, dtype: torch.dtype) -> None:
     for name, value in naive(hypotheses.double(), target.double(), valid, root).items():
         assert found[name].dtype == torch.float64 and found[name].shape == ()
         assert found[name].item() == pytest.approx(value, rel=1e-9), name
-
-
-@pytest.mark.parametrize(
-    "level, freedom, expected",
-    [
-        (0.50, 1, 1.0),
-        (0.90, 1, 6.313752),
-        (0.50, 2, 0.8164966),
-        (0.90, 2, 2.919986),
-        (0.90, 3, 2.353363),
-        (0.50, 4, T_4_OF_50),
-        (0.90, 4, T_4_OF_90),
-        (0.95, 19, 2.093024),
-        (0.90, 30, 1.697261),
-        (0.90, 4001, 1.645235),
-    ],
-)
-def test_quantiles_of_student_t(level: float, freedom: int, expected: float) -> None:
-    assert calibration._student_t_quantile(level, freedom) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("number", [2, 5, 20])

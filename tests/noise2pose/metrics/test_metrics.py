@@ -7,7 +7,8 @@ import torch
 import torch.multiprocessing as mp
 
 from noise2pose.errors import InputError
-from noise2pose.metrics import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK, functional
+from noise2pose.metrics import functional
+from noise2pose.metrics.pose_errors import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK, MPJPE2DOfBox
 from noise2pose.metrics.pose_metric import GroupMean
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.metrics.published_protocols import PUBLISHED, published
@@ -150,7 +151,7 @@ def test_pixels_and_shares_of_the_box():
     metric = MPJPE2D()
     metric.update(pred, target, valid)
     assert metric.compute() == pytest.approx(10.0)
-    share = MPJPE2D(unit=100.0, joints=(0, 2))
+    share = MPJPE2DOfBox(joints=(0, 2))
     share.update(pred / 200.0, target / 200.0, valid)
     assert share.compute() == pytest.approx(5.0)
 

@@ -1,9 +1,10 @@
-"""The metrics against the numbers of VideoPose3D, mmhuman3d and SPIN; `test_mpi_inf_3dhp` has D3DP and P-STMO."""
+"""The metrics against the numbers of VideoPose3D, mmhuman3d and SPIN (`test_evaluation`: those of D3DP and P-STMO)."""
 
 import pytest
 import torch
 
-from noise2pose.metrics import MPJPE, MPJVE, NMPJPE, PAMPJPE, functional
+from noise2pose.metrics import functional
+from noise2pose.metrics.pose_errors import MPJPE, MPJVE, NMPJPE, PAMPJPE
 from tests.parity.procedural import read_fixture
 from tests.places import PARITY
 
