@@ -1,11 +1,13 @@
-"""Annotates people in pictures, or of keypoint files, with a method that answers with a body.
+"""Annotates people in images, or of keypoints alone, with a trained method that answers with a body.
 
 Shape letters: B batch.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,143 +16,175 @@ from torch import Tensor
 from tqdm import tqdm
 
 from methods.base import PoseMethod
-from methods.checkpoints import find_checkpoint
-from noise2pose.annotation import detections
-from noise2pose.annotation import pictures as annotation_pictures
+from methods.inference.model import TrainedModel
+from methods.inference.results import Annotations, as_folder
 from noise2pose.annotation.layout import annotate_batch
-from noise2pose.annotation.people import Person, Skipped, match, people_of_keypoints, people_of_pictures
-from noise2pose.annotation.writer import AnnotationWriter, fingerprint, read_annotations, read_skipped
+from noise2pose.annotation.people import Person, Skipped, Subjects, detect_people, find_subjects
+from noise2pose.annotation.writer import (
+    AnnotationWriter,
+    Part,
+    fingerprint,
+    join_parts,
+    read_annotations,
+    read_skipped,
+)
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.files import sha256
 from noise2pose.images import crops
-from noise2pose.images.photographs import Photograph, find_pictures, open_picture, read_picture
-from noise2pose.keypoints.files import Keypoints
+from noise2pose.images.photographs import Photograph, find_pictures, read_picture
+from noise2pose.keypoints.files import ENDINGS as KEYPOINT_ENDINGS
+from noise2pose.keypoints.files import Keypoints, as_keypoints
 
-_NAMED = 3  # skipped files that are told at the end; annotations.json has all
 
-
-def annotate_inputs(
-    method: PoseMethod,
-    inputs: Sequence[Path],
-    output: Path,
-    *,
-    checkpoint: str,
-    command: str,
-    read: Keypoints | None = None,
-    keypoint_file: Path | None = None,
-    detector: Path | None = None,
-    focal: float | None = None,
-    batch_size: int = 32,
-    max_pictures: int = 20,
-) -> str:
-    """Annotates pictures or a keypoint file, going on where an interrupted process stopped.
+class Annotator:
+    """A trained method that answers with the bodies of people.
 
     Args:
-        method: in evaluation mode, with a body.
-        inputs: pictures and folders of them, or the keypoint file alone.
-        output: folder of the set.
-        checkpoint: file or name that the method was loaded from.
-        command: what the set says about its making.
-        read: keypoints of `keypoint_file`; None to detect them.
-        keypoint_file: one of the inputs, or the keypoints of the pictures.
-        detector: folder of the 2-D detector.
-        focal: in pixels, of all pictures; None to ask each picture.
-        batch_size: people of a part.
-        max_pictures: overlays at most.
-
-    Returns:
-        A summary.
+        model: a shipped name such as `diffannot-keypoints`, a model folder, or the file of a checkpoint; loaded at the
+            first prediction.
+        device: cpu, cuda or mps.
+        batch_size: people at a time.
 
     Raises:
-        InputError: if the inputs do not fit the method or each other, or `output` holds another set.
+        InputError: if there is no such model, or the batch size is not positive.
     """
-    assert method.body is not None, "only methods with a body annotate"
-    if method.needs_ground_truth:
-        raise InputError(f"{method.title} looks at the ground truth, which nobody has here: take --selector guided")
-    only_keypoints = list(inputs) == [keypoint_file]
-    if only_keypoints and method.input == "image":
-        raise InputError(f"{method.title} looks at pictures: give it pictures, and {keypoint_file} with --keypoints")
-    models = [] if read is not None else detections.model_files(detector)
-    photographs, skipped = ([], []) if only_keypoints else _open(find_pictures(inputs))
-    made_from = {
-        "checkpoint": sha256(find_checkpoint(checkpoint)),
-        "options": fingerprint(method.title, focal, batch_size, None if read is None else read.skeleton),
-        "keypoints": fingerprint([sha256(path) for path in (keypoint_file, *models) if path is not None]),
-        "inputs": fingerprint([(photograph.file_name, sha256(photograph.path)) for photograph in photographs], skipped),
-    }
-    info = {
-        "method": method.title,
-        "checkpoint": checkpoint,
-        "checkpoint_sha256": made_from["checkpoint"],
-        "body": method.body_name,
-        "gender": method.body.gender if method.body else "neutral",
-        "keypoints": "blazepose" if keypoint_file is None else keypoint_file.name,
-        "command": command,
-    }
-    people: list[Person] = []
-    if read is None:
-        writer = AnnotationWriter(output, info, made_from)
-        if not writer.finished:
-            points, unreadable = detections.detect_pictures(models, photographs, output / "detections.json")
-            people, nobody = people_of_pictures(photographs, points, detections.SKELETON, focal)
-            skipped = [*skipped, *unreadable, *nobody]
-    elif only_keypoints:
-        people, skipped = people_of_keypoints(read, focal)
-        writer = AnnotationWriter(output, info, made_from)
-    else:
-        points, other_size = match(photographs, read, str(keypoint_file))
-        people, nobody = people_of_pictures(photographs, points, read.skeleton, focal)
-        skipped = [*skipped, *other_size, *nobody]
-        writer = AnnotationWriter(output, info, made_from)
-    found = writer.finish(annotate(method, people, writer, batch_size), skipped)
-    _tell(read_skipped(output))
-    annotated = set(read_annotations(output)["file_names"].tolist())
-    seen = [photograph for photograph in photographs if photograph.file_name in annotated]
-    paths = {photograph.file_name: photograph.path for photograph in photographs}
-    pictures = annotation_pictures.write_pictures(output, method.body, paths, max_pictures, method.joint_maps)
-    return (
-        f"{method.title}: people annotated: {found.people}, {found.suspect} of them suspect, {found.skipped} skipped; "
-        f"{_about_focal(seen, focal)}wrote {output / 'annotations.npz'}, {output / 'annotations.json'}"
-        f"{f'; pictures: {pictures}' if pictures else ''}"
-    )
+
+    def __init__(self, model: str | Path | TrainedModel, device: str = "cpu", batch_size: int = 32) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}, expected more than 0")
+        self.model = model if isinstance(model, TrainedModel) else TrainedModel(model, device)
+        self.batch_size = batch_size
+
+    def predict(
+        self,
+        inputs: Any,
+        keypoints: Any = None,
+        focal: float | None = None,
+        detector: str | Path | None = None,
+        output: str | Path | None = None,
+        command: str | None = None,
+    ) -> Annotations:
+        """Annotates everybody in some images, or everybody of some keypoints.
+
+        Args:
+            inputs: path of an image, of a folder of images or of a keypoint file; a list of images and folders; or
+                keypoints as `Lifter.predict` takes them.
+            keypoints: of the people in the images, as a file or a record that names its images; None to detect them.
+            focal: focal length in pixels, of all images; None for the EXIF data of each, else its diagonal.
+            detector: folder of the 2-D detector; None for `data/detector`.
+            output: folder that takes finished parts while the rest is computed, so that the same call after an
+                interruption resumes, and then annotations.npz and .json; None to write nothing.
+            command: what annotations.json says made them; None for the command line of this process.
+
+        Raises:
+            InputError: if the inputs do not fit the model or each other, or `output` holds other annotations.
+        """
+        if focal is not None and not 0 < focal < float("inf"):
+            raise InputError(f"focal is {focal}, expected more than 0")
+        focal = None if focal is None else float(focal)  # as the hash of the options has it
+        folder = None if output is None else as_folder(output)
+        images, keypoints = _sorted_out(inputs, keypoints)
+        method = self._method(alone=not images)
+        subjects = find_subjects(images, keypoints, focal, None if detector is None else Path(detector))
+        made_from = {
+            "checkpoint": sha256(self.model.path),
+            "options": fingerprint(
+                method.title, focal, self.batch_size, None if keypoints is None else keypoints.skeleton
+            ),
+            **subjects.made_from,
+        }
+        source = "blazepose" if keypoints is None else "array"
+        info = {
+            "method": method.title,
+            "checkpoint": self.model.name,
+            "checkpoint_sha256": made_from["checkpoint"],
+            "body": method.body_name,
+            "gender": method.body.gender if method.body else "neutral",
+            "keypoints": source if keypoints is None or keypoints.source is None else keypoints.source.name,
+            "command": command or shlex.join(["python", *sys.argv]),
+        }
+        writer = None if folder is None else AnnotationWriter(folder, info, made_from)
+        arrays, skipped = self._annotate(subjects, writer)
+        assert method.body is not None
+        return Annotations(
+            arrays, skipped, method.body, subjects.photographs, focal, info, made_from, method.joint_maps
+        )
+
+    def _method(self, alone: bool) -> PoseMethod:
+        """The loaded method.
+
+        Raises:
+            InputError: if it cannot annotate images, or keypoints that come alone.
+        """
+        method = self.model.method
+        if method.body is None:
+            use = f"use Lifter({self.model.name!r})" if alone else "give it a keypoint file, not images"
+            raise InputError(f"{method.title} predicts joints from keypoints: {use}")
+        if method.needs_ground_truth:
+            raise InputError(f"{method.title} chooses with the ground truth, which is unknown here: select guided")
+        if alone and method.input == "image":
+            raise InputError(f"{method.title} needs images: give it images, and the keypoint file as their keypoints")
+        return method
+
+    def _annotate(self, subjects: Subjects, writer: AnnotationWriter | None) -> tuple[dict[str, np.ndarray], Skipped]:
+        """Computes the parts of the set that the writer does not have yet.
+
+        A part is a batch, always of the same people, so that a resumed set has the same numbers to the last bit.
+        """
+        if writer is not None and writer.finished:
+            return read_annotations(writer.folder), read_skipped(writer.folder)
+        subjects = detect_people(subjects, None if writer is None else writer.folder / "detections.json")
+        people = subjects.people or []
+        batches = [people[start : start + self.batch_size] for start in range(0, len(people), self.batch_size)]
+        parts: list[Part] = []
+        with tqdm(total=len(people), unit=" people", disable=None) as bar:
+            for number, chosen in enumerate(batches):
+                if writer is None:
+                    parts.append(annotate_people(self.model.method, chosen))
+                elif not writer.has(number):
+                    writer.write(number, *annotate_people(self.model.method, chosen))
+                bar.update(len(chosen))
+        if writer is None:
+            return join_parts(parts, subjects.skipped)
+        writer.finish(len(batches), subjects.skipped)
+        return read_annotations(writer.folder), read_skipped(writer.folder)
 
 
-def annotate(method: PoseMethod, people: Sequence[Person], writer: AnnotationWriter, batch_size: int) -> int:
-    """Annotates everybody whom the writer does not have yet.
+def _sorted_out(inputs: Any, keypoints: Any) -> tuple[list[tuple[str, Path]], Keypoints | None]:
+    """The images by name, none where keypoints come alone; and the keypoints, where they are given.
 
-    A part of the set is a batch, always of the same people, so that a restart gives the same numbers to the last bit.
-
-    Args:
-        method: in evaluation mode, with a body.
-        people: in a fixed order.
-        writer: of the set.
-        batch_size: people of one part.
-
-    Returns:
-        The number of parts.
+    Raises:
+        InputError: if either cannot be read, or keypoints are given twice.
     """
-    parts = range(0, len(people), batch_size)
-    with tqdm(total=len(people), unit=" people", disable=None) as bar:
-        for number, start in enumerate(parts):
-            chosen = people[start : start + batch_size]
-            if not writer.has(number):
-                writer.write(number, *_annotate_part(method, chosen))
-            bar.update(len(chosen))
-    return len(parts)
+    paths = [inputs] if isinstance(inputs, str | Path) else inputs
+    if isinstance(paths, list | tuple) and paths and all(isinstance(path, str | Path) for path in paths):
+        paths = [Path(path) for path in paths]
+        if len(paths) > 1 or paths[0].suffix not in KEYPOINT_ENDINGS:
+            images = find_pictures(paths)
+            return images, None if keypoints is None else as_keypoints(keypoints)
+        inputs = paths[0]
+    if keypoints is not None:
+        raise InputError("keypoints are given twice: `keypoints` is for images")
+    return [], as_keypoints(inputs)
 
 
 @torch.no_grad()
-def _annotate_part(method: PoseMethod, chosen: Sequence[Person]) -> tuple[dict[str, np.ndarray] | None, Skipped]:
-    """Annotations of those whose pictures can be read, and what is left out."""
+def annotate_people(method: PoseMethod, chosen: Sequence[Person]) -> Part:
+    """One batch: annotations of those whose images can be read, and what is left out with the reason.
+
+    Args:
+        method: in evaluation mode, with a body.
+        chosen: all with images, or all without.
+    """
     assert method.body is not None, "only methods with a body annotate"
     found, images, skipped = [], [], []
-    pictures: dict[str, np.ndarray | InputError] = {}  # people of one picture follow one another
+    read: dict[str, np.ndarray | InputError] = {}  # people of one image follow one another
     for person in chosen:
         if person.photograph is not None:
-            if person.file_name not in pictures:
-                pictures = {person.file_name: _read(person.photograph)}
-            pixels = pictures[person.file_name]
+            if person.file_name not in read:
+                read = {person.file_name: _read(person.photograph)}
+            pixels = read[person.file_name]
             if isinstance(pixels, InputError):
                 skipped.append((person.file_name, str(pixels)))
                 continue
@@ -165,7 +199,7 @@ def _annotate_part(method: PoseMethod, chosen: Sequence[Person]) -> tuple[dict[s
     size_known = torch.tensor([person.corner is None for person in found], device=method.device)
     camera = batch["camera"]
     corner = corner.to(method.device)
-    in_picture: PoseBatch = {  # the same in the pixels of the keypoints
+    in_image: PoseBatch = {  # the same in the pixels of the keypoints
         "keypoints_2d": keypoints.to(method.device),
         "box": torch.cat((batch["box"][:, :2] + corner, batch["box"][:, 2:]), dim=-1),
         "camera": {
@@ -175,7 +209,7 @@ def _annotate_part(method: PoseMethod, chosen: Sequence[Person]) -> tuple[dict[s
         },
         "sample_id": batch["sample_id"],
     }
-    arrays = annotate_batch(in_picture, prediction, method.body, [person.file_name for person in found])
+    arrays = annotate_batch(in_image, prediction, method.body, [person.file_name for person in found])
     return arrays, list(dict.fromkeys(skipped))
 
 
@@ -194,34 +228,6 @@ def _batch(
     if images:
         batch["image"] = torch.stack(list(images)).to(device)
     return batch
-
-
-def _open(found: Sequence[tuple[str, Path]]) -> tuple[list[Photograph], Skipped]:
-    """The pictures that can be opened, and why others cannot."""
-    photographs, skipped = [], []
-    for file_name, path in found:
-        try:
-            photographs.append(open_picture(file_name, path))
-        except InputError as error:
-            skipped.append((file_name, str(error)))
-    return photographs, skipped
-
-
-def _about_focal(photographs: Sequence[Photograph], focal: float | None) -> str:
-    if not photographs:
-        return ""
-    stated = sum(photograph.focal is not None for photograph in photographs)
-    if focal is not None:
-        return f"focal length {focal:g} pixels as told; "
-    return f"focal length of {stated} pictures from their EXIF data, of {len(photographs) - stated} their diagonal; "
-
-
-def _tell(skipped: Skipped) -> None:
-    """Says on the standard error what was left out; the first ones, since a folder may be full of them."""
-    for file_name, reason in skipped[:_NAMED]:
-        print(f"skipped {file_name}: {reason}", file=sys.stderr)
-    if len(skipped) > _NAMED:
-        print(f"and {len(skipped) - _NAMED} more, see `skipped` in annotations.json", file=sys.stderr)
 
 
 def _read(photograph: Photograph) -> np.ndarray | InputError:

@@ -1,24 +1,103 @@
-"""Lifts keypoints of any length and of any picture with a method that takes batches of its own kind.
+"""Lifts 2-D keypoints of any number of poses, in images of any size, to 3-D poses with a trained method.
 
 Shape letters: T poses, F frames of a window, W windows, J joints, N hypotheses.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from methods.base import PoseMethod
-from noise2pose import cameras
+from methods.inference.model import TrainedModel
+from methods.inference.results import LiftedPoses
+from noise2pose import cameras, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
+from noise2pose.images.photographs import ENDINGS as IMAGE_ENDINGS
+from noise2pose.keypoints.files import as_keypoints
 
 _BATCH_FRAMES = 512
 
 
-class LiftedPoses(NamedTuple):
+class Lifter:
+    """A trained method that lifts 2-D keypoints to 3-D poses.
+
+    Args:
+        model: a shipped name such as `diffpose-cmu`, a model folder, or the file of a checkpoint; loaded at the first
+            prediction.
+        device: cpu, cuda or mps.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+
+    def __init__(self, model: str | Path | TrainedModel, device: str = "cpu") -> None:
+        self.model = model if isinstance(model, TrainedModel) else TrainedModel(model, device)
+
+    def predict(
+        self, keypoints: Any, skeleton: str | None = None, image_size: Any = None, names: Any = None
+    ) -> LiftedPoses:
+        """Lifts poses; a method for clips takes them as consecutive frames of one person.
+
+        Joints without confidence are put at their nearest visible neighbours first.
+
+        Args:
+            keypoints: (T, J, 2 or 3) or (J, 2 or 3) pixels and confidence; or the path of a keypoint file, in any
+                format of `noise2pose.keypoints.files`; or the record that `read_keypoints` returns.
+            skeleton: of the joints, such as `coco_17`, `halpe_26` or `h36m_17`; None for what the file says, else to
+                tell by the number of joints (17 is taken for COCO's).
+            image_size: (2,) or (T, 2) width and height in pixels, for the pictures; None for what the file says.
+            names: T names; None for those of the file.
+
+        Raises:
+            InputError: if images are given, the keypoints are wrong, or the model does not lift keypoints.
+        """
+        _refuse_images(keypoints)
+        read = as_keypoints(keypoints, skeleton, image_size, names)
+        method = self.model.method
+        if method.body is not None:
+            raise InputError(f"{method.title} predicts bodies: use Annotator({self.model.name!r})")
+        try:
+            placed = skeletons.place_hidden(read.points, read.skeleton)
+            points = skeletons.convert(placed, read.skeleton, LiftedPoses.skeleton, has_confidence=True)
+            lifted = lift(method, points, read.names)
+        except InputError as error:
+            raise error if read.source is None else InputError(f"{read.source}: {error}") from error
+        return LiftedPoses(
+            joints_3d=lifted.joints_3d.numpy(),
+            uncertainty=None if lifted.uncertainty is None else lifted.uncertainty.numpy(),
+            hypotheses=None if lifted.hypotheses is None else lifted.hypotheses.numpy(),
+            keypoints_2d=points.numpy(),
+            image_size=None if read.image_sizes is None else read.image_sizes.numpy(),
+            names=read.names,
+            method=method.title,
+            checkpoint=self.model.name,
+            input_skeleton=read.skeleton,
+            num_hidden=int((read.points[..., 2] == 0).sum()),
+            is_clip=read.is_clip or method.num_frames > 1,
+        )
+
+
+def _refuse_images(given: Any) -> None:
+    """Says what to do with images, before anything is loaded."""
+    paths = given if isinstance(given, list | tuple) else [given]
+    is_image = isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.ndim >= 3
+    for path in paths:
+        if isinstance(path, str | Path) and (Path(path).suffix.lower() in IMAGE_ENDINGS or Path(path).is_dir()):
+            is_image = True
+    if is_image:
+        raise InputError(
+            "a lifter predicts joints from 2-D keypoints: give it a keypoint file or an array (poses, joints, 2 or 3), "
+            "not images; methods that predict bodies take images: Annotator('diffannot-keypoints').predict(...)"
+        )
+
+
+class Lifted(NamedTuple):
     """Poses relative to their root, in the camera frame of their virtual image (see `cameras.virtual_image`)."""
 
     joints_3d: Float[Tensor, "T J 3"]  # metres
@@ -27,12 +106,11 @@ class LiftedPoses(NamedTuple):
 
 
 @torch.no_grad()
-def lift(method: PoseMethod, keypoints: Float[Tensor, "T J 3"], names: Sequence[str]) -> LiftedPoses:
+def lift(method: PoseMethod, keypoints: Float[Tensor, "T J 3"], names: Sequence[str]) -> Lifted:
     """Answers each pose once.
 
-    A video method, whose attribute `num_frames` is above 1, takes the poses as consecutive frames of one person. They
-    are cut into windows of that length; the last window ends with the last frame, and its frames that the window before
-    has answered are left out. A shorter clip is filled up with its last frame. Each window has one virtual image.
+    A video method, whose attribute `num_frames` is above 1, takes the poses as consecutive frames of one person, cut
+    into the windows of `window_frames`. Each window has one virtual image.
 
     Args:
         method: in evaluation mode.
@@ -46,7 +124,7 @@ def lift(method: PoseMethod, keypoints: Float[Tensor, "T J 3"], names: Sequence[
         InputError: if all joints of a pose lie at one point.
     """
     length = method.num_frames
-    frames, kept = window_frames(len(keypoints), length, length)
+    frames, kept = window_frames(len(keypoints), length)
     points = keypoints[frames]  # (W, F, J, 3)
     corner, side = cameras.virtual_image(points[..., :2].flatten(1, 2))
     if not (side > 0).all():
@@ -70,7 +148,7 @@ def lift(method: PoseMethod, keypoints: Float[Tensor, "T J 3"], names: Sequence[
         }
         answers.append(_by_frame(method(batch), kept[rows]))
     joints, uncertainty, hypotheses = zip(*answers, strict=True)
-    return LiftedPoses(torch.cat(joints), _joined(uncertainty), _joined(hypotheses))
+    return Lifted(torch.cat(joints), _joined(uncertainty), _joined(hypotheses))
 
 
 def _by_frame(prediction: Prediction, kept: Bool[Tensor, "W F"]) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -92,23 +170,21 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(known) if known else None
 
 
-def window_frames(length: int, num_frames: int, stride: int) -> tuple[Int[Tensor, "W F"], Bool[Tensor, "W F"]]:
-    """Which frames of a sequence each window holds, and which of them are counted there.
+def window_frames(length: int, num_frames: int) -> tuple[Int[Tensor, "W F"], Bool[Tensor, "W F"]]:
+    """Which frames of one sequence each window holds, and which of them are answered there.
 
-    Windows start every `stride` frames and the last one ends with the sequence. A frame that several windows hold is
-    counted in the first of them only, so that no frame counts twice. A sequence shorter than a window is filled up with
-    its last frame, which is not counted again.
+    Windows follow each other and the last one ends with the sequence; its frames that the window before holds too are
+    not answered again. A sequence shorter than a window is filled up with its last frame, which is answered once.
 
     Args:
         length: T.
         num_frames: F.
-        stride: between the starts of two windows.
 
     Returns:
-        Frame numbers (W, F), and whether they count (W, F).
+        Frame numbers (W, F), and whether they are answered (W, F).
     """
     last = max(length - num_frames, 0)
-    starts = list(range(0, last, stride)) + [last]
-    frames = torch.tensor(starts)[:, None] + torch.arange(num_frames)
-    seen = torch.tensor([0] + [start + num_frames for start in starts[:-1]])
-    return frames.clamp_max(length - 1), (frames >= seen[:, None]) & (frames < length)
+    starts = torch.tensor([*range(0, last, num_frames), last])
+    frames = starts[:, None] + torch.arange(num_frames)
+    first = torch.arange(len(starts)) * num_frames  # that no window before holds
+    return frames.clamp_max(length - 1), (frames >= first[:, None]) & (frames < length)

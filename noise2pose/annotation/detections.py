@@ -1,4 +1,4 @@
-"""2-D joints of people in pictures, detected once and kept in a COCO file."""
+"""2-D joints of people in images, detected once and kept in a COCO file."""
 
 import importlib.util
 import json
@@ -17,21 +17,26 @@ from noise2pose.images.photographs import Photograph, read_picture
 from noise2pose.keypoints.detector import BlazePose
 
 SKELETON = "coco_17"
+FOLDER = Path("data/detector")  # where `scripts/prepare.py detector` puts the files
 MODELS = ("pose_detection.tflite", "pose_landmark_full.tflite")
-_SAVE_EVERY = 20  # pictures
+_SAVE_EVERY = 20  # images
 
 
-def model_files(folder: Path | None) -> list[Path]:
+def model_files(folder: Path | None = None) -> list[Path]:
     """The files of the detector.
 
+    Args:
+        folder: where they are; None for `data/detector`.
+
     Raises:
-        InputError: if they, or what runs them, are not there; the message says how to do without.
+        InputError: if a file, or the package that runs them, is missing; the message says what to do instead.
     """
-    files = [] if folder is None else [folder / name for name in MODELS]
-    if folder is None or not all(file.is_file() for file in files):
+    folder = folder or FOLDER
+    files = [folder / name for name in MODELS]
+    if not all(file.is_file() for file in files):
         raise InputError(
-            "pictures need the 2-D joints of their people: give a keypoint file with --keypoints FILE, or fetch the "
-            f"detector once with `python scripts/prepare.py detector --output {folder or 'data/detector'}`"
+            "images need the 2-D joints of their people: give a keypoint file with --keypoints FILE, or fetch the "
+            f"detector once with `python scripts/prepare.py detector --output {folder}`"
         )
     if importlib.util.find_spec("ai_edge_litert") is None:
         raise InputError(
@@ -40,23 +45,25 @@ def model_files(folder: Path | None) -> list[Path]:
     return files
 
 
-def detect_pictures(
-    models: Sequence[Path], photographs: Sequence[Photograph], cache: Path
+def detect_people(
+    models: Sequence[Path], photographs: Sequence[Photograph], cache: Path | None = None
 ) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
-    """Everybody in pictures. What is found goes to a COCO file, so that a restart does not look for it again.
+    """Everybody in some images.
 
     Args:
         models: of `model_files`.
-        photographs: the pictures.
-        cache: the file to write, or to go on with; what it says of other pictures, or by other models, is not used.
+        photographs: the images.
+        cache: COCO file that keeps what was detected, so that an interrupted call resumes; None to keep nothing. What
+            the file says of other images, or by other models, is not used.
 
     Returns:
-        (P, 17, 3) for each picture by file name, and the pictures that cannot be read with the reason.
+        (P, 17, 3) for each image by file name, and the images that cannot be read with the reason.
     """
     hashes = [sha256(model) for model in models]
-    known, found = _read(cache, hashes), {}
+    known = {} if cache is None else _read(cache, hashes)
+    found: dict[str, dict[str, Any]] = {}
     detector: BlazePose | None = None
-    with tqdm(photographs, unit=" pictures", desc="2-D joints", disable=None) as bar:
+    with tqdm(photographs, unit=" images", desc="2-D joints", disable=None) as bar:
         for number, photograph in enumerate(bar, start=1):
             content = sha256(photograph.path)
             entry = known.get(photograph.file_name, {})
@@ -64,7 +71,7 @@ def detect_pictures(
                 detector = detector or BlazePose(models)
                 entry = {**_detect(detector, photograph), "sha256": content, "size": list(photograph.size)}
             found[photograph.file_name] = entry
-            if detector is not None and (number % _SAVE_EVERY == 0 or number == len(photographs)):
+            if cache is not None and detector is not None and (number % _SAVE_EVERY == 0 or number == len(photographs)):
                 write_text(cache, to_text(_to_coco({**known, **found}, hashes)))
     skipped = [(name, entry["reason"]) for name, entry in found.items() if entry["reason"]]
     readable = {name: entry["people"] for name, entry in found.items() if not entry["reason"]}
@@ -80,7 +87,7 @@ def _detect(detector: BlazePose, photograph: Photograph) -> dict[str, Any]:
 
 
 def _to_coco(entries: Mapping[str, Mapping[str, Any]], hashes: Sequence[str]) -> dict[str, Any]:
-    """COCO's layout with detector's results: the third number of a joint is a confidence."""
+    """The layout of COCO's results: the third number of a joint is a confidence."""
     images, annotations = [], []
     for identity, (name, entry) in enumerate(sorted(entries.items()), start=1):
         width, height = entry["size"]
@@ -94,7 +101,7 @@ def _to_coco(entries: Mapping[str, Mapping[str, Any]], hashes: Sequence[str]) ->
 
 
 def _read(cache: Path, hashes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What the file knows by file name; nothing if it is not there, broken, or of other models."""
+    """The entries of the file by image; none if it is missing, broken, or of other models."""
     try:
         content = json.loads(cache.read_text(encoding="utf-8"))
         if content["info"]["models"] != list(hashes):

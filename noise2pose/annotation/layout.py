@@ -1,15 +1,15 @@
-"""Annotations of bodies in pictures: what is kept of a method's answer, when it is suspect, and both files' layouts.
+"""Annotations of bodies in images: what is kept of a method's answer, when it is suspect, and both files' layouts.
 
 annotations.npz (N people; AMASS's keys first; lengths in metres, angles in radians):
   poses (N, 72)          SMPL's axis-angle rotations, root first, in the camera frame (x right, y down, z forward)
   trans (N, 3)           added to the posed body in that frame
   betas (N, 10), gender  of the body: "neutral", "male" or "female"
-  names, file_names (N,) the person and the picture
-  body                   whose parameters these are; betas and poses of one body mean nothing to another
+  names, file_names (N,) the person and the image
+  body                   whose parameters these are; betas and poses of one body do not fit another
   joints_3d (N, 17, 3)   h36m_17 in the camera frame
   keypoints_2d (N, 17, 3), box (N, 3)             the input: pixels and confidence; centre x, centre y and side
   camera_focal, camera_principal_point (N, 2)     pixels
-  image_size (N, 2)      width and height; 0 where nothing says
+  image_size (N, 2)      width and height; 0 where they are unknown
   step (N,)              denoising steps of the answer; 0 where the first answer was kept
   reprojection_before, reprojection_after (N,)    distance of the joints from their keypoints, a mean weighted by the
                          confidences, pixels; NaN without keypoints
@@ -69,7 +69,7 @@ def annotate_batch(
         batch: with `camera` and `sample_id`; `keypoints_2d` and `box` if there are any.
         prediction: with `smpl` and `camera_translation`; `refinement` if there was one.
         body: whose parameters they are.
-        file_names: of the pictures; None to call them as the batch does, or else as the samples.
+        file_names: of the images; None for those of the batch, else the names of the samples.
 
     Returns:
         The arrays of `ARRAYS`.
@@ -109,8 +109,16 @@ def annotate_batch(
 
 
 def empty() -> dict[str, np.ndarray]:
-    """The arrays of a set in which nobody is."""
+    """The arrays of a set without people."""
     return {key: np.zeros((0, *shape), dtype=kind) for key, (shape, kind) in ARRAYS.items()}
+
+
+@torch.no_grad()
+def vertices_of(arrays: Mapping[str, np.ndarray], body: BodyModel) -> Tensor:
+    """(..., V, 3) metres in the camera frame, of the `poses`, `betas` and `trans` of people or of one person."""
+    values = {key: torch.from_numpy(arrays[key]).to(body.template) for key in ("poses", "betas", "trans")}
+    rotation = rotations.rotvec_to_rotmat(values["poses"].unflatten(-1, (24, 3)))
+    return body(rotation[..., 0, :, :], rotation[..., 1:, :, :], values["betas"], values["trans"]).vertices
 
 
 def to_coco(
@@ -121,7 +129,7 @@ def to_coco(
     Args:
         arrays: those of `ARRAYS`.
         info: what the set says about its making; `gender` is the body's, neutral if it is not given.
-        skipped: file name and reason of each picture, or person, without an annotation.
+        skipped: file name and reason of each image, or person, without an annotation.
     """
     skeleton = skeletons.get(SKELETON)
     image_ids: dict[str, int] = {}
@@ -162,7 +170,7 @@ def to_text(content: Mapping[str, Any]) -> str:
 
 
 def _reprojection(joints: Tensor, keypoints: Tensor, focal: Tensor, principal_point: Tensor) -> Tensor:
-    """(B,) the distance that the head of this module describes; NaN where no joint is seen."""
+    """(B,) the distance described at the top of this module; NaN where no joint is seen."""
     distance = (cameras.project(joints, focal, principal_point) - keypoints[..., :2]).norm(dim=-1)
     confidence = keypoints[..., 2]
     return torch.where(confidence > 0, confidence * distance, 0.0).sum(dim=-1) / confidence.sum(dim=-1)
@@ -180,8 +188,8 @@ def _suspicions(person: Mapping[str, np.ndarray]) -> list[str]:
         reasons.append(f"the joints are {error:.0f} pixels from their keypoints on average, in a box of {side:.0f}")
     if visible < MIN_VISIBLE:
         reasons.append(f"{visible} joints are visible, fewer than {MIN_VISIBLE}")
-    if visible and person["image_size"].all() and not _in_picture(person).any():
-        reasons.append("no keypoint is in the picture")
+    if visible and person["image_size"].all() and not _in_image(person).any():
+        reasons.append("no keypoint is in the image")
     if visible and not (person["keypoints_2d"][_LEGS, 2] > 0).any():
         reasons.append("the legs were not seen and are made up")
     if (person["joints_3d"][:, 2] <= 0.0).any():
@@ -189,8 +197,8 @@ def _suspicions(person: Mapping[str, np.ndarray]) -> list[str]:
     return reasons
 
 
-def _in_picture(person: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Which keypoints are seen, and in the picture."""
+def _in_image(person: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which keypoints are seen, and in the image."""
     pixels, confidence = person["keypoints_2d"][:, :2], person["keypoints_2d"][:, 2]
     return (confidence > 0) & ((pixels >= 0) & (pixels <= person["image_size"])).all(axis=-1)
 

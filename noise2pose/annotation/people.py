@@ -1,21 +1,25 @@
-"""Who is to be annotated: the people of keypoint files and of pictures, each with keypoints and a camera.
+"""Who is to be annotated: the people of keypoint files and of images, each with keypoints and a camera.
 
-Shape letters: T poses, P people of a picture, J joints.
+Shape letters: T poses, P people of an image, J joints.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 
 from noise2pose import cameras, skeletons
+from noise2pose.annotation import detections
 from noise2pose.annotation.layout import SKELETON
+from noise2pose.annotation.writer import fingerprint
 from noise2pose.errors import InputError
+from noise2pose.files import sha256
 from noise2pose.images import crops
-from noise2pose.images.photographs import Photograph, focal_of_diagonal
-from noise2pose.keypoints.files import Keypoints
+from noise2pose.images.photographs import Photograph, focal_of_diagonal, open_picture
+from noise2pose.keypoints.arrays import Keypoints
 
 Skipped = list[tuple[str, str]]  # file name, or name of a pose, and the reason
 
@@ -25,13 +29,13 @@ class Person:
     """Somebody to annotate.
 
     Attributes:
-        name: unlike anybody else's.
-        file_name: of the picture, as annotations call it.
-        keypoints: (17, 3) h36m_17, pixels of the picture and confidence.
-        size: width and height of the picture that the camera takes; of `cameras.virtual_image` where nobody knows.
+        name: different for each person.
+        file_name: of the image, as annotations call it.
+        keypoints: (17, 3) h36m_17, pixels of the image and confidence.
+        size: width and height of the image; of `cameras.virtual_image` where they are unknown.
         focal: pixels.
-        corner: (2,) upper left corner of that virtual image in the pixels of the keypoints; None for a real picture.
-        photograph: None for keypoints without their picture.
+        corner: (2,) upper left corner of that virtual image in the pixels of the keypoints; None for a real image.
+        photograph: None for keypoints without their image.
     """
 
     name: str
@@ -43,20 +47,88 @@ class Person:
     photograph: Photograph | None
 
 
-def people_of_keypoints(read: Keypoints, focal: float | None = None) -> tuple[list[Person], Skipped]:
-    """The people of a keypoint file without pictures.
+@dataclass(frozen=True)
+class Subjects:
+    """What is to be annotated, found in the inputs of a call.
 
-    Where the file does not say how large the pictures are, everybody gets the camera of `cameras.virtual_image`.
+    Attributes:
+        photographs: the images that can be opened; none where keypoints come alone.
+        keypoints: those that were given; None where the detector finds them.
+        focal: pixels, of all images; None to take each image's own.
+        detector: files of the detector, where it is needed.
+        people: who is annotated, in a fixed order; None until `detect_people` has found them.
+        skipped: what is left out.
+        made_from: hashes of the keypoints and of the images, by which an interrupted set is recognised.
+    """
+
+    photographs: list[Photograph]
+    keypoints: Keypoints | None
+    focal: float | None
+    detector: list[Path] = field(default_factory=list)
+    people: list[Person] | None = None
+    skipped: Skipped = field(default_factory=list)
+    made_from: dict[str, str] = field(default_factory=dict)
+
+
+def find_subjects(
+    images: Sequence[tuple[str, Path]], keypoints: Keypoints | None, focal: float | None, detector: Path | None
+) -> Subjects:
+    """Opens the images and gives everybody whose keypoints are known a camera.
 
     Args:
-        read: the file.
-        focal: in pixels; None for the diagonal of the pictures.
+        images: file name and path of each; none to annotate the keypoints alone.
+        keypoints: of the people in the images; None to detect them.
+        focal: in pixels, of all images; None for the EXIF data or the diagonal of each.
+        detector: folder of the 2-D detector.
 
     Raises:
-        InputError: if there is a focal length and no picture size.
+        InputError: if the keypoints do not fit the images, or there are none and no detector either.
+    """
+    models = [] if keypoints is not None else detections.model_files(detector)
+    photographs, skipped = _open(images)
+    made_from = {
+        "keypoints": fingerprint([_hash(keypoints)] if keypoints is not None else [sha256(path) for path in models]),
+        "inputs": fingerprint([(photograph.file_name, sha256(photograph.path)) for photograph in photographs], skipped),
+    }
+    subjects = Subjects(photographs, keypoints, focal, models, None, skipped, made_from)
+    if keypoints is None:
+        return subjects
+    if not images:
+        people, useless = people_of_keypoints(keypoints, focal)
+        return replace(subjects, people=people, skipped=useless)
+    points, other_size = match(photographs, keypoints)
+    people, useless = people_of_images(photographs, points, keypoints.skeleton, focal)
+    return replace(subjects, people=people, skipped=[*skipped, *other_size, *useless])
+
+
+def detect_people(subjects: Subjects, cache: Path | None = None) -> Subjects:
+    """The same with the people that the detector finds in the images.
+
+    Args:
+        subjects: of `find_subjects`; returned as they are if their keypoints were given.
+        cache: file that keeps what was detected, see `detections.detect_people`.
+    """
+    if subjects.people is not None:
+        return subjects
+    points, unreadable = detections.detect_people(subjects.detector, subjects.photographs, cache)
+    people, useless = people_of_images(subjects.photographs, points, detections.SKELETON, subjects.focal)
+    return replace(subjects, people=people, skipped=[*subjects.skipped, *unreadable, *useless])
+
+
+def people_of_keypoints(read: Keypoints, focal: float | None = None) -> tuple[list[Person], Skipped]:
+    """The people of keypoints without images.
+
+    Where the size of the images is unknown, everybody gets the camera of `cameras.virtual_image`.
+
+    Args:
+        read: the keypoints.
+        focal: in pixels; None for the diagonal of the images.
+
+    Raises:
+        InputError: if there is a focal length and no image size.
     """
     if focal is not None and read.image_sizes is None:
-        raise InputError("a focal length says nothing without the size of the pictures, which the keypoints lack")
+        raise InputError("a focal length says nothing without the size of the images, which the keypoints lack")
     keypoints = _to_skeleton(read.points, read.skeleton)
     people, skipped = [], []
     for row, name in enumerate(read.names):
@@ -76,32 +148,32 @@ def people_of_keypoints(read: Keypoints, focal: float | None = None) -> tuple[li
 
 
 def match(
-    photographs: Sequence[Photograph], read: Keypoints, source: str
+    photographs: Sequence[Photograph], read: Keypoints
 ) -> tuple[dict[str, Float[torch.Tensor, "P J 3"]], Skipped]:
-    """The keypoints of each picture, from a file whose names are those of the pictures without folder and ending.
+    """The keypoints of each image; they are named like the images, without folder and ending.
 
     Args:
         photographs: whose keypoints are wanted.
-        read: the file.
-        source: what messages call it.
+        read: the keypoints.
 
     Returns:
-        The people of each picture by file name, and those whose picture has another size than the file says.
+        The people of each image by file name, and the images that have another size than the keypoints say.
 
     Raises:
-        InputError: if two pictures have the same name but for their folder or ending, or no keypoints fit any picture.
+        InputError: if two images differ in folder or ending only, or no keypoints fit any image.
     """
+    source = "the keypoints" if read.source is None else str(read.source)
     keys = [_key(photograph.path.stem) for photograph in photographs]
     for i, photograph in enumerate(photographs):
         if keys[i] in keys[:i]:
             raise InputError(
-                f"{photograph.file_name} has the name of another picture, and {source} knows pictures by name only"
+                f"{photograph.file_name} has the name of another image, and keypoints find their image by name only"
             )
     rows: dict[str, list[int]] = {key: [] for key in keys}
     for row, name in enumerate(read.names):
         rows.get(_key(_image_of(name, read.names)), []).append(row)
     if photographs and not any(rows.values()):
-        raise InputError(f"{source} has keypoints of {read.names[0]}, but of none of the pictures")
+        raise InputError(f"{source}: the first pose is of {read.names[0]}, and no pose is of any of the images")
     found, skipped = {}, []
     for photograph, key in zip(photographs, keys, strict=True):
         fitting = []
@@ -117,19 +189,19 @@ def match(
     return found, list(dict.fromkeys(skipped))
 
 
-def people_of_pictures(
+def people_of_images(
     photographs: Sequence[Photograph],
     keypoints: Mapping[str, Float[torch.Tensor, "P J 3"]],
     skeleton: str,
     focal: float | None = None,
 ) -> tuple[list[Person], Skipped]:
-    """Everybody in pictures, in the order of the pictures.
+    """Everybody in some images, in the order of the images.
 
     Args:
-        photographs: the pictures.
-        keypoints: of the people of each picture, by file name; a picture that has none here is left out silently.
+        photographs: the images.
+        keypoints: of the people of each image, by file name; an image that has no entry is left out silently.
         skeleton: of the keypoints.
-        focal: in pixels; None for what the EXIF data of each picture say, else its diagonal.
+        focal: in pixels; None for what the EXIF data of each image say, else its diagonal.
     """
     people, skipped = [], []
     for photograph, name in zip(photographs, _names(photographs), strict=True):
@@ -137,7 +209,7 @@ def people_of_pictures(
             continue
         points = _to_skeleton(keypoints[photograph.file_name], skeleton)
         if not len(points):
-            skipped.append((photograph.file_name, "nobody found in it"))
+            skipped.append((photograph.file_name, "no person was found in it"))
         person_focal = focal or photograph.focal or focal_of_diagonal(photograph.size)
         for number, pose in enumerate(points, start=1):
             title = name if number == 1 else f"{name}#{number}"
@@ -154,14 +226,14 @@ def _to_skeleton(points: Float[torch.Tensor, "T J 3"], skeleton: str) -> Float[t
 
 
 def _useless(keypoints: Float[torch.Tensor, "17 3"]) -> str | None:
-    """Why nothing can be said of a person, or None."""
+    """Why a person cannot be annotated, or None."""
     if float(crops.box_of_keypoints(keypoints)[2]) > 0.0:
         return None
     return "no two visible joints lie apart"
 
 
 def _key(image: str) -> str:
-    """COCO's results have the number of a picture whose file is called by the same number with zeros before it."""
+    """The name by which keypoints find their image: COCO's results give 785 for the file 000000000785.jpg."""
     return str(int(image)) if image.isascii() and image.isdecimal() else image
 
 
@@ -178,3 +250,21 @@ def _names(photographs: Sequence[Photograph]) -> list[str]:
     return [
         photograph.file_name if count[name] > 1 else name for photograph, name in zip(photographs, short, strict=True)
     ]
+
+
+def _open(images: Sequence[tuple[str, Path]]) -> tuple[list[Photograph], Skipped]:
+    """The images that can be opened, and why others cannot."""
+    photographs, skipped = [], []
+    for file_name, path in images:
+        try:
+            photographs.append(open_picture(file_name, path))
+        except InputError as error:
+            skipped.append((file_name, str(error)))
+    return photographs, skipped
+
+
+def _hash(keypoints: Keypoints) -> str:
+    if keypoints.source is not None:
+        return sha256(keypoints.source)
+    sizes = None if keypoints.image_sizes is None else keypoints.image_sizes.tolist()
+    return fingerprint(keypoints.points.tolist(), keypoints.names, sizes)

@@ -1,72 +1,67 @@
-"""Pictures of annotations: the photo, the body over it with the 2-D joints as dots, and the body from the side.
+"""Pictures of annotations: the image, the body over it with the 2-D joints as dots, and the body from the side.
 
-After them come heat-maps and attention maps over the crop, of a method that has them.
+Methods that have heat-maps and attention maps get panels with these over the crop as well.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from noise2pose import rotations, skeletons
-from noise2pose.annotation.layout import SKELETON
-from noise2pose.annotation.writer import read_annotations
+from noise2pose import skeletons
+from noise2pose.annotation.layout import ARRAYS, SKELETON, vertices_of
 from noise2pose.batch import JointMaps, PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.files import write_png
 from noise2pose.images import crops
-from noise2pose.images.photographs import read_picture
+from noise2pose.images.photographs import Photograph, read_picture
 from noise2pose.rendering.lifted import picture_names
 from noise2pose.rendering.skeletons import color_of_joint
 
 _LONGEST = 720  # pixels of a panel's longer side
 _PAPER = 255
 _DOT = 4.0  # pixels, radius
-_AROUND = 1.5  # sides of the box, of a panel without photo
-
+_AROUND = 1.5  # sides of the box, of a panel without an image
 
 Look = Callable[[PoseBatch], JointMaps | None]  # `PoseMethod.joint_maps`
 
 
-def write_pictures(
-    folder: Path, body: BodyModel, paths: Mapping[str, Path], most: int, look: Look | None = None
-) -> int:
-    """Draws the first people of a finished set, each to DIR/NAME.png; those that are drawn already stay.
+def write_body_pictures(
+    folder: Path,
+    arrays: Mapping[str, np.ndarray],
+    body: BodyModel,
+    photographs: Sequence[Photograph],
+    most: int,
+    look: Look | None = None,
+) -> list[Path]:
+    """Draws the first people of a set, each to DIR/NAME.png; pictures that are there already stay.
 
     Args:
-        folder: of the set.
+        folder: DIR.
+        arrays: of `layout.ARRAYS`.
         body: the one that was annotated.
-        paths: of the photos, by file name; without its photo a person is drawn with the keypoints, on white.
+        photographs: the images; without its image a person is drawn with the keypoints, on white.
         most: pictures.
-        look: says what the annotations of people in photos were made of. It is asked about each person alone, so that
-            a picture is the same whenever it is drawn.
+        look: gives the maps that the annotation of a person in an image was made from. It is called for each person
+            alone, so that a picture is the same whenever it is drawn.
 
     Returns:
-        How many people have a picture.
+        The pictures of these people.
     """
-    arrays = read_annotations(folder)
-    rows = range(min(max(most, 0), len(arrays["names"])))
+    paths = {photograph.file_name: photograph.path for photograph in photographs}
+    names = picture_names(arrays["names"].tolist()[: max(most, 0)])
+    targets = [folder / f"{name}.png" for name in names]
     photo: tuple[str, np.ndarray] = ("", np.zeros(0))
-    for row, name in zip(rows, picture_names(arrays["names"].tolist()[: len(rows)]), strict=True):
-        target = folder / f"{name}.png"
+    for row, target in enumerate(targets):
         if target.is_file():
             continue
-        person = {
-            key: arrays[key][row] for key in arrays if arrays[key].ndim and len(arrays[key]) == len(arrays["names"])
-        }
+        person = {key: arrays[key][row] for key in ARRAYS}
         file_name = str(person["file_names"])
         if file_name in paths and photo[0] != file_name:
             photo = (file_name, read_picture(paths[file_name]))
         write_png(target, _draw(person, body, photo[1] if file_name in paths else None, look))
-    return len(rows)
-
-
-def vertices_of(person: Mapping[str, np.ndarray], body: BodyModel) -> torch.Tensor:
-    """(V, 3) metres in the camera frame, of one person's `poses`, `betas` and `trans`."""
-    values = {key: torch.from_numpy(person[key]).to(body.template) for key in ("poses", "betas", "trans")}
-    rotation = rotations.rotvec_to_rotmat(values["poses"].reshape(24, 3))
-    return body(rotation[0], rotation[1:], values["betas"], values["trans"]).vertices
+    return targets
 
 
 @torch.no_grad()
@@ -75,7 +70,7 @@ def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray |
     from PIL import Image
 
     from noise2pose.rendering import meshes
-    from noise2pose.rendering import people as people_pictures
+    from noise2pose.rendering.people import map_panels
 
     vertices, faces = vertices_of(person, body).cpu().numpy(), body.faces.cpu().numpy()
     focal, centre = person["camera_focal"], person["camera_principal_point"]
@@ -96,7 +91,7 @@ def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray |
         panels.append(meshes.side_view(vertices, faces, (left.shape[0], left.shape[0])))
     if photo is not None and look is not None:
         alone = _alone(person, photo, body.template.device)
-        panels += people_pictures.map_panels(alone["image"][0], look(alone), 0, left.shape[0])
+        panels += map_panels(alone["image"][0], look(alone), 0, left.shape[0])
     return np.concatenate(panels, axis=1)
 
 

@@ -23,6 +23,7 @@ from noise2pose.files import commit, write_npz, write_text
 
 _ANOTHER = {"checkpoint": "another checkpoint", "model": "another model", "seed_everything": "another seed"}
 _SKIPPED = ("skipped_files", "skipped_reasons")
+Part = tuple[Mapping[str, np.ndarray] | None, Sequence[tuple[str, str]]]  # of `annotate_batch`, and what was left out
 
 
 class Summary(NamedTuple):
@@ -34,11 +35,11 @@ class Summary(NamedTuple):
 
 
 class AnnotationWriter:
-    """Writes one annotation set, or goes on with one that an interrupted process began.
+    """Writes one annotation set, or resumes one that an interrupted process began.
 
     Args:
         folder: DIR.
-        info: what layout.json says about the set's making; `body` names the body. The commit is added.
+        info: what annotations.json says about the set's making; `body` names the body. The commit is added.
         fingerprint: what the set depends on, by name, such as hashes of the checkpoint, the options and the inputs.
 
     Raises:
@@ -62,10 +63,12 @@ class AnnotationWriter:
                 said = " and ".join(_ANOTHER.get(name, f"other {name}") for name in changed)
                 raise InputError(f"{folder} holds annotations made with {said}: delete it, or write to another folder")
             self.state["finished"] = finished
+            if finished:
+                shutil.rmtree(folder / "parts", ignore_errors=True)  # a kill may have left them
         elif (folder / "annotations.npz").exists():
             raise InputError(f"{folder} holds annotations without {path.name}: delete it, or write to another folder")
         else:
-            shutil.rmtree(folder / "parts", ignore_errors=True)  # nobody knows what these were made from
+            shutil.rmtree(folder / "parts", ignore_errors=True)  # what these were made from is unknown
             write_text(path, json.dumps(self.state, indent=2) + "\n")
 
     @property
@@ -78,7 +81,7 @@ class AnnotationWriter:
         return self.folder / "parts" / f"part_{number:06d}.npz"
 
     def has(self, number: int) -> bool:
-        """Whether a part need not be computed."""
+        """Whether a part is written already."""
         return self.finished or self.part(number).is_file()
 
     def write(
@@ -95,7 +98,7 @@ class AnnotationWriter:
         write_npz(self.part(number), **(arrays or layout.empty()), **files)
 
     def finish(self, parts: int, skipped: Sequence[tuple[str, str]] = ()) -> Summary:
-        """Puts the parts together and removes them; of a finished set it only reads what it holds.
+        """Joins the parts into the set; a finished set is only read.
 
         Args:
             parts: how many there are.
@@ -104,41 +107,59 @@ class AnnotationWriter:
         Raises:
             InputError: if a part is missing or broken.
         """
-        target = self.folder / "annotations.npz"
         if not self.finished:
-            read = [self._read(number) for number in range(parts)] or [self._nothing()]
-            arrays = {key: np.concatenate([part[key] for part in read]) for key in layout.ARRAYS}
-            left_out = [entry for part in read for entry in zip(*(part[key].tolist() for key in _SKIPPED), strict=True)]
-            content = layout.to_coco(arrays, self.info, sorted([*skipped, *left_out]))
+            self.save(*join_parts([self._read(number) for number in range(parts)], skipped))
+        arrays = read_annotations(self.folder)
+        return Summary(len(arrays["names"]), int(arrays["suspect"].sum()), len(read_skipped(self.folder)))
+
+    def save(self, arrays: Mapping[str, np.ndarray], skipped: Sequence[tuple[str, str]]) -> None:
+        """Writes the whole set at once and removes its parts; a finished set stays as it is.
+
+        Args:
+            arrays: of `layout.ARRAYS`.
+            skipped: file name and reason of everything that was left out.
+        """
+        if not self.finished:
+            content = layout.to_coco(arrays, self.info, skipped)
             write_text(self.folder / "annotations.json", layout.to_text(content))
             write_npz(
-                target,
-                **arrays,
+                self.folder / "annotations.npz",
+                **{key: arrays[key] for key in layout.ARRAYS},
                 gender=np.array(str(self.info.get("gender", "neutral"))),
                 body=np.array(str(self.info.get("body", ""))),
             )
             self.state["finished"] = True
             write_text(self.folder / "state.json", json.dumps(self.state, indent=2) + "\n")
         shutil.rmtree(self.folder / "parts", ignore_errors=True)
-        arrays = read_annotations(self.folder)
-        return Summary(len(arrays["names"]), int(arrays["suspect"].sum()), len(read_skipped(self.folder)))
 
-    def _read(self, number: int) -> dict[str, np.ndarray]:
+    def _read(self, number: int) -> Part:
         path = self.part(number)
         try:
-            return _load(path)
+            part = _load(path)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} cannot be read ({error}): delete it and run again") from error
+        return part, list(zip(*(part[key].tolist() for key in _SKIPPED), strict=True))
 
-    def _nothing(self) -> dict[str, np.ndarray]:
-        return {**layout.empty(), **{key: np.zeros(0, dtype=np.str_) for key in _SKIPPED}}
+
+def join_parts(
+    parts: Sequence[Part], skipped: Sequence[tuple[str, str]] = ()
+) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
+    """The arrays of a set from those of its parts, and everything that was left out, sorted.
+
+    Args:
+        parts: in their order; None for the arrays of a part in which nobody could be annotated.
+        skipped: what was left out before there were parts.
+    """
+    found = [arrays or layout.empty() for arrays, _ in parts] or [layout.empty()]
+    joined = {key: np.concatenate([arrays[key] for arrays in found]) for key in layout.ARRAYS}
+    return joined, sorted([*skipped, *(entry for _, left_out in parts for entry in left_out)])
 
 
 def read_annotations(folder: Path) -> dict[str, np.ndarray]:
     """The arrays of a finished set.
 
     Raises:
-        InputError: if there is none.
+        InputError: if annotations.npz is missing or broken.
     """
     path = folder / "annotations.npz"
     try:
@@ -148,10 +169,10 @@ def read_annotations(folder: Path) -> dict[str, np.ndarray]:
 
 
 def read_skipped(folder: Path) -> list[tuple[str, str]]:
-    """File name and reason of everything that a finished set has no annotation of.
+    """File name and reason of everything that was left out of a finished set.
 
     Raises:
-        InputError: if there is no such set.
+        InputError: if annotations.json is missing or broken.
     """
     path = folder / "annotations.json"
     try:

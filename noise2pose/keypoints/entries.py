@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from noise2pose.errors import InputError
+from noise2pose.keypoints.arrays import regular
 
-_PICTURE = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?)$", re.IGNORECASE)
+_IMAGE = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Entry:
         title = f"{title} (image {identity})"
         if "keypoints" not in entry:
             raise InputError(f"{path}: {title} has no keypoints, only {', '.join(map(str, entry)) or 'nothing'}")
-        values = floats(path, title, entry["keypoints"])
+        values = regular(f"{path}: {title}", entry["keypoints"])
         if values.ndim != 1 or values.size == 0 or values.size % 3:
             raise InputError(f"{path}: {title}: keypoints have shape {values.shape}, expected 3 numbers for each joint")
         image = images.get(identity, {})
@@ -65,10 +66,10 @@ class Entry:
 
 
 def _confidences(path: Path, title: str, values: Any) -> np.ndarray | None:
-    """Only a list is taken: some detectors say one confidence of the whole person."""
+    """Only a list is read: some detectors give one confidence for the whole person."""
     if not isinstance(values, list):
         return None
-    confidence = floats(path, title, values, "confidence")
+    confidence = regular(f"{path}: {title}", values, "confidence")
     if confidence.ndim != 1 or not (np.abs(confidence) <= 1e9).all():
         raise InputError(f"{path}: {title}: confidence is not a list of finite numbers")
     return confidence.clip(0.0)
@@ -85,17 +86,5 @@ def _natural(name: str) -> list[str | int]:
 
 
 def image_name(file_name: str) -> str:
-    """The name of a picture without folder and ending."""
-    return _PICTURE.sub("", PurePosixPath(file_name.replace("\\", "/")).name) or "image"
-
-
-def floats(path: Path, title: str, values: Any, key: str = "keypoints") -> np.ndarray:
-    """The numbers under a key of a file, float64.
-
-    Raises:
-        InputError: if they are not a regular array.
-    """
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: {title}: {key} is not a regular array of numbers ({error})") from error
+    """The name of an image file without folder and ending."""
+    return _IMAGE.sub("", PurePosixPath(file_name.replace("\\", "/")).name) or "image"

@@ -3,13 +3,13 @@
 Formats:
 
 - `.npz` with `keypoints` (or `keypoints_2d`, or one unnamed array) of shape (T, J, 2 or 3), or (J, 2 or 3) for one
-  pose; optional `skeleton` (a name), `image_size` (2,) or (T, 2) and `names` (T,) of the pictures. Files that hold
+  pose; optional `skeleton` (a name), `image_size` (2,) or (T, 2) and `names` (T,) of the images. Files that hold
   pickled objects, as VideoPose3D's do, are refused and never unpickled.
 - `.json`: a COCO annotation file, one COCO annotation, a list of annotations or of results (COCO, AlphaPose, Halpe), or
   a plain nested list of shape (T, J, 2 or 3).
 
-A COCO annotation file whose categories name exactly the joints of a skeleton that is known here, as annotations.json of
-this project does, is read in that skeleton. Where an annotation has a list `confidence`, one number a joint, it counts.
+A COCO annotation file whose categories name exactly the joints of a skeleton of this project, as annotations.json does,
+is read in that skeleton. Where an annotation has a list `confidence`, one number for each joint, that list is used.
 Otherwise the third number of a joint is a confidence, or COCO's visibility (0 not labelled, 1 hidden, 2 visible); which
 one it is shows in the numbers. Two numbers mean a confidence of 1. Shape letters: T poses, J joints.
 """
@@ -18,42 +18,47 @@ import json
 import sys
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from noise2pose import skeletons
 from noise2pose.errors import InputError
-from noise2pose.keypoints.entries import Entry, floats, image_name
+from noise2pose.keypoints import arrays
+from noise2pose.keypoints.arrays import Keypoints
+from noise2pose.keypoints.entries import Entry, image_name
 
+ENDINGS = (".npz", ".json")
 MIN_VISIBLE = 3  # joints; fewer say nothing about a pose
-_SKELETON_OF = {17: "coco_17", 26: "halpe_26"}
 _ARRAYS = ("keypoints", "keypoints_2d", "arr_0")  # the last is what numpy calls an array without a name
-_CONFIDENCE_OF_VISIBILITY = np.array([0.0, 0.5, 1.0])
 
 
-@dataclass(frozen=True)
-class Keypoints:
-    """The poses of one file, in the order of their images.
+def as_keypoints(given: Any, skeleton: str | None = None, image_size: Any = None, names: Any = None) -> Keypoints:
+    """Keypoints from a file, an array or a record, checked.
 
-    Attributes:
-        points: (T, J, 3) float32, pixels and confidence; no confidence is negative.
-        skeleton: name in `noise2pose.skeletons`.
-        names: T different names, for example `000000000785`, and `000000000785#2` for a second person in that image.
-        image_sizes: (T, 2) width and height in pixels, or None where the file does not say.
+    Args:
+        given: path of a keypoint file; array (T, J, 2 or 3) or (J, 2 or 3), pixels and confidence; or a record.
+        skeleton: of a file or an array, as in `read_keypoints`.
+        image_size: (2,) or (T, 2) width and height in pixels; replaces what a file says.
+        names: T names of the poses; replaces what a file says.
+
+    Raises:
+        InputError: as `read_keypoints`, or if a record has another skeleton.
     """
-
-    points: Float[Tensor, "T J 3"]
-    skeleton: str
-    names: list[str]
-    image_sizes: Float[Tensor, "T 2"] | None
+    if not isinstance(given, str | Path | Keypoints):
+        found = arrays.from_array("array", given, skeleton, image_size, names)
+        return _with_visible("array", found)
+    found = given if isinstance(given, Keypoints) else read_keypoints(Path(given), skeleton)
+    title = str(found.source or "keypoints")
+    if skeleton not in (None, found.skeleton):
+        raise InputError(f"{title}: skeleton is {skeleton}, but the record says {found.skeleton}")
+    number = len(found.points)
+    if image_size is not None:
+        found = replace(found, image_sizes=arrays.image_sizes(title, image_size, number))
+    return found if names is None else replace(found, names=arrays.pose_names(title, names, number))
 
 
 def read_keypoints(path: Path, skeleton: str | None = None) -> Keypoints:
@@ -71,27 +76,27 @@ def read_keypoints(path: Path, skeleton: str | None = None) -> Keypoints:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    if path.suffix == ".npz":
-        found = _read_npz(path, skeleton)
-    elif path.suffix == ".json":
-        found = _read_json(path, skeleton)
-    else:
+    if path.suffix not in ENDINGS:
         raise InputError(f"{path}: keypoints are read from .npz and .json files")
+    found = _read_npz(path, skeleton) if path.suffix == ".npz" else _read_json(path, skeleton)
+    return _with_visible(str(path), replace(found, source=path))
+
+
+def _with_visible(title: str, found: Keypoints) -> Keypoints:
+    """The poses with enough visible joints; of a clip every pose must be one, because its frames follow each other."""
     enough = (found.points[..., 2] > 0).sum(dim=1) >= MIN_VISIBLE
     if enough.all():
         return found
     few = [name for name, kept in zip(found.names, enough.tolist(), strict=True) if not kept]
     about = f"{len(few)} of {len(found.names)} poses have fewer than {MIN_VISIBLE} visible joints, {few[0]} the first"
-    if path.suffix == ".npz" or len(few) == len(
-        found.names
-    ):  # a clip would no longer be one without some of its frames
-        raise InputError(f"{path}: {about}; remove them")
-    print(f"{path}: skipped: {about}", file=sys.stderr)
-    return Keypoints(
-        found.points[enough],
-        found.skeleton,
-        [name for name, kept in zip(found.names, enough.tolist(), strict=True) if kept],
-        None if found.image_sizes is None else found.image_sizes[enough],
+    if found.is_clip or len(few) == len(found.names):
+        raise InputError(f"{title}: {about}; remove them")
+    print(f"{title}: skipped: {about}", file=sys.stderr)
+    return replace(
+        found,
+        points=found.points[enough],
+        names=[name for name, kept in zip(found.names, enough.tolist(), strict=True) if kept],
+        image_sizes=None if found.image_sizes is None else found.image_sizes[enough],
     )
 
 
@@ -102,7 +107,7 @@ def _read_npz(path: Path, skeleton: str | None) -> Keypoints:
             if "positions_2d" in file.files:
                 raise InputError(
                     f"{path}: a file of VideoPose3D holds many views as pickled Python objects, which are not read "
-                    f"here; {expected}: save one camera of one action as such"
+                    f"here; {expected}: save one camera of one action in this form"
                 )
             key = next((key for key in _ARRAYS if key in file.files), None)
             if key is None:
@@ -117,14 +122,9 @@ def _read_npz(path: Path, skeleton: str | None) -> Keypoints:
         if "Object arrays" in str(error):
             raise InputError(f"{path}: holds pickled Python objects, which are not read; {expected}") from error
         raise InputError(f"{path} cannot be read as an npz file ({error}); {expected}") from error
-    points = _array(path, values)
-    sizes = None if size is None else _image_sizes(path, size, len(points))
-    read = _from_array(path, points, skeleton or stated, sizes)
-    if names is None:
-        return read
-    if names.shape != (len(points),):
-        raise InputError(f"{path}: names has shape {names.shape}, expected ({len(points)},)")
-    return replace(read, names=_numbered([image_name(str(name)) for name in names]))
+    if names is not None:
+        names = np.array([image_name(str(name)) for name in names]) if names.ndim == 1 else names
+    return arrays.from_array(str(path), values, skeleton or stated, size, names, path.stem)
 
 
 def _read_json(path: Path, skeleton: str | None) -> Keypoints:
@@ -149,7 +149,7 @@ def _read_json(path: Path, skeleton: str | None) -> Keypoints:
     if not content:
         raise InputError(f"{path}: holds no poses")
     if isinstance(content[0], list):
-        return _from_array(path, _array(path, content), skeleton, None)
+        return arrays.from_array(str(path), content, skeleton, stem=path.stem)
     return _from_entries(path, content, images, skeleton)
 
 
@@ -162,23 +162,16 @@ def _named_joints(categories: Any) -> str | None:
     return next((name for name, skeleton in skeletons.SKELETONS.items() if list(skeleton.joints) == lists[0]), None)
 
 
-def _from_array(path: Path, points: np.ndarray, skeleton: str | None, sizes: Float[Tensor, "T 2"] | None) -> Keypoints:
-    name = _skeleton_of(path, "keypoints", points.shape[1], skeleton)
-    _check_finite(path, [f"pose {number}" for number in range(len(points))], points, name)
-    names = [f"{path.stem}_{number:05d}" for number in range(len(points))]
-    return Keypoints(_with_confidence(points, labelled=False), name, names, sizes)
-
-
 def _from_entries(path: Path, entries: list[Any], images: dict[Any, dict[str, Any]], skeleton: str | None) -> Keypoints:
     """Annotations or results, sorted by image, then by person where a tracker numbered them."""
     known = [Entry.read(path, number, entry, images) for number, entry in enumerate(entries)]
-    nobody = [entry for entry in known if not entry.values.any()]
-    if nobody:
-        print(f"{path}: skipped {len(nobody)} of {len(known)} poses without any keypoint", file=sys.stderr)
+    empty = [entry for entry in known if not entry.values.any()]
+    if empty:
+        print(f"{path}: skipped {len(empty)} of {len(known)} poses without any keypoint", file=sys.stderr)
     known = sorted((entry for entry in known if entry.values.any()), key=lambda entry: entry.order)
     if not known:
         raise InputError(f"{path}: no pose has any keypoint")
-    name = _skeleton_of(path, known[0].title, known[0].values.size // 3, skeleton)
+    name = arrays.skeleton_of(str(path), known[0].title, known[0].values.size // 3, skeleton)
     joints = skeletons.get(name).num_joints
     for entry in known:
         if entry.values.size != 3 * joints:
@@ -186,9 +179,9 @@ def _from_entries(path: Path, entries: list[Any], images: dict[Any, dict[str, An
                 f"{path}: {entry.title} has {entry.values.size} numbers in keypoints, expected {3 * joints} for {name}"
             )
     points = np.stack([entry.values.reshape(joints, 3) for entry in known])
-    _check_finite(path, [entry.title for entry in known], points, name)
+    arrays.check_finite(str(path), [entry.title for entry in known], points, name)
     sizes = [entry.image_size for entry in known]
-    read = _with_confidence(points, any(entry.labelled for entry in known))
+    read = arrays.with_confidence(points, any(entry.labelled for entry in known))
     for row, entry in enumerate(known):
         if entry.confidence is not None:
             if entry.confidence.shape != (joints,):
@@ -197,72 +190,6 @@ def _from_entries(path: Path, entries: list[Any], images: dict[Any, dict[str, An
     return Keypoints(
         read,
         name,
-        _numbered([entry.image for entry in known]),
+        arrays.numbered([entry.image for entry in known]),
         torch.tensor(sizes, dtype=torch.float32) if all(size is not None for size in sizes) else None,
     )
-
-
-def _numbered(images: Sequence[str]) -> list[str]:
-    """A name for each person: that of the image, with a number from the second person on."""
-    people: Counter[str] = Counter()
-    names = []
-    for image in images:
-        people[image] += 1
-        names.append(image if people[image] == 1 else f"{image}#{people[image]}")
-    return names
-
-
-def _array(path: Path, values: Any) -> np.ndarray:
-    """(T, J, 2 or 3) float64 of a plain array; a single pose gets its leading dimension."""
-    points = floats(path, "keypoints", values)
-    points = points[None] if points.ndim == 2 else points
-    if points.ndim != 3 or points.shape[-1] not in (2, 3):
-        raise InputError(
-            f"{path}: keypoints have shape {points.shape}, expected (poses, joints, 2 or 3) or (joints, 2 or 3)"
-        )
-    if not len(points):
-        raise InputError(f"{path}: holds no poses")
-    return points
-
-
-def _image_sizes(path: Path, values: np.ndarray, number: int) -> Float[Tensor, "T 2"]:
-    if values.dtype.kind not in "iuf" or values.shape not in ((2,), (number, 2)) or not (values > 0).all():
-        raise InputError(
-            f"{path}: image_size has shape {values.shape} and type {values.dtype}, expected positive width and height "
-            f"of shape (2,) or ({number}, 2)"
-        )
-    return torch.as_tensor(values.astype(np.float32)).expand(number, 2)
-
-
-def _skeleton_of(path: Path, title: str, joints: int, stated: str | None) -> str:
-    if stated is None and joints not in _SKELETON_OF:
-        known = " or ".join(f"{number} ({name})" for number, name in _SKELETON_OF.items())
-        raise InputError(f"{path}: {title} has {joints} joints, expected {known}, or name the skeleton")
-    try:
-        expected = skeletons.get(stated or _SKELETON_OF[joints])
-    except InputError as error:
-        raise InputError(f"{path}: skeleton: {error}") from error
-    if joints != expected.num_joints:
-        raise InputError(f"{path}: {title} has {joints} joints, but {expected.name} has {expected.num_joints}")
-    return expected.name
-
-
-def _check_finite(path: Path, titles: Sequence[str], points: np.ndarray, skeleton: str) -> None:
-    wrong = np.argwhere(~(np.abs(points) <= 1e9).all(axis=-1))  # far from any image, and NaN
-    if len(wrong):
-        pose, joint = wrong[0]
-        raise InputError(
-            f"{path}: {titles[pose]}: {skeletons.get(skeleton).joints[joint]} is {points[pose, joint].tolist()}, "
-            "expected finite pixels"
-        )
-
-
-def _with_confidence(points: np.ndarray, labelled: bool) -> Float[Tensor, "T J 3"]:
-    """Adds a confidence where there is none, and turns COCO's visibility into one."""
-    if points.shape[-1] == 2:
-        points = np.concatenate((points, np.ones_like(points[..., :1])), axis=-1)
-    third = points[..., 2]
-    if np.isin(third, (0, 1, 2)).all() and (labelled or (third == 2).any()):
-        third = _CONFIDENCE_OF_VISIBILITY[third.astype(int)]
-    # Some detectors mark a joint that they did not find by -1.
-    return torch.as_tensor(np.concatenate((points[..., :2], third[..., None].clip(0.0)), axis=-1), dtype=torch.float32)

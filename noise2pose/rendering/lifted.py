@@ -30,21 +30,22 @@ def picture_names(names: Sequence[str]) -> list[str]:
     return used
 
 
-def write_pictures(output: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> int:
-    """Writes one picture for each name, which must be those of the first poses; returns their number.
+def write_pose_pictures(output: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> list[Path]:
+    """Writes one picture for each name, which must be those of the first poses; returns the files.
 
     Args:
         output: folder.
         arrays: `keypoints_2d` and `joints_3d`, and `uncertainty` and `image_size` where known.
         names: of the poses.
     """
-    for pose, (name, file_name) in enumerate(zip(names, picture_names(names), strict=True)):
-        _figure(arrays, pose, name).savefig(output / f"{file_name}.png", dpi=_DPI)
-    return len(names)
+    targets = [output / f"{name}.png" for name in picture_names(names)]
+    for pose, target in enumerate(targets):
+        _figure(arrays, pose, names[pose]).savefig(target, dpi=_DPI)
+    return targets
 
 
-def write_gif(output: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> Path:
-    """Writes the poses as a clip on one scale; arguments as `write_pictures`."""
+def write_pose_gif(output: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> Path:
+    """Writes the poses as a clip on one scale; arguments as `write_pose_pictures`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 

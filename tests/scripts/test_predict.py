@@ -139,7 +139,7 @@ def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path, checkpoint, cap
         ((checkpoint, tmp_path / "smpl.npz", out), "has 14 joints, but smpl_24 has 24"),
         (("no-such-name", tmp_path / "a.npz", out), "no checkpoint named no-such-name"),
         ((checkpoint, tmp_path / "a.npz", tmp_path / "file"), "file is a file"),
-        ((checkpoint, tmp_path / "a.npz", out, "--device", "nonsense"), "--device nonsense cannot be used"),
+        ((checkpoint, tmp_path / "a.npz", out, "--device", "nonsense"), "device nonsense cannot be used"),
     ):
         assert predict(*arguments) == 2
         error = capsys.readouterr().err

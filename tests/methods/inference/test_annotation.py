@@ -20,7 +20,7 @@ from tests.tiny import TinyPoses
 
 
 def photos(folder, number, seed=0, width=96, height=80):
-    """Pictures with two people in every third of them, and COCO annotations of all."""
+    """Images with two people in every third of them, and COCO annotations of all."""
     rng = np.random.default_rng(seed)
     (folder / "photos").mkdir(parents=True)
     images, people = [], []
@@ -67,7 +67,7 @@ def test_photos_are_annotated_and_broken_ones_skipped(tmp_path, checkpoint, caps
     content = json.loads((out / "annotations.json").read_text())
     reasons = {entry["file_name"]: entry["reason"] for entry in content["skipped"]}
     assert list(reasons) == ["deeper/nobody.png", "photo_001.jpg", "photo_002.jpg", "photo_004.jpg"]
-    for word, reason in zip(("nobody", "empty", "truncated", "9 x 9 pixels"), reasons.values(), strict=True):
+    for word, reason in zip(("no person", "empty", "truncated", "9 x 9 pixels"), reasons.values(), strict=True):
         assert word in reason
     assert [image["file_name"] for image in content["images"]] == ["photo_000.jpg", "photo_003.jpg", "photo_005.jpg"]
     arrays = read_annotations(out)
@@ -91,7 +91,7 @@ def test_a_keypoint_file_alone(tmp_path, capsys):
     assert predict(checkpoint, keypoints, "--focal", 100, "--output", tmp_path / "focal") == 2
     assert predict(save(tmp_path / "image.ckpt", input="image"), keypoints, "--output", tmp_path / "image") == 2
     said = capsys.readouterr().err
-    assert "says nothing without the size of the pictures" in said and "looks at pictures" in said
+    assert "says nothing without the size of the images" in said and "needs images" in said
     assert not (tmp_path / "focal").exists() and not (tmp_path / "image").exists()
 
 
@@ -117,7 +117,7 @@ def test_ground_truth_is_not_asked_for(tmp_path, capsys, monkeypatch):
     _, keypoints = photos(tmp_path, 1)
     monkeypatch.setattr(BodyMethod, "needs_ground_truth", True)
     assert predict(save(tmp_path / "fake.ckpt"), keypoints, "--output", tmp_path / "out") == 2
-    assert "looks at the ground truth" in capsys.readouterr().err
+    assert "chooses with the ground truth" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_refused(tmp_path, capsys):
@@ -130,12 +130,12 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys):
     detector = ("--detector", tmp_path / "none")
     for arguments, message in (
         ((folder, *detector), "--keypoints FILE, or fetch the detector once with `python scripts/prepare.py detector"),
-        ((folder, "--keypoints", tmp_path / "other.json"), "of none of the pictures"),
-        ((tmp_path / "twice", "--keypoints", keypoints), "photo_000.png has the name of another picture"),
+        ((folder, "--keypoints", tmp_path / "other.json"), "no pose is of any of the images"),
+        ((tmp_path / "twice", "--keypoints", keypoints), "photo_000.png has the name of another image"),
         ((keypoints, "--keypoints", keypoints), "is a keypoint file itself"),
-        ((folder, "--focal", "-1", "--keypoints", keypoints), "--focal is -1.0"),
-        (("--checkpoint", "diffpose-cmu", folder, "--keypoints", keypoints), "give it a keypoint file, not pictures"),
-        (("--checkpoint", "diffpose-cmu", keypoints, "--focal", "100"), "has no use for a focal length"),
+        ((folder, "--focal", "-1", "--keypoints", keypoints), "focal is -1.0"),
+        (("--checkpoint", "diffpose-cmu", folder, "--keypoints", keypoints), "give it a keypoint file, not images"),
+        (("--checkpoint", "diffpose-cmu", keypoints, "--focal", "100"), "does not use a focal length"),
     ):
         assert predict(checkpoint, *arguments, "--output", tmp_path / "out") == 2
         assert message in capsys.readouterr().err

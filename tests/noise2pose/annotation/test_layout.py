@@ -7,8 +7,7 @@ import torch
 from methods.diffannot.reprojection import Keypoints
 from noise2pose import cameras, rotations, skeletons
 from noise2pose.annotation import layout
-from noise2pose.annotation.layout import annotate_batch, empty, to_coco, to_text
-from noise2pose.annotation.pictures import vertices_of
+from noise2pose.annotation.layout import annotate_batch, empty, to_coco, to_text, vertices_of
 from noise2pose.annotation.writer import AnnotationWriter, read_annotations
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -59,7 +58,7 @@ def test_suspects_are_suspected_in_words():
         "80 pixels from",
         "behind the camera",
         "not every number",
-        "no keypoint is in the picture",
+        "no keypoint is in the image",
     )
     for row, words in enumerate(expected):
         assert words in arrays["suspect_reasons"][row]

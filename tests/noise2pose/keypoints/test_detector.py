@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from noise2pose.annotation import detections as detected_keypoints
-from noise2pose.annotation.detections import detect_pictures, model_files
+from noise2pose.annotation.detections import detect_people, model_files
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import open_picture
 from noise2pose.keypoints.detector import BlazePose, Region, anchors, detections, refine, region_of, turned_crop
@@ -95,17 +95,17 @@ def test_what_was_detected_is_not_detected_again(tmp_path, monkeypatch):
         photographs.append(open_picture(f"{i}.png", tmp_path / f"{i}.png"))
     (tmp_path / "2.png").write_bytes(b"")
     cache = tmp_path / "detections.json"
-    found, skipped = detect_pictures(model_files(tmp_path), photographs, cache)
+    found, skipped = detect_people(model_files(tmp_path), photographs, cache)
     assert [len(found[f"{i}.png"]) for i in (0, 1, 3)] == [1, 2, 1] and skipped == [("2.png", "the file is empty")]
     before, calls = cache.read_bytes(), FakeDetector.calls
-    again, _ = detect_pictures(models, photographs, cache)
+    again, _ = detect_people(models, photographs, cache)
     assert FakeDetector.calls == calls == 3 and all(torch.equal(again[name], found[name]) for name in found)
     assert len(read_keypoints(cache).names) == 4
     Image.new("RGB", (6, 4), (9, 0, 0)).save(tmp_path / "0.png")
-    assert detect_pictures(models, photographs, cache)[0]["0.png"][0, 0, 0] > 9 and FakeDetector.calls == calls + 1
+    assert detect_people(models, photographs, cache)[0]["0.png"][0, 0, 0] > 9 and FakeDetector.calls == calls + 1
     models[0].write_bytes(b"another")
     Image.new("RGB", (6, 4), (0, 0, 0)).save(tmp_path / "0.png")
-    detect_pictures(models, photographs, cache)
+    detect_people(models, photographs, cache)
     assert FakeDetector.calls == calls + 4
     content = json.loads(before)
     assert content["images"][1]["file_name"] == "1.png" and len(content["annotations"][0]["keypoints"]) == 51
