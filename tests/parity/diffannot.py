@@ -39,9 +39,3 @@ def joints_14(state, salt=0):
 def pa_mpjpe_mm(state, target):
     """(R, 226) states against (R, 14, 3) millimetres."""
     return functional.pa_mpjpe(joints_14(state).double(), target.double())
-
-
-def assert_close(ours, theirs, tolerance):
-    """The fixtures' tolerance: largest difference over largest value."""
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()

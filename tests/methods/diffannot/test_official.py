@@ -3,7 +3,8 @@ import torch
 
 from methods.diffannot.official import extract_state_dict, load_denoiser
 from noise2pose.errors import InputError
-from tests.parity.diffannot import assert_close, fixture
+from tests.parity.diffannot import fixture
+from tests.parity.tolerances import assert_close
 
 
 @torch.no_grad()

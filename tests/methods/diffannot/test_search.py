@@ -12,7 +12,8 @@ from methods.diffannot.chains import denoise_from, keyed_noise, reverse_step
 from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
 from methods.diffannot.diffusion import GaussianDiffusion, clip_mask, schedule_betas
 from noise2pose import keyed_random
-from tests.parity.diffannot import assert_close, denoiser, fixture, noise, pa_mpjpe_mm
+from tests.parity.diffannot import denoiser, fixture, noise, pa_mpjpe_mm
+from tests.parity.tolerances import assert_close
 
 INF, NAN = math.inf, math.nan
 DIFFUSION = GaussianDiffusion(schedule_betas("linear"))

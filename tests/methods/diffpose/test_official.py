@@ -5,19 +5,14 @@ import torch
 from methods.diffpose import diffusion, official
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, procedural_tensor, read_fixture
+from tests.parity.tolerances import assert_close
 from tests.places import PARITY
-
-TOLERANCE = 2e-5  # of the largest value, as the fixtures ask
 
 
 def fixture(name):
     tensors, meta = read_fixture(PARITY / f"diffpose_{name}.safetensors")
     weights = procedural_state_dict(meta["state_dict"], salt=meta["salt"])
     return {key: torch.as_tensor(value) for key, value in tensors.items()}, weights, meta
-
-
-def assert_close(ours, theirs):
-    assert (ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max()
 
 
 @torch.no_grad()

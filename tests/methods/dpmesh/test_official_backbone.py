@@ -8,6 +8,7 @@ from methods.dpmesh.official_backbone import load_backbone
 from methods.dpmesh.stable_diffusion import weights as ldm_weights
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, read_fixture
+from tests.parity.tolerances import assert_close
 from tests.places import PARITY
 
 
@@ -16,11 +17,6 @@ def fixture(name):
     weights = procedural_state_dict(meta["state_dict"], salt=meta["salt"])
     weights = {key: torch.as_tensor(value) for key, value in weights.items()}
     return {key: torch.as_tensor(value) for key, value in tensors.items()}, weights
-
-
-def assert_close(ours, theirs, tolerance=2e-5):
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from methods.dpmesh.regressor.pose_heads import VPoserDecoder
 from noise2pose import rotations
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, procedural_tensor, read_fixture
+from tests.parity.tolerances import assert_close
 from tests.places import PARITY
 
 VPOSER = {
@@ -30,11 +31,6 @@ def fixture(name):
 def weights_of(meta):
     weights = procedural_state_dict(meta["state_dict"], salt=meta["salt"])
     return {key: torch.as_tensor(value) for key, value in weights.items()}
-
-
-def assert_close(ours, theirs, tolerance=2e-5):
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from methods.hmr.regressor import Regressor
 from noise2pose import rotations
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, read_fixture
+from tests.parity.tolerances import assert_close
 from tests.places import PARITY
 
 
@@ -17,11 +18,6 @@ def fixture(name):
     tensors, meta = read_fixture(PARITY / f"hmr_{name}.safetensors")
     weights = procedural_state_dict(meta["state_dict"], salt=meta["salt"])
     return {key: torch.as_tensor(value) for key, value in tensors.items()}, weights
-
-
-def assert_close(ours, theirs, tolerance=3e-5):
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +47,7 @@ def test_the_regressor_is_mmhuman3ds():
         regressor.load_state_dict(weights)
         answer = regressor(features)
         for part, key in ((answer.rotations, "rotmat"), (answer.betas, "shape"), (answer.camera, "cam")):
-            assert_close(part, tensors[f"output/{name}_{key}"])
+            assert_close(part, tensors[f"output/{name}_{key}"], 3e-5)
 
 
 @torch.no_grad()
@@ -69,14 +65,14 @@ def test_picture_to_rotations_is_spins(published, layout):
     network.backbone.register_forward_hook(lambda _, inputs, output: seen.update(feature=output))
     image = tensors["input/image_u8_hwc"].permute(2, 0, 1)[None] / 255.0
     answer = network(image)
-    assert_close(answer["rotmat"], tensors["output/rotmat"])
-    assert_close(answer["betas"], tensors["output/shape"])
-    assert_close(answer["camera"], tensors["output/cam"])
-    assert_close(seen["feature"], tensors["output/feature"])
-    assert_close(seen["layer1_in"][0][:, ::16, ::7, ::7], tensors["output/maxpool__c16"])
+    assert_close(answer["rotmat"], tensors["output/rotmat"], 3e-5)
+    assert_close(answer["betas"], tensors["output/shape"], 3e-5)
+    assert_close(answer["camera"], tensors["output/cam"], 3e-5)
+    assert_close(seen["feature"], tensors["output/feature"], 3e-5)
+    assert_close(seen["layer1_in"][0][:, ::16, ::7, ::7], tensors["output/maxpool__c16"], 3e-5)
     for name in ("layer1", "layer2", "layer3"):
-        assert_close(seen[name][:, ::16, ::7, ::7], tensors[f"output/{name}__c16"])
-    assert_close(seen["layer4"][:, ::16], tensors["output/layer4__c16"])
+        assert_close(seen[name][:, ::16, ::7, ::7], tensors[f"output/{name}__c16"], 3e-5)
+    assert_close(seen["layer4"][:, ::16], tensors["output/layer4__c16"], 3e-5)
 
 
 @torch.no_grad()

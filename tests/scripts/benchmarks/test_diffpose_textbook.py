@@ -4,15 +4,11 @@ from methods.diffpose import official
 from noise2pose import skeletons
 from scripts.benchmarks.diffpose_textbook import TextbookDenoiser
 from tests.parity.procedural import procedural_state_dict, read_fixture
+from tests.parity.tolerances import assert_close
 from tests.places import PARITY
 
 FIXTURE = PARITY / "diffpose_gcndiff.safetensors"
 PARENTS = skeletons.get("h36m_17").parents
-TOLERANCE = 2e-5  # of the largest value, as the fixtures ask
-
-
-def assert_close(ours, theirs):
-    assert (ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max()
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from torch import distributed
 from methods.dpmesh.regressor.pose_codebook import PoseCodebook
 from noise2pose import rotations
 from tests.parity.procedural import procedural_state_dict, read_fixture
+from tests.parity.tolerances import assert_close
 from tests.places import PARITY
 
 SMALL = {
@@ -19,11 +20,6 @@ SMALL = {
     "decoder_width": 16,
     "token_hidden": 8,
 }
-
-
-def assert_close(ours, theirs, tolerance=2e-5):
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
 def poses(number, seed=0):
