@@ -11,6 +11,8 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from methods.evaluation import EvaluationSet, with_training_source
 from noise2pose.batch import JointMaps, PoseBatch, Prediction
@@ -99,12 +101,12 @@ class PoseMethod(L.LightningModule):
         raise InputError(f"{self.title} has no selectors to choose from")
 
     @property
-    def starts_anew(self) -> bool:
-        """Whether this epoch begins to train parts that have rested, so that averages of weights must start again."""
+    def starts_stage(self) -> bool:
+        """Whether this epoch begins to train parts that were frozen, so that averages of weights must start again."""
         return False
 
-    def resting(self) -> Iterator[nn.Parameter]:
-        """Parameters that are trained, but not in this epoch."""
+    def frozen_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the optimiser that are not trained in this epoch."""
         return iter(())
 
     @abstractmethod
@@ -256,6 +258,19 @@ def class_path_of(kind: type) -> str:
         if getattr(import_module(package), kind.__name__, None) is kind:
             return f"{package}.{kind.__name__}"
     return f"{kind.__module__}.{kind.__name__}"
+
+
+def scheduled(optimizer: Optimizer, warmup_steps: int, *spans: range) -> dict[str, Any]:
+    """What `configure_optimizers` returns: an optimiser whose learning rate follows `warmup_cosine`.
+
+    Args:
+        optimizer: of the training.
+        warmup_steps: optimiser steps of linear warm-up, at most half of a span.
+        spans: optimiser steps in which each parameter group is trained; or one span for all groups.
+    """
+    factors = [warmup_cosine(len(span), min(warmup_steps, len(span) // 2), span.start) for span in spans]
+    schedule = LambdaLR(optimizer, factors if len(factors) > 1 else factors[0])
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def warmup_cosine(num_steps: int, warmup_steps: int, start: int = 0) -> Callable[[int], float]:

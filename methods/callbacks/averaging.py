@@ -16,7 +16,7 @@ class WarmupEMA(WeightAveraging):
     """Exponential moving average of the weights, used for validation and saved as the checkpoint's `state_dict`.
 
     The decay of the n-th update is min(decay, (1 + n) / (10 + n)), so that short runs are not averages of their start.
-    When a method turns to other parts of itself (`PoseMethod.starts_anew`), the parts trained so far keep their
+    When a method turns to other parts of itself (`PoseMethod.starts_stage`), the parts trained so far keep their
     averages and n starts again, or the new parts would be averages of their start.
 
     What is not trained in an epoch has no average: it takes no memory twice, and no room in checkpoints.
@@ -49,10 +49,10 @@ class WarmupEMA(WeightAveraging):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._average_model is None or not isinstance(pl_module, PoseMethod):
             return
-        if pl_module.starts_anew:
+        if pl_module.starts_stage:
             self._copy_average_to_current(pl_module)
             self._average_model.n_averaged.zero_()
-        self._keep_what_is_trained(pl_module, pl_module.resting())
+        self._keep_what_is_trained(pl_module, pl_module.frozen_parameters())
 
     def _swap_models(self, pl_module: L.LightningModule) -> None:
         # Lightning's own would also write what is shared, and copy what is still a part of a file into memory by that.
@@ -63,13 +63,13 @@ class WarmupEMA(WeightAveraging):
                 average.data.copy_(current.data)
                 current.data.copy_(held)
 
-    def _keep_what_is_trained(self, pl_module: L.LightningModule, resting: Iterable[Parameter] = ()) -> None:
+    def _keep_what_is_trained(self, pl_module: L.LightningModule, frozen: Iterable[Parameter] = ()) -> None:
         """Gives what is trained now an average of its own, on its device; all else is shared with the method."""
         if self._average_model is None:
             return
-        rest = {id(parameter) for parameter in resting}
+        excluded = {id(parameter) for parameter in frozen}
         for average, current in zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True):
-            if not current.requires_grad or id(current) in rest:
+            if not current.requires_grad or id(current) in excluded:
                 average.data = current.data
             elif average.data_ptr() == current.data_ptr():
                 average.data = current.data.clone()

@@ -5,9 +5,8 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
-from methods.base import PoseMethod, warmup_cosine
+from methods.base import PoseMethod, scheduled
 from methods.checkpoints import describe_method, load_method, make_described_method
 from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
 from methods.diffannot.diffusion import Clip, GaussianDiffusion, Schedule, clip_mask, schedule_betas
@@ -292,9 +291,7 @@ class DiffAnnot(PoseMethod):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = torch.optim.AdamW(self.denoiser.parameters(), lr=self.learning_rate, weight_decay=0.0)
-        num_steps = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, warmup_cosine(num_steps, min(self.warmup_steps, num_steps // 2)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.warmup_steps, range(int(self.trainer.estimated_stepping_batches)))
 
 
 def _front_end(checkpoint: str | None, description: str | None) -> PoseMethod:

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
-from methods.base import PoseMethod, warmup_cosine
+from methods.base import PoseMethod, scheduled
 from methods.checkpoints import read_torch_file
 from methods.diffpose.denoisers import GraphLifter
 from methods.diffpose.mixste import MixSTE
@@ -85,9 +84,7 @@ class ContextEncoder(PoseMethod):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-        num_steps = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, warmup_cosine(num_steps, min(self.warmup_steps, num_steps // 2)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.warmup_steps, range(int(self.trainer.estimated_stepping_batches)))
 
 
 def build_encoder(

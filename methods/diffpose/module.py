@@ -1,17 +1,12 @@
 """DiffPose (Gong et al., CVPR 2023): pre-train the context encoder, freeze it, train the denoiser."""
 
-import math
-from collections.abc import Iterator
 from typing import Any, Literal
 
+import lightning as L
 import torch
 from jaxtyping import Int
-from torch import Tensor, nn
-from torch.nn import Parameter
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor
 
-from methods.base import PoseMethod, warmup_cosine
 from methods.diffpose import initialisation
 from methods.diffpose.ablations import Regression, StandardDiffusion
 from methods.diffpose.context import (
@@ -27,6 +22,7 @@ from methods.diffpose.context import (
 )
 from methods.diffpose.denoisers import GraphDenoiser
 from methods.diffpose.variants import Lifted, MixtureDiffusion, ReleasedDiffusion, Variant, settle
+from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
@@ -35,7 +31,7 @@ from noise2pose.metrics import hypotheses
 _ENCODER = "encoder."
 
 
-class DiffPose(PoseMethod):
+class DiffPose(StagedMethod):
     """Lifts the 2-D joints of a frame or of a clip to 3-D by reverse diffusion from an uncertain pose.
 
     The context encoder is pre-trained, then frozen: either loaded from `context_checkpoint`, or trained in the first
@@ -75,8 +71,8 @@ class DiffPose(PoseMethod):
         warmup_steps: optimiser steps of linear warm-up before each cosine.
     """
 
+    first_stage_option = "context_epochs"
     weight_files = ("context_checkpoint",)
-
     depth_spread: Tensor
     depth_histogram: Tensor
     denoiser_steps: Tensor
@@ -121,7 +117,7 @@ class DiffPose(PoseMethod):
         )  # fmt: skip
         self.skeleton = skeletons.get(skeleton)
         self.context_checkpoint = context_checkpoint
-        self.context_epochs = context_epochs
+        self.first_stage_epochs = context_epochs if context_checkpoint is None else 0
         self.num_frames = num_frames
         self.flip_augmentation = flip_augmentation
         self.flip_test = flip_test
@@ -159,20 +155,6 @@ class DiffPose(PoseMethod):
         self.register_buffer("depth_histogram", initialisation.empty_histogram(self.skeleton.num_joints))
         self.register_buffer("denoiser_steps", torch.zeros((), dtype=torch.int64))
 
-    @property
-    def pretraining(self) -> bool:
-        """Whether this epoch trains the context encoder."""
-        return self.context_checkpoint is None and self.current_epoch < self.context_epochs
-
-    @property
-    def starts_anew(self) -> bool:
-        """Whether this is the denoiser's first epoch, after those of the encoder."""
-        return self.context_checkpoint is None and self.current_epoch == self.context_epochs
-
-    @property
-    def selectable(self) -> bool:
-        return not self.pretraining  # the encoder alone may be better, but it is not DiffPose
-
     def forward(self, batch: PoseBatch) -> Prediction:
         lifted = self._lift(batch)
         clip = (len(batch["keypoints_2d"]), self.num_frames) if self.num_frames > 1 else (len(lifted.pose),)
@@ -196,56 +178,37 @@ class DiffPose(PoseMethod):
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         if self.flip_augmentation:
             batch = maybe_mirrored(batch, self.skeleton)
-        if self.pretraining:
+        if self.in_first_stage:
             loss = encoder_loss(self.encoder, batch, self.skeleton, self.num_frames)
             self.log("train/loss_context", loss, prog_bar=True)
         else:
             loss = self._diffusion_loss(batch)
             self.log("train/loss_diffusion", loss, prog_bar=True)
         self.log("train/loss", loss)
-        if self.trainer.world_size > 1:
-            # Data-parallel training waits for a gradient of every parameter; those at rest get zeros here and none in
-            # `on_before_optimizer_step`.
-            loss = loss + 0.0 * torch.stack([parameter.sum() for parameter in self._resting_parameters()]).sum()
-        return loss
+        return self.with_frozen_parameters(loss)
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        for parameter in self._resting_parameters():
-            parameter.grad = None
+    def stage_groups(self) -> tuple[list[Group], list[Group]]:
+        # Without weight decay AdamW is Adam.
+        return [(0.0, list(self.encoder.parameters()))], [(0.0, list(self.diffusion.parameters()))]
 
     def train(self, mode: bool = True) -> "DiffPose":
         super().train(mode)
-        if self._trainer is not None and not self.pretraining:
+        if not self.in_first_stage:
             self.encoder.eval()
         return self
 
-    def on_train_epoch_start(self) -> None:
-        self.train()  # the encoder's mode changes with the epoch that ends its training
-
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if stage != "fit":
-            return
-        max_epochs = self.trainer.max_epochs or 0
-        if self.context_checkpoint is not None:
-            if not self.resumed:  # a resumed run restores the encoder from its own checkpoint
-                self.encoder.load_state_dict(read_encoder(self.context_checkpoint, self.encoder))
-        elif self.context_epochs < 1:
+    def check_training(self, trainer: L.Trainer, resumed: bool) -> None:
+        if self.context_checkpoint is None and self.first_stage_epochs < 1:
             raise InputError(
                 "DiffPose needs a context encoder: give model.context_checkpoint, or model.context_epochs of at least 1"
             )
-        elif getattr(self.trainer, "fast_dev_run", False):
-            return  # one batch, to see that everything fits together; it goes to the encoder
-        elif max_epochs < 0 or self.trainer.max_steps > 0:
-            raise InputError(
-                "model.context_epochs counts epochs: give trainer.max_epochs and no trainer.max_steps, or train the "
-                "encoder by itself and give model.context_checkpoint"
-            )
-        elif max_epochs <= self.context_epochs:
-            raise InputError(
-                f"trainer.max_epochs ({max_epochs}) must exceed model.context_epochs ({self.context_epochs}), or the "
-                "denoiser is never trained"
-            )
+        super().check_training(trainer, resumed)
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        # A resumed run restores the encoder from its own checkpoint.
+        if stage == "fit" and self.context_checkpoint is not None and not self.resumed:
+            self.encoder.load_state_dict(read_encoder(self.context_checkpoint, self.encoder))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
@@ -255,24 +218,6 @@ class DiffPose(PoseMethod):
                 raise InputError("the checkpoint holds a denoiser alone: give its encoder as model.context_checkpoint")
             encoder = read_encoder(self.context_checkpoint, self.encoder)
             state.update({_ENCODER + key: value for key, value in encoder.items()})
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        num_steps = int(self.trainer.estimated_stepping_batches)
-        share = 0.0
-        if self.context_checkpoint is None:
-            share = self.context_epochs / (self.trainer.max_epochs or math.inf)
-        first = round(num_steps * share)
-        rest = num_steps - first
-        groups = [{"params": list(self.encoder.parameters())}, {"params": list(self.diffusion.parameters())}]
-        optimizer = torch.optim.Adam(groups, lr=self.learning_rate)
-        factors = [
-            warmup_cosine(first, min(self.warmup_steps, first // 2)),
-            warmup_cosine(rest, min(self.warmup_steps, rest // 2), first),
-        ]
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"},
-        }
 
     def _lift(self, batch: PoseBatch) -> Lifted:
         """What the encoder says of each frame, clips laid out one after the other."""
@@ -313,8 +258,3 @@ class DiffPose(PoseMethod):
             lifted = self._with_uncertainty(lifted, frames, keys)
         self.denoiser_steps += 1
         return self.diffusion.loss(lifted, target, valid)
-
-    def _resting_parameters(self) -> Iterator[Parameter]:
-        """Parameters that this epoch does not train."""
-        resting: nn.Module = self.diffusion if self.pretraining else self.encoder
-        return resting.parameters()

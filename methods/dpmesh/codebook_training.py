@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric
 
-from methods.base import PoseMethod, warmup_cosine
+from methods.base import PoseMethod, scheduled
 from methods.dpmesh.regressor.pose_codebook import PoseCodebook, RotationFormat
 from methods.dpmesh.settings import check_codebook_settings
 from noise2pose import rotations, skeletons
@@ -180,9 +179,7 @@ class Codebook(PoseMethod):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = torch.optim.Adam(self.codebook.parameters(), lr=self.learning_rate)
-        num_steps = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, warmup_cosine(num_steps, min(self.warmup_steps, num_steps // 2)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.warmup_steps, range(int(self.trainer.estimated_stepping_batches)))
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

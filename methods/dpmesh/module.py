@@ -84,7 +84,7 @@ class DPMesh(StagedMethod):
     """
 
     input = "image"
-    first_option = "teacher_epochs"
+    first_stage_option = "teacher_epochs"
     weight_files = (
         *("pretrained", "control_pretrained", "prior_checkpoint"),
         *("codebook_checkpoint", "teacher_checkpoint", "vposer_file"),
@@ -148,7 +148,7 @@ class DPMesh(StagedMethod):
         self.heatmaps = heatmaps
         self.nkr: Reasoning = nkr
         self.nkr_weight, self.nkr_temperature, self.nkr_gather = nkr_weight, nkr_temperature, nkr_gather
-        self.first_epochs, self.teacher_checkpoint = teacher_epochs, teacher_checkpoint
+        self.first_stage_epochs, self.teacher_checkpoint = teacher_epochs, teacher_checkpoint
         self.train_keypoints, self.joint_dropout = train_keypoints, joint_dropout
         self.weights = {
             "image": image_weight,
@@ -239,10 +239,10 @@ class DPMesh(StagedMethod):
                 terms |= {f"nkr_{name}": term for name, term in taught.items()}
         self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
         self.log("train/loss", loss, prog_bar=True)
-        return self.awaiting_no_gradient(loss)
+        return self.with_frozen_parameters(loss)
 
     def stage_groups(self) -> tuple[list[Group], list[Group]]:
-        taught_here = self.teacher is not None and self.first_epochs > 0
+        taught_here = self.teacher is not None and self.first_stage_epochs > 0
         first = self.teacher.parameter_groups(self.weight_decay) if self.teacher is not None and taught_here else []
         return first, self.network.parameter_groups(self.weight_decay)
 
@@ -254,7 +254,7 @@ class DPMesh(StagedMethod):
 
     def check_training(self, trainer: L.Trainer, resumed: bool) -> None:
         super().check_training(trainer, resumed)
-        if self.nkr != "off" and not (self.first_epochs or self.teacher_checkpoint):
+        if self.nkr != "off" and not (self.first_stage_epochs or self.teacher_checkpoint):
             raise InputError(
                 f"model.nkr {self.nkr} needs a teacher: give model.teacher_epochs of at least 1, or "
                 "model.teacher_checkpoint"

@@ -55,7 +55,7 @@ class Prior(StagedMethod):
 
     title = "Diffusion prior of DPMesh"
     input = "image"
-    first_option = "autoencoder_epochs"
+    first_stage_option = "autoencoder_epochs"
     signal: Tensor
 
     def __init__(
@@ -75,7 +75,7 @@ class Prior(StagedMethod):
         super().__init__()
         self.save_hyperparameters(logger=False)
         check_prior_settings(self.hparams)
-        self.first_epochs = autoencoder_epochs
+        self.first_stage_epochs = autoencoder_epochs
         self.condition_dropout = condition_dropout
         self.kl_weight = kl_weight
         self.image_noise = image_noise
@@ -113,7 +113,7 @@ class Prior(StagedMethod):
             loss = terms["epsilon"]
         self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
         self.log("train/loss", loss, prog_bar=True)
-        return self.awaiting_no_gradient(loss)
+        return self.with_frozen_parameters(loss)
 
     def _reconstruction(self, image: Float[Tensor, "B 3 S S"]) -> dict[str, Float[Tensor, ""]]:
         """L1 of the reconstruction, pixels in [-1, 1], and the divergence of each latent number."""

@@ -5,10 +5,9 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from methods.backbones import Backbone, EfficientNetLite0, ResNet50
-from methods.base import PoseMethod, warmup_cosine
+from methods.base import PoseMethod, scheduled
 from methods.hmr.discriminator import Discriminators, discriminator_loss, prior_loss
 from methods.hmr.losses import known_bodies, rotations_of, supervised_losses
 from methods.hmr.pretrained import load_pretrained
@@ -179,9 +178,7 @@ class HMR(PoseMethod):
         if self.discriminators is not None:
             groups.append({"params": list(self.discriminators.parameters()), "lr": self.discriminator_learning_rate})
         optimizer = torch.optim.Adam(groups, lr=self.learning_rate)
-        num_steps = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, warmup_cosine(num_steps, min(self.warmup_steps, num_steps // 2)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.warmup_steps, range(int(self.trainer.estimated_stepping_batches)))
 
     def estimate(self, batch: PoseBatch) -> Estimate:
         """What the regressor says of each person."""

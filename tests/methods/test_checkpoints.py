@@ -235,13 +235,13 @@ class Shared(L.Callback):
 
 
 class HalfFrozen(ContextEncoder):
-    """Trains all but its first parameter, and lets the last rest in the first epoch."""
+    """Trains all but its first parameter, and freezes the last in the first epoch."""
 
     def __init__(self):
         super().__init__(**SMALL)
         next(self.parameters()).requires_grad_(False)
 
-    def resting(self):
+    def frozen_parameters(self):
         return iter([list(self.parameters())[-1]] if self.current_epoch == 0 else [])
 
 

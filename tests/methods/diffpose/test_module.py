@@ -2,6 +2,7 @@ import lightning as L
 import pytest
 import torch
 
+from methods.callbacks.averaging import WarmupEMA
 from methods.diffpose import ContextEncoder, DiffPose, initialisation
 from methods.diffpose.context import read_encoder
 from noise2pose import cameras
@@ -38,6 +39,35 @@ def test_the_encoder_is_trained_first_and_frozen_then(variant, tmp_path):
     assert not same(start, first, "encoder.") and same(start, first, "diffusion.")
     assert same(first, third, "encoder.") and not same(first, second, "diffusion.")
     assert first["denoiser_steps"] == 0 and third["denoiser_steps"] == 8
+
+
+class Kept(L.Callback):
+    """Records which parameters have an average or optimiser state after each epoch; to be called after the average."""
+
+    def __init__(self, ema):
+        self.ema, self.averaged, self.optimised = ema, [], []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        average = dict(self.ema._average_model.module.named_parameters())
+        named = dict(pl_module.named_parameters())
+        self.averaged.append({name for name in named if named[name].data_ptr() != average[name].data_ptr()})
+        state = trainer.optimizers[0].state
+        self.optimised.append({name for name in named if named[name] in state})
+
+
+def test_the_frozen_half_has_neither_an_average_nor_optimiser_state(tmp_path):
+    ema = WarmupEMA()
+    kept = Kept(ema)
+    method = DiffPose(variant="paper", **SMALL_DIFFPOSE)
+    trainer = L.Trainer(
+        default_root_dir=tmp_path, max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[ema, kept],
+    )  # fmt: skip
+    trainer.fit(method, datamodule=TinyPoses())
+    halves = [{name for name, _ in method.named_parameters() if name.startswith(half)} for half in ("encoder.", "diff")]
+    assert kept.averaged == halves
+    assert [optimised <= half for optimised, half in zip(kept.optimised, halves, strict=True)] == [True, True]
+    assert all(kept.optimised)
 
 
 def test_until_the_denoiser_is_trained_the_answer_is_the_encoders():
