@@ -1,8 +1,8 @@
-"""What DPMesh is trained with: L1 terms on everything that a batch has ground truth for (release, after JOTR).
+"""DPMesh's loss terms: L1 on everything that a batch has ground truth for (release, after JOTR).
 
-Three things differ from the release. Means are taken over what is known, not over all entries with zeros where nothing
-is. Rotations are compared as matrices: rotation vectors jump at a half turn, which is how a body that faces the camera
-is turned. True betas are kept as they are, also above 3.
+Three things differ from the release. Means are taken over what is known; the release includes the unknown entries as
+zeros. Rotations are compared as matrices: rotation vectors jump at a half turn, and a body that faces the camera is
+turned by just that. True betas are used as they are, also above 3.
 
 Shape letters: B batch, J joints of the data, I image joints (`regressor.IMAGE_JOINTS`), T tokens, K codebook entries.
 """
@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from methods.dpmesh.regressor.camera import intrinsics, project_to_picture
 from methods.dpmesh.regressor.regressor import IMAGE_JOINTS, Estimate
-from noise2pose.batch import PoseBatch, Smpl
+from methods.mesh_batches import PinholeCamera, known_bodies, masked_loss, masked_mean, project_to_image, rotations_of
+from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.skeletons import Skeleton
 
 DEPTH = 2.0  # metres from front to back of the volume (release: `bbox_3d`)
 
-# Fixed weights, for terms in the units of `supervised_losses`. The release has 1, 1, 2 and 2 for the first four (its
-# pose is in rotation vectors, of which matrices show two thirds) and JOTR has 8 and 5 for the last two, where the
-# release leaves the balance to `UncertaintyWeights`.
+# Fixed weights, for terms in the units of `supervised_losses`. The release has 1, 1, 2 and 2 for the first four (for
+# pose 3 here, because errors of matrices are about two thirds of those of its rotation vectors). The last two are
+# JOTR's; the release leaves the balance to `UncertaintyWeights`.
 WEIGHTS = {"image": 1.0, "fitted_image": 1.0, "pose": 3.0, "betas": 2.0, "joints_2d": 8.0, "joints_3d": 5.0}
 
 
@@ -34,6 +34,7 @@ def supervised_losses(
     pixels: Float[Tensor, "B J 2"],
     keypoints: Float[Tensor, "B J 3"],
     box: Float[Tensor, "B 3"],
+    camera: PinholeCamera,
     batch: PoseBatch,
     skeleton: Skeleton,
     body: BodyModel,
@@ -43,33 +44,32 @@ def supervised_losses(
     Args:
         estimate: of the regressor.
         joints: of the estimated body, metres, before its translation.
-        pixels: the same joints in the whole picture.
+        pixels: the same joints in the whole image.
         keypoints: true joints, pixels and confidence; not the noisy ones that a method may be given.
         box: centre x, centre y and side, pixels.
+        camera: of the whole image.
         batch: `keypoints_3d` (with validity), `smpl` (with `has_smpl`) and `camera_translation` are used.
         skeleton: of the joints.
-        body: that the parameters are of.
+        body: whose parameters are estimated.
 
     Returns:
-        `image`: image joints, sides of the box and of the volume; `fitted_image`: the same against the true body where
-        the batch places it in the camera; `pose`: entries of rotation matrices; `betas`; `joints_2d`: sides of the box;
-        `joints_3d`: metres, relative to the root.
+        `image`: image joints, in sides of the box and of the volume; `fitted_image`: the same against the true body,
+        if the batch places it in the camera; `pose`: entries of rotation matrices; `betas`; `joints_2d`: in sides of
+        the box; `joints_3d`: metres, relative to the root.
     """
     points = batch.get("keypoints_3d")
     terms = {"image": image_loss(estimate.joint_img, keypoints, points, box, skeleton)}
     side = box[:, None, 2:]
-    # Masked before the loss: a joint that was never seen may lie anywhere.
-    places = torch.where(keypoints[..., 2:] > 0, keypoints[..., :2], pixels.detach())
-    terms["joints_2d"] = masked_mean((pixels / side - places / side).abs(), keypoints[..., 2])
+    terms["joints_2d"] = masked_loss(F.l1_loss, pixels / side, keypoints[..., :2] / side, keypoints[..., 2])
     if points is not None:
         terms["joints_3d"] = joints_3d_loss(joints, points, skeleton.root)
     if "smpl" in batch:
-        known = known_bodies(batch)
-        terms["pose"] = masked_mean((estimate.rotations - rotations_of(batch["smpl"])).abs(), known)
-        terms["betas"] = masked_mean((estimate.betas - batch["smpl"]["betas"]).abs(), known)
+        smpl, known = batch["smpl"], known_bodies(batch)
+        terms["pose"] = masked_loss(F.l1_loss, estimate.rotations, rotations_of(smpl), known)
+        terms["betas"] = masked_loss(F.l1_loss, estimate.betas, smpl["betas"], known)
         if "camera_translation" in batch:
-            fitted, places = fitted_joints(batch, body, skeleton)
-            terms["fitted_image"] = image_loss(estimate.joint_img, places, fitted, box, skeleton)
+            fitted, fitted_pixels = fitted_joints(batch, camera, body, skeleton)
+            terms["fitted_image"] = image_loss(estimate.joint_img, fitted_pixels, fitted, box, skeleton)
     return terms
 
 
@@ -80,9 +80,9 @@ def image_loss(
     box: Float[Tensor, "B 3"],
     skeleton: Skeleton,
 ) -> Float[Tensor, ""]:
-    """L1 between the places of the image joints after the last layer and the true ones; see `image_targets`."""
+    """L1 between the image joints after the last layer and the true ones; see `image_targets`."""
     target, valid = image_targets(keypoints, points, box, skeleton)
-    # A layer's places start from those of the one before, so the last is the only one that needs supervision.
+    # Each layer corrects the one before it, so only the last one needs supervision.
     return masked_mean((joint_img[-1] - target).abs(), valid)
 
 
@@ -92,7 +92,7 @@ def image_targets(
     box: Float[Tensor, "B 3"],
     skeleton: Skeleton,
 ) -> tuple[Float[Tensor, "B I 3"], Float[Tensor, "B I 3"]]:
-    """Where the image joints are in the volume, in [0, 1], and how much each of the three is known; 0 outside it.
+    """Where the image joints are in the volume, in [0, 1], and the weight of each coordinate; 0 outside the volume.
 
     Args:
         keypoints: pixels and confidence.
@@ -108,7 +108,7 @@ def image_targets(
         depth = 0.5 + (points[:, chosen, 2:3] - root[..., 2:3]) / DEPTH
         valid = points[:, chosen, 3:] * root[..., 3:]
     target = torch.cat((places, depth), dim=-1)
-    inside = (target >= 0.0) & (target <= 1.0)  # false for what is not a number
+    inside = (target >= 0.0) & (target <= 1.0)  # false for NaN
     in_box = inside[..., :2].all(dim=-1, keepdim=True)
     weight = keypoints[:, chosen, 2:].clamp(0.0, 1.0) * in_box
     known = torch.cat((weight.expand(-1, -1, 2), weight * valid * inside[..., 2:]), dim=-1)
@@ -118,26 +118,25 @@ def image_targets(
 def joints_3d_loss(joints: Float[Tensor, "B J 3"], points: Float[Tensor, "B J 4"], root: int) -> Float[Tensor, ""]:
     """L1 of the joints relative to the root, metres; over the valid joints of samples whose root is valid."""
     valid = points[..., 3] * points[:, root, None, 3]
-    target = torch.where(valid[..., None] > 0, points[..., :3] - points[:, root, None, :3], 0.0)
-    return masked_mean((joints - joints[:, root, None] - target).abs(), valid)
+    target = points[..., :3]
+    return masked_loss(F.l1_loss, joints - joints[:, root, None], target - target[:, root, None], valid)
 
 
 def fitted_joints(
-    batch: PoseBatch, body: BodyModel, skeleton: Skeleton
+    batch: PoseBatch, camera: PinholeCamera, body: BodyModel, skeleton: Skeleton
 ) -> tuple[Float[Tensor, "B J 4"], Float[Tensor, "B J 3"]]:
     """Joints of the true body in the camera frame with validity, and their pixels with confidence."""
     smpl, valid = batch["smpl"], known_bodies(batch).to(batch["smpl"]["betas"])[:, None, None]
     joints = body.joints(smpl["global_orient"], smpl["body_pose"], smpl["betas"], regressor=skeleton.name)
-    pixels = project_to_picture(joints, batch["camera_translation"], *intrinsics(batch))
+    points = joints + batch["camera_translation"][:, None]
     valid = valid.expand(-1, joints.shape[1], -1)
-    points = torch.cat((joints + batch["camera_translation"][:, None], valid), dim=-1)
-    return points, torch.cat((pixels, valid), dim=-1)
+    return torch.cat((points, valid), dim=-1), torch.cat((project_to_image(points, camera), valid), dim=-1)
 
 
 def token_loss(
     logits: Float[Tensor, "B T K"], indices: Int64[Tensor, "B T"], known: Bool[Tensor, " B"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the tokens that the codebook's encoder gives the true pose, over the known bodies."""
+    """Cross-entropy against the codes that the codebook's encoder gives the true pose, over the known bodies."""
     return masked_mean(F.cross_entropy(logits.transpose(1, 2), indices, reduction="none"), known)
 
 
@@ -145,7 +144,7 @@ class UncertaintyWeights(nn.Module):
     """Learned weights: each term l becomes l / (2 p^2) + ln(1 + p^2) (Liebel and Körner, 2018, as released).
 
     Args:
-        names: of the terms; a batch need not have all of them. No weight decay belongs on these parameters.
+        names: of the terms; a batch need not have all of them. Weight decay must not be applied to these parameters.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -161,26 +160,6 @@ class UncertaintyWeights(nn.Module):
         return weighted
 
     def total(self, terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
-        """Their sum. Weights of absent terms get gradients of zero: data-parallel training waits for all gradients."""
+        """Their sum. Weights of absent terms get zero gradients: data-parallel training waits for all gradients."""
         absent = [0.0 * scale for name, scale in self.scales.items() if name not in terms]
         return torch.stack([*self(terms).values(), *absent]).sum()
-
-
-def rotations_of(smpl: Smpl) -> Float[Tensor, "B 24 3 3"]:
-    """All rotations of a body, root first."""
-    return torch.cat((smpl["global_orient"][:, None], smpl["body_pose"]), dim=1)
-
-
-def known_bodies(batch: PoseBatch) -> Bool[Tensor, " B"]:
-    """Which samples have body parameters: `has_smpl`, or all."""
-    betas = batch["smpl"]["betas"]
-    return batch["has_smpl"] if "has_smpl" in batch else torch.ones_like(betas[:, 0], dtype=torch.bool)
-
-
-def masked_mean(values: Tensor, weights: Tensor) -> Float[Tensor, ""]:
-    """Mean of values of which the leading dimensions are weighted; those without weight may be anything.
-
-    It is 0 if nothing has a weight.
-    """
-    weights = weights.to(values).view(*weights.shape, *[1] * (values.ndim - weights.ndim)).expand_as(values)
-    return (torch.where(weights > 0, values, 0.0) * weights).sum() / weights.sum().clamp_min(1e-6)

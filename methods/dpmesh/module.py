@@ -1,4 +1,4 @@
-"""DPMesh (Zhu et al., CVPR 2024): a diffusion model's U-Net as a one-step backbone for people who are partly hidden."""
+"""DPMesh (Zhu et al., CVPR 2024): a diffusion model's U-Net as a one-step backbone for partly occluded people."""
 
 from typing import Literal
 
@@ -7,18 +7,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from methods.dpmesh import conditions as told
 from methods.dpmesh.backbone.context import Context
 from methods.dpmesh.backbone.unet import LatentConvention, LoRAScope, Training
-from methods.dpmesh.conditions import Conditions
-from methods.dpmesh.losses import WEIGHTS, known_bodies, supervised_losses, token_loss
+from methods.dpmesh.conditions import RELEASED, Observation, Observer, TrainingKeypoints
+from methods.dpmesh.losses import WEIGHTS, supervised_losses, token_loss
 from methods.dpmesh.networks import MeshNetwork, PoseHeadName, make_network, make_pose_head, make_teacher
 from methods.dpmesh.reasoning import Reasoning, read_teacher, reasoning_losses, stack_views
-from methods.dpmesh.regressor.camera import full_translation, intrinsics, project_to_picture
+from methods.dpmesh.regressor.camera import full_translation
 from methods.dpmesh.regressor.pose_heads import CodebookHead
 from methods.dpmesh.regressor.regressor import Estimate
 from methods.dpmesh.settings import check_settings, check_start
 from methods.dpmesh.sizes import SIZES, BackboneName, Size, sides_of
+from methods.mesh_batches import known_bodies, project_to_image
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
 from noise2pose.batch import JointMaps, PoseBatch, Prediction, Smpl
@@ -30,54 +30,55 @@ _MAPS = {"8-16": (8, 16), "8-16-32": (8, 16, 32)}
 
 
 class DPMesh(StagedMethod):
-    """Regresses a body from a picture and noisy 2-D joints, with one step of a diffusion model as the backbone.
+    """Regresses a body from an image and noisy 2-D joints, with one step of a diffusion model as the backbone.
 
     With `nkr`, training has two stages: a teacher is trained on true joints, or taken from a checkpoint; then it is
-    frozen, and the student is trained on noisy ones. The checkpoint holds both, so a run is resumed in either stage.
+    frozen, and the student is trained on noisy ones. A run's checkpoints hold both, so it can be resumed in either.
 
     Args:
         backbone: `diffusion`, or a baseline of the paper: `resnet50`, or `transformer` (ViT).
         size: `tiny` for processors without an accelerator, or `sd15`: Stable Diffusion 1.5, or ViT-L/16.
-        image_size: side that pictures are resized to; by default 64 with `tiny` and 256 with `sd15`.
+        image_size: side that images are resized to; by default 64 with `tiny` and 256 with `sd15`.
         pretrained: weights that training starts from. `diffusion`: Stable Diffusion 1.5, a folder in diffusers' layout
             or a single file; baselines: a file of ImageNet weights.
-        control_pretrained: of a published ControlNet that the ControlNet starts from, folder or file, with `pretrained`
-            (paper: that of OpenPose); by default it starts from the U-Net's weights.
-        prior_checkpoint: checkpoint of a `methods.dpmesh.Prior` that training starts from, instead.
-        heatmaps: show the backbone the heat-maps of the joints.
+        control_pretrained: weights of a published ControlNet that the ControlNet starts from, folder or file, together
+            with `pretrained` (paper: that of OpenPose); by default it starts from the U-Net's weights.
+        prior_checkpoint: checkpoint of a `methods.dpmesh.Prior` that training starts from, instead of `pretrained`.
+        heatmaps: give the heat-maps of the joints to the backbone.
         context: how joints become tokens of the cross-attention: `mlp2_visible` (paper), `linear30` (release), `none`.
         maps: sides of the levels that cross-attention maps join: `8-16` (release) or `8-16-32` (paper).
         unet_training: `lora` (paper), `full` or `frozen`.
         lora_scope: layers with low-rank updates: `attn2` (paper), `attn`, `attn_ff` (release).
         lora_rank: of the updates.
-        train_controlnet: as in the paper; the release never does.
+        train_controlnet: train the ControlNet, as in the paper; the release does not.
         latent: `sd` for latents as the U-Net was trained on; `release` for those of pixels in [0, 1], not scaled.
-        timestep: that the U-Net is told.
+        timestep: given to the U-Net.
         gradient_checkpointing: compute activations of the backbone twice instead of keeping them.
         channels_last: memory layout of the backbone's convolutions.
         compile: compile the backbone.
         pose_head: `vq_soft` or `vq_ce`, with a codebook; `rot6d`; or `vposer` (release).
         codebook_checkpoint: checkpoint of a `methods.dpmesh.Codebook`, or the name of one that is shipped.
-        codebook: written into checkpoints, which hold the codebook's weights; not to be given.
+        codebook: description of the codebook, which checkpoints hold beside its weights; not for the command line.
         vposer_file: weights of VPoser, version 1.
-        nkr: terms of the noisy key-point reasoning: `off`, `mse`, `contrastive` or `both`.
+        nkr: terms of the noisy keypoint reasoning: `off`, `mse`, `contrastive` or `both`.
         nkr_weight: of their sum.
         nkr_temperature: of the contrastive term (1 in the release's unused class).
         nkr_gather: take negatives from all processes.
         teacher_epochs: first epochs of the run, in which the teacher is trained.
-        teacher_checkpoint: a trained DPMesh of the same sizes as the teacher, instead.
-        train_keypoints: what the student is trained on: `noisy` for true joints with fresh errors, `clean` for true
-            joints, `batch` for those of the data.
-        joint_dropout: share of the joints that the student is not told of while training.
-        release: be as published where that is not better, which published weights need: told of 30 joints, of which
-            the data may lack some, with heat-maps half a cell off, and with the regressor's quirks.
+        teacher_checkpoint: checkpoint of a trained DPMesh of the same sizes that is the teacher, instead.
+        train_keypoints: joints of the student's training: `noisy` for true joints with fresh errors, `clean` for true
+            joints, `batch` for the keypoints of the data.
+        joint_dropout: share of the joints that are hidden from the student in training.
+        release: behave as published also where that is not better, as published weights need it: conditions of 30
+            joints, of which the data may lack some, heat-maps half a cell off, and the regressor's quirks.
         body: `free`, or the path of a body file.
         skeleton: joint order of the data, a name in `noise2pose.skeletons` that the body has a regressor for.
         image_weight, fitted_image_weight, pose_weight, betas_weight, joints_2d_weight, joints_3d_weight: of the terms
             of `methods.dpmesh.losses`.
         token_weight: of the cross-entropy of `vq_ce`.
         uncertainty: learn the weights of the terms instead (release).
-        image_noise: each colour channel is multiplied by at most so much more or less than 1 while training.
+        image_noise: in training, each colour channel is multiplied by a random factor that differs from 1 by at most
+            this.
         learning_rate: of AdamW, at its peak.
         weight_decay: of AdamW.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
@@ -120,7 +121,7 @@ class DPMesh(StagedMethod):
         nkr_gather: bool = True,
         teacher_epochs: int = 0,
         teacher_checkpoint: str | None = None,
-        train_keypoints: Literal["noisy", "clean", "batch"] = "noisy",
+        train_keypoints: TrainingKeypoints = "noisy",
         joint_dropout: float = 0.1,
         release: bool = False,
         body: str = "free",
@@ -149,7 +150,6 @@ class DPMesh(StagedMethod):
         self.nkr: Reasoning = nkr
         self.nkr_weight, self.nkr_temperature, self.nkr_gather = nkr_weight, nkr_temperature, nkr_gather
         self.first_stage_epochs, self.teacher_checkpoint = teacher_epochs, teacher_checkpoint
-        self.train_keypoints, self.joint_dropout = train_keypoints, joint_dropout
         self.weights = {
             "image": image_weight,
             "fitted_image": fitted_image_weight,
@@ -159,46 +159,64 @@ class DPMesh(StagedMethod):
             "joints_3d": joints_3d_weight,
             "tokens": token_weight,
         }
-        self.image_noise = image_noise
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
         self.release = release
         self.skeleton = skeletons.get(skeleton)
-        num_joints = skeletons.get(told.RELEASED if release else skeleton).num_joints
         self.body: BodyModel = BodyModel.load(body)
-        sizes = SIZES[size]
+        sizes, sides = SIZES[size], sides_of(size, image_size)
+        self.observer = Observer(
+            self.skeleton, sides.latents, release, heatmaps, train_keypoints, joint_dropout, image_noise
+        )
         head, self.hparams["codebook"] = make_pose_head(
             pose_head, sizes.width, sizes.num_decoder_layers, codebook_checkpoint, codebook, vposer_file
         )
         diffusion = {
-            **{"weights": pretrained, "control_weights": control_pretrained, "latent": latent, "timestep": timestep},
-            **{"maps": _MAPS[maps], "unet_training": unet_training, "lora_scope": lora_scope, "lora_rank": lora_rank},
-            **{"train_controlnet": train_controlnet, "gradient_checkpointing": gradient_checkpointing},
-            **{"channels_last": channels_last, "compile": compile},
+            "weights": pretrained,
+            "control_weights": control_pretrained,
+            "latent": latent,
+            "timestep": timestep,
+            "maps": _MAPS[maps],
+            "unet_training": unet_training,
+            "lora_scope": lora_scope,
+            "lora_rank": lora_rank,
+            "train_controlnet": train_controlnet,
+            "gradient_checkpointing": gradient_checkpointing,
+            "channels_last": channels_last,
+            "compile": compile,
         }
-        parts = (num_joints, uncertainty, heatmaps, context, diffusion, release, sides_of(size, image_size))
-        self.network = make_network(backbone, size, head, *parts)
+        self.network = make_network(
+            backbone,
+            size,
+            head,
+            num_joints=skeletons.get(RELEASED if release else skeleton).num_joints,
+            uncertainty=uncertainty,
+            heatmaps=heatmaps,
+            context=context,
+            diffusion=diffusion,
+            release=release,
+            sides=sides,
+        )
         self.teacher = None if nkr == "off" else make_teacher(self.network)
         if self.teacher is not None and not teacher_epochs:
             self.teacher.requires_grad_(False)
         self.register_buffer("student_steps", torch.zeros((), dtype=torch.int64))
-        self.train()  # the Trainer keeps the modes that it finds, and frozen parts are at rest from the start
+        self.train()  # the Trainer keeps the modes that it finds, and frozen parts are in evaluation mode
 
     @property
     def uses_keypoints(self) -> bool:
         return self.shows_joints
 
     def forward(self, batch: PoseBatch) -> Prediction:
-        assert self.body is not None
-        box = told.checked_box(batch)
-        estimate, _ = self._answering(told.picture(batch), self._conditions(batch["keypoints_2d"], box, batch))
-        with torch.autocast(box.device.type, enabled=False):
+        observed = self.observer.observe(batch)
+        estimate, _ = self.active_network(observed.image, observed.conditions)
+        with torch.autocast(self.device.type, enabled=False):
             smpl: Smpl = {"global_orient": estimate.root, "body_pose": estimate.body_pose, "betas": estimate.betas}
             joints = self.body.joints(**smpl, regressor=self.skeleton.name)
             root = joints[:, self.skeleton.root, None]
             prediction: Prediction = {
                 "joints_3d": joints - root,
                 "smpl": smpl,
-                "camera_translation": full_translation(estimate.camera, box, *intrinsics(batch)),
+                "camera_translation": full_translation(estimate.camera, observed.box, observed.camera),
             }
             if not self.training:
                 prediction["vertices"] = self.body(**smpl).vertices - root
@@ -206,45 +224,44 @@ class DPMesh(StagedMethod):
 
     @torch.no_grad()
     def joint_maps(self, batch: PoseBatch) -> JointMaps:
-        seen = self._conditions(batch["keypoints_2d"], told.checked_box(batch), batch)
-        maps = {"heatmaps": seen.heatmaps} if self.heatmaps else {}
-        attention = self._answering.attention(told.picture(batch), seen)
+        observed = self.observer.observe(batch)
+        maps = {"heatmaps": observed.conditions.heatmaps} if self.heatmaps else {}
+        attention = self.active_network.attention(observed.image, observed.conditions)
         maps |= {f"attention_{side}": found.float() for side, found in attention.items()}
-        return JointMaps(told.RELEASED if self.release else self.skeleton.name, seen.present, maps)
+        return JointMaps(RELEASED if self.release else self.skeleton.name, observed.conditions.present, maps)
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
-        box, image, true = told.checked_box(batch), told.picture(batch), told.clean_keypoints(batch)
-        image = told.vary_colours(image, self.image_noise)
-        clean = self._conditions(true, box, batch)
-        if self.in_first_stage:
+        trains_teacher = self.in_first_stage
+        observed = self.observer.observe_training(batch, not trains_teacher, self.global_step, self._seed)
+        if trains_teacher:
             assert self.teacher is not None
-            network, seen = self.teacher, clean
+            network, conditions = self.teacher, observed.conditions
         else:
-            network, seen = self.network, self._conditions(self._keypoints(batch, true), box, batch)
+            assert observed.noisy is not None
+            network, conditions = self.network, observed.noisy
             self.student_steps += 1
-        estimate, levels = network(image, seen)
-        taught = {}
-        if self.teacher is not None and network is self.network:
+        estimate, levels = network(observed.image, conditions)
+        reasoning = {}
+        if self.teacher is not None and not trains_teacher:
             with torch.no_grad():  # at the precision of the student
-                target = self.teacher.levels(image, clean)
-            taught = self._reasoning(levels, target)
-        with torch.autocast(box.device.type, enabled=False):
-            terms = self._supervised(estimate, batch, true, box)
+                target = self.teacher.levels(observed.image, observed.conditions)
+            reasoning = self._reasoning(levels, target)
+        with torch.autocast(self.device.type, enabled=False):
+            terms = self._supervised(estimate, batch, observed)
             if network.balance is None:
                 loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
             else:
                 loss = network.balance.total(terms)
-            if taught:
-                loss = loss + self.nkr_weight * torch.stack(list(taught.values())).sum()
-                terms |= {f"nkr_{name}": term for name, term in taught.items()}
+            if reasoning:
+                loss = loss + self.nkr_weight * torch.stack(list(reasoning.values())).sum()
+                terms |= {f"nkr_{name}": term for name, term in reasoning.items()}
         self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
         self.log("train/loss", loss, prog_bar=True)
         return self.with_frozen_parameters(loss)
 
     def stage_groups(self) -> tuple[list[Group], list[Group]]:
-        taught_here = self.teacher is not None and self.first_stage_epochs > 0
-        first = self.teacher.parameter_groups(self.weight_decay) if self.teacher is not None and taught_here else []
-        return first, self.network.parameter_groups(self.weight_decay)
+        of_teacher = [] if self.teacher is None else self.teacher.parameter_groups(self.weight_decay)
+        return of_teacher if self.first_stage_epochs else [], self.network.parameter_groups(self.weight_decay)
 
     def train(self, mode: bool = True) -> "DPMesh":
         super().train(mode)
@@ -275,19 +292,19 @@ class DPMesh(StagedMethod):
                 read_teacher(self.teacher_checkpoint, self.teacher, self.network)
 
     @property
-    def _answering(self) -> MeshNetwork:
-        """The student, as soon as it has been trained."""
+    def active_network(self) -> MeshNetwork:
+        """The network that predicts: the student, as soon as it has been trained for a step."""
         return self.network if self.teacher is None or self.student_steps > 0 else self.teacher
 
-    def _supervised(
-        self, estimate: Estimate, batch: PoseBatch, true: Float[Tensor, "B J 3"], box: Float[Tensor, "B 3"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def _supervised(self, estimate: Estimate, batch: PoseBatch, observed: Observation) -> dict[str, Float[Tensor, ""]]:
         """Every term that the batch has ground truth for, not yet weighted."""
-        assert self.body is not None
         joints = self.body.joints(estimate.root, estimate.body_pose, estimate.betas, regressor=self.skeleton.name)
-        camera = intrinsics(batch)
-        pixels = project_to_picture(joints, full_translation(estimate.camera, box, *camera), *camera)
-        terms = supervised_losses(estimate, joints, pixels, true, box, batch, self.skeleton, self.body)
+        box, camera = observed.box, observed.camera
+        translation = full_translation(estimate.camera, box, camera)
+        pixels = project_to_image(joints + translation[:, None], camera)
+        terms = supervised_losses(
+            estimate, joints, pixels, observed.keypoints, box, camera, batch, self.skeleton, self.body
+        )
         head = self.network.regressor.pose_head
         if isinstance(head, CodebookHead) and head.hard and "smpl" in batch:
             indices, _ = head.codebook.encode(batch["smpl"]["body_pose"].flatten(-2))  # pyright: ignore[reportCallIssue]
@@ -295,26 +312,9 @@ class DPMesh(StagedMethod):
         return terms
 
     def _reasoning(self, levels: list[Tensor], target: list[Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """What the student still has to learn from the teacher, which sees the true joints."""
+        """The terms of the noisy keypoint reasoning: student's levels against the teacher's, which sees true joints."""
         with torch.autocast(self.device.type, enabled=False):
             gathered = None
             if self.nkr_gather and self.trainer.world_size > 1 and self.nkr in ("contrastive", "both"):
                 gathered = [torch.as_tensor(self.all_gather(x, sync_grads=True)) for x in stack_views(levels, target)]
             return reasoning_losses(levels, target, self.nkr, self.nkr_temperature, gathered)
-
-    def _conditions(self, keypoints: Tensor, box: Tensor, batch: PoseBatch) -> Conditions:
-        """What the network is told of the joints."""
-        told.check_joints(keypoints, self.skeleton)
-        if self.release:
-            keypoints = told.released_joints(keypoints, self.skeleton.name)
-        image_size = batch.get("camera", {}).get("image_size")
-        size = self.network.sides.latents
-        found = told.conditions(keypoints, box, image_size, size=size, corners=self.release)
-        return found if self.heatmaps else found._replace(heatmaps=torch.zeros_like(found.heatmaps))
-
-    def _keypoints(self, batch: PoseBatch, true: Tensor) -> Tensor:
-        """The joints that the student is trained on."""
-        keypoints = {"clean": true, "batch": batch["keypoints_2d"]}.get(self.train_keypoints)
-        if keypoints is None:
-            keypoints = told.noisy_keypoints(batch, self.skeleton.name, self.global_step, self._seed)
-        return told.drop_joints(keypoints, self.joint_dropout)

@@ -1,9 +1,9 @@
-"""A diffusion prior of one's own: a small latent diffusion model of people with joint heat-map control.
+"""A small diffusion prior: a latent diffusion model of people that is controlled by heat-maps of their joints.
 
-Stable Diffusion's weights cannot be had everywhere. With this one, "with and without a diffusion prior" can be measured
-anyway: it is trained on pictures of people alone, and `DPMesh` starts from it (`model.prior_checkpoint`).
+It allows to measure what a diffusion prior gains where Stable Diffusion's weights are not available: it is trained on
+images of people alone, and `DPMesh` starts from it (`model.prior_checkpoint`).
 
-Shape letters: B batch, S side of the picture, h side of the latents.
+Shape letters: B batch, S side of the image, C channels and h side of the latents.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from methods.dpmesh import conditions as told
 from methods.dpmesh.backbone.context import CONTEXTS, Context
 from methods.dpmesh.backbone.unet import Backbone
-from methods.dpmesh.conditions import Conditions
+from methods.dpmesh.conditions import Conditions, Observer, checked_box, clean_keypoints, resized
 from methods.dpmesh.settings import check_prior_settings
 from methods.dpmesh.sizes import Size, sides_of
+from methods.mesh_batches import image_of, vary_colours
 from methods.staged import Group, StagedMethod
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -28,26 +28,29 @@ from noise2pose.errors import InputError
 
 _NUM_STEPS = 1000
 _BETAS = 0.00085, 0.012  # first and last of Stable Diffusion's, whose square roots are evenly spaced
-_SCALE_MOMENTUM = 0.05  # of the running estimate of how large latents are
+_SCALE_MOMENTUM = 0.05  # of the running estimate of the latents' scale
 _STREAM = 240  # of keyed_random: this and the next
 
 
 class Prior(StagedMethod):
-    """Learns an autoencoder of crops first, then to tell the noise in its latents, given the true joints.
+    """Learns an autoencoder of crops first, then to predict the noise in its latents, given the true joints.
 
-    The loss of the second stage is the ordinary one: the mean square error of epsilon at a random step. It answers
-    with no pose, so the number that its best checkpoint is chosen by is that error on the validation set.
+    The loss of the second stage is the ordinary one: the mean square error of epsilon at a random step. The prior
+    predicts no poses, so its best checkpoint is chosen by that error on the validation set.
 
     Args:
         size: of the networks; `tiny` for processors without an accelerator.
-        image_size: side that pictures are resized to; by default 64 with `tiny` and 256 with `sd15`. A DPMesh that
-            starts from here has the same.
-        context: how joints become tokens; a DPMesh that starts from here has the same, or `none` after the default.
+        image_size: side that images are resized to; by default 64 with `tiny` and 256 with `sd15`. A DPMesh that
+            starts from this prior must have the same.
+        context: how joints become tokens; a DPMesh that starts from this prior must have the same, or `none` after the
+            default.
         autoencoder_epochs: first epochs, in which the autoencoder is trained.
-        condition_dropout: share of the pictures whose joints are hidden, so that the model knows crops without joints.
+        condition_dropout: share of the images whose joints are hidden, so that the model also learns crops without
+            joints.
         kl_weight: of the divergence of the latents from a normal distribution.
         skeleton: joint order of the data.
-        image_noise: each colour channel is multiplied by at most so much more or less than 1 while training.
+        image_noise: in training, each colour channel is multiplied by a random factor that differs from 1 by at most
+            this.
         learning_rate: of AdamW, at its peak in both stages.
         weight_decay: of AdamW.
         warmup_steps: optimiser steps of linear warm-up before each cosine.
@@ -82,6 +85,7 @@ class Prior(StagedMethod):
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
         self.skeleton = skeletons.get(skeleton)
         self.sides = sides_of(size, image_size)
+        self.observer = Observer(self.skeleton, self.sides.latents)
         self.backbone = Backbone(
             self.skeleton.num_joints, size=size, latent="sd", maps=(), unet_training="full", generative=True
         )
@@ -98,13 +102,13 @@ class Prior(StagedMethod):
 
     @property
     def uses_keypoints(self) -> bool:
-        return False  # of the data: it is told of true joints
+        return False  # of the data: its conditions are made of true joints
 
     def forward(self, batch: PoseBatch) -> Prediction:
-        raise InputError("a diffusion prior answers with no pose: train methods.dpmesh.DPMesh from its checkpoint")
+        raise InputError("a diffusion prior predicts no poses: train methods.dpmesh.DPMesh from its checkpoint")
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
-        image = told.resized(told.vary_colours(told.picture(batch), self.image_noise), self.sides.image)
+        image = resized(vary_colours(image_of(batch, self.title), self.image_noise), self.sides.image)
         if self.in_first_stage:
             terms = self._reconstruction(image)
             loss = terms["reconstruction"] + self.kl_weight * terms["divergence"]
@@ -149,10 +153,7 @@ class Prior(StagedMethod):
 
     def _conditions(self, batch: PoseBatch) -> Conditions:
         """The true joints."""
-        true = told.clean_keypoints(batch)
-        told.check_joints(true, self.skeleton)
-        image_size = batch.get("camera", {}).get("image_size")
-        return told.conditions(true, told.checked_box(batch), image_size, size=self.sides.latents)
+        return self.observer.conditions(clean_keypoints(batch), checked_box(batch), batch)
 
     def stage_groups(self) -> tuple[list[Group], list[Group]]:
         rest = [*self.backbone.unet.parameters(), *self.context.parameters()]
@@ -163,15 +164,15 @@ class Prior(StagedMethod):
     def setup(self, stage: str) -> None:
         if stage in ("test", "predict"):
             raise InputError(
-                f"a diffusion prior answers with no pose, so there is nothing to {TrainerFn(stage).value}: see what it "
-                "has learned with `python scripts/train.py validate`"
+                f"a diffusion prior predicts no poses, so there is nothing to {TrainerFn(stage).value}: measure it "
+                "with `python scripts/train.py validate`"
             )
         super().setup(stage)
         self.measured = torch.nn.ModuleList(MeanMetric() for _ in range(2 * len(self.protocols)))
 
     def validation_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
-        """Measures with noise and steps that belong to the samples."""
-        image = told.resized(told.picture(batch), self.sides.image)
+        """Measures with noise and steps that depend on the samples alone."""
+        image = resized(image_of(batch, self.title), self.sides.image)
         latents = self.backbone.encode(image)
         keys = keyed_random.keys_of(batch["sample_id"], device=latents.device)
         times = (_NUM_STEPS * keyed_random.uniform(keys, (), stream=_STREAM)).long()

@@ -1,4 +1,4 @@
-"""HMR (Kanazawa et al., CVPR 2018): a body from one picture of a person, or from its 2-D joints."""
+"""HMR (Kanazawa et al., CVPR 2018): a body from one image of a person, or from the person's 2-D joints."""
 
 from typing import Any, Literal
 
@@ -9,50 +9,62 @@ from torch import Tensor
 from methods.backbones import Backbone, EfficientNetLite0, ResNet50
 from methods.base import PoseMethod, scheduled
 from methods.hmr.discriminator import Discriminators, discriminator_loss, prior_loss
-from methods.hmr.losses import known_bodies, rotations_of, supervised_losses
+from methods.hmr.losses import supervised_losses
 from methods.hmr.pretrained import load_pretrained
 from methods.hmr.regressor import Estimate, KeypointFeatures, Regressor
-from noise2pose import cameras, skeletons
+from methods.mesh_batches import (
+    PinholeCamera,
+    box_of,
+    camera_of,
+    check_single_frames,
+    image_of,
+    known_bodies,
+    project_to_image,
+    rotations_of,
+    translation_in_image,
+    vary_colours,
+)
+from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.images import crops
 
 _SMALLEST_SCALE = 0.05  # of the camera: forty metres across the box
-_NEAREST = 0.1  # metres in front of the camera
 
 
 class HMR(PoseMethod):
-    """Regresses the parameters of a body and a camera from the features of a picture, or of a person's 2-D joints.
+    """Regresses the parameters of a body and a camera from the features of an image, or of a person's 2-D joints.
 
-    The 2-D loss is taken in the whole picture with the camera of the batch (full perspective, as CLIFF does it; HMR
-    assumes a focal length of 5000 pixels in the crop).
+    The 2-D loss is taken in the whole image with the camera of the batch (full perspective, as in CLIFF; HMR assumes a
+    focal length of 5000 pixels in the crop).
 
     Args:
-        input: `image` for the picture in the box, `keypoints` for the 2-D joints.
+        input: `image` for the crop of the box, `keypoints` for the 2-D joints.
         backbone: image only: `resnet50` as published, or `efficientnet_lite0` for processors without an accelerator.
         pretrained: image only: weights that training starts from: `imagenet` for those that a package ships, or a file
-            (see `methods.hmr.pretrained`). They are read when training starts, and not needed afterwards.
+            (see `methods.hmr.pretrained`). They are read when training starts and not needed afterwards.
         freeze_backbone: train the regressor alone.
         width: keypoints only: of the features.
         num_blocks: keypoints only: residual blocks of the features.
         hidden: units of the regressor.
         num_iterations: of the regressor.
-        box_input: tell the regressor where the box lies in the field of view and how large it is (CLIFF). A crop alone
-            does not show from which side the camera sees it.
+        box_input: give the regressor the place and the size of the box in the field of view (CLIFF). A crop alone does
+            not show from which direction the camera sees the person.
         body: `free`, or the path of a body file.
         skeleton: joint order of the data, a name in `noise2pose.skeletons` that the body has a regressor for.
         keypoints_3d_weight: of the loss on root-relative joints, metres.
         keypoints_2d_weight: of the loss on projected joints, half box sides.
-        vertex_weight: of the loss on vertices; 0 leaves the mesh out, which training is much faster without.
+        vertex_weight: of the loss on vertices; at 0 no mesh is computed, and training is much faster.
         pose_weight: of the loss on rotation matrices.
         betas_weight: of the loss on the shape.
         camera_weight: of the prior on the camera's scale (SPIN).
         keypoint_noise: keypoints only: standard deviation of noise on the joints while training, half box sides.
         keypoint_dropout: keypoints only: share of the joints that are hidden while training.
-        image_noise: image only: each colour channel is multiplied by up to 1 more or less than this while training.
-        adversarial: train discriminators of poses and shapes beside the regressor, which learns to pass them.
-        adversarial_weight: of passing them.
+        image_noise: image only: while training, each colour channel is multiplied by a random factor that differs from
+            1 by at most this.
+        adversarial: train discriminators of poses and shapes, and the regressor to deceive them.
+        adversarial_weight: of the regressor's term.
         learning_rate: of Adam, at its peak.
         discriminator_learning_rate: of Adam for the discriminators, at its peak.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
@@ -115,33 +127,36 @@ class HMR(PoseMethod):
         self.backbone: Backbone | KeypointFeatures
         if input == "keypoints":
             if pretrained is not None:
-                raise InputError("model.pretrained is for pictures: leave it out with model.input keypoints")
+                raise InputError("model.pretrained is for images: leave it out with model.input keypoints")
             self.backbone = KeypointFeatures(self.skeleton.num_joints, width, num_blocks)
         else:
             self.backbone = ResNet50() if backbone == "resnet50" else EfficientNetLite0()
         self.backbone.requires_grad_(not freeze_backbone)
         self.regressor = Regressor(self.backbone.width + 3 * box_input, hidden, num_iterations)
         self.discriminators = Discriminators() if adversarial else None
-        self.train()  # the Trainer keeps the modes that it finds, and a frozen backbone is at rest from the start
+        self.train()  # the Trainer keeps the modes that it finds, and a frozen backbone is in evaluation mode
 
     def forward(self, batch: PoseBatch) -> Prediction:
-        estimate = self.estimate(batch)
+        box, camera = box_of(batch), camera_of(batch)
+        estimate = self.estimate(batch, box, camera)
         joints = self._joints(estimate)
         root = joints[:, self.skeleton.root, None]
         orient, pose = estimate.rotations[:, 0], estimate.rotations[:, 1:]
         prediction: Prediction = {
             "joints_3d": joints - root,
             "smpl": {"global_orient": orient, "body_pose": pose, "betas": estimate.betas},
-            "camera_translation": full_translation(estimate.camera, self.box(batch), batch),
+            "camera_translation": full_translation(estimate.camera, box, camera),
         }
         if not self.training:
             prediction["vertices"] = self.body(orient, pose, estimate.betas).vertices - root
         return prediction
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
-        estimate = self.estimate(batch)
-        joints, box = self._joints(estimate), self.box(batch)
-        pixels = project_to_picture(joints, full_translation(estimate.camera, box, batch), batch)
+        box, camera = box_of(batch), camera_of(batch)
+        estimate = self.estimate(batch, box, camera)
+        joints = self._joints(estimate)
+        translation = full_translation(estimate.camera, box, camera)
+        pixels = project_to_image(joints + translation[:, None], camera)
         body = self.body if self.weights["vertices"] else None
         terms = supervised_losses(estimate, joints, pixels, box, batch, self.skeleton.root, body)
         if self.discriminators is not None:
@@ -151,7 +166,7 @@ class HMR(PoseMethod):
         self.log("train/loss", loss, prog_bar=True)
         if self.discriminators is not None:
             loss = loss + self._discriminator_loss(self.discriminators, estimate, batch)
-        # Data-parallel training waits for a gradient of every parameter, also where the batch has no such ground truth.
+        # Data-parallel training waits for a gradient of every parameter, also if the batch lacks some ground truth.
         return loss + 0.0 * (estimate.rotations.sum() + estimate.betas.sum() + estimate.camera.sum())
 
     def train(self, mode: bool = True) -> "HMR":
@@ -180,40 +195,25 @@ class HMR(PoseMethod):
         optimizer = torch.optim.Adam(groups, lr=self.learning_rate)
         return scheduled(optimizer, self.warmup_steps, range(int(self.trainer.estimated_stepping_batches)))
 
-    def estimate(self, batch: PoseBatch) -> Estimate:
-        """What the regressor says of each person."""
-        features = self.backbone(self._input(batch))
+    def estimate(self, batch: PoseBatch, box: Float[Tensor, "B 3"], camera: PinholeCamera) -> Estimate:
+        """The regressor's estimate of each person."""
+        features = self.backbone(self._input(batch, box))
         if self.box_input:
-            features = torch.cat((features, box_in_view(self.box(batch), batch)), dim=-1)
+            features = torch.cat((features, box_in_view(box, camera)), dim=-1)
         return self.regressor(features)
 
-    def box(self, batch: PoseBatch) -> Float[Tensor, "B 3"]:
-        """The box of each person: the batch's, or the one around the visible joints."""
-        return batch["box"] if "box" in batch else crops.box_of_keypoints(batch["keypoints_2d"])
+    def _input(self, batch: PoseBatch, box: Float[Tensor, "B 3"]) -> Tensor:
+        if self.input == "keypoints":
+            return self._joints_in_box(batch["keypoints_2d"], box)
+        image = image_of(batch, "HMR", remedy="set model.input to keypoints")
+        return vary_colours(image, self.image_noise) if self.training and self.image_noise else image
 
-    def _input(self, batch: PoseBatch) -> Tensor:
-        return self._image(batch) if self.input == "image" else self._keypoints(batch)
-
-    def _image(self, batch: PoseBatch) -> Float[Tensor, "B 3 S S"]:
-        if "image" not in batch:
-            raise InputError("HMR takes pictures and this data has none: set model.input to keypoints, or change data")
-        image = batch["image"]
-        if self.training and self.image_noise:
-            gain = 1.0 + self.image_noise * (2.0 * torch.rand_like(image[..., :1, :1]) - 1.0)
-            image = (image * gain).clamp(0.0, 1.0)
-        return image
-
-    def _keypoints(self, batch: PoseBatch) -> Float[Tensor, "B J 3"]:
-        keypoints = batch["keypoints_2d"]
-        if keypoints.ndim != 3 or keypoints.shape[1] != self.skeleton.num_joints:
-            raise InputError(
-                f"keypoints_2d has shape {tuple(keypoints.shape)}; HMR takes single frames of "
-                f"{self.skeleton.num_joints} joints in the order of {self.skeleton.name}: set data.num_frames to 1"
-            )
+    def _joints_in_box(self, keypoints: Float[Tensor, "B J 3"], box: Float[Tensor, "B 3"]) -> Float[Tensor, "B J 3"]:
+        check_single_frames(keypoints, self.skeleton, "HMR")
         if self.training and self.keypoint_dropout:
             seen = torch.rand_like(keypoints[..., 2:]) >= self.keypoint_dropout
             keypoints = torch.cat((keypoints[..., :2], keypoints[..., 2:] * seen), dim=-1)
-        joints = crops.joints_in_box(keypoints, self.box(batch))
+        joints = crops.joints_in_box(keypoints, box)
         if self.training and self.keypoint_noise:
             seen = keypoints[..., 2:] > 0
             noise = self.keypoint_noise * torch.randn_like(joints[..., :2]) * seen
@@ -230,38 +230,26 @@ class HMR(PoseMethod):
         return loss
 
     def _joints(self, estimate: Estimate) -> Float[Tensor, "B J 3"]:
-        """Joints of the body, metres, not centred: `camera_translation` takes them to the camera."""
+        """Joints of the body, metres, before its translation."""
         rotations = estimate.rotations
         return self.body.joints(rotations[:, 0], rotations[:, 1:], estimate.betas, regressor=self.skeleton.name)
 
 
-def full_translation(camera: Float[Tensor, "B 3"], box: Float[Tensor, "B 3"], batch: PoseBatch) -> Float[Tensor, "B 3"]:
-    """Translation of the body in the camera of the whole picture, metres.
+def full_translation(
+    camera: Float[Tensor, "B 3"], box: Float[Tensor, "B 3"], image_camera: PinholeCamera
+) -> Float[Tensor, "B 3"]:
+    """Translation of the body in the camera of the whole image, metres.
 
     Args:
-        camera: (s, tx, ty) of the crop; a scale below 0.05 counts as that.
+        camera: (s, tx, ty) of the crop; a scale below 0.05 counts as 0.05.
         box: centre x, centre y and side, pixels.
-        batch: its `camera` has focal length and principal point.
+        image_camera: of the whole image.
     """
-    scale = camera[:, :1].clamp_min(_SMALLEST_SCALE)
-    centre = batch["camera"]["principal_point"]
-    # CLIFF's formula takes the principal point to be the middle of the picture: this is the size of such a picture.
-    size = 2.0 * centre
-    return cameras.crop_to_full_translation(
-        torch.cat((scale, camera[:, 1:]), dim=-1), box, size, batch["camera"]["focal"][:, 0]
-    )
+    weak = torch.cat((camera[:, :1].clamp_min(_SMALLEST_SCALE), camera[:, 1:]), dim=-1)
+    return translation_in_image(weak, box, image_camera)
 
 
-def project_to_picture(
-    joints: Float[Tensor, "B J 3"], translation: Float[Tensor, "B 3"], batch: PoseBatch
-) -> Float[Tensor, "B J 2"]:
-    """Pixels of joints in the whole picture; what lies behind the camera is put just in front of it."""
-    points = joints + translation[:, None]
-    points = torch.cat((points[..., :2], points[..., 2:].clamp_min(_NEAREST)), dim=-1)
-    return cameras.project(points, batch["camera"]["focal"], batch["camera"]["principal_point"])
-
-
-def box_in_view(box: Float[Tensor, "B 3"], batch: PoseBatch) -> Float[Tensor, "B 3"]:
+def box_in_view(box: Float[Tensor, "B 3"], camera: PinholeCamera) -> Float[Tensor, "B 3"]:
     """Offset of the box from the principal point, and its side, in focal lengths (CLIFF, Li et al., ECCV 2022)."""
-    focal, centre = batch["camera"]["focal"], batch["camera"]["principal_point"]
-    return torch.cat(((box[:, :2] - centre) / focal, box[:, 2:] / focal[:, :1]), dim=-1)
+    offset = (box[:, :2] - camera.principal_point) / camera.focal
+    return torch.cat((offset, box[:, 2:] / camera.focal[:, :1]), dim=-1)

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from methods.dpmesh import losses
-from methods.dpmesh.regressor.camera import full_translation, intrinsics, project_to_picture
+from methods.dpmesh.regressor.camera import full_translation
 from methods.dpmesh.regressor.regressor import IMAGE_JOINTS, Estimate
+from methods.mesh_batches import PinholeCamera, camera_of, masked_mean, project_to_image
 from noise2pose import rotations, skeletons
 from noise2pose.bodies import BodyModel
-from noise2pose.errors import InputError
 from tests.parity.procedural import read_fixture
 from tests.places import PARITY
 
@@ -34,9 +34,9 @@ def people(body, count=3):
     betas, camera = torch.randn(count, 10, generator=generator), torch.tensor([[0.05, -0.1, 1.4]]).repeat(count, 1)
     box = torch.tensor([[300.0, 200.0, 180.0], [500.0, 300.0, 90.0], [100.0, 250.0, 240.0]])[:count]
     batch = {"camera": {"focal": torch.full((count, 2), 900.0), "principal_point": torch.full((count, 2), 300.0)}}
-    translation = full_translation(camera, box, *intrinsics(batch))
+    translation = full_translation(camera, box, camera_of(batch))
     joints = body.joints(turn[:, 0], turn[:, 1:], betas, regressor="h36m_17")
-    pixels = project_to_picture(joints, translation, *intrinsics(batch))
+    pixels = project_to_image(joints + translation[:, None], camera_of(batch))
     ones = torch.ones(count, 17, 1)
     batch |= {
         "keypoints_3d": torch.cat((joints + translation[:, None], ones), dim=-1),
@@ -52,7 +52,8 @@ def people(body, count=3):
 
 
 def terms_of(batch, estimate, joints, pixels, keypoints, box, body):
-    return losses.supervised_losses(estimate, joints, pixels, keypoints, box, batch, SKELETON, body)
+    camera = camera_of(batch)
+    return losses.supervised_losses(estimate, joints, pixels, keypoints, box, camera, batch, SKELETON, body)
 
 
 def test_masked_errors_are_the_releases(published):
@@ -64,9 +65,9 @@ def test_masked_errors_are_the_releases(published):
     assert torch.allclose(error * weights, tensors["output/coord_l1"])
     # The release's mean has zeros for what is not known in it; ours is over the rest.
     share = weights.sum() / weights.numel()
-    assert torch.allclose(losses.masked_mean(error, weights) * share, tensors["output/coord_l1"].mean())
+    assert torch.allclose(masked_mean(error, weights) * share, tensors["output/coord_l1"].mean())
     error, valid = (tensors["input/pose_p"] - tensors["input/pose_q"]).abs(), tensors["input/pose_valid"]
-    mean = losses.masked_mean(error, valid) * valid.mean()
+    mean = masked_mean(error, valid) * valid.mean()
     assert torch.allclose(mean, tensors["output/param_l1"].mean())
 
 
@@ -112,7 +113,7 @@ def test_terms_are_in_their_units(body):
     assert terms["betas"] == pytest.approx(0.5) and terms["image"] == pytest.approx(0.1, abs=1e-5)
 
 
-def test_what_is_not_known_says_nothing(body):
+def test_unknown_entries_cost_nothing(body):
     batch, estimate, joints, pixels, keypoints, box = people(body)
     nan = float("nan")
     batch["keypoints_3d"][0, 4] = torch.tensor([nan, nan, nan, 0.0])
@@ -129,6 +130,31 @@ def test_what_is_not_known_says_nothing(body):
     for key in ("keypoints_3d", "smpl"):
         batch.pop(key)
     assert set(terms_of(batch, estimate, joints, pixels, keypoints, box, body)) == {"image", "joints_2d"}
+
+
+def test_values_of_unlabelled_rows_reach_neither_losses_nor_gradients(body):
+    batch, estimate, _, _, keypoints, box = people(body)
+    given = [estimate.root, estimate.body_pose, estimate.betas, estimate.joint_img]
+    given = [(value + 0.01).requires_grad_() for value in (*given, torch.rand(3, 17, 3), torch.rand(3, 17, 2))]
+
+    def gradients():
+        ours = Estimate(
+            given[0], given[1], torch.zeros(()), given[2], estimate.camera, given[3], *[torch.zeros(())] * 2
+        )
+        terms = terms_of(batch, ours, given[4], given[5], keypoints, box, body)
+        return torch.stack(list(terms.values())), torch.autograd.grad(sum(terms.values()), given)
+
+    batch["has_smpl"][1] = False
+    batch["keypoints_3d"][1, :, 3] = keypoints[1, :, 2] = 0.0
+    expected, expected_gradients = gradients()
+    unlabelled = batch["keypoints_3d"][1, :, :3], keypoints[1, :, :2], batch["camera_translation"][1]
+    for values in (*unlabelled, *(value[1] for value in batch["smpl"].values())):
+        values.fill_(float("nan"))
+    found, found_gradients = gradients()
+    assert torch.equal(found, expected) and found.isfinite().all() and len(found) == len(losses.WEIGHTS)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found_gradients, expected_gradients, strict=True))
+    assert all(value.isfinite().all() and value.any() for value in found_gradients)
+    assert not any(value[1].any() for value in (*found_gradients[:3], *found_gradients[4:]))
 
 
 def test_a_joint_outside_the_volume_has_no_place(body):
@@ -153,31 +179,12 @@ def test_tokens_are_compared_where_the_body_is_known():
     assert losses.token_loss(logits, indices, torch.tensor([False, True])) > 8.0
 
 
-def test_unknown_cameras_have_the_pictures_diagonal():
-    camera = {"image_size": torch.tensor([[300.0, 400.0]])}
-    focal, centre = intrinsics({"camera": camera})
-    assert focal.tolist() == [[500.0, 500.0]] and centre.tolist() == [[150.0, 200.0]]
-    focal, centre = intrinsics({"camera": {"principal_point": centre}})
-    assert focal.tolist() == [[500.0, 500.0]] and centre.tolist() == [[150.0, 200.0]]
-    focal, _ = intrinsics({"camera": camera | {"focal": torch.tensor([[7.0, 8.0]])}})
-    assert focal.tolist() == [[7.0, 8.0]]
-    with pytest.raises(InputError, match="neither focal nor image_size"):
-        intrinsics({})
-
-
 def test_a_person_is_where_the_box_shows_it():
     camera = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, -50.0]])
     box = torch.tensor([[300.0, 200.0, 125.0]]).repeat(3, 1)
-    focal, centre = torch.tensor([[1000.0, 1000.0]]).repeat(3, 1), torch.tensor([[320.0, 240.0]]).repeat(3, 1)
-    translation = full_translation(camera, box, focal, centre)
+    whole = PinholeCamera(torch.tensor([[1000.0, 1000.0]]).repeat(3, 1), torch.tensor([[320.0, 240.0]]).repeat(3, 1))
+    translation = full_translation(camera, box, whole)
     assert translation[0, 2] == pytest.approx(10.0), "1.25 metres of the person's plane are 125 pixels"
-    pixels = project_to_picture(torch.zeros(3, 1, 3), translation, focal, centre)
+    pixels = project_to_image(translation[:, None], whole)
     assert torch.allclose(pixels[:, 0], box[:, :2], atol=1e-2), "no shift is the middle of the box"
     assert translation[2, 2] > 0.1 and translation.isfinite().all()
-
-
-def test_what_has_no_weight_may_be_anything():
-    values = torch.tensor([[1.0, 3.0], [float("nan"), float("inf")]], requires_grad=True)
-    mean = losses.masked_mean(values, torch.tensor([1.0, 0.0]))
-    mean.backward()
-    assert mean == 2.0 and torch.equal(values.grad, torch.tensor([[0.5, 0.5], [0.0, 0.0]]))

@@ -71,11 +71,11 @@ def test_a_box_of_one_pixel_and_two_people_in_the_crop_are_answered():
         method(batch)
     del batch["image"]
     batch["box"][0, 2] = 1.0
-    with pytest.raises(InputError, match="DPMesh takes pictures and this data has none"):
+    with pytest.raises(InputError, match="DPMesh takes images and this data has none"):
         method(batch)
 
 
-def test_without_a_focal_length_the_diagonal_of_each_picture_is_taken():
+def test_without_a_focal_length_the_diagonal_of_each_image_is_taken():
     method, batch = make().eval(), batch_of()
     batch["camera"] = {"image_size": torch.tensor([[300.0, 400.0], [600.0, 800.0]])}
     with torch.no_grad():
@@ -124,12 +124,13 @@ def test_what_training_leaves_as_it_is_teacher_and_student_have_in_common():
     for name, parameter in student.items():
         assert (parameter is teacher[name]) == (not parameter.requires_grad), name
     batch = batch_of()
-    image, seen = batch["image"], method._conditions(batch["keypoints_2d"], batch["box"], batch)
+    observed = method.observer.observe(batch)
+    given = observed.image, observed.conditions
     with torch.no_grad():
-        first = method.network.levels(image, seen)
+        first = method.network.levels(*given)
         method.teacher.features.backbone.controlnet.conv_in.weight.add_(1.0)
-        method.teacher.levels(image, seen)
-        assert all(torch.equal(a, b) for a, b in zip(first, method.network.levels(image, seen), strict=True))
+        method.teacher.levels(*given)
+        assert all(torch.equal(a, b) for a, b in zip(first, method.network.levels(*given), strict=True))
 
 
 @pytest.mark.slow
@@ -246,11 +247,10 @@ def test_options_of_the_training(tmp_path, options):
 @pytest.mark.parametrize("backbone", ["diffusion", "resnet50", "transformer"])
 def test_larger_pictures_make_more_cells(backbone):
     method = make(backbone=backbone, image_size=128).eval()
-    box, batch = batch_of()["box"], batch_of()
-    found = method._conditions(batch["keypoints_2d"], box, batch)
+    observed = method.observer.observe(batch_of())
     with torch.no_grad():
-        estimate, _ = method.network(batch["image"], found)
-    assert found.heatmaps.shape[-1] == 32 and estimate.plane.shape[-2:] == (8, 8)
+        estimate, _ = method.network(observed.image, observed.conditions)
+    assert observed.conditions.heatmaps.shape[-1] == 32 and estimate.plane.shape[-2:] == (8, 8)
 
 
 @pytest.mark.slow

@@ -5,8 +5,9 @@ import torch
 
 from methods.dpmesh.backbone.fusion import FusionHead
 from methods.dpmesh.official_regressor import extract_state_dict, load_regressor
-from methods.dpmesh.regressor.camera import full_translation, project_to_picture
+from methods.dpmesh.regressor.camera import full_translation
 from methods.dpmesh.regressor.pose_heads import VPoserDecoder
+from methods.mesh_batches import PinholeCamera, project_to_image
 from noise2pose import rotations
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, procedural_tensor, read_fixture
@@ -95,14 +96,14 @@ def test_the_regressor_is_theirs(network):
     assert_close(pose, tensors["output/smpl_pose"])
     mesh = torch.cat((pose, estimate.betas), dim=-1) @ (0.2 * procedural("fake_smpl.a", (82, 192), meta))
     # The release's camera is that of a crop of 256 pixels, with the first sample's focal length for all.
-    focal, middle = tensors["input/focal"][:1].expand(len(mesh), 2), torch.full((len(mesh), 2), 128.0)
+    camera = PinholeCamera(tensors["input/focal"][:1].expand(len(mesh), 2), torch.full((len(mesh), 2), 128.0))
     box = torch.tensor([128.0, 128.0, 256.0]).expand(len(mesh), 3)
-    translation = full_translation(estimate.camera, box, focal, middle)
+    translation = full_translation(estimate.camera, box, camera)
     mesh = mesh.unflatten(-1, (64, 3)) + translation[:, None]
     assert_close(mesh[:, ::4], tensors["output/mesh_translated__n4"])
     joints = (4.0 * procedural("fake_smpl.joint_regressor", (30, 64), meta)).softmax(dim=-1) @ mesh
     assert_close(mesh - joints[:, :1], tensors["output/smpl_mesh_cam"])
-    cells = project_to_picture(joints, torch.zeros_like(translation), focal, middle) / 4.0  # of a grid of 64
+    cells = project_to_image(joints, camera) / 4.0  # of a grid of 64
     assert_close(cells, tensors["output/joint_proj"])
 
 
@@ -110,10 +111,10 @@ def procedural(key, shape, meta):
     return torch.as_tensor(procedural_tensor(key, shape, meta["salt"]))
 
 
-def test_each_picture_has_its_own_focal_length():
+def test_each_image_has_its_own_focal_length():
     camera, focal = torch.tensor([[0.1, 0.2, 0.3]]).repeat(2, 1), torch.tensor([[2000.0, 2000.0], [1000.0, 1000.0]])
     box, middle = torch.tensor([[128.0, 128.0, 256.0]]).repeat(2, 1), torch.full((2, 2), 128.0)
-    near, far = full_translation(camera, box, focal, middle).flip(0)
+    near, far = full_translation(camera, box, PinholeCamera(focal, middle)).flip(0)
     assert torch.equal(near[:2], far[:2]) and far[2] == 2 * near[2]
 
 

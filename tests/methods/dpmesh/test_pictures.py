@@ -9,7 +9,6 @@ from PIL import Image
 
 from datamodules.base import select
 from methods.dpmesh import DPMesh
-from methods.dpmesh import conditions as told
 from scripts.predict import main
 from tests.tiny import TinyPeople
 
@@ -30,8 +29,8 @@ def test_heat_maps_and_attention_are_those_of_the_answer():
         before = method(batch)["joints_3d"]
         found = method.joint_maps(batch)
         assert torch.equal(before, method(batch)["joints_3d"])
-        seen = method._conditions(batch["keypoints_2d"], told.checked_box(batch), batch)
-        levels = method.network.levels(told.picture(batch), seen)
+        observed = method.observer.observe(batch)
+        levels = method.network.levels(observed.image, observed.conditions)
     assert {key: value.shape[-1] for key, value in found.maps.items()} == {
         "heatmaps": 16, "attention_8": 4, "attention_16": 8, "attention_32": 16,
     }  # fmt: skip

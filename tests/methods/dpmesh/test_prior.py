@@ -66,5 +66,5 @@ def test_dpmesh_starts_from_it(trained, tmp_path):
 
 
 def test_it_answers_with_no_pose():
-    with pytest.raises(InputError, match="a diffusion prior answers with no pose"):
+    with pytest.raises(InputError, match="a diffusion prior predicts no poses"):
         Prior().setup("test")

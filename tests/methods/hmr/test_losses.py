@@ -2,8 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from datamodules.base import select
 from methods.hmr import losses
 from methods.hmr.regressor import Estimate
+from methods.mesh_batches import known_bodies, masked_mean, rotations_of
 from noise2pose.bodies import BodyModel
 from tests.tiny import TinyPeople
 
@@ -13,7 +15,7 @@ ROOT = 0
 
 def truth():
     smpl = BATCH["smpl"]
-    return Estimate(losses.rotations_of(smpl), smpl["betas"], torch.tensor([0.9, 0.0, 0.0]).repeat(8, 1))
+    return Estimate(rotations_of(smpl), smpl["betas"], torch.tensor([0.9, 0.0, 0.0]).repeat(8, 1))
 
 
 def terms(batch, body=None, joints=None):
@@ -70,13 +72,41 @@ def test_joint_losses_are_means_over_what_is_valid():
 def test_samples_without_a_body_do_not_count():
     estimate, wrong = truth(), ~BATCH["has_smpl"]
     estimate = estimate._replace(betas=estimate.betas + 5.0 * wrong[:, None])
-    assert wrong.any() and losses.known_bodies(BATCH).sum() == 6
+    assert wrong.any() and known_bodies(BATCH).sum() == 6
     smpl = BATCH["smpl"]
     body = BodyModel.free_body()
-    assert losses.masked_mean((estimate.betas - smpl["betas"]).square(), BATCH["has_smpl"]) == 0
+    assert masked_mean((estimate.betas - smpl["betas"]).square(), BATCH["has_smpl"]) == 0
     assert losses.vertex_loss(estimate, smpl, BATCH["has_smpl"], body) < 1e-6
     assert losses.vertex_loss(estimate, smpl, wrong, body) > 0.05
     assert losses.vertex_loss(estimate, smpl, torch.zeros(8, dtype=torch.bool), body) == 0
+
+
+def test_values_of_unlabelled_rows_reach_neither_losses_nor_gradients():
+    generator, body = torch.Generator().manual_seed(1), BodyModel.free_body()
+    labelled = torch.arange(8) % 4 != 3
+    batch = {key: BATCH[key].clone() for key in ("keypoints_3d", "keypoints_2d", "box")}
+    batch |= {"has_smpl": labelled, "smpl": {key: value.clone() for key, value in BATCH["smpl"].items()}}
+    for values in (batch["keypoints_3d"][..., :3], batch["keypoints_2d"][..., :2], *batch["smpl"].values()):
+        values[~labelled] = float("nan")
+    batch["keypoints_3d"][~labelled, :, 3] = batch["keypoints_2d"][~labelled, :, 2] = 0.0
+
+    def found(rows):
+        """Losses of some rows, and their gradients."""
+        generator.manual_seed(2)
+        shapes = (8, 24, 3, 3), (8, 10), (8, 3), (8, 17, 3), (8, 17, 2)
+        given = [torch.randn(shape, generator=generator)[rows].requires_grad_() for shape in shapes]
+        part = select(batch, rows.nonzero()[:, 0])
+        terms = losses.supervised_losses(Estimate(*given[:3]), *given[3:], part["box"], part, ROOT, body)
+        return terms, torch.autograd.grad(sum(terms.values()) - terms["camera"], given, allow_unused=True)
+
+    (terms, gradients), (expected, expected_gradients) = found(torch.ones_like(labelled)), found(labelled)
+    assert set(terms) == {"joints_3d", "joints_2d", "vertices", "pose", "betas", "camera"}
+    for name in set(terms) - {"camera"}:  # which has no labels
+        assert terms[name] > 0 and torch.allclose(terms[name], expected[name], rtol=1e-5), name
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        if wanted is not None:
+            assert not gradient[~labelled].any()
+            assert torch.allclose(gradient[labelled], wanted, rtol=1e-4, atol=1e-8)
 
 
 def test_vertices_are_compared_as_smpl_places_them():

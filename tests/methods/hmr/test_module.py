@@ -3,12 +3,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.base import select
 from methods.checkpoints import export_checkpoint, load_method
 from methods.hmr import HMR
-from methods.hmr.module import box_in_view, full_translation, project_to_picture
+from methods.hmr.module import box_in_view, full_translation
 from methods.hmr.regressor import Regressor
-from noise2pose import cameras
+from methods.mesh_batches import PinholeCamera, camera_of, project_to_image
 from noise2pose.errors import InputError
 from noise2pose.images.crops import joints_in_box
 from tests.tiny import TinyPeople
@@ -49,35 +48,36 @@ def test_an_untrained_regressor_stands_upright_before_the_camera():
     assert (estimate.rotations[:, 1:] - torch.eye(3)).abs().max() < 0.2
 
 
-def test_a_crop_camera_is_one_camera_of_the_whole_picture():
+def test_a_crop_camera_is_one_camera_of_the_whole_image():
     batch = TinyPeople(image_size=1).load("val")
-    camera = torch.tensor([0.9, 0.1, -0.2]).repeat(32, 1)
-    translation = full_translation(camera, batch["box"], batch)
+    camera = camera_of(batch)
+    translation = full_translation(torch.tensor([0.9, 0.1, -0.2]).repeat(32, 1), batch["box"], camera)
     # A point of the body that the crop's camera sees in the middle of the crop lies in the middle of the box.
-    point = torch.tensor([-0.1, 0.2, 0.0]).repeat(32, 1, 1)
-    pixels = project_to_picture(point, translation, batch)
+    point = torch.tensor([-0.1, 0.2, 0.0]) + translation[:, None]
+    pixels = project_to_image(point, camera)
     assert torch.allclose(pixels[:, 0], batch["box"][:, :2], atol=1e-2)
     # One metre in the plane of the point is as long as the crop's camera says.
-    further = project_to_picture(point + torch.tensor([1.0, 0.0, 0.0]), translation, batch) - pixels
+    further = project_to_image(point + torch.tensor([1.0, 0.0, 0.0]), camera) - pixels
     assert torch.allclose(further[:, 0, 0], 0.9 * batch["box"][:, 2] / 2.0, rtol=1e-4)
 
 
 def test_a_camera_that_shrank_away_keeps_the_body_in_front():
     batch = TinyPeople(image_size=1).load("val")
     for scale in (-1.0, 0.0, 1e3):
-        camera = torch.tensor([scale, 0.0, 0.0]).repeat(32, 1).requires_grad_()
-        pixels = project_to_picture(torch.randn(32, 17, 3), full_translation(camera, batch["box"], batch), batch)
+        weak = torch.tensor([scale, 0.0, 0.0]).repeat(32, 1).requires_grad_()
+        translation = full_translation(weak, batch["box"], camera_of(batch))
+        pixels = project_to_image(torch.randn(32, 17, 3) + translation[:, None], camera_of(batch))
         pixels.sum().backward()
-        assert pixels.isfinite().all() and camera.grad.isfinite().all()
+        assert pixels.isfinite().all() and weak.grad.isfinite().all()
 
 
 def test_the_box_in_view_is_in_focal_lengths():
-    camera = {"focal": torch.tensor([[1000.0, 500.0]]), "principal_point": torch.tensor([[300.0, 200.0]])}
+    camera = PinholeCamera(focal=torch.tensor([[1000.0, 500.0]]), principal_point=torch.tensor([[300.0, 200.0]]))
     box = torch.tensor([[400.0, 100.0, 50.0]])
-    assert torch.allclose(box_in_view(box, {"camera": camera}), torch.tensor([[0.1, -0.2, 0.05]]))
+    assert torch.allclose(box_in_view(box, camera), torch.tensor([[0.1, -0.2, 0.05]]))
 
 
-def test_a_prediction_is_one_body_in_the_whole_picture():
+def test_a_prediction_is_one_body_in_the_whole_image():
     method = make(box_input=True).eval()
     batch = TinyPeople(image_size=1).load("val")
     with torch.no_grad():
@@ -157,17 +157,17 @@ def test_checkpoints_come_back_without_the_body(tmp_path):
 def test_noise_is_for_training_alone():
     method = make(keypoint_noise=0.1, keypoint_dropout=0.5)
     batch = TinyPeople(image_size=1).load("val")
-    assert not torch.equal(method._input(batch), method._input(batch))
-    hidden = (method._input(batch) == 0).all(dim=-1).float().mean()
+    assert not torch.equal(method._input(batch, batch["box"]), method._input(batch, batch["box"]))
+    hidden = (method._input(batch, batch["box"]) == 0).all(dim=-1).float().mean()
     assert 0.4 < hidden < 0.6
     method.eval()
-    assert torch.equal(method._input(batch), joints_in_box(batch["keypoints_2d"], batch["box"]))
+    assert torch.equal(method._input(batch, batch["box"]), joints_in_box(batch["keypoints_2d"], batch["box"]))
     method = make(input="image", backbone="efficientnet_lite0")
     batch["image"] = torch.full((32, 3, 4, 4), 0.5)
-    noisy = method._input(batch)
+    noisy = method._input(batch, batch["box"])
     assert noisy.min() >= 0.3 - 1e-6 and noisy.max() <= 0.7 + 1e-6
     assert torch.equal(noisy[..., 0, 0], noisy[..., 3, 3]) and noisy[0, 0, 0, 0] != noisy[0, 1, 0, 0]
-    assert torch.equal(method.eval()._input(batch), batch["image"])
+    assert torch.equal(method.eval()._input(batch, batch["box"]), batch["image"])
 
 
 def test_what_does_not_fit_is_refused():
@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_refused():
     batch["keypoints_2d"] = batch["keypoints_2d"][:, :14]
     with pytest.raises(InputError, match="17 joints"):
         make()(batch)
-    with pytest.raises(InputError, match="pretrained is for pictures"):
+    with pytest.raises(InputError, match="pretrained is for images"):
         make(pretrained="imagenet")
     with pytest.raises(InputError, match="nowhere.npz"):
         make(body="nowhere.npz")
@@ -198,11 +198,3 @@ def test_a_little_training_helps(tmp_path):
     before = error()
     fit(method, tmp_path, data, epochs=12, limit_val_batches=0)
     assert error() < 0.8 * before
-
-
-def test_projection_is_the_kits():
-    batch = select(TinyPeople(image_size=1).load("val"), torch.arange(4))
-    joints = batch["keypoints_3d"][..., :3]
-    pixels = project_to_picture(joints, torch.zeros(4, 3), batch)
-    camera = batch["camera"]
-    assert torch.equal(pixels, cameras.project(joints, camera["focal"], camera["principal_point"]))
