@@ -1,8 +1,7 @@
 """CMU motion capture, prepared by `scripts/prepare.py cmu_mocap`, seen by virtual cameras."""
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,9 +9,9 @@ from torch import Tensor
 
 from datamodules.base import Split
 from datamodules.motion.cameras import Clip, VirtualCameraMotion
-from noise2pose.errors import InputError
+from datamodules.prepared.folder import PreparedFolder
 
-_PREPARE = "prepare it with `python scripts/prepare.py cmu_mocap --source allasfamc.zip --output {root}`"
+DATASET = "cmu_mocap"
 
 
 class CMUMocap(VirtualCameraMotion):
@@ -24,38 +23,17 @@ class CMUMocap(VirtualCameraMotion):
 
     Args:
         root: folder written by `scripts/prepare.py cmu_mocap`.
-        keypoints_2d, train_stride, eval_stride, noise_seed, num_frames: see `VirtualCameraMotion`.
-        batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`.
+        options: of `VirtualCameraMotion`.
     """
 
-    dataset = "cmu_mocap"
+    dataset = DATASET
 
-    def __init__(
-        self,
-        root: str = "data/cmu_mocap",
-        keypoints_2d: Literal["gt", "synthetic", "detected"] = "synthetic",
-        train_stride: int = 5,
-        eval_stride: int = 10,
-        noise_seed: int = 0,
-        num_frames: int = 1,
-        batch_size: int = 256,
-        eval_batch_size: int = 1024,
-        mixed_keypoints_2d: bool = False,
-    ) -> None:
-        super().__init__(
-            keypoints_2d,
-            train_stride,
-            eval_stride,
-            noise_seed,
-            num_frames,
-            batch_size,
-            eval_batch_size,
-            mixed_keypoints_2d,
-        )
+    def __init__(self, root: str = "data/cmu_mocap", **options: Any) -> None:
+        super().__init__(**options)
         self.root = Path(root)
 
     def prepare_data(self) -> None:
-        check_prepared(self.root)  # fail before any process starts, not in each of them
+        PreparedFolder(self.root, DATASET)  # fail before any process starts, not in each of them
 
     def split_in_words(self, split: Split) -> str:
         return {
@@ -65,27 +43,26 @@ class CMUMocap(VirtualCameraMotion):
         }[split]
 
     def clips(self, split: Split) -> list[Clip]:
-        return [Clip(*clip) for clip in read_clips(self.root, split, "joints_3d", (17, 3))]
+        return [Clip(*clip) for clip in read_clips(self.root, split, "joints_world")]
 
 
-def read_clips(root: Path, split: Split, array: str, shape: tuple[int, int]) -> list[tuple[str, str, str, Tensor]]:
-    """The clips of a split of a prepared folder, with one of its arrays.
+def read_clips(root: Path, split: Split, column: str) -> list[tuple[str, str, str, Tensor]]:
+    """The clips of a split of a prepared folder, with one of its columns.
 
     Args:
         root: folder written by `scripts/prepare.py cmu_mocap`.
         split: which clips.
-        array: `joints_3d`, or `rotations` (axis-angle, the first of which turns the body into a world with z up).
-        shape: of one frame of the array.
+        column: `joints_world`, or `poses` (axis-angle, the first of which turns the body into a world with z up).
 
     Returns:
-        Name, subject, action and (F, *shape) float32 of each clip.
+        Name, subject, action and (F, ...) float32 of each clip.
 
     Raises:
         InputError: if the folder has not been prepared, or is damaged.
     """
-    manifest = _read_manifest(root)
-    values = _open(root, array, shape, max(clip["stop"] for clip in manifest["clips"]))
-    chosen = assign_splits([(clip["name"], clip["subject"]) for clip in manifest["clips"]])
+    folder = PreparedFolder(root, DATASET)
+    values = folder.column(column)
+    chosen = assign_splits([(clip["name"], clip["subject"]) for clip in folder.sequences])
     return [
         (
             clip["name"],
@@ -93,7 +70,7 @@ def read_clips(root: Path, split: Split, array: str, shape: tuple[int, int]) -> 
             clip["action"],
             torch.from_numpy(np.array(values[clip["start"] : clip["stop"]])),
         )
-        for clip in manifest["clips"]
+        for clip in folder.sequences
         if chosen[clip["name"]] == split
     ]
 
@@ -116,39 +93,3 @@ def assign_splits(clips: list[tuple[str, str]]) -> dict[str, Split]:
         else:
             splits[name] = "val" if seen.index(take) % 6 == 3 else "train"
     return splits
-
-
-def check_prepared(root: Path) -> None:
-    """Fails early where `read_clips` would.
-
-    Raises:
-        InputError: if the folder has not been prepared.
-    """
-    _read_manifest(root)
-
-
-def _read_manifest(root: Path) -> dict[str, Any]:
-    path = root / "manifest.json"
-    if not path.is_file():
-        raise InputError(f"data.root: {path} does not exist; " + _PREPARE.format(root=root))
-    try:
-        manifest = json.loads(path.read_text())
-        if not manifest["clips"]:
-            raise InputError(f"{path}: lists no clips")
-        for clip in manifest["clips"]:
-            if clip["stop"] <= clip["start"]:
-                raise InputError(f"{path}: clip {clip['name']} is empty")
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a manifest of `scripts/prepare.py cmu_mocap` ({error!r})") from error
-    return manifest
-
-
-def _open(root: Path, array: str, shape: tuple[int, int], frames: int) -> np.ndarray:
-    path = root / f"{array}.npy"
-    try:
-        values = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: missing or truncated ({error}); " + _PREPARE.format(root=root)) from error
-    if values.ndim != 3 or values.shape[1:] != shape or len(values) < frames:
-        raise InputError(f"{path}: shape {values.shape}, expected ({frames}, {shape[0]}, {shape[1]})")
-    return values

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, check_keypoints
-from datamodules.cmu_mocap import check_prepared, read_clips
+from datamodules.cmu_mocap import DATASET, read_clips
 from datamodules.motion import activities
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.rendered.people import SKELETON, Poses, photograph
@@ -80,7 +80,7 @@ class MotionPoses(PoseDataModule):
 
     def prepare_data(self) -> None:
         if self.source == "cmu":
-            check_prepared(self.root)
+            PreparedFolder(self.root, DATASET)
         elif self.source == "amass":
             PreparedFolder(self.root, "amass")
 
@@ -142,7 +142,7 @@ class MotionPoses(PoseDataModule):
         return clips
 
     def _cmu(self, split: Split) -> list[Rotvecs]:
-        return read_clips(self.root, split, "rotations", (24, 3))
+        return read_clips(self.root, split, "poses")
 
     def _amass(self, split: Split) -> list[Rotvecs]:
         folder = PreparedFolder(self.root, "amass")

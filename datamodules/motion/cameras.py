@@ -51,8 +51,7 @@ class VirtualCameraMotion(PoseDataModule):
     """Base of data modules that have motion and no images.
 
     Args:
-        keypoints_2d: `gt` for exact projections, `synthetic` for simulated detection errors, frozen by `noise_seed`;
-            `detected` is an older name of the same.
+        keypoints_2d: `gt` for exact projections, `synthetic` for simulated detection errors, fixed by `noise_seed`.
         train_stride: every how many frames one is taken for training.
         eval_stride: every how many frames one is taken for validation and test.
         noise_seed: of the cameras and of the detection errors; methods compared with each other must share it.
@@ -66,19 +65,19 @@ class VirtualCameraMotion(PoseDataModule):
 
     def __init__(
         self,
-        keypoints_2d: Literal["gt", "synthetic", "detected"],
-        train_stride: int,
-        eval_stride: int,
-        noise_seed: int,
-        num_frames: int,
-        batch_size: int,
-        eval_batch_size: int,
-        mixed_keypoints_2d: bool,
+        keypoints_2d: Literal["gt", "synthetic"] = "synthetic",
+        train_stride: int = 5,
+        eval_stride: int = 10,
+        noise_seed: int = 0,
+        num_frames: int = 1,
+        batch_size: int = 256,
+        eval_batch_size: int = 1024,
+        mixed_keypoints_2d: bool = False,
     ) -> None:
         super().__init__(batch_size, eval_batch_size)
         if num_frames < 1:
             raise InputError(f"data.num_frames is {num_frames}, expected 1 for single frames, or the length of a clip")
-        self.keypoints_2d: Literal["gt", "synthetic"] = "gt" if keypoints_2d == "gt" else "synthetic"
+        self.keypoints_2d: Literal["gt", "synthetic"] = keypoints_2d
         self.strides = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.noise_seed = noise_seed
         self.num_frames = num_frames

@@ -3,7 +3,8 @@
 A data set says what there is to read (`Plan`); this module reads it and writes
 
   COLUMN.npy      one row a person in a picture, or a frame of motion from one camera; see `COLUMNS`
-  index.npz    names of the pictures, relative to the picture root (`datamodules.prepared.folder.Names`)
+  index.npz       names of the pictures, relative to the picture root (`datamodules.prepared.folder.Names`)
+  LICENSE.txt     the publisher's terms
   dataset.json    what is in the folder, where it came from, counts, what was skipped and why; written last
 
 Bytes depend on the source and the options alone, neither on the number of processes nor on how often they were killed.
@@ -139,6 +140,7 @@ def prepare(plan: Plan, output: Path, num_workers: int) -> dict[str, Any]:
     manifest = _manifest(plan, output, joined, skipped)
     for column in set(COLUMNS) - set(joined.columns) - {"sequence"}:  # of an earlier preparation with other options
         (output / f"{column}.npy").unlink(missing_ok=True)
+    write_text(output / "LICENSE.txt", plan.licence + "\n")
     write_text(output / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(home)
     return read_manifest(output)

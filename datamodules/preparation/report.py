@@ -21,10 +21,10 @@ def summary(root: Path, manifest: dict[str, Any]) -> list[str]:
     width = max(len(sequence["name"]) for sequence in folder.sequences)
     lines = [f"{'sequence':{width}}  {'split':10}  {'frames':>8}  {'valid':>8}  {'people':>7}  {'rows':>8}"]
     for sequence in folder.sequences:
-        lines.append(f"{sequence['name']:{width}}  {sequence.get('split', '-'):10}  " + _counts(folder, sequence))
+        lines.append(f"{sequence['name']:{width}}  {sequence.get('split', 'all'):10}  " + _counts(folder, sequence))
     split: dict[str, int] = {}
     for sequence in folder.sequences:
-        name = sequence.get("split", "-")
+        name = sequence.get("split", "all")
         split[name] = split.get(name, 0) + sequence["stop"] - sequence["start"]
     lines.append(f"{root}: {folder.num_rows:,} rows (" + ", ".join(f"{n:,} {s}" for s, n in split.items()) + ")")
     lines += [f"  {what}: {count:,}" for what, count in manifest["counts"].items()]

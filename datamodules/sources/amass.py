@@ -17,7 +17,9 @@ from datamodules.preparation.engine import Part, Plan, Rows
 from noise2pose.errors import InputError
 from noise2pose.object_npz import read_object_npz
 
-DESCRIPTION = """AMASS: poses of many motion capture data sets as one body model, for priors and codebooks of poses.
+SUMMARY = "AMASS: poses of motion capture, for priors and codebooks"
+PAGE = "https://amass.is.tue.mpg.de"
+DESCRIPTION = f"""AMASS: poses of many motion capture data sets as one body model, for priors and codebooks of poses.
 
   python scripts/prepare.py amass --source AMASS --output data/amass
 
@@ -33,10 +35,10 @@ of SMPL's joints alone: hands as at rest, no shape, no place in the room.
 split, as VPoser's: HumanEva, HDM05, SFU and MoSh are for validation, Transitions and SSM for test, all others for
 training; subjects of CMU whose number ends in 2 are for test, as in this project's own conversion of CMU.
 
-licence: non-commercial research; each data set besides its own. Ask for the data at https://amass.is.tue.mpg.de
+licence: non-commercial research; each data set besides its own. Ask for the data at {PAGE}
 """
 _LICENCE = (
-    "AMASS (Mahmood et al., ICCV 2019): non-commercial research, no redistribution; https://amass.is.tue.mpg.de; the "
+    f"AMASS (Mahmood et al., ICCV 2019): non-commercial research, no redistribution; {PAGE}; the "
     "data sets in it ask for a citation each"
 )
 _ROTATIONS = 22  # root and 21 joints that SMPL, SMPL-H and SMPL-X share

@@ -10,8 +10,10 @@ from datamodules.sources.common.neural_annot import read_fits
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 
+SUMMARY = "COCO keypoints, with NeuralAnnot's bodies if given"
+PAGE = "https://cocodataset.org/#termsofuse"
 LICENCE = (
-    "COCO: annotations CC BY 4.0, pictures under Flickr's terms (https://cocodataset.org/#termsofuse); "
+    f"COCO: annotations CC BY 4.0, pictures under Flickr's terms ({PAGE}); "
     "NeuralAnnot names none (https://github.com/mks0601/NeuralAnnot_RELEASE), SMPL is for non-commercial research"
 )
 DESCRIPTION = f"""Prepare COCO's people with key-points, and NeuralAnnot's SMPL bodies of them if they are there.

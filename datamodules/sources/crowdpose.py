@@ -12,8 +12,10 @@ from datamodules.sources.common.neural_annot import read_fits
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 
+SUMMARY = "CrowdPose, with NeuralAnnot's bodies if given"
+PAGE = "https://github.com/Jeff-sjtu/CrowdPose"
 LICENCE = (
-    "CrowdPose names none, ask its authors (https://github.com/Jeff-sjtu/CrowdPose); "
+    f"CrowdPose names none, ask its authors ({PAGE}); "
     "NeuralAnnot names none (https://github.com/mks0601/NeuralAnnot_RELEASE), SMPL is for non-commercial research"
 )
 DESCRIPTION = f"""Prepare CrowdPose's people with key-points, and NeuralAnnot's SMPL bodies of them if they are there.

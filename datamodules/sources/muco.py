@@ -13,8 +13,10 @@ from datamodules.sources.common.neural_annot import read_fits
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 
+SUMMARY = "MuCo-3DHP"
+PAGE = "https://vcai.mpi-inf.mpg.de/3dhp-dataset"
 LICENCE = (
-    "that of MPI-INF-3DHP, whose people are shown (https://vcai.mpi-inf.mpg.de/3dhp-dataset), and of MuCo-3DHP "
+    f"that of MPI-INF-3DHP, whose people are shown ({PAGE}), and of MuCo-3DHP "
     "(https://vcai.mpi-inf.mpg.de/projects/SingleShotMultiPerson); "
     "composed by https://github.com/mks0601/3DMPPE_POSENET_RELEASE"
 )

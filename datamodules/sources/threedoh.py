@@ -33,13 +33,15 @@ from datamodules.sources.threedpw.sequences import extent
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import open_picture
 
-DESCRIPTION = """3DOH50K: people behind objects in a room, neutral SMPL; its test split is a benchmark of occlusion.
+SUMMARY = "3DOH50K"
+PAGE = "https://www.yangangwang.com/papers/ZHANG-OOH-2020-03.html"
+DESCRIPTION = f"""3DOH50K: people behind objects in a room, neutral SMPL; its test split is a benchmark of occlusion.
 
   python scripts/prepare.py threedoh --source 3DOH50K --output data/threedoh
 
 what goes in: a folder with
-  {trainset,testset}/annots.json        as downloaded; or the content of one of the two folders
-  {trainset,testset}/images/*.jpg       as downloaded
+  {{trainset,testset}}/annots.json        as downloaded; or the content of one of the two folders
+  {{trainset,testset}}/images/*.jpg       as downloaded
 and, or instead, JOTR's annotations of the test split with HRNet's joints: a JSON file beside them (such as
 3doh_test_annots_scale_1.json) that gives `hrnet_results` for each picture. If annots.json is there, it is read and the
 detected joints are added to it; --layout community reads the people from JOTR's file.
@@ -47,12 +49,9 @@ detected joints are added to it; --layout community reads the people from JOTR's
 what comes out: one row for each person: body parameters in the camera frame, camera (not in JOTR's file), detected
 joints and box. Ground-truth joints are not stored: they come from the neutral body, see `scripts/prepare.py body`.
 
-licence: non-commercial research; ask for the data at https://www.yangangwang.com/papers/ZHANG-OOH-2020-03.html
+licence: non-commercial research; ask for the data at {PAGE}
 """
-_LICENCE = (
-    "3DOH50K (Zhang et al., CVPR 2020): non-commercial research, no redistribution; "
-    "https://www.yangangwang.com/papers/ZHANG-OOH-2020-03.html"
-)
+_LICENCE = f"3DOH50K (Zhang et al., CVPR 2020): non-commercial research, no redistribution; {PAGE}"
 _TEST_PEOPLE = 1_290
 _FOLDERS = {"train": ("trainset", "train"), "test": ("testset", "test")}
 _DETECTIONS = b'"hrnet_results"'

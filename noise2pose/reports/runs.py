@@ -180,8 +180,6 @@ def load_run(path: Path | str) -> Run:
     if test:
         for protocol in (test["protocol"], *(test.get("protocols") or ())):
             check_types(protocol, _PROTOCOL, f"{folder / 'test.json'}: protocol")
-            if "average" not in protocol and protocol["keypoints_2d"] == "detected":
-                protocol["keypoints_2d"] = "synthetic"  # what simulated detections have been called since
         for key, value in test["metrics"].items():
             if not is_a(value, float):
                 raise InputError(f"{folder / 'test.json'}: metric {key} is {value!r}, expected a number")

@@ -2,20 +2,15 @@
 
 import json
 import pickle
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules import sources
 from datamodules.prepared.folder import GENDERS, MANIFEST, PreparedFolder
 from datamodules.sources.common.detector import MODELS
 from noise2pose.errors import InputError
 from noise2pose.files import ASSETS, sha256
-
-_SOURCES = Path(sources.__file__).parent
-_CMU_ARRAYS = {"joints_3d": (17, 3), "rotations": (24, 3), "translation": (3,)}
 
 
 class Folder(NamedTuple):
@@ -42,21 +37,6 @@ class Folder(NamedTuple):
     problem: str
 
 
-def known_data_sets() -> dict[str, str]:
-    """Names that `scripts/prepare.py` takes for data sets under licences, with the page where each is asked for.
-
-    Read from the text of the modules that read them, since importing all of them takes seconds.
-    """
-    found = {}
-    for path in sorted([*_SOURCES.glob("*.py"), *_SOURCES.glob("*/files.py")]):
-        text = path.read_text(encoding="utf-8")
-        if "\ndef plan(" in text:
-            licence = text[max(text.lower().find("licence"), 0) :]
-            page = re.search(r"https?://[\w./~#%-]*[\w/]", licence)
-            found[path.parent.name if path.stem == "files" else path.stem] = page[0] if page else ""
-    return found
-
-
 def find_folders(data: Path) -> list[Folder]:
     """Prepared folders in a folder, sorted; unfinished and damaged ones say so."""
     found = []
@@ -67,8 +47,6 @@ def find_folders(data: Path) -> list[Folder]:
             found.append(
                 Folder(path, path.name, 0, {}, (), 0, (), "unfinished: give the command that prepares it again")
             )
-        elif (path / "joints_3d.npy").exists() or _is_cmu(path / "manifest.json"):
-            found.append(_cmu(path))
     return found
 
 
@@ -111,7 +89,7 @@ def _prepared(path: Path) -> Folder:
 
 
 def _genders(folder: PreparedFolder) -> tuple[str, ...]:
-    if "poses" not in folder:
+    if "betas" not in folder:  # poses alone are put on any body
         return ()
     return tuple(GENDERS[i] for i in np.unique(folder.column("gender"))) if "gender" in folder else GENDERS[:1]
 
@@ -124,32 +102,6 @@ def _check_pictures(folder: PreparedFolder) -> None:
     for name in {names[0], names[len(names) - 1]} if len(names) else ():
         if not (root / name).is_file():
             raise InputError(f"picture {root / name} is gone; data.picture_root says where pictures were moved")
-
-
-def _is_cmu(manifest: Path) -> bool:
-    try:
-        return "clips" in json.loads(manifest.read_text())
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _cmu(path: Path) -> Folder:
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        counts, stop = manifest["counts"], max(clip["stop"] for clip in manifest["clips"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = f"manifest.json cannot be read ({type(error).__name__}); prepare it again"
-        return Folder(path, "cmu_mocap", 0, {}, (), 0, (), problem)
-    problem = ""
-    for name, shape in _CMU_ARRAYS.items():
-        try:
-            array = np.load(path / f"{name}.npy", mmap_mode="r")
-            if len(array) < stop or array.shape[1:] != shape:
-                problem = problem or f"{name}.npy is {array.shape}; prepare it again"
-        except (OSError, ValueError, EOFError):
-            problem = problem or f"{name}.npy is missing or truncated; prepare it again"
-    sizes = {"clips": counts.get("clips", 0), "subjects": counts.get("subjects", 0)}
-    return Folder(path, "cmu_mocap", counts.get("frames", stop), sizes, ("gt", "synthetic"), 0, (), problem)
 
 
 def _within(message: str, path: Path) -> str:

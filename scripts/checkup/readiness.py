@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from datamodules.sources import Publisher
 from scripts.checkup.experiments import DataNeed, Experiment
 
 KINDS = ("data set", "columns", "body", "detector", "extra", "run", "file")
@@ -51,7 +52,7 @@ class Found:
     Attributes:
         data: folder that stands for `data` in configurations.
         folders: prepared folders that were found, by path.
-        data_sets: known data sets, with the page where each is asked for.
+        data_sets: data sets that `scripts/prepare.py` knows, by name.
         extras: whether all packages of each optional extra are installed.
         checkpoints: names of shipped checkpoints.
         experiments: file of the experiment that trains each run.
@@ -59,7 +60,7 @@ class Found:
 
     data: Path
     folders: Mapping[str, PreparedFolder]
-    data_sets: Mapping[str, str]
+    data_sets: Mapping[str, Publisher]
     extras: Mapping[str, bool]
     checkpoints: frozenset[str]
     experiments: dict[str, Path] = field(default_factory=dict)
@@ -80,11 +81,14 @@ def missing_for(experiment: Experiment, found: Found) -> list[Missing]:
 
 
 def missing_folder(path: Path, dataset: str, found: Found) -> Missing:
-    """A data set that has not been prepared."""
-    if dataset in found.data_sets:
-        command = f"python scripts/prepare.py {dataset} --source FOLDER --output {path}"
-        return Missing("data set", str(path), command, found.data_sets[dataset])
-    return Missing("data set", str(path), f"python scripts/prepare.py cmu_mocap --download --output {path}")
+    """A data set that has not been prepared; `dataset` may be one that nobody knows."""
+    if dataset not in found.data_sets:
+        command = f"python scripts/prepare.py WHAT --source FOLDER --output {path}   (--help lists what there is)"
+        return Missing("data set", str(path), command)
+    publisher = found.data_sets[dataset]
+    source = "--download" if publisher.download else "--source FOLDER"
+    command = f"python scripts/prepare.py {dataset} {source} --output {path}"
+    return Missing("data set", str(path), command, publisher.page)
 
 
 def missing_extra(extra: str) -> Missing:
@@ -101,22 +105,24 @@ def missing_body(data: Path, gender: str) -> Missing:
 
 def _of_folder(need: DataNeed, found: Found) -> list[Missing]:
     path = found.place(need.folder)
-    dataset = next((name for name in (need.module, path.name) if name in found.data_sets), "cmu_mocap")
-    anew = missing_folder(path, dataset, found)
     folder = found.folders.get(str(path))
+    # The module is named after its data set; one that reads several is told by the folder.
+    names = (need.module, path.name, "" if folder is None else folder.dataset)
+    dataset = next((name for name in names if name in found.data_sets), "")
+    again = missing_folder(path, dataset, found)
     if folder is None:
-        return [anew]
+        return [again]
     if folder.problem:
-        return [Missing("data set", f"{path} whole", anew.command, anew.page)]
+        return [Missing("data set", f"{path} whole", again.command, again.page)]
     lacks = []
-    if dataset != "cmu_mocap" and "detected" in need.keypoints_2d and "detected" not in folder.keypoints_2d:
+    if "detected" in need.keypoints_2d and "detected" not in folder.keypoints_2d:
         how = f"python scripts/prepare.py {dataset} --help   (says which files of a detector it reads)"
         lacks.append(Missing("columns", f"detections in {path}", how))
     for gender in folder.genders:
         body = missing_body(found.data, gender)
         lacks += [] if Path(body.what).is_file() else [body]
-    if need.images and not folder.pictures and dataset in found.data_sets:
-        lacks.append(Missing("columns", f"pictures in {path}", anew.command, anew.page))
+    if need.images and not folder.pictures and need.module in found.data_sets:
+        lacks.append(Missing("columns", f"images in {path}", again.command, again.page))
     return lacks
 
 

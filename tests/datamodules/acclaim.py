@@ -1,6 +1,13 @@
 """A small skeleton and motion in the layout of the CMU archive, written for the tests."""
 
+import argparse
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+
+from datamodules.preparation import engine
+from datamodules.sources.cmu_mocap import files
 
 _BONES = [  # name, parent, direction, length, axis, dof
     ("lhipjoint", "root", (0.7, -0.7, 0.1), 2.5, "0 0 0 XYZ", ""),
@@ -72,3 +79,19 @@ def amc(frames=240, seed=0):
         lines.append(str(frame + 1))
         lines += [f"{name} {' '.join(f'{value:.6g}' for value in values[frame])}" for name, values in swing.items()]
     return "\n".join([*lines, ""])
+
+
+def write(folder: Path, takes: dict[str, int], frames: int) -> Path:
+    """Writes so many takes of each subject; returns the folder."""
+    for subject, number in takes.items():
+        (folder / subject).mkdir(parents=True)
+        (folder / subject / f"{subject}.asf").write_text(asf())
+        for take in range(1, number + 1):
+            (folder / subject / f"{subject}_{take:02d}.amc").write_text(amc(frames=frames, seed=take))
+    return folder
+
+
+def prepare(source: Path, output: Path, source_fps: float = 120.0) -> dict[str, Any]:
+    """What `scripts/prepare.py cmu_mocap` does, in this process; returns the manifest."""
+    plan = files.plan(source, output, argparse.Namespace(source_fps=source_fps))
+    return engine.prepare(plan, output, num_workers=0)

@@ -6,25 +6,18 @@ import torch
 from datamodules.cmu_mocap import read_clips
 from datamodules.mixture import Mixture
 from datamodules.motion_poses import MotionPoses
-from datamodules.sources.cmu_mocap import conversion as cmu_conversion
 from noise2pose import cameras, rotations
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from scripts.prepare import main as prepare
-from tests.datamodules import amass_tree
-from tests.datamodules.acclaim import amc, asf
+from tests.datamodules import acclaim, amass_tree
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
     """Prepared folders of CMU and AMASS."""
     home = tmp_path_factory.mktemp("motion")
-    for subject, takes in (("01", 8), ("02", 2)):
-        (home / "source" / subject).mkdir(parents=True)
-        (home / "source" / subject / f"{subject}.asf").write_text(asf())
-        for take in range(1, takes + 1):
-            (home / "source" / subject / f"{subject}_{take:02d}.amc").write_text(amc(frames=90, seed=take))
-    cmu_conversion.prepare(home / "source", home / "cmu", 120.0)
+    acclaim.prepare(acclaim.write(home / "source", {"01": 8, "02": 2}, frames=90), home / "cmu")
     amass_tree.write(home / "published")
     prepare(["amass", "--source", str(home / "published"), "--output", str(home / "amass"), "--num_workers", "0"])
     return home
@@ -60,7 +53,7 @@ def test_no_pose_is_in_two_splits(source, roots):
 
 def test_poses_are_those_of_the_clips_and_stand_upright(roots):
     poses = data("cmu", roots, train_stride=3).poses("train")
-    clips = read_clips(roots / "cmu", "train", "rotations", (24, 3))
+    clips = read_clips(roots / "cmu", "train", "poses")
     expected = torch.cat([rotations.rotvec_to_rotmat(rotvecs[::3]) for *_, rotvecs in clips])
     assert torch.allclose(poses.rotations[:, 1:], expected[:, 1:], atol=1e-6)
     assert torch.allclose(poses.rotations[:, 0, 1], expected[:, 0, 2], atol=1e-6)  # up: z there, y here
@@ -74,7 +67,7 @@ def test_sources_are_mixed_in_every_batch(roots):
 
 
 def test_missing_folders_and_wrong_numbers_are_named(tmp_path):
-    for source, word in (("cmu", "manifest.json"), ("amass", "prepare.py amass")):
+    for source, word in (("cmu", "prepare.py cmu_mocap"), ("amass", "prepare.py amass")):
         with pytest.raises(InputError, match=word):
             MotionPoses(source, root=str(tmp_path)).prepare_data()
     with pytest.raises(InputError, match="eval_stride"):

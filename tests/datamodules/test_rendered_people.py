@@ -7,13 +7,12 @@ import torch
 from datamodules.rendered.people import MIN_SEEN, SKELETON
 from datamodules.rendered.scenes import covered
 from datamodules.rendered_people import RenderedPeople
-from datamodules.sources.cmu_mocap import conversion as cmu_conversion
 from noise2pose import cameras
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.images.crops import BOX_SCALE
 from noise2pose.keyed_random import keys_of
-from tests.datamodules.acclaim import amc, asf
+from tests.datamodules import acclaim
 
 SPLITS = ("train", "val", "test")
 PEOPLE = 400
@@ -22,13 +21,9 @@ PEOPLE = 400
 @pytest.fixture(scope="module")
 def cmu(tmp_path_factory):
     """Prepared clips of three subjects: four of one to train and validate with, one of another for each split."""
-    source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("cmu") / "prepared"
-    for subject, clips in (("01", 4), ("02", 1), ("03", 1)):
-        (source / f"{subject}.asf").write_text(asf())
-        for number in range(1, clips + 1):
-            (source / f"{subject}_{number:02d}.amc").write_text(amc(frames=120, seed=number))
-    manifest = cmu_conversion.prepare(source, output, 120.0)
-    assert manifest["counts"]["clips"] == 6
+    output = tmp_path_factory.mktemp("cmu") / "prepared"
+    source = acclaim.write(tmp_path_factory.mktemp("source"), {"01": 4, "02": 1, "03": 1}, frames=120)
+    assert acclaim.prepare(source, output)["counts"]["clips"] == 6
     return str(output)
 
 
@@ -172,8 +167,6 @@ def test_the_protocol_says_what_the_numbers_are_of(cmu, motion):
     assert protocol.dataset == f"rendered_{motion}" and protocol.keypoints_2d == "gt" and len(protocol.joints) == 14
     assert f"20 rendered people in {motion} poses" in protocol.split
     assert ("CMU subjects" in protocol.split) == (motion != "synthetic")
-    older, named = (make(cmu, motion, keypoints_2d=name) for name in ("detected", "synthetic"))
-    assert older.protocols("test") == named.protocols("test") and named.protocols("test")[0].keypoints_2d == "synthetic"
-    assert torch.equal(older.load("test")["keypoints_2d"], named.load("test")["keypoints_2d"])
+    assert make(cmu, motion).protocols("test")[0].keypoints_2d == "synthetic"
     pictures = make(cmu, motion, keypoints_2d="gt", images=True).protocols("test")[0]
     assert dataclasses.asdict(pictures) == dataclasses.asdict(protocol), "the same people"

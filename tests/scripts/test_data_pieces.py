@@ -4,11 +4,9 @@ import json
 
 import pytest
 
-from datamodules.sources.cmu_mocap import conversion as cmu_conversion
 from scripts.prepare import main as prepare
 from scripts.train import main as train
-from tests.datamodules import human36m_tree, mpi_inf_3dhp_tree
-from tests.datamodules.acclaim import amc, asf
+from tests.datamodules import acclaim, human36m_tree, mpi_inf_3dhp_tree
 from tests.places import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -18,13 +16,8 @@ CONFIGS = ROOT / "configs"
 def home(tmp_path_factory):
     """A folder with the three data sets prepared where their configurations look for them."""
     home = tmp_path_factory.mktemp("home")
-    subjects = home / "source" / "subjects"
-    for subject, takes in (("01", 8), ("02", 2)):
-        (subjects / subject).mkdir(parents=True)
-        (subjects / subject / f"{subject}.asf").write_text(asf())
-        for take in range(1, takes + 1):
-            (subjects / subject / f"{subject}_{take:02d}.amc").write_text(amc(frames=60, seed=take))
-    cmu_conversion.prepare(home / "source", home / "data" / "cmu_mocap", 120.0)
+    acclaim.write(home / "source" / "subjects", {"01": 8, "02": 2}, frames=60)
+    acclaim.prepare(home / "source", home / "data" / "cmu_mocap")
     human36m_tree.write_videopose3d(home / "videopose3d")
     mpi_inf_3dhp_tree.write_npz(home / "d3dp", "_ori")
     for name, source in (("human36m", "videopose3d"), ("mpi_inf_3dhp", "d3dp")):

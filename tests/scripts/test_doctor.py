@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,7 +16,7 @@ from noise2pose.bodies import files as body_files
 from scripts import doctor
 from scripts.checkup import installation
 from scripts.checkup.page import WIDTH
-from tests.datamodules import panoptic_tree
+from tests.datamodules import acclaim, panoptic_tree
 from tests.places import ROOT
 
 
@@ -28,7 +27,7 @@ def here(tmp_path, monkeypatch):
     texts = {
         "methods/lifter.yaml": "class_path: methods.diffpose.DiffPose\ninit_args: {context_checkpoint: null}\n",
         "data/synthetic.yaml": "class_path: datamodules.synthetic_motion.SyntheticMotion\n",
-        "data/cmu.yaml": data_piece("cmu_mocap.CMUMocap", "data/cmu_mocap", keypoints_2d="detected"),
+        "data/cmu.yaml": data_piece("cmu_mocap.CMUMocap", "data/cmu_mocap", keypoints_2d="synthetic"),
         "data/many_people.yaml": data_piece("panoptic.Panoptic", "data/panoptic", images="true"),
         "data/elsewhere.yaml": data_piece("panoptic.Panoptic", "data/other", keypoints_2d="detected"),
         "experiments/plain.yaml": "name: plain\nmodel: ../methods/lifter.yaml\ndata: ../data/synthetic.yaml\n",
@@ -82,12 +81,8 @@ def write_panoptic(here: Path, *options: str) -> Path:
 
 def write_cmu(here: Path) -> Path:
     folder = here / "data" / "cmu_mocap"
-    folder.mkdir(parents=True)
-    clips = [{"name": "01_01", "subject": "01", "action": "walk", "start": 0, "stop": 6}]
-    manifest = {"clips": clips, "counts": {"clips": 1, "subjects": 1, "frames": 6}}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    for name, shape in (("joints_3d", (6, 17, 3)), ("rotations", (6, 24, 3)), ("translation", (6, 3))):
-        np.save(folder / f"{name}.npy", np.zeros(shape, dtype=np.float32))
+    source = acclaim.write(here / "clips", {"01": 1}, frames=90)
+    acclaim.prepare(source, folder)
     return folder
 
 
@@ -149,7 +144,7 @@ def test_prepared_folders_are_found_and_make_experiments_ready(here):
     report = examine(here)
     assert not report["damaged"]
     assert {e["dataset"]: (e["rows"], e["splits"], e["pictures"]) for e in report["data_sets"]} == {
-        "cmu_mocap": (6, {"clips": 1, "subjects": 1}, 0),
+        "cmu_mocap": (38, {"all": 38}, 0),
         "panoptic": (12, {"test": 12}, 6),
     }
     ready = states(report)
@@ -165,7 +160,7 @@ def test_prepared_folders_are_found_and_make_experiments_ready(here):
 
 def test_a_folder_without_what_an_experiment_takes(here):
     shutil.copytree(write_panoptic(here, "--no_images"), here / "data" / "other")
-    assert states(examine(here))["crowd"] == ["pictures in data/panoptic"]
+    assert states(examine(here))["crowd"] == ["images in data/panoptic"]
     assert states(examine(here))["elsewhere"] == ["detections in data/other"]
 
 
@@ -179,8 +174,8 @@ def test_a_folder_without_what_an_experiment_takes(here):
         (lambda data: truncate(data / "panoptic" / "index.npz"), "panoptic: index.npz: cannot be read"),
         (lambda data: shutil.rmtree(data.parent / "source"), "no such folder; say with data.picture_root"),
         (lambda data: shutil.rmtree(data.parent / "source" / "160422_haggling1"), "is gone; data.picture_root says"),
-        (lambda data: truncate(data / "cmu_mocap" / "rotations.npy"), "cmu_mocap: rotations.npy is missing or trunc"),
-        (lambda data: truncate(data / "cmu_mocap" / "manifest.json"), "cmu_mocap: manifest.json cannot be read"),
+        (lambda data: truncate(data / "cmu_mocap" / "poses.npy"), "cmu_mocap: poses.npy: cannot be read"),
+        (lambda data: truncate(data / "cmu_mocap" / "dataset.json"), "cmu_mocap: dataset.json cannot be read"),
     ],
 )
 def test_damaged_folders_are_named(here, capsys, damage, words):

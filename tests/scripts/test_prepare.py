@@ -1,5 +1,7 @@
+import contextlib
 import hashlib
 import http.server
+import io
 import json
 import os
 import re
@@ -15,7 +17,11 @@ import numpy as np
 import pytest
 
 from datamodules.cmu_mocap import CMUMocap
-from datamodules.sources.cmu_mocap import conversion as cmu_conversion
+from datamodules.preparation import engine
+from datamodules.sources.cmu_mocap.files import usable_segments
+from noise2pose.errors import InputError
+from scripts.prepare import main
+from tests.datamodules import acclaim
 from tests.datamodules.acclaim import amc, asf
 from tests.places import ROOT, SHARED
 
@@ -41,22 +47,32 @@ def archive(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(archive, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared") / "out"
-    return folder, prepare("--source", archive, "--output", folder)
+    return folder, prepare("--source", archive, "--output", folder, status=1)  # one clip is broken
 
 
 def command(*arguments):
-    return [sys.executable, str(ROOT / "scripts" / "prepare.py"), "cmu_mocap", *map(str, arguments)]
+    script = [sys.executable, str(ROOT / "scripts" / "prepare.py"), "cmu_mocap"]
+    return [*script, *map(str, arguments), "--num_workers", "0"]
 
 
 def prepare(*arguments, status=0):
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    """What the command prints, in this process."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        try:
+            found = main(command(*arguments)[2:])
+        except SystemExit as ended:  # --help
+            found = ended.code
+    assert found == status, printed.getvalue()
+    return printed.getvalue()
 
 
 def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def arrays(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.npy")}
 
 
 def folder_of(path, motions, skeleton=None):
@@ -70,26 +86,23 @@ def folder_of(path, motions, skeleton=None):
 
 def test_the_folder_says_what_it_holds(prepared):
     out, printed = prepared
-    arrays = {"joints_3d.npy": (17, 3), "rotations.npy": (24, 3), "translation.npy": (3,)}
-    assert {path.name for path in out.iterdir()} == {*arrays, "manifest.json", "LICENSE.txt"}
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["counts"]["clips"] == 4 and manifest["counts"]["subjects"] == 2 and manifest["fps"] == 50
-    assert [clip["name"] for clip in manifest["clips"]] == ["01_01", "01_02", "01_03", "02_01"]
-    assert [clip["action"] for clip in manifest["clips"][:2]] == ["forward jumps, turn", "playground climb"]
-    assert manifest["clips"][3]["source_frames"] == 600 and manifest["clips"][3]["source_sha256"] == (
+    columns = {"joints_world": (17, 3), "poses": (24, 3), "translation_world": (3,)}
+    manifest = json.loads((out / "dataset.json").read_text())
+    assert manifest["counts"]["clips"] == 4 and manifest["facts"]["fps"] == 50
+    clips = manifest["sequences"]
+    assert [clip["name"] for clip in clips] == ["01_01", "01_02", "01_03", "02_01"]
+    assert [clip["action"] for clip in clips[:2]] == ["forward jumps, turn", "playground climb"]
+    assert clips[3]["source_frames"] == 600 and clips[3]["source_sha256"] == (
         hashlib.sha256(amc(frames=600, seed=9).encode()).hexdigest()
     )
-    stops = [0, *(clip["stop"] for clip in manifest["clips"])]
-    assert [clip["start"] for clip in manifest["clips"]] == stops[:-1] == [0, 100, 200, 300]
-    for name, shape in arrays.items():
-        array = np.load(out / name, mmap_mode="r")
+    stops = [0, *(clip["stop"] for clip in clips)]
+    assert [clip["start"] for clip in clips] == stops[:-1] == [0, 100, 200, 300]
+    for name, shape in columns.items():
+        array = np.load(out / f"{name}.npy", mmap_mode="r")
         assert array.dtype == np.float32 and array.shape == (stops[-1], *shape)
-        about = manifest["files"][name]
-        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == about["sha256"]
-        assert (out / name).stat().st_size == about["bytes"]
-    for text in (manifest["licence"], "NSF EIA-0196217"):
-        assert text in (out / "LICENSE.txt").read_text() and text in printed
-    joints = np.load(out / "joints_3d.npy")
+    for text in ("free for use in research projects", "NSF EIA-0196217"):
+        assert text in (out / "LICENSE.txt").read_text() and text in printed and text in manifest["licence"]
+    joints = np.load(out / "joints_world.npy")
     assert joints[:, 10, 2].mean() > joints[:, 3, 2].mean() + 1.0  # z up: the head above the feet
 
 
@@ -100,11 +113,10 @@ def test_the_data_module_reads_the_folder(prepared):
 
 def test_a_malformed_clip_is_named_in_the_manifest_and_on_the_screen(prepared):
     out, printed = prepared
-    rejected = json.loads((out / "manifest.json").read_text())["rejected"]
-    assert [clip["name"] for clip in rejected] == ["02_02"]
-    reason = rejected[0]["reason"]
+    ((name, reason),) = json.loads((out / "dataset.json").read_text())["skipped"]
+    assert name == "02_02"
     assert re.match(r"all_asfamc/subjects/02/02_02.amc, line \d+: head: found 'x .*', expected 3 numbers", reason)
-    assert f"left out: {reason}" in printed
+    assert f"skipped: {reason}" in printed
 
 
 @pytest.mark.parametrize(
@@ -113,26 +125,25 @@ def test_a_malformed_clip_is_named_in_the_manifest_and_on_the_screen(prepared):
         (asf().replace("lfemur", "lthigh"), amc().replace("lfemur", "lthigh"), "01.asf: has no bone lfemur"),
         (asf()[:900], amc(), "01.asf: no bones in section :hierarchy"),
         (asf(), amc(frames=40), "01_01.amc: no 25 frames in a row are usable, of 17 at 50 fps"),
+        (asf(), amc(frames=1), "01_01.amc: no 25 frames in a row are usable, of 1 at 50 fps"),
         (asf(), re.sub(r"(?m)^root \S+", "root 1e300", amc()), "01_01.amc: its numbers are too large"),
     ],
 )
-def test_what_shows_only_after_parsing_is_rejected_too(tmp_path, skeleton, motion, reason):
-    source = folder_of(tmp_path / "in", [motion], skeleton)
-    manifest = cmu_conversion.prepare(source, tmp_path / "out", 120.0)
-    assert not manifest["clips"] and reason in manifest["rejected"][0]["reason"]
-    assert not (tmp_path / "out").exists()
+def test_what_shows_only_after_parsing_is_skipped_too(tmp_path, skeleton, motion, reason):
+    with pytest.raises(InputError, match=f"nothing could be prepared; .*{reason}"):
+        acclaim.prepare(folder_of(tmp_path / "in", [motion], skeleton), tmp_path / "out")
 
 
 def test_tracking_errors_are_cut_out():
     joints = np.zeros((200, 17, 3))
     joints[:, :, 0] = np.arange(200)[:, None] * 0.27  # 13.5 m/s
-    assert cmu_conversion.usable_segments(joints) == [(0, 200)]
+    assert usable_segments(joints) == [(0, 200)]
     joints[60:, 3] += 0.5  # between frames 59 and 60
     joints[190:, 3] += 0.5
-    assert cmu_conversion.usable_segments(joints) == [(0, 56), (64, 186)]
+    assert usable_segments(joints) == [(0, 56), (64, 186)]
     joints[20:, 3] += 0.5
-    assert cmu_conversion.usable_segments(joints) == [(24, 56), (64, 186)]
-    assert cmu_conversion.usable_segments(joints[:24]) == []
+    assert usable_segments(joints) == [(24, 56), (64, 186)]
+    assert usable_segments(joints[:24]) == []
 
 
 def test_a_cut_clip_becomes_segments(tmp_path):
@@ -140,48 +151,44 @@ def test_a_cut_clip_becomes_segments(tmp_path):
     for number, line in enumerate(lines):
         if line.startswith("root") and int(lines[number - 1]) > 300:
             lines[number] = re.sub(r"^root (\S+)", lambda match: f"root {float(match[1]) + 30}", line)
-    manifest = cmu_conversion.prepare(folder_of(tmp_path / "in", ["\n".join(lines)]), tmp_path / "out", 120.0)
-    segments = [(c["name"], c["start"], c["stop"], c["source_start"]) for c in manifest["clips"]]
-    assert segments == [("01_01#0", 0, 121, 0), ("01_01#1", 121, 242, 129)] and manifest["counts"]["frames_cut"] == 8
-    joints = np.load(tmp_path / "out" / "joints_3d.npy")
-    whole = cmu_conversion.prepare(folder_of(tmp_path / "b", [amc(frames=600)]), tmp_path / "whole", 120.0)
-    assert whole["counts"]["frames_cut"] == 0
-    assert np.array_equal(joints[:121], np.load(tmp_path / "whole" / "joints_3d.npy")[:121])
+    manifest = acclaim.prepare(folder_of(tmp_path / "in", ["\n".join(lines)]), tmp_path / "out")
+    frames = np.load(tmp_path / "out" / "frame.npy")
+    segments = [(c["name"], c["start"], c["stop"], frames[c["start"]]) for c in manifest["sequences"]]
+    assert segments == [("01_01#0", 0, 121, 0), ("01_01#1", 121, 242, 129)]
+    assert manifest["counts"] == {"clips": 1, "segments": 2, "frames cut as tracking errors": 8}
+    joints = np.load(tmp_path / "out" / "joints_world.npy")
+    whole = acclaim.prepare(folder_of(tmp_path / "b", [amc(frames=600)]), tmp_path / "whole")
+    assert whole["counts"]["frames cut as tracking errors"] == 0
+    assert np.array_equal(joints[:121], np.load(tmp_path / "whole" / "joints_world.npy")[:121])
 
 
 def test_a_folder_is_read_like_the_archive_and_a_second_run_changes_nothing(archive, prepared, tmp_path):
     with zipfile.ZipFile(archive) as file:
         file.extractall(tmp_path / "unpacked")
+    (tmp_path / "unpacked" / "all_asfamc" / "subjects" / "02" / "02_02.amc").unlink()
     prepare("--source", tmp_path / "unpacked", "--output", tmp_path / "out")
-    assert contents(prepared[0]) == contents(tmp_path / "out")
+    assert arrays(prepared[0]) == arrays(tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    prepare("--source", archive, "--output", tmp_path / "out")
+    prepare("--source", tmp_path / "unpacked", "--output", tmp_path / "out")
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
 
 
-def test_a_changed_source_or_a_damaged_result_is_converted_again(tmp_path):
+def test_a_changed_source_or_frame_rate_is_converted_again(tmp_path):
     source, out = folder_of(tmp_path / "in", [amc(), BROKEN]), tmp_path / "out"
-    assert cmu_conversion.prepare(source, out, 120.0)["counts"]["rejected"] == 1
+    assert acclaim.prepare(source, out)["counts"]["clips"] == 1
     (source / "01_02.amc").write_text(amc(seed=2))
-    assert cmu_conversion.prepare(source, out, 120.0)["counts"]["clips"] == 2
-    assert cmu_conversion.prepare(source, out, 60.0)["counts"]["frames"] == 400
-    expected = contents(out)
-    (out / "rotations.npy").write_bytes(expected[Path("rotations.npy")][:1000])
-    cmu_conversion.prepare(source, out, 60.0)
-    assert contents(out) == expected
-    (out / "manifest.json").write_text("{")
-    cmu_conversion.prepare(source, out, 60.0)
-    assert contents(out) == expected
+    assert acclaim.prepare(source, out)["counts"]["clips"] == 2
+    assert acclaim.prepare(source, out, source_fps=60.0)["rows"] == 400
 
 
 class _Killed(BaseException):
     """Stands for the end of the process: nothing may catch it."""
 
 
-@pytest.mark.parametrize("step", range(9))
+@pytest.mark.parametrize("step", range(12))
 def test_stopped_before_any_file_is_put_in_place_it_ends_in_the_same_folder(tmp_path, monkeypatch, step):
     source = folder_of(tmp_path / "in", [amc(seed=1), BROKEN, amc(seed=2), amc(seed=3)])
-    cmu_conversion.prepare(source, tmp_path / "whole", 120.0)
+    acclaim.prepare(source, tmp_path / "whole")
     steps, replace, cut = iter(range(100)), os.replace, tmp_path / "cut"
 
     def replace_or_stop(*names):
@@ -191,15 +198,15 @@ def test_stopped_before_any_file_is_put_in_place_it_ends_in_the_same_folder(tmp_
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", replace_or_stop)
-        if step < 8:  # three parts, three arrays, licence, manifest
+        if step < 11:  # three parts, five columns, names of no picture, licence, manifest
             with pytest.raises(_Killed):
-                cmu_conversion.prepare(source, cut, 120.0)
-            assert not (cut / "manifest.json").exists()
+                acclaim.prepare(source, cut)
+            assert not (cut / "dataset.json").exists()
         else:
-            patched.setattr(cmu_conversion.shutil, "rmtree", lambda path: None)
-            cmu_conversion.prepare(source, cut, 120.0)
+            patched.setattr(engine.shutil, "rmtree", lambda path: None)
+            acclaim.prepare(source, cut)
             assert (cut / ".parts").exists()
-    cmu_conversion.prepare(source, cut, 120.0)
+    acclaim.prepare(source, cut)
     assert contents(cut) == contents(tmp_path / "whole")
 
 
@@ -216,7 +223,7 @@ def test_killed_anywhere_it_ends_in_the_same_folder(tmp_path):
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         killed = process.wait() == -signal.SIGKILL
-        assert (killed and not (cut / "manifest.json").exists()) or parts == 12
+        assert (killed and not (cut / "dataset.json").exists()) or parts == 12
     prepare("--source", source, "--output", cut)
     assert contents(cut) == contents(tmp_path / "whole")
 
@@ -266,9 +273,9 @@ def test_a_download_goes_on_where_it_stopped(archive, prepared, server, tmp_path
     partial = tmp_path / "allasfamc.zip.partial"
     assert partial.stat().st_size == 1000 and not (tmp_path / "cmu").exists()
     handler.hang_up_after = None
-    prepare(*arguments)
+    prepare(*arguments, status=1)
     assert (tmp_path / "allasfamc.zip").read_bytes() == archive.read_bytes() and not partial.exists()
-    assert contents(tmp_path / "cmu") == contents(prepared[0])
+    assert arrays(tmp_path / "cmu") == arrays(prepared[0])
 
 
 def test_a_partial_download_that_is_whole_is_used_and_one_that_does_not_fit_is_dropped(archive, server, tmp_path):
@@ -277,8 +284,8 @@ def test_a_partial_download_that_is_whole_is_used_and_one_that_does_not_fit_is_d
     assert "run again to fetch all of it" in prepare(*arguments, "--output", tmp_path / "cmu", status=2)
     assert not partial.exists()
     partial.write_bytes(archive.read_bytes())
-    prepare(*arguments, "--output", tmp_path / "cmu")
-    assert (tmp_path / "cmu" / "manifest.json").exists()
+    prepare(*arguments, "--output", tmp_path / "cmu", status=1)
+    assert (tmp_path / "cmu" / "dataset.json").exists()
 
 
 def test_a_failed_download_keeps_what_is_there(server, tmp_path):
@@ -290,45 +297,54 @@ def test_a_failed_download_keeps_what_is_there(server, tmp_path):
 
 def test_a_useless_source_is_named_and_nothing_is_written(archive, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    whole = archive.read_bytes()
-    Path("broken.zip").write_bytes(whole[:5000])
+    Path("broken.zip").write_bytes(archive.read_bytes()[:5000])
     Path("page.zip").write_bytes(b"<html>moved</html>")
-    Path("damaged.zip").write_bytes(whole[:20000] + bytes(500) + whole[20500:])
     Path("empty").mkdir()
     folder_of(Path("hopeless"), [BROKEN, ""])
     folder_of(Path("twice/a"), [amc()])
     folder_of(Path("twice/b"), [amc()])
-    for arguments, status, message in (
-        ([], 2, "add --download to fetch http://mocap.cs.cmu.edu/allasfamc.zip, or --source ZIP_OR_FOLDER"),
-        (["--source", "nowhere.zip"], 2, "nowhere.zip does not exist"),
-        (["--source", "broken.zip"], 2, "broken.zip is not a zip archive, or truncated"),
-        (["--source", "page.zip"], 2, "page.zip is not a zip archive, or truncated"),
-        (["--source", "damaged.zip"], 2, "is damaged"),
-        (["--source", "empty"], 2, "empty: holds no motions"),
-        (["--source", "twice"], 2, "twice: holds clip 01_01 twice, as a/01_01.amc and b/01_01.amc"),
-        (["--source", "hopeless"], 1, "none of its 2 clips could be prepared"),
-        (["--source", "hopeless", "--source_fps", "0"], 2, "--source_fps is 0.0, expected more than 0"),
+    for arguments, message in (
+        ([], "add --download to fetch http://mocap.cs.cmu.edu/allasfamc.zip, or --source ZIP_OR_FOLDER"),
+        (["--source", "nowhere.zip"], "nowhere.zip does not exist"),
+        (["--source", "broken.zip"], "broken.zip is not a zip archive, or truncated"),
+        (["--source", "page.zip"], "page.zip is not a zip archive, or truncated"),
+        (["--source", "empty"], "empty: holds no motions"),
+        (["--source", "twice"], "twice: holds clip 01_01 twice, as a/01_01.amc and b/01_01.amc"),
+        (["--source", "hopeless", "--source_fps", "0"], "--source_fps is 0.0, expected more than 0"),
     ):
-        printed = prepare(*arguments, "--output", "out", status=status)
+        printed = prepare(*arguments, "--output", "out", status=2)
         assert message in printed, printed
         assert not Path("out").exists(), arguments
     assert "broken.zip is a file" in prepare("--source", "hopeless", "--output", "broken.zip", status=2)
+    assert "nothing could be prepared; 01_01.amc, line" in prepare("--source", "hopeless", "--output", "out", status=2)
+
+
+def test_a_damaged_part_of_the_archive_is_skipped(archive, prepared, tmp_path):
+    whole = archive.read_bytes()
+    (tmp_path / "damaged.zip").write_bytes(whole[:20000] + bytes(500) + whole[20500:])
+    printed = prepare("--source", tmp_path / "damaged.zip", "--output", tmp_path / "out", status=1)
+    assert "01_01.amc is damaged" in printed
+    assert [clip["name"] for clip in json.loads((tmp_path / "out" / "dataset.json").read_text())["sequences"]] == [
+        "01_02",
+        "01_03",
+        "02_01",
+    ]
 
 
 def test_help_teaches_and_needs_no_torch():
-    code = "import sys, scripts.prepare; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-    printed = prepare("--help")
-    for text in ("joints_3d.npy", "http://mocap.cs.cmu.edu/allasfamc.zip", "free for use in research", "exit status"):
+    code = "import sys, scripts.prepare as p\ntry: p.main(['--help'])\nfinally: sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
+    printed, page = prepare("--help"), "http://mocap.cs.cmu.edu/allasfamc.zip"
+    for text in ("joints_world.npy", page, "free for use in research", "exit status"):
         assert text in printed
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CMU.exists(), reason="the CMU files are not here")
 def test_the_real_files_are_prepared_whole_and_cut_where_the_tracking_fails(tmp_path):
-    manifest = cmu_conversion.prepare(CMU / "all_asfamc_subjects_01-03.zip", tmp_path / "out", 120.0)
-    assert manifest["counts"]["clips"] == 28 and manifest["counts"]["rejected"] == 0
-    clips = {clip["name"]: clip for clip in manifest["clips"]}
+    manifest = acclaim.prepare(CMU / "all_asfamc_subjects_01-03.zip", tmp_path / "out")
+    assert manifest["counts"]["clips"] == 28 and not manifest["skipped"]
+    clips = {clip["name"]: clip for clip in manifest["sequences"]}
     with np.load(CMU / "cmu_motion_50fps.npz") as other:
         for name, action, start, stop in zip(
             *(other[key][:30].tolist() for key in ("clip_name", "clip_action", "clip_start", "clip_end")), strict=True

@@ -1,1 +1,5 @@
-"""The CMU motion capture database as published: ASF/AMC files, their kinematics, and poses of SMPL-24 from them."""
+"""The CMU motion capture database: its ASF/AMC files, their kinematics, and poses of SMPL-24 from them."""
+
+SUMMARY = "CMU motion capture (ASF/AMC), free"
+PAGE = "http://mocap.cs.cmu.edu"
+DOWNLOAD = "http://mocap.cs.cmu.edu/allasfamc.zip"

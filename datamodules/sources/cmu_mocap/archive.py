@@ -1,24 +1,15 @@
-"""The CMU motion capture database as it is published: licence, actions, and the files of its archive."""
+"""The CMU motion capture database as it is published: the files of its archive, and what its clips show."""
 
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from datamodules.sources.cmu_mocap import DOWNLOAD
 from noise2pose.errors import InputError
 
-URL = "http://mocap.cs.cmu.edu/allasfamc.zip"
-LICENCE = (
-    "This data is free for use in research projects. You may include this data in commercially-sold products, but you "
-    "may not resell this data directly, even in converted form."
-)
-CREDIT = (
-    "The data used in this project was obtained from mocap.cs.cmu.edu. The database was created with funding from NSF "
-    "EIA-0196217."
-)
 # What the site's index calls the clips; the archive itself has no names.
 ACTIONS = {
     **{f"01_{number:02d}": "playground climb" for number in (2, 4, 5, 7, 8, 10, 11, 12, 13, 14)},
@@ -56,44 +47,46 @@ class MotionFiles(NamedTuple):
     motion: str
 
 
-class Source(NamedTuple):
-    """An opened archive or folder.
+def list_motions(source: Path) -> list[MotionFiles]:
+    """Every clip, by name.
 
-    Attributes:
-        motions: every clip, by name.
-        read: content of a file by its name within the source.
-    """
-
-    motions: list[MotionFiles]
-    read: Callable[[str], bytes]
-
-
-@contextmanager
-def open_source(path: Path) -> Iterator[Source]:
-    """Opens the official archive, the same unpacked, or any folder of NN/NN.asf with NN/NN_MM.amc.
+    Args:
+        source: the official archive, the same unpacked, or any folder of NN/NN.asf with NN/NN_MM.amc.
 
     Raises:
-        InputError: if the path does not exist, is a damaged archive, holds no motions, or two of the same name.
+        InputError: if it does not exist, is a damaged archive, holds no motions, or two of the same name.
     """
-    if path.is_dir():
-        names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
-        yield Source(_motions(names, path), lambda name: (path / name).read_bytes())
-        return
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; expected the archive {URL}, or a folder of its files")
+    if source.is_dir():
+        return _motions([file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()], source)
+    if not source.is_file():
+        raise InputError(f"{source} does not exist; expected the archive {DOWNLOAD}, or a folder of its files")
+    return _motions(_open(source).namelist(), source)
+
+
+def read_file(source: Path, name: str) -> bytes:
+    """The content of a file by its name within the source.
+
+    Raises:
+        InputError: if it is a damaged part of an archive.
+    """
+    if source.is_dir():
+        return (source / name).read_bytes()
     try:
-        archive = zipfile.ZipFile(path)
+        return _open(source).read(name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InputError(f"{source}: {name} is damaged ({error}); download the archive again") from error
+
+
+def _open(archive: Path) -> zipfile.ZipFile:
+    return _open_once(archive, archive.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)  # each process reads the list of its thousands of files once
+def _open_once(archive: Path, changed: int) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(archive)
     except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is not a zip archive, or truncated ({error}); download it again") from error
-
-    def read(name: str) -> bytes:
-        try:
-            return archive.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise InputError(f"{path}: {name} is damaged ({error}); download the archive again") from error
-
-    with archive:
-        yield Source(_motions(archive.namelist(), path), read)
+        raise InputError(f"{archive} is not a zip archive, or truncated ({error}); download it again") from error
 
 
 def _motions(names: list[str], path: Path) -> list[MotionFiles]:

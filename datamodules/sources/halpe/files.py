@@ -8,12 +8,13 @@ import numpy as np
 from datamodules.preparation.engine import Expected, Part, Plan, Rows
 from datamodules.sources.common.coco_layout import bounds, check_keypoints, keypoints_2d, read_people
 from datamodules.sources.common.files import find_file, find_folder
+from datamodules.sources.halpe import PAGE
 from datamodules.sources.halpe.cleansing import SKELETON, HalpeCleansing, cleanse
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 
 LICENCE = (
-    "Halpe-FullBody names none, ask its authors (https://github.com/Fang-Haoshu/Halpe-FullBody); pictures are those of "
+    f"Halpe-FullBody names none, ask its authors ({PAGE}); pictures are those of "
     "HICO-DET (http://www-personal.umich.edu/~ywchao/hico) and COCO (https://cocodataset.org/#termsofuse)"
 )
 DESCRIPTION = f"""Prepare Halpe-FullBody's people with 26 joints of the body.

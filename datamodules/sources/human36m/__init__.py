@@ -1,5 +1,4 @@
 """Human3.6M: the official folder, VideoPose3D's files, and those of 3DCrowdNet."""
 
-from datamodules.sources.human36m.files import DESCRIPTION, add_options, plan
-
-__all__ = ["DESCRIPTION", "add_options", "plan"]
+SUMMARY = "Human3.6M: official folder, VideoPose3D's files, or 3DCrowdNet's"
+PAGE = "http://vision.imar.ro/human3.6m"

@@ -6,26 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.preparation.engine import Plan
-from datamodules.sources.human36m import community, videopose3d
+from datamodules.sources.human36m import PAGE, community, videopose3d
 from datamodules.sources.human36m import official as human36m_official
 from datamodules.sources.human36m.cameras import FRONTAL
 from datamodules.sources.human36m.sequences import DATASET, EXPECTED, FPS, JOINTS_OF_32, LEFT_OUT
 from noise2pose.errors import InputError
 
 LICENCE = (
-    "Human3.6M: for academic use only, not to be passed on; register at http://vision.imar.ro/human3.6m. "
+    f"Human3.6M: for academic use only, not to be passed on; register at {PAGE}. "
     "Files made from it by others (VideoPose3D, 3DCrowdNet) are under the same terms."
 )
-DESCRIPTION = """Convert Human3.6M, in whichever of three layouts you hold it, to a folder for training and evaluation.
+DESCRIPTION = f"""Convert Human3.6M, in whichever of three layouts you hold it, to a folder for training and evaluation.
 
   python scripts/prepare.py human36m --source DIR --output data/human36m
 
 what goes in, recognised from what is in DIR or one level deeper:
   videopose3d  data_3d_h36m.npz, and data_2d_h36m_gt.npz and data_2d_h36m_DETECTOR.npz if you have them. What lifting
                methods use. Without the gt file 2-D joints are projected with the published cameras and distortion.
-  json         annotations/Human36M_subject{S}_{data,camera,joint_3d,smpl_param}.json and images/, of 3DMPPE and
+  json         annotations/Human36M_subject{{S}}_{{data,camera,joint_3d,smpl_param}}.json and images/, of 3DMPPE and
                3DCrowdNet: every picture with joints and fitted (neutral) SMPL parameters.
-  official     S*/MyPoseFeatures/{D3_Positions_mono,D2_Positions}/*.cdf, and S*/MySegmentsMat/ground_truth_bb/*.mat,
+  official     S*/MyPoseFeatures/{{D3_Positions_mono,D2_Positions}}/*.cdf, and S*/MySegmentsMat/ground_truth_bb/*.mat,
                S*/Videos/*.mp4 and metadata.xml if you have them. Frames of the videos are extracted once.
 If several are there the first of this list is taken, unless --layout says otherwise; each wants a folder of its own.
 
@@ -36,7 +36,7 @@ As in all papers S11's first "Directions" is left out; subjects 1, 5, 6, 7, 8 ar
 TakingPhoto and WalkingDog are called Photo and WalkDog. Interrupt it whenever you like; the same command goes on.
 
 licence: for academic use only, not to be passed on, and neither is what comes out; register at
-http://vision.imar.ro/human3.6m
+{PAGE}
 """
 
 

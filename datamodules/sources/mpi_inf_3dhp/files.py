@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.preparation.engine import Expected, Part, Plan
+from datamodules.sources.mpi_inf_3dhp import PAGE
 from datamodules.sources.mpi_inf_3dhp.npz import read_npz
 from datamodules.sources.mpi_inf_3dhp.official import link, read_test
 from datamodules.sources.mpi_inf_3dhp.recordings import RECORDINGS, name_missing, plan_recordings
@@ -17,7 +18,7 @@ CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # at chest height; the others look down from
 _TEST = ("TS1", "TS2", "TS3", "TS4", "TS5", "TS6")
 _COLUMNS = ("keypoints_2d_gt", "keypoints_3d", "keypoints_3d_univ")
 _DEPTH = 3  # the test set's archive has its folder twice
-_LICENCE = """MPI-INF-3DHP: for scientific research only, not to be passed on; https://vcai.mpi-inf.mpg.de/3dhp-dataset/
+_LICENCE = f"""MPI-INF-3DHP: for scientific research only, not to be passed on; {PAGE}
 cite Mehta et al., Monocular 3D Human Pose Estimation In The Wild Using Improved CNN Supervision, 3DV 2017"""
 
 DESCRIPTION = f"""Prepare MPI-INF-3DHP: eight people seen by fourteen cameras, and the test set of six sequences.

@@ -1,5 +1,4 @@
 """CMU Panoptic: its sequences, cameras and skeletons."""
 
-from datamodules.sources.panoptic.files import DESCRIPTION, add_options, plan
-
-__all__ = ["DESCRIPTION", "add_options", "plan"]
+SUMMARY = "CMU Panoptic"
+PAGE = "http://domedb.perception.cs.cmu.edu"

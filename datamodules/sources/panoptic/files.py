@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datamodules.preparation.engine import Part, Plan
+from datamodules.sources.panoptic import PAGE, images
 from datamodules.sources.panoptic import bodies as panoptic_bodies
-from datamodules.sources.panoptic import images
 from datamodules.sources.panoptic.rows import read
 from noise2pose.errors import InputError
 
@@ -15,7 +15,7 @@ PUBLISHED = ("160422_haggling1", "160422_mafia2", "160422_ultimatum1", "160906_p
 CAMERAS = ("00_16", "00_30")
 _LICENCE = (
     "CMU Panoptic Studio Dataset: non-commercial research only, cite its papers; "
-    "http://domedb.perception.cs.cmu.edu, https://github.com/CMU-Perceptual-Computing-Lab/panoptic-toolbox"
+    f"{PAGE}, https://github.com/CMU-Perceptual-Computing-Lab/panoptic-toolbox"
 )
 DESCRIPTION = f"""Prepare sequences of the CMU Panoptic Studio: several people, 3-D joints, calibrated HD cameras.
 

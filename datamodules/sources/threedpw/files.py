@@ -5,20 +5,20 @@ from pathlib import Path
 
 from datamodules.preparation.engine import Expected, Part, Plan
 from datamodules.sources.common.files import folder_with, nearest_file
-from datamodules.sources.threedpw import community
+from datamodules.sources.threedpw import PAGE, community
 from datamodules.sources.threedpw import sequences as threedpw_sequences
 from datamodules.sources.threedpw.subsets import COUNTS, SPLITS, SUBSETS, subset_files
 from noise2pose.errors import InputError
 
-DESCRIPTION = """3D Poses in the Wild: people outdoors filmed with a phone, body parameters from inertial sensors.
+DESCRIPTION = f"""3D Poses in the Wild: people outdoors filmed with a phone, body parameters from inertial sensors.
 
   python scripts/prepare.py threedpw --source 3DPW --output data/threedpw
 
 what goes in: a folder with
-  sequenceFiles/{train,validation,test}/SEQUENCE.pkl      as downloaded (24, 12 and 24 sequences)
+  sequenceFiles/{{train,validation,test}}/SEQUENCE.pkl      as downloaded (24, 12 and 24 sequences)
   imageFiles/SEQUENCE/image_00000.jpg                     as downloaded; without the folder, there are no pictures
 and, or instead of the pickles, the annotations of 3DCrowdNet, JOTR and DPMesh with OpenPose's joints:
-  3DPW_latest_{train,validation,test}.json                the same people
+  3DPW_latest_{{train,validation,test}}.json                the same people
   3DPW_oc.json, 3DPW_pc.json                              the occlusion subsets
   3DPW_validation_crowd_hhrnet_result.json                HigherHRNet's joints of the Crowd subset
 Splits are read from the pickles if they are there (--layout publisher), or else from 3DPW_latest_*.json. The files of
@@ -29,9 +29,9 @@ what comes out: one row for each person in each frame: body parameters with the 
 gender, camera, 2-D joints and box. Ground-truth joints are not stored: they come from the body of each gender, see
 `scripts/prepare.py body`.
 
-licence: non-commercial research; ask for the data at https://virtualhumans.mpi-inf.mpg.de/3DPW
+licence: non-commercial research; ask for the data at {PAGE}
 """
-_LICENCE = "3DPW: non-commercial scientific research, no redistribution; https://virtualhumans.mpi-inf.mpg.de/3DPW"
+_LICENCE = f"3DPW: non-commercial scientific research, no redistribution; {PAGE}"
 _JSON = "3DPW_latest_{}.json"
 _NUMBER_OF_SEQUENCES = {"train": 24, "validation": 12, "test": 24}
 _TEST_PEOPLE = 35_515

@@ -1,10 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from datamodules.cmu_mocap import CMUMocap, assign_splits
+from datamodules.preparation.engine import Part, Plan, Rows, prepare
 from noise2pose import cameras
 from noise2pose.errors import InputError
 
@@ -18,14 +17,17 @@ def root(tmp_path):
     person = generator.normal(0, 0.3, (17, 3)) + [0.0, 0.0, 1.0]
     names = [("01", f"01_{n:02d}") for n in range(1, 6)] + [("02", "02_01"), ("02", "02_02"), ("03", "03_01")]
     clips, joints = [], []
-    for number, (subject, name) in enumerate(names):
+    for subject, name in names:
         walk = np.linspace(0, 2, FRAMES)[:, None, None] * [0.0, 1.0, 0.0]
         joints.append(person + walk + generator.normal(0, 0.01, (FRAMES, 17, 3)))
-        start = number * FRAMES
-        clips.append({"name": name, "subject": subject, "action": "walk", "start": start, "stop": start + FRAMES})
-    np.save(tmp_path / "joints_3d.npy", np.concatenate(joints).astype(np.float32))
-    (tmp_path / "manifest.json").write_text(json.dumps({"clips": clips}))
-    return tmp_path
+        clips.append({"name": name, "subject": subject, "action": "walk"})
+    rows = Rows({"joints_world": np.concatenate(joints)}, clips, np.repeat(np.arange(len(clips)), FRAMES), [], {}, [])
+    prepare(Plan("cmu_mocap", "none", {}, None, [Part("all", rows_of, (rows,), ())], [], []), tmp_path / "cmu", 0)
+    return tmp_path / "cmu"
+
+
+def rows_of(rows):
+    return rows
 
 
 def test_no_two_splits_share_a_clip_and_test_subjects_are_unseen(root):
@@ -63,18 +65,16 @@ def test_pixels_are_the_projection_of_the_joints(root):
 
 
 def test_the_person_stands_upright_in_every_camera(root):
-    joints = torch.from_numpy(np.load(root / "joints_3d.npy"))
+    joints = torch.from_numpy(np.load(root / "joints_world.npy"))
     highest, lowest = int(joints[0, :, 2].argmax()), int(joints[0, :, 2].argmin())
     seen = CMUMocap(str(root)).load("train")["keypoints_3d"]
     assert (seen[:, highest, 1] < seen[:, lowest, 1]).float().mean() > 0.99  # y points down
 
 
-def test_detections_are_frozen_by_seed_whatever_is_loaded(root):
+def test_detections_are_fixed_by_the_seed_whatever_is_loaded(root):
     options = {"root": str(root), "keypoints_2d": "synthetic"}
-    older = CMUMocap(root=str(root), keypoints_2d="detected")  # its older name
-    first, again = CMUMocap(**options).load("test"), older.load("test")
+    first, again = (CMUMocap(**options).load("test") for _ in range(2))
     assert torch.equal(first["keypoints_2d"], again["keypoints_2d"])
-    assert older.protocols("test")[0].keypoints_2d == "synthetic" and not older.mixed_keypoints_2d
     dense = CMUMocap(**options, eval_stride=5).load("test")
     rows = [dense["sample_id"].index(name) for name in first["sample_id"]]
     assert torch.equal(dense["keypoints_2d"][rows], first["keypoints_2d"])
@@ -92,36 +92,25 @@ def test_the_protocol_says_what_was_tested(root):
 
 
 def broken(root, what):
-    joints = np.load(root / "joints_3d.npy")
-    manifest = json.loads((root / "manifest.json").read_text())
+    path = root / "joints_world.npy"
+    joints = np.load(path)
     if what == "nan":
         joints[5 * FRAMES, 3] = np.nan
-    elif what == "joints":
-        joints = joints[:, :16]
-    elif what == "short":
-        joints = joints[:100]
-    elif what == "empty":
-        manifest["clips"][2]["stop"] = manifest["clips"][2]["start"]
-    np.save(root / "joints_3d.npy", joints)
-    text = json.dumps(manifest)
-    (root / "manifest.json").write_text(text[: len(text) // 2] if what == "json" else text)
+    np.save(path, joints[:, :16] if what == "joints" else joints[:100] if what == "short" else joints)
     if what == "truncated":
-        whole = (root / "joints_3d.npy").read_bytes()
-        (root / "joints_3d.npy").write_bytes(whole[: len(whole) // 2])
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     if what == "missing":
-        (root / "manifest.json").unlink()
+        (root / "dataset.json").unlink()
 
 
 @pytest.mark.parametrize(
     "what, message",
     [
         ("nan", "cmu_mocap test: keypoints_.d of sample 0 holds NaN"),
-        ("joints", r"joints_3d.npy: shape \(320, 16, 3\), expected \(320, 17, 3\)"),
-        ("short", r"joints_3d.npy: shape \(100, 17, 3\), expected"),
-        ("empty", "manifest.json: clip 01_03 is empty"),
-        ("json", "manifest.json: not a manifest"),
-        ("truncated", "joints_3d.npy: missing or truncated"),
-        ("missing", "manifest.json does not exist; prepare it with `python scripts/prepare.py cmu_mocap"),
+        ("joints", r"joints_world.npy: found \(320, 16, 3\) of float32, expected \(320, 17, 3\)"),
+        ("short", r"joints_world.npy: found \(100, 17, 3\)"),
+        ("truncated", "joints_world.npy: cannot be read"),
+        ("missing", "dataset.json does not exist; prepare it with `python scripts/prepare.py cmu_mocap"),
     ],
 )
 def test_a_broken_folder_is_named(root, what, message):

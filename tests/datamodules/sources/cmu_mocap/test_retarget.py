@@ -3,7 +3,7 @@ import pytest
 import roma
 import torch
 
-from datamodules.sources.cmu_mocap.archive import open_source
+from datamodules.sources.cmu_mocap.archive import list_motions, read_file
 from datamodules.sources.cmu_mocap.asf_amc import parse_amc, parse_asf
 from datamodules.sources.cmu_mocap.retarget import retarget
 from noise2pose.bodies import BodyModel
@@ -75,10 +75,10 @@ def test_without_motion_the_body_stands_upright_and_faces_minus_y_of_the_world()
 @pytest.mark.skipif(not CMU.exists(), reason="the CMU files are not here")
 @pytest.mark.parametrize("clip", ["01_01", "02_01", "02_03", "03_01"])
 def test_real_motions_agree_with_an_independent_conversion(clip):
-    with open_source(CMU / "all_asfamc_subjects_01-03.zip") as source:
-        files = next(motion for motion in source.motions if motion.name == clip)
-        skeleton = parse_asf(source.read(files.skeleton or "").decode(), files.skeleton or "")
-        motion = parse_amc(source.read(files.motion).decode(), skeleton, files.motion)
+    source = CMU / "all_asfamc_subjects_01-03.zip"
+    files = next(motion for motion in list_motions(source) if motion.name == clip)
+    skeleton = parse_asf(read_file(source, files.skeleton or "").decode(), files.skeleton or "")
+    motion = parse_amc(read_file(source, files.motion).decode(), skeleton, files.motion)
     result = retarget(skeleton, motion, 120.0, 50.0)
     with np.load(CMU / "cmu_motion_50fps.npz") as other:
         number = other["clip_name"].tolist().index(clip)

@@ -1,0 +1,141 @@
+"""The CMU motion capture database: which clips there are, and what is read of each.
+
+Shape letters: F frames, J joints.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.preparation.engine import Part, Plan, Rows
+from datamodules.sources.cmu_mocap import DOWNLOAD, PAGE
+from datamodules.sources.cmu_mocap.archive import ACTIONS, MotionFiles, list_motions, read_file
+from datamodules.sources.cmu_mocap.asf_amc import parse_amc, parse_asf
+from datamodules.sources.cmu_mocap.retarget import retarget
+from noise2pose.errors import InputError
+
+FPS = 50
+MAX_SPEED = 14.0  # metres per second; no joint of a person is faster, so faster steps are tracking errors
+MARGIN = 3  # frames on both sides of a tracking error that are cut with it
+MIN_FRAMES = 25
+LICENCE = f"""CMU Graphics Lab Motion Capture Database, {PAGE}
+This data is free for use in research projects. You may include this data in commercially-sold products, but you may not
+resell this data directly, even in converted form. The data used in this project was obtained from mocap.cs.cmu.edu. The
+database was created with funding from NSF EIA-0196217."""
+DESCRIPTION = f"""Convert the CMU motion capture database from ASF/AMC to joints and body rotations at {FPS} Hz.
+
+  python scripts/prepare.py cmu_mocap --source allasfamc.zip --output data/cmu_mocap
+  python scripts/prepare.py cmu_mocap --download --output data/cmu_mocap      (fetches the archive first, about 1 GB)
+
+what goes in: the official archive ({DOWNLOAD}), the same unpacked, or any folder of
+NN/NN.asf with NN/NN_MM.amc.
+
+what comes out, in DIR, one row a frame:
+  joints_world.npy       (N, 17, 3) Human3.6M-17 joints, metres, world with z up
+  poses.npy              (N, 24, 3) SMPL-24 axis-angle; the first turns the body (y up, facing +z) into that world
+  translation_world.npy  (N, 3) the body's pelvis, metres
+  dataset.json           clips and their rows, counts, checksums, licence, what was left out and why
+
+Where a joint is faster than {MAX_SPEED:.0f} m/s the tracking is wrong: those frames are cut, and the rest of the
+clip becomes segments such as 01_06#0 and 01_06#1. Malformed files are named with the line and left out.
+
+licence:
+{LICENCE}
+"""
+_FACTS = {
+    "fps": FPS,
+    "skeletons": {"joints_world": "h36m_17", "poses": "smpl_24"},
+    "axes": {
+        "world": "right-handed, z up, ground near 0, metres",
+        "joints_world": "the first joint is the root of the CMU skeleton, about 11 cm above the hips",
+        "poses": "relative to the parent joint; the first turns the body (T-pose, y up, facing +z) into the world",
+        "translation_world": "pelvis joint of the mean free body, whose hips are where those of the mocap are",
+    },
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What only this data set needs."""
+    parser.add_argument("--source_fps", type=float, default=120.0, help="frame rate of the AMC files (default: 120)")
+
+
+def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
+    """A part for each clip.
+
+    Raises:
+        InputError: if the source is no archive and no folder of motions, or the frame rate is impossible.
+    """
+    if not 0.0 < options.source_fps < float("inf"):
+        raise InputError(f"--source_fps is {options.source_fps}, expected more than 0")
+    parts = []
+    for motion in list_motions(source):
+        names = (motion.skeleton, motion.motion)
+        files = tuple(source / name for name in names if name) if source.is_dir() else (source,)
+        parts.append(Part(motion.name, read_clip, (source, motion, options.source_fps), files))
+    return Plan("cmu_mocap", LICENCE, _FACTS, None, parts, [], [])
+
+
+def read_clip(source: Path, files: MotionFiles, source_fps: float) -> Rows:
+    """One clip, cut into segments where its tracking fails.
+
+    Args:
+        source: archive or folder.
+        files: of the clip.
+        source_fps: frame rate of the clip.
+
+    Raises:
+        InputError: if the clip is malformed, or too little of it can be used.
+    """
+    if files.skeleton is None:
+        raise InputError(f"{files.motion}: its skeleton {files.subject}.asf is missing")
+    skeleton = parse_asf(read_file(source, files.skeleton).decode("latin-1"), files.skeleton)
+    content = read_file(source, files.motion)
+    motion = parse_amc(content.decode("latin-1"), skeleton, files.motion)
+    with np.errstate(over="ignore", invalid="ignore"):
+        joints, rotations, translation = (
+            values.astype(np.float32) for values in retarget(skeleton, motion, source_fps, FPS)
+        )
+    arrays = {"joints_world": joints, "poses": rotations, "translation_world": translation}
+    if not all(np.isfinite(values).all() for values in arrays.values()):
+        raise InputError(f"{files.motion}: its numbers are too large for a person's motion")
+    segments = usable_segments(joints)
+    if not segments:
+        raise InputError(f"{files.motion}: no {MIN_FRAMES} frames in a row are usable, of {len(joints)} at {FPS} fps")
+    about: dict[str, Any] = {
+        "subject": files.subject,
+        "action": ACTIONS.get(files.name, "unlisted"),
+        "source_fps": source_fps,
+        "source_frames": len(motion["root"]),
+        "source_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    kept = np.concatenate([np.arange(first, behind) for first, behind in segments])
+    return Rows(
+        arrays={name: values[kept] for name, values in arrays.items()} | {"frame": kept},
+        sequences=[
+            {"name": files.name if len(segments) == 1 else f"{files.name}#{number}", **about}
+            for number in range(len(segments))
+        ],
+        of=np.repeat(np.arange(len(segments)), [behind - first for first, behind in segments]),
+        pictures=[],
+        counts={"clips": 1, "segments": len(segments), "frames cut as tracking errors": len(joints) - len(kept)},
+        skipped=[],
+    )
+
+
+def usable_segments(joints: np.ndarray) -> list[tuple[int, int]]:
+    """[start, stop) of the stretches of (F, J, 3) without tracking errors that are long enough to be of use.
+
+    The two frames of a step in which a joint exceeds `MAX_SPEED` are cut with `MARGIN` frames on both sides, then
+    stretches of fewer than `MIN_FRAMES`.
+    """
+    speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(axis=-1, initial=0.0) * FPS
+    segments, first = [], 0
+    for step in [*np.flatnonzero(speed > MAX_SPEED).tolist(), len(joints) + MARGIN]:
+        last = step - MARGIN
+        if last - first >= MIN_FRAMES:
+            segments.append((first, last))
+        first = step + MARGIN + 2
+    return segments
