@@ -31,7 +31,7 @@ from datamodules.sources.common.files import (
 )
 from datamodules.sources.threedpw.sequences import extent
 from noise2pose.errors import InputError
-from noise2pose.images.photographs import open_picture
+from noise2pose.images.photographs import open_image
 
 SUMMARY = "3DOH50K"
 PAGE = "https://www.yangangwang.com/papers/ZHANG-OOH-2020-03.html"
@@ -263,7 +263,7 @@ def _picture(root: Path, folder: Path, given: str) -> tuple[str, np.ndarray]:
     for place in (*(start / name for start in below), folder / "images" / _base(given)):
         if place.is_file():
             try:
-                size = open_picture(name, place).size
+                size = open_image(name, place).size
             except InputError as error:
                 raise InputError(f"have a picture that cannot be opened ({error})") from error
             return place.relative_to(root).as_posix(), np.array(size)

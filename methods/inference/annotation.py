@@ -32,7 +32,7 @@ from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.files import sha256
 from noise2pose.images import crops
-from noise2pose.images.photographs import Photograph, find_pictures, read_picture
+from noise2pose.images.photographs import Photograph, find_images, read_image
 from noise2pose.keypoints.files import ENDINGS as KEYPOINT_ENDINGS
 from noise2pose.keypoints.files import Keypoints, as_keypoints
 
@@ -161,7 +161,7 @@ def _sorted_out(inputs: Any, keypoints: Any) -> tuple[list[tuple[str, Path]], Ke
     if isinstance(paths, list | tuple) and paths and all(isinstance(path, str | Path) for path in paths):
         paths = [Path(path) for path in paths]
         if len(paths) > 1 or paths[0].suffix not in KEYPOINT_ENDINGS:
-            images = find_pictures(paths)
+            images = find_images(paths)
             return images, None if keypoints is None else as_keypoints(keypoints)
         inputs = paths[0]
     if keypoints is not None:
@@ -232,7 +232,7 @@ def _batch(
 
 def _read(photograph: Photograph) -> np.ndarray | InputError:
     try:
-        return read_picture(photograph.path)
+        return read_image(photograph.path)
     except InputError as error:
         return error
 

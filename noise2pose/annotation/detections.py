@@ -13,7 +13,7 @@ from tqdm import tqdm
 from noise2pose.annotation.layout import to_text
 from noise2pose.errors import InputError
 from noise2pose.files import sha256, write_text
-from noise2pose.images.photographs import Photograph, read_picture
+from noise2pose.images.photographs import Photograph, read_image
 from noise2pose.keypoints.detector import BlazePose
 
 SKELETON = "coco_17"
@@ -80,7 +80,7 @@ def detect_people(
 
 def _detect(detector: BlazePose, photograph: Photograph) -> dict[str, Any]:
     try:
-        people = detector(read_picture(photograph.path)).flatten(1).tolist()
+        people = detector(read_image(photograph.path)).flatten(1).tolist()
     except InputError as error:
         return {"people": [], "reason": str(error)}
     return {"people": [[round(number, 3) for number in person] for person in people], "reason": ""}

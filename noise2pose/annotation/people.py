@@ -18,7 +18,7 @@ from noise2pose.annotation.writer import fingerprint
 from noise2pose.errors import InputError
 from noise2pose.files import sha256
 from noise2pose.images import crops
-from noise2pose.images.photographs import Photograph, focal_of_diagonal, open_picture
+from noise2pose.images.photographs import Photograph, focal_of_diagonal, open_image
 from noise2pose.keypoints.arrays import Keypoints
 
 Skipped = list[tuple[str, str]]  # file name, or name of a pose, and the reason
@@ -257,7 +257,7 @@ def _open(images: Sequence[tuple[str, Path]]) -> tuple[list[Photograph], Skipped
     photographs, skipped = [], []
     for file_name, path in images:
         try:
-            photographs.append(open_picture(file_name, path))
+            photographs.append(open_image(file_name, path))
         except InputError as error:
             skipped.append((file_name, str(error)))
     return photographs, skipped

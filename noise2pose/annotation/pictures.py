@@ -15,7 +15,7 @@ from noise2pose.batch import JointMaps, PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.files import write_png
 from noise2pose.images import crops
-from noise2pose.images.photographs import Photograph, read_picture
+from noise2pose.images.photographs import Photograph, read_image
 from noise2pose.rendering.lifted import picture_names
 from noise2pose.rendering.skeletons import color_of_joint
 
@@ -59,7 +59,7 @@ def write_body_pictures(
         person = {key: arrays[key][row] for key in ARRAYS}
         file_name = str(person["file_names"])
         if file_name in paths and photo[0] != file_name:
-            photo = (file_name, read_picture(paths[file_name]))
+            photo = (file_name, read_image(paths[file_name]))
         write_png(target, _draw(person, body, photo[1] if file_name in paths else None, look))
     return targets
 

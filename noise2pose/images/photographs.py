@@ -1,4 +1,4 @@
-"""Pictures on the disk: which there are, what they show and what they say of their camera."""
+"""Image files: which there are, their pixels and what their EXIF data say about the camera."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture that can be opened; whether all of it can be read shows when it is.
+    """An image file that can be opened; its pixels may still turn out to be damaged.
 
     Attributes:
         file_name: how files call it: its path within the folder that was given.
@@ -32,25 +32,25 @@ class Photograph:
     focal: float | None
 
 
-def find_pictures(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
-    """The pictures among files and folders, in the order of the inputs; folders recursively, sorted by name.
+def find_images(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
+    """The images among files and folders, in the order of the inputs; folders recursively, sorted by name.
 
     Returns:
         File name and path of each: the path below its folder with `/` between, or the name of a file that was given
         itself.
 
     Raises:
-        InputError: if an input does not exist, is no picture, a folder holds none, or two have the same name.
+        InputError: if an input is missing or not an image, a folder holds none, or two images have the same name.
     """
     found: dict[str, Path] = {}
     for given in inputs:
         if given.is_dir():
             inside = [path for path in given.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
             if not inside:
-                raise InputError(f"{given}: no picture in this folder, expected files ending in {', '.join(ENDINGS)}")
+                raise InputError(f"{given}: no image in this folder, expected files ending in {', '.join(ENDINGS)}")
             named = sorted((path.relative_to(given).as_posix(), path) for path in inside)
         elif given.suffix.lower() not in ENDINGS:
-            raise InputError(f"{given}: is not a picture, expected a file ending in {', '.join(ENDINGS)} or a folder")
+            raise InputError(f"{given}: is not an image, expected a file ending in {', '.join(ENDINGS)} or a folder")
         elif not given.is_file():
             raise InputError(f"{given} does not exist")
         else:
@@ -62,11 +62,11 @@ def find_pictures(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
     return list(found.items())
 
 
-def open_picture(file_name: str, path: Path) -> Photograph:
+def open_image(file_name: str, path: Path) -> Photograph:
     """Reads size and focal length, not the pixels.
 
     Raises:
-        InputError: if it is not a readable picture; the message says only why.
+        InputError: if it is not a readable image; the message says only why.
     """
     try:
         with Image.open(path) as image:
@@ -87,11 +87,11 @@ def open_picture(file_name: str, path: Path) -> Photograph:
     )
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned as its EXIF data say.
 
     Raises:
-        InputError: if it is not a whole picture; the message says only why.
+        InputError: if it is damaged or not an image; the message says only why.
     """
     try:
         with Image.open(path) as image:
@@ -106,6 +106,6 @@ def focal_of_diagonal(size: tuple[float, float]) -> float:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Why a picture cannot be read, without where it lies, so that the same files say the same anywhere."""
+    """Why an image cannot be read, without its folder, so that the same files give the same message anywhere."""
     said = str(error).replace(str(path), path.name)
-    return "the file is empty" if path.is_file() and not path.stat().st_size else f"not a readable picture: {said}"
+    return "the file is empty" if path.is_file() and not path.stat().st_size else f"not a readable image: {said}"

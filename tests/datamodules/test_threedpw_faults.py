@@ -96,7 +96,7 @@ def test_missing_and_broken_pictures_cost_their_people(source, tmp_path, capsys)
     told = [line for line in lines(capsys) if "downtown_bar_00" in line]
     assert len(told) == 2
     assert any("image_00003.jpg: missing, 1 of 7 pictures are" in line for line in told)
-    assert any("image_00000.jpg" in line and "not a readable picture" in line for line in told)
+    assert any("image_00000.jpg" in line and "not a readable image" in line for line in told)
     frames = PreparedFolder(tmp_path / "out", "threedpw")
     sequence = next(s for s in frames.sequences if s["name"] == "downtown_bar_00_1")
     assert frames.column("frame")[sequence["start"] : sequence["stop"]].tolist() == [1, 2, 4, 5, 6]

@@ -22,7 +22,7 @@ from datamodules.sources.common.files import Faults, finite_numbers, numbers, re
 from datamodules.sources.threedpw.sequences import extent
 from datamodules.sources.threedpw.subsets import CROWD, members
 from noise2pose.errors import InputError
-from noise2pose.images.photographs import open_picture
+from noise2pose.images.photographs import open_image
 from noise2pose.skeleton_tables import SKELETONS
 
 MIN_CONFIDENCE = 0.05  # of a joint that the box must hold, as in 3DCrowdNet, JOTR and DPMesh
@@ -198,7 +198,7 @@ class _Images:
         if video not in self._sizes:
             picture = f"imageFiles/{video}/{name}"
             try:
-                found = np.array(open_picture(picture, self.root / picture).size, dtype=np.float64)
+                found = np.array(open_image(picture, self.root / picture).size, dtype=np.float64)
             except InputError as error:
                 self._folders[video].discard(name)
                 raise InputError(f"have a picture that cannot be opened ({error})") from error

@@ -19,7 +19,7 @@ from datamodules.preparation.engine import Rows
 from datamodules.sources.threedpw.subsets import members
 from noise2pose import safe_pickle
 from noise2pose.errors import InputError
-from noise2pose.images.photographs import open_picture
+from noise2pose.images.photographs import open_image
 
 _ROTATION_ERROR = 0.05  # of its determinant
 _GENDERS = {"n": 0, "m": 1, "f": 2}
@@ -245,7 +245,7 @@ def _look_at(
         skipped.append((first, f"missing, {(~seen).sum()} of {len(names)} pictures are; their people are skipped"))
     for frame in np.flatnonzero(seen):
         try:
-            return open_picture(names[frame], root / names[frame]).size, seen
+            return open_image(names[frame], root / names[frame]).size, seen
         except InputError as error:
             skipped.append((names[frame], f"{error}; its people are skipped"))
             seen[frame] = False

@@ -3,7 +3,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from noise2pose.errors import InputError
-from noise2pose.images.photographs import find_pictures, focal_of_diagonal, open_picture, read_picture
+from noise2pose.images.photographs import find_images, focal_of_diagonal, open_image, read_image
 
 
 def save(path, width=30, height=20, **exif):
@@ -21,25 +21,25 @@ def test_folders_are_sorted_and_recursive(tmp_path):
     for name in ("b.jpg", "a/z.PNG", "a/c.jpeg"):
         save(tmp_path / "in" / name)
     (tmp_path / "in" / "notes.txt").write_text("no picture")
-    assert [name for name, _ in find_pictures([tmp_path / "in"])] == ["a/c.jpeg", "a/z.PNG", "b.jpg"]
-    assert find_pictures([tmp_path / "in/b.jpg", tmp_path / "in/a/z.PNG"])[1] == ("z.PNG", tmp_path / "in/a/z.PNG")
+    assert [name for name, _ in find_images([tmp_path / "in"])] == ["a/c.jpeg", "a/z.PNG", "b.jpg"]
+    assert find_images([tmp_path / "in/b.jpg", tmp_path / "in/a/z.PNG"])[1] == ("z.PNG", tmp_path / "in/a/z.PNG")
     (tmp_path / "empty").mkdir()
     for inputs, message in (
         ([tmp_path / "none.jpg"], "none.jpg does not exist"),
-        ([tmp_path / "in/notes.txt"], "notes.txt: is not a picture"),
-        ([tmp_path / "empty"], "empty: no picture in this folder"),
+        ([tmp_path / "in/notes.txt"], "notes.txt: is not an image"),
+        ([tmp_path / "empty"], "empty: no image in this folder"),
         ([tmp_path / "in", tmp_path / "in/b.jpg"], "the same name b.jpg"),
     ):
         with pytest.raises(InputError, match=message):
-            find_pictures(inputs)
+            find_images(inputs)
 
 
 def test_exif_says_focal_length_and_orientation(tmp_path):
-    plain = open_picture("a.jpg", save(tmp_path / "a.jpg"))
+    plain = open_image("a.jpg", save(tmp_path / "a.jpg"))
     assert plain.size == (30, 20) and plain.focal is None and focal_of_diagonal((3, 4)) == 5.0
-    turned = open_picture("b.jpg", save(tmp_path / "b.jpg", Orientation=6, FocalLengthIn35mmFilm=72))
+    turned = open_image("b.jpg", save(tmp_path / "b.jpg", Orientation=6, FocalLengthIn35mmFilm=72))
     assert turned.size == (20, 30) and turned.focal == 60.0
-    assert read_picture(turned.path).shape == (30, 20, 3)
+    assert read_image(turned.path).shape == (30, 20, 3)
 
 
 def test_broken_pictures_say_why(tmp_path):
@@ -49,7 +49,7 @@ def test_broken_pictures_say_why(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     for name, message in (("empty.jpg", "the file is empty"), ("text.jpg", "cannot identify image file 'text.jpg'")):
         with pytest.raises(InputError, match=message):
-            open_picture(name, tmp_path / name)
-    assert open_picture("cut.jpg", tmp_path / "cut.jpg").size == (200, 200)
+            open_image(name, tmp_path / name)
+    assert open_image("cut.jpg", tmp_path / "cut.jpg").size == (200, 200)
     with pytest.raises(InputError, match="truncated"):
-        read_picture(tmp_path / "cut.jpg")
+        read_image(tmp_path / "cut.jpg")

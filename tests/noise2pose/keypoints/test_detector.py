@@ -10,7 +10,7 @@ from PIL import Image
 from noise2pose.annotation import detections as detected_keypoints
 from noise2pose.annotation.detections import detect_people, model_files
 from noise2pose.errors import InputError
-from noise2pose.images.photographs import open_picture
+from noise2pose.images.photographs import open_image
 from noise2pose.keypoints.detector import BlazePose, Region, anchors, detections, refine, region_of, turned_crop
 from noise2pose.keypoints.files import read_keypoints
 from tests.places import ROOT
@@ -92,7 +92,7 @@ def test_what_was_detected_is_not_detected_again(tmp_path, monkeypatch):
     photographs = []
     for i in range(4):
         Image.new("RGB", (6, 4 + i), (i, 0, 0)).save(tmp_path / f"{i}.png")
-        photographs.append(open_picture(f"{i}.png", tmp_path / f"{i}.png"))
+        photographs.append(open_image(f"{i}.png", tmp_path / f"{i}.png"))
     (tmp_path / "2.png").write_bytes(b"")
     cache = tmp_path / "detections.json"
     found, skipped = detect_people(model_files(tmp_path), photographs, cache)
