@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import roma
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from datamodules.cmu_mocap import DATASET, read_clips
 from datamodules.motion import activities
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.rendered.people import SKELETON, Poses, photograph
-from noise2pose import keyed_random, rotations
+from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -118,7 +119,7 @@ class MotionPoses(PoseDataModule):
         clips, stride = [clip for clip in read(split) if len(clip[-1])], self.strides[split]
         if not clips:
             raise InputError(f"data.root: {self.root} has no poses for {split}")
-        matrices = torch.cat([rotations.rotvec_to_rotmat(rotvecs[::stride].float()) for *_, rotvecs in clips])
+        matrices = torch.cat([roma.rotvec_to_rotmat(rotvecs[::stride].float()) for *_, rotvecs in clips])
         if self.source != "synthetic":
             matrices[:, 0] = _UPRIGHT @ matrices[:, 0]
         numbers = [range(0, len(rotvecs), stride) for *_, rotvecs in clips]

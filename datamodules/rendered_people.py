@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import roma
 import torch
 
 from datamodules.base import PoseDataModule, Split, check_keypoints
@@ -13,7 +14,7 @@ from datamodules.prepared.folder import PreparedFolder
 from datamodules.rendered.cache import render_cache
 from datamodules.rendered.people import MIN_SEEN, SKELETON, Poses, photograph
 from datamodules.rendered.scenes import covered
-from noise2pose import keyed_random, rotations
+from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -180,7 +181,7 @@ class RenderedPeople(PoseDataModule):
             for c, f, t in zip(clip.tolist(), frame.tolist(), turn.tolist(), strict=True)
         ]
         return Poses(
-            rotations.rotvec_to_rotmat(rotvecs[clip, frame].float()),
+            roma.rotvec_to_rotmat(rotvecs[clip, frame].float()),
             betas[clip].float(),
             [f"{kind}_{split}_{number:04d}_{at:03d}_{view}" for kind, number, at, view in of],
             [f"{split}_{number:04d}" for _, number, _, _ in of],
@@ -200,7 +201,7 @@ class RenderedPeople(PoseDataModule):
         at = (chosen - start[owner[chosen]]).tolist()
         # Where there are more people than frames, some share a pose and differ in camera and shape.
         names = [f"{name}_{frame:05d}_{i}" for i, ((name, *_), frame) in enumerate(zip(of, at, strict=True))]
-        matrices = rotations.rotvec_to_rotmat(frames[chosen])
+        matrices = roma.rotvec_to_rotmat(frames[chosen])
         matrices[:, 0] = _UPRIGHT @ matrices[:, 0]
         betas = keyed_random.normal(keyed_random.keys_of(names), (10,), stream=_STREAM, seed=self.noise_seed)
         return Poses(
@@ -228,4 +229,4 @@ class RenderedPeople(PoseDataModule):
             error_rate=ERROR_RATE,
             good_radius=GOOD_RADIUS,
             seed=self.noise_seed,
-        )
+        ).keypoints

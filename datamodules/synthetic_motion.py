@@ -2,12 +2,12 @@
 
 from typing import Any
 
+import roma
 import torch
 
 from datamodules.base import Split
 from datamodules.motion import activities
 from datamodules.motion.cameras import SKELETON, Clip, VirtualCameraMotion
-from noise2pose import rotations
 from noise2pose.bodies import BodyModel
 
 _FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
@@ -55,7 +55,7 @@ class SyntheticMotion(VirtualCameraMotion):
 
 def _joints(body: BodyModel, motion: activities.Motion) -> torch.Tensor:
     """Human3.6M-17 joints (F, 17, 3) in a z-up world, from a motion in the body's y-up world."""
-    matrices = rotations.rotvec_to_rotmat(torch.as_tensor(motion.rotations, dtype=torch.float32))
+    matrices = roma.rotvec_to_rotmat(torch.as_tensor(motion.rotations, dtype=torch.float32))
     joints = body.joints(
         matrices[:, 0],
         matrices[:, 1:],

@@ -43,55 +43,11 @@ class Intrinsics:
         return torch.cat((focal * 2.0 / size[0], centre, torch.tensor(self.radial), torch.tensor(self.tangential)))
 
 
-# The four cameras of Human3.6M, as VideoPose3D publishes them.
-H36M_INTRINSICS = (
-    Intrinsics(
-        "54138969",
-        (1000.0, 1002.0),
-        (1145.0494384765625, 1143.7811279296875),
-        (512.54150390625, 515.4514770507812),
-        (-0.20709891617298126, 0.24777518212795258, -0.0030751503072679043),
-        (-0.0009756988729350269, -0.00142447161488235),
-    ),
-    Intrinsics(
-        "55011271",
-        (1000.0, 1000.0),
-        (1149.6756591796875, 1147.5916748046875),
-        (508.8486328125, 508.0649108886719),
-        (-0.1942136287689209, 0.2404085397720337, 0.006819975562393665),
-        (-0.0016190266469493508, -0.0027408944442868233),
-    ),
-    Intrinsics(
-        "58860488",
-        (1000.0, 1000.0),
-        (1149.1407470703125, 1148.7989501953125),
-        (519.8158569335938, 501.40264892578125),
-        (-0.2083381861448288, 0.25548800826072693, -0.0024604974314570427),
-        (0.0014843869721516967, -0.0007599993259645998),
-    ),
-    Intrinsics(
-        "60457274",
-        (1000.0, 1002.0),
-        (1145.5113525390625, 1144.77392578125),
-        (514.9682006835938, 501.88201904296875),
-        (-0.19838409125804901, 0.21832367777824402, -0.008947807164365783),
-        (-0.0005872055771760643, -0.0018133620033040643),
-    ),
-)
-
-
 def world_to_camera(
     points: Float[Tensor, "*batch J 3"], rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]
 ) -> Float[Tensor, "*batch J 3"]:
     """R X + t of each point, metres."""
     return points @ rotation.transpose(-1, -2) + translation[..., None, :]
-
-
-def camera_to_world(
-    points: Float[Tensor, "*batch J 3"], rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]
-) -> Float[Tensor, "*batch J 3"]:
-    """Inverse of `world_to_camera`."""
-    return (points - translation[..., None, :]) @ rotation
 
 
 def extrinsics_from_pose(
@@ -239,20 +195,6 @@ def fit_translation(
     # Keeps a pose without weights solvable; far below what a joint contributes.
     matrix = matrix + 1e-9 * torch.eye(3, dtype=matrix.dtype, device=matrix.device)
     return torch.linalg.solve(matrix, vector[..., None])[..., 0]
-
-
-def weak_to_translation(
-    camera: Float[Tensor, "*batch 3"], focal: Float[Tensor, "*batch"], crop_size: float
-) -> Float[Tensor, "*batch 3"]:
-    """Translation of the body for the weak-perspective camera (s, tx, ty) of a square crop, as HMR and SPIN do it.
-
-    Args:
-        camera: scale and shift; s = 1 makes the crop two metres wide.
-        focal: of the perspective camera of the crop, in crop pixels.
-        crop_size: side of the crop in pixels.
-    """
-    scale, shift = camera[..., :1], camera[..., 1:]
-    return torch.cat((shift, 2.0 * focal[..., None] / (crop_size * scale + 1e-9)), dim=-1)
 
 
 def crop_to_full_translation(

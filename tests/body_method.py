@@ -2,6 +2,7 @@
 
 import time
 
+import roma
 import torch
 
 from methods.base import PoseMethod
@@ -9,7 +10,6 @@ from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.cameras import crop_to_full_translation
-from noise2pose.rotations import rotvec_to_rotmat
 
 
 class BodyMethod(PoseMethod):
@@ -41,8 +41,8 @@ class BodyMethod(PoseMethod):
         box = batch["box"] if "box" in batch else torch.tensor([500.0, 500.0, 600.0]).expand(count, 3)
         weak = torch.tensor([0.9, 0.0, 0.3]).expand(count, 3)
         smpl = {
-            "global_orient": rotvec_to_rotmat(orient),
-            "body_pose": rotvec_to_rotmat(pose),
+            "global_orient": roma.rotvec_to_rotmat(orient),
+            "body_pose": roma.rotvec_to_rotmat(pose),
             "betas": torch.zeros(count, 10),
         }
         assert self.body is not None

@@ -1,9 +1,10 @@
 """A few people of the free body in front of cameras, with all that can be known of them."""
 
+import roma
 import torch
 
 from datamodules.rendered.people import Poses, photograph
-from noise2pose import keyed_random, rotations
+from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
 
@@ -17,7 +18,7 @@ def people(count: int = 4) -> tuple[PoseBatch, BodyModel]:
     turns = 0.4 * torch.randn(count, 24, 3, generator=generator)
     names = [f"person_{number}" for number in range(count)]
     betas = torch.randn(count, 10, generator=generator)
-    poses = Poses(rotations.rotvec_to_rotmat(turns), betas, names, names, names)
+    poses = Poses(roma.rotvec_to_rotmat(turns), betas, names, names, names)
     batch = photograph(poses, body, keyed_random.keys_of(names), seed=0, truncation=0.0)
     camera, pixels = batch["camera"], batch["keypoints_2d"]
     shift, stretch = torch.tensor([20.0, -35.0]), torch.tensor([1.0, 1.02])

@@ -1,9 +1,10 @@
 """Data modules of a few random poses, for tests that are about the machinery and not about people."""
 
+import roma
 import torch
 
 from datamodules.base import PoseDataModule, Split
-from noise2pose import cameras, rotations
+from noise2pose import cameras
 from noise2pose.batch import Camera, PoseBatch, Smpl
 from noise2pose.bodies import BodyModel
 from noise2pose.metrics.protocols import Protocol
@@ -81,8 +82,8 @@ class TinyPeople(PoseDataModule):
         body = BodyModel.free_body()
         facing = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
         smpl: Smpl = {
-            "global_orient": facing @ rotations.rotvec_to_rotmat(0.3 * normal(3)),
-            "body_pose": rotations.rotvec_to_rotmat(0.2 * normal(23, 3)),
+            "global_orient": facing @ roma.rotvec_to_rotmat(0.3 * normal(3)),
+            "body_pose": roma.rotvec_to_rotmat(0.2 * normal(23, 3)),
             "betas": normal(10),
         }
         camera: Camera = {

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, check_keypoints
+from datamodules.motion.human36m_cameras import H36M_INTRINSICS
 from datamodules.motion.windows import cut_windows
 from noise2pose import cameras
 from noise2pose.batch import PoseBatch
@@ -119,9 +120,9 @@ class VirtualCameraMotion(PoseDataModule):
             "keypoints_2d": self._detect(pixels, torch.cat([view.keys for view in views])),
             "keypoints_3d": torch.cat((joints, torch.ones_like(joints[..., :1])), dim=-1),
             "camera": {
-                "focal": torch.tensor([camera.focal for camera in cameras.H36M_INTRINSICS])[number],
-                "principal_point": torch.tensor([camera.principal_point for camera in cameras.H36M_INTRINSICS])[number],
-                "image_size": torch.tensor([camera.size for camera in cameras.H36M_INTRINSICS])[number],
+                "focal": torch.tensor([camera.focal for camera in H36M_INTRINSICS])[number],
+                "principal_point": torch.tensor([camera.principal_point for camera in H36M_INTRINSICS])[number],
+                "image_size": torch.tensor([camera.size for camera in H36M_INTRINSICS])[number],
             },
         }
         if split != "train":  # names are for tables and for the random numbers of predictions; training needs neither
@@ -142,7 +143,7 @@ class VirtualCameraMotion(PoseDataModule):
         for camera, azimuth in enumerate(_AZIMUTHS):
             rotation, translation = _place(clip.joints, azimuth, generator)
             joints = cameras.world_to_camera(clip.joints[frames], rotation, translation)
-            intrinsics = cameras.H36M_INTRINSICS[camera]
+            intrinsics = H36M_INTRINSICS[camera]
             screen = cameras.project_distorted(joints, intrinsics.normalised())
             pixels = cameras.from_screen(screen, torch.tensor(intrinsics.size))
             views.append(_View(clip, camera, frames, joints, pixels, (key << 24) + (frames << 2) + camera))
@@ -162,7 +163,7 @@ class VirtualCameraMotion(PoseDataModule):
             error_rate=ERROR_RATE,
             good_radius=GOOD_RADIUS,
             seed=self.noise_seed,
-        )
+        ).keypoints
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from datamodules.motion.cameras import ERROR_RATE, GOOD_RADIUS, SKELETON
 from datamodules.prepared.folder import PreparedFolder
-from noise2pose import cameras, keyed_random, rotations, skeletons
+from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import Camera, PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.images.crops import RuleName, box_of_keypoints, square_box
@@ -164,7 +165,7 @@ class PreparedRows:
     def _add_body(self, batch: PoseBatch, rows: np.ndarray) -> None:
         if "poses" not in self.columns:
             return
-        turned = rotations.rotvec_to_rotmat(self._gather("poses", rows))
+        turned = roma.rotvec_to_rotmat(self._gather("poses", rows))
         betas = self._gather("betas", rows)
         batch["smpl"] = {"global_orient": turned[:, 0], "body_pose": turned[:, 1:], "betas": betas}
         batch["has_smpl"] = (
@@ -193,7 +194,7 @@ class PreparedRows:
             error_rate=ERROR_RATE,
             good_radius=GOOD_RADIUS,
             seed=self.choices.noise_seed,
-        )
+        ).keypoints
 
     def exact(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 17 3"]:
         """Joints without detection errors: as annotated; where nobody annotated any, projected."""

@@ -5,11 +5,12 @@ Shape letters: N people, J joints.
 
 from typing import NamedTuple
 
+import roma
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from noise2pose import cameras, keyed_random, rotations
+from noise2pose import cameras, keyed_random
 from noise2pose.batch import Camera, PoseBatch, Smpl
 from noise2pose.bodies import BodyModel
 from noise2pose.images.crops import box_of_keypoints
@@ -115,8 +116,8 @@ def _view(azimuth: Float[Tensor, " N"], normal: Float[Tensor, "N 2"]) -> Float[T
     elevation = (_ELEVATION + _ELEVATION_SPREAD * normal[:, 0]).clamp(*_ELEVATION_LIMITS)
     angles = torch.stack((_ROLL_SPREAD * normal[:, 1], elevation, azimuth), dim=-1)
     flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # the camera's y is down and it looks at the person
-    roll_pitch = rotations.compose_euler("ZX", angles[:, :2], degrees=True)
-    return roll_pitch @ flip @ rotations.compose_euler("Y", angles[:, 2:], degrees=True)
+    roll_pitch = roma.euler_to_rotmat("ZX", angles[:, :2], degrees=True)
+    return roll_pitch @ flip @ roma.euler_to_rotmat("Y", angles[:, 2:], degrees=True)
 
 
 def _place(

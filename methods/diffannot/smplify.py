@@ -9,6 +9,7 @@ Shape letters: N training states, B samples, D numbers of a state, P = 69 angles
 
 from typing import NamedTuple
 
+import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +17,6 @@ from torch import Tensor
 from methods.diffannot.reprojection import Keypoints
 from methods.diffannot.selection import Posed
 from methods.diffannot.states import to_smpl, to_state
-from noise2pose import rotations
 
 _SHRINKAGE = 0.05**2  # radians squared, added to the variances: training data are not all there is
 
@@ -35,7 +35,7 @@ class PosePrior(NamedTuple):
     @classmethod
     def fit(cls, states: Float[Tensor, "N D"]) -> "PosePrior":
         """The prior of training states."""
-        poses = rotations.rotmat_to_rotvec(to_smpl(states, project=False)["body_pose"]).flatten(1).double()
+        poses = roma.rotmat_to_rotvec(to_smpl(states, project=False)["body_pose"]).flatten(1).double()
         covariance = poses.T.cov() + _SHRINKAGE * torch.eye(poses.shape[1], dtype=poses.dtype, device=poses.device)
         return cls(poses.mean(dim=0).to(states), torch.linalg.inv(covariance).to(states))
 
@@ -83,15 +83,15 @@ def _fit(
     learning_rate: float,
 ) -> Float[Tensor, "B D"]:
     smpl = to_smpl(theta)
-    orient = rotations.rotmat_to_rotvec(smpl["global_orient"])
-    pose = rotations.rotmat_to_rotvec(smpl["body_pose"]).flatten(1)
+    orient = roma.rotmat_to_rotvec(smpl["global_orient"])
+    pose = roma.rotmat_to_rotvec(smpl["body_pose"]).flatten(1)
     betas = smpl["betas"].clone()
 
     def state() -> Tensor:
         return to_state(
             {
-                "global_orient": rotations.rotvec_to_rotmat(orient),
-                "body_pose": rotations.rotvec_to_rotmat(pose.unflatten(1, (-1, 3))),
+                "global_orient": roma.rotvec_to_rotmat(orient),
+                "body_pose": roma.rotvec_to_rotmat(pose.unflatten(1, (-1, 3))),
                 "betas": betas,
             }
         )

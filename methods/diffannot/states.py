@@ -8,11 +8,11 @@ Shape letters: B batch, D numbers of a state, J joints, C numbers of a condition
 
 from typing import Literal
 
+import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from noise2pose import rotations
 from noise2pose.batch import PoseBatch, Smpl
 from noise2pose.images.crops import joints_in_box
 
@@ -36,7 +36,7 @@ def to_smpl(state: Float[Tensor, "*batch D"], project: bool = True) -> Smpl:
     """
     matrices: Tensor = state[..., :NUM_ROTATION].unflatten(-1, (NUM_JOINTS, 3, 3))
     if project:
-        matrices = rotations.project_to_so3(matrices)  # pyright: ignore[reportAssignmentType]
+        matrices = roma.special_procrustes(matrices)  # pyright: ignore[reportAssignmentType]
     return {
         "global_orient": matrices[..., 0, :, :],
         "body_pose": matrices[..., 1:, :, :],

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import roma
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -11,7 +12,7 @@ from torchmetrics import MeanMetric, Metric
 from methods.base import PoseMethod, scheduled
 from methods.dpmesh.regressor.pose_codebook import PoseCodebook, RotationFormat
 from methods.dpmesh.settings import check_codebook_settings
-from noise2pose import rotations, skeletons
+from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -192,7 +193,7 @@ class Codebook(PoseMethod):
         truth, answer = batch["smpl"]["body_pose"][known], prediction["smpl"]["body_pose"][known]
         usage, errors = self._metrics(dataloader_idx)
         usage.update(self.codebook.encode(truth.flatten(-2))[0])
-        angles = rotations.geodesic_distance(answer[:, :_BODY_JOINTS], truth[:, :_BODY_JOINTS])
+        angles = roma.rotmat_geodesic_distance(answer[:, :_BODY_JOINTS], truth[:, :_BODY_JOINTS])
         errors.update(torch.rad2deg(angles))
 
     def _log_metrics(self, split: str) -> Tensor | None:

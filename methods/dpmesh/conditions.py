@@ -236,7 +236,7 @@ def noisy_keypoints(
     side = box[:, 2] / crops.BOX_SCALE
     keys = keyed_random.keys_of(batch["sample_id"], device=true.device) + step * 2**32
     places = torch.where(seen[..., None], true[..., :2], 0.0)
-    return noise.detect(places, seen, _FILLED * side.square(), keys, skeleton=skeleton, seed=seed)
+    return noise.detect(places, seen, _FILLED * side.square(), keys, skeleton=skeleton, seed=seed).keypoints
 
 
 def drop_joints(keypoints: Float[Tensor, "B J 3"], share: float) -> Float[Tensor, "B J 3"]:

@@ -47,7 +47,7 @@ class PublishedHMR(nn.Module):
 
         Returns:
             `rotmat` (B, 24, 3, 3) with the root first, `betas` (B, 10) of SMPL, and `camera` (B, 3): (s, tx, ty) of
-            the crop, see `cameras.weak_to_translation` (focal length 5000).
+            the crop, whose body stands at (tx, ty, 2 f / (S s)) metres for the focal length f = 5000 pixels.
         """
         rotations, betas, camera = self.regressor(self.backbone(image))
         return {"rotmat": rotations, "betas": betas, "camera": camera}

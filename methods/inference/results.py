@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import roma
 import torch
 
-from noise2pose import rotations, skeletons
+from noise2pose import skeletons
 from noise2pose.annotation.layout import SKELETON, vertices_of
 from noise2pose.annotation.people import Skipped
 from noise2pose.annotation.pictures import write_body_pictures
@@ -171,7 +172,7 @@ class Annotations:
     @property
     def rotations(self) -> np.ndarray:
         """(P, 24, 3, 3) the same as rotation matrices, which act on column vectors."""
-        return rotations.rotvec_to_rotmat(torch.from_numpy(self.poses).unflatten(-1, (24, 3))).numpy()
+        return roma.rotvec_to_rotmat(torch.from_numpy(self.poses).unflatten(-1, (24, 3))).numpy()
 
     @property
     def betas(self) -> np.ndarray:

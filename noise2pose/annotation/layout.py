@@ -25,10 +25,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import roma
 import torch
 from torch import Tensor
 
-from noise2pose import cameras, rotations, skeletons
+from noise2pose import cameras, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.images.crops import box_of_keypoints
@@ -84,7 +85,7 @@ def annotate_batch(
     refinement = prediction.get("refinement", {})
     rotation = torch.cat((smpl["global_orient"][:, None], smpl["body_pose"]), dim=1)
     values: dict[str, Tensor] = {
-        "poses": rotations.rotmat_to_rotvec(rotation).flatten(1),
+        "poses": roma.rotmat_to_rotvec(rotation).flatten(1),
         "trans": translation,
         "betas": smpl["betas"],
         "joints_3d": joints,
@@ -117,7 +118,7 @@ def empty() -> dict[str, np.ndarray]:
 def vertices_of(arrays: Mapping[str, np.ndarray], body: BodyModel) -> Tensor:
     """(..., V, 3) metres in the camera frame, of the `poses`, `betas` and `trans` of people or of one person."""
     values = {key: torch.from_numpy(arrays[key]).to(body.template) for key in ("poses", "betas", "trans")}
-    rotation = rotations.rotvec_to_rotmat(values["poses"].unflatten(-1, (24, 3)))
+    rotation = roma.rotvec_to_rotmat(values["poses"].unflatten(-1, (24, 3)))
     return body(rotation[..., 0, :, :], rotation[..., 1:, :, :], values["betas"], values["trans"]).vertices
 
 

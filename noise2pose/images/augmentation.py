@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import roma
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from noise2pose import keyed_random, rotations
+from noise2pose import keyed_random
 from noise2pose.batch import Camera, PoseBatch, Smpl, Variation
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -189,7 +190,7 @@ def _turn_matrix(camera: Camera, angle: Float[Tensor, " B"]) -> Float[Tensor, "B
 def _turn(batch: PoseBatch, angle: Float[Tensor, " B"], rest_root: Float[Tensor, "B 3"] | None) -> PoseBatch:
     """The batch after turning pictures clockwise about their principal points."""
     axis = torch.stack((torch.zeros_like(angle), torch.zeros_like(angle), angle), dim=-1)
-    in_space, in_picture = rotations.rotvec_to_rotmat(axis), _turn_matrix(batch["camera"], angle)
+    in_space, in_picture = roma.rotvec_to_rotmat(axis), _turn_matrix(batch["camera"], angle)
     turned: Any = dict(batch)
     turned["keypoints_2d"] = _over_frames(batch["keypoints_2d"], in_picture, move_points)
     for key in ("keypoints_3d", "smpl_joints", "vertices"):

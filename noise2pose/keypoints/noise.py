@@ -94,34 +94,6 @@ def detect(
     error_rate: float = 1.0,
     good_radius: float = 1.0,
     seed: int = 0,
-) -> Float[Tensor, "N J 3"]:
-    """Detections without their error classes; see `detect_with_errors`, which has the same arguments."""
-    return detect_with_errors(
-        keypoints,
-        valid,
-        area,
-        keys,
-        skeleton=skeleton,
-        neighbours=neighbours,
-        num_overlap=num_overlap,
-        error_rate=error_rate,
-        good_radius=good_radius,
-        seed=seed,
-    ).keypoints
-
-
-def detect_with_errors(
-    keypoints: Float[Tensor, "N J 2"],
-    valid: Shaped[Tensor, "N J"],
-    area: Float[Tensor, " N"],
-    keys: Int[Tensor, " N"],
-    *,
-    skeleton: str = "coco_17",
-    neighbours: Float[Tensor, "N P J 3"] | None = None,
-    num_overlap: Shaped[Tensor, " N"] | None = None,
-    error_rate: float = 1.0,
-    good_radius: float = 1.0,
-    seed: int = 0,
 ) -> Detections:
     """Draws what a detector reports for each joint of each person.
 

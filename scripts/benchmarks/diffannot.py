@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 
+import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +17,6 @@ from methods.diffannot.chains import Noise, keyed_noise, reverse_step
 from methods.diffannot.denoiser import ReleasedDenoiser
 from methods.diffannot.diffusion import GaussianDiffusion, schedule_betas
 from methods.diffannot.states import STATE_SIZE, to_smpl, to_state
-from noise2pose import rotations
 from noise2pose.bodies import BodyModel
 from noise2pose.bodies import files as body_files
 from noise2pose.bodies.files import BodyArrays
@@ -159,8 +159,8 @@ def _truth_and_first_answers(samples: int) -> tuple[Float[Tensor, "B D"], Float[
     """Random bodies, and the same bodies with every joint turned a little."""
     generator = torch.Generator().manual_seed(1)
     turns, errors = torch.randn(2, samples, 24, 3, generator=generator)
-    truth = rotations.rotvec_to_rotmat(0.3 * turns)
-    answer = truth @ rotations.rotvec_to_rotmat(0.16 * errors)
+    truth = roma.rotvec_to_rotmat(0.3 * turns)
+    answer = truth @ roma.rotvec_to_rotmat(0.16 * errors)
     betas = torch.randn(samples, 10, generator=generator)
     states = [
         to_state({"global_orient": pose[:, 0], "body_pose": pose[:, 1:], "betas": betas}) for pose in (truth, answer)

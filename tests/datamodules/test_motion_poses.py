@@ -1,12 +1,13 @@
 """Poses of every source as batches of people."""
 
 import pytest
+import roma
 import torch
 
 from datamodules.cmu_mocap import read_clips
 from datamodules.mixture import Mixture
 from datamodules.motion_poses import MotionPoses
-from noise2pose import cameras, rotations
+from noise2pose import cameras
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from scripts.prepare import main as prepare
@@ -54,7 +55,7 @@ def test_no_pose_is_in_two_splits(source, roots):
 def test_poses_are_those_of_the_clips_and_stand_upright(roots):
     poses = data("cmu", roots, train_stride=3).poses("train")
     clips = read_clips(roots / "cmu", "train", "poses")
-    expected = torch.cat([rotations.rotvec_to_rotmat(rotvecs[::3]) for *_, rotvecs in clips])
+    expected = torch.cat([roma.rotvec_to_rotmat(rotvecs[::3]) for *_, rotvecs in clips])
     assert torch.allclose(poses.rotations[:, 1:], expected[:, 1:], atol=1e-6)
     assert torch.allclose(poses.rotations[:, 0, 1], expected[:, 0, 2], atol=1e-6)  # up: z there, y here
 

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import roma
 import torch
 
 from datamodules.threedoh import ThreeDOH
-from noise2pose import rotations
 from noise2pose.errors import InputError
 from scripts.prepare import main
 from tests.datamodules import gendered_bodies, threedoh_tree
@@ -25,7 +25,7 @@ def prepare(source, output, *more):
 def truth(person, bodies):
     body, regressor = gendered_bodies.load(bodies, "neutral")
     known = person["community"]
-    turned = rotations.rotvec_to_rotmat(torch.tensor(known["pose"]).reshape(24, 3))
+    turned = roma.rotvec_to_rotmat(torch.tensor(known["pose"]).reshape(24, 3))
     mesh = body(turned[0], turned[1:], torch.tensor(known["shape"]), torch.tensor(known["trans"])).vertices
     return mesh.double().numpy(), regressor @ mesh.double().numpy()
 

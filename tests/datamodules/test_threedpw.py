@@ -4,11 +4,11 @@ import shutil
 
 import numpy as np
 import pytest
+import roma
 import torch
 
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.threedpw import ThreeDPW
-from noise2pose import rotations
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import MESH_JOINTS
 from scripts.prepare import main
@@ -44,7 +44,7 @@ def truth(tree, name, person, frame):
     gender = {"m": "male", "f": "female"}[data["genders"][person]]
     body, regressor = gendered_bodies.load(tree["bodies"], gender)
     pose = torch.from_numpy(data["poses"][person][frame].reshape(24, 3)).float()
-    turned = rotations.rotvec_to_rotmat(pose)
+    turned = roma.rotvec_to_rotmat(pose)
     betas = torch.from_numpy(data["betas"][person][:10]).float()
     mesh = body(turned[0], turned[1:], betas, torch.from_numpy(data["trans"][person][frame]).float()).vertices
     camera = data["cam_poses"][frame]

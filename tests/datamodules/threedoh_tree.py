@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import roma
 import torch
 from PIL import Image
 
-from noise2pose import rotations
 from noise2pose.skeleton_tables import SKELETONS
 from tests.datamodules import gendered_bodies
 
@@ -42,9 +42,9 @@ def person(seed: int, name: str, bodies: Path) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     body, _ = gendered_bodies.load(bodies, "neutral")
     extrinsics = np.eye(4)
-    turn = rotations.rotvec_to_rotmat(torch.from_numpy(random.normal(0, 0.4, 3))).numpy()
+    turn = roma.rotvec_to_rotmat(torch.from_numpy(random.normal(0, 0.4, 3))).numpy()
     extrinsics[:3, :3], extrinsics[:3, 3] = turn, SCALE * np.array([0.1, -0.2, 0.3])
-    in_camera = rotations.rotvec_to_rotmat(torch.from_numpy(random.normal(0, 0.2, (24, 3))))
+    in_camera = roma.rotvec_to_rotmat(torch.from_numpy(random.normal(0, 0.2, (24, 3))))
     in_camera[0] = torch.diag(torch.tensor([1.0, -1.0, -1.0])).double() @ in_camera[0]
     betas = torch.from_numpy(random.normal(0, 0.5, 10)).float()
     place = np.array([0.1, 0.0, 3.0])  # SMPL's translation in the camera frame
@@ -55,9 +55,9 @@ def person(seed: int, name: str, bodies: Path) -> dict[str, Any]:
     pixels = pixels[:, :2] / pixels[:, 2:]
     # The world is seven times as large; its body turns about a root joint seven times as far from the origin.
     world_root = turn.T @ (SCALE * (root + place) - extrinsics[:3, 3])
-    pose = rotations.rotmat_to_rotvec(in_camera).numpy()
+    pose = roma.rotmat_to_rotvec(in_camera).numpy()
     world = pose.copy()
-    world[0] = rotations.rotmat_to_rotvec(torch.from_numpy(turn.T) @ in_camera[0]).numpy()
+    world[0] = roma.rotmat_to_rotvec(torch.from_numpy(turn.T) @ in_camera[0]).numpy()
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     smpl, coco = SKELETONS["smpl_24"], SKELETONS["coco_17"]
     found = pixels[[smpl.index(_AS_COCO.get(joint, joint)) for joint in coco.joints]] + random.normal(0, 1, (17, 2))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import roma
 import torch
 from PIL import Image
 
-from noise2pose import cameras, rotations
+from noise2pose import cameras
 from noise2pose.skeleton_tables import SKELETONS
 from tests.datamodules import gendered_bodies
 
@@ -89,7 +90,7 @@ def make(name: str, seed: int, bodies: Path) -> dict[str, Any]:
         pose = random.normal(0, 0.15, (frames, 72))
         shape = random.normal(0, 0.8, 10)
         place = np.array([0.6 * person - 0.3, -0.1, 0.0]) + random.normal(0, 0.05, (frames, 3))
-        turned = rotations.rotvec_to_rotmat(torch.from_numpy(pose.reshape(frames, 24, 3)).float())
+        turned = roma.rotvec_to_rotmat(torch.from_numpy(pose.reshape(frames, 24, 3)).float())
         world = body.joints(
             turned[:, 0],
             turned[:, 1:],
@@ -206,8 +207,8 @@ def _annotation(data, person, frame, camera, gender, bodies, image, number) -> d
     betas = torch.from_numpy(data["betas"][person][:10]).float()
     root = body.rest_joints(betas)[0].double().numpy()
     pose = data["poses"][person][frame].copy()
-    turned = camera[:3, :3] @ rotations.rotvec_to_rotmat(torch.from_numpy(pose[:3])).numpy()
-    pose[:3] = rotations.rotmat_to_rotvec(torch.from_numpy(turned)).numpy()
+    turned = camera[:3, :3] @ roma.rotvec_to_rotmat(torch.from_numpy(pose[:3])).numpy()
+    pose[:3] = roma.rotmat_to_rotvec(torch.from_numpy(turned)).numpy()
     place = camera[:3, :3] @ (data["trans"][person][frame] + root) + camera[:3, 3]
     return {
         "id": number,

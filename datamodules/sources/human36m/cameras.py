@@ -13,8 +13,9 @@ from xml.etree import ElementTree
 import numpy as np
 import torch
 
+from datamodules.motion.human36m_cameras import H36M_INTRINSICS
 from noise2pose import cameras
-from noise2pose.cameras import H36M_INTRINSICS, Intrinsics
+from noise2pose.cameras import Intrinsics
 from noise2pose.errors import InputError
 
 CAMERAS = tuple(camera.name for camera in H36M_INTRINSICS)  # in the order of every file of the community

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+import roma
 import torch
 
 from datamodules.motion import clips
 from datamodules.motion.activities import ACTIVITIES, generate
 from datamodules.synthetic_motion import SyntheticMotion
-from noise2pose import rotations
 from noise2pose.bodies import BodyModel
 
 BODY = BodyModel.free_body()
@@ -14,7 +14,7 @@ FRAMES = 150
 
 def joints(motion):
     """(F, 24, 3) joints of the body tree, metres, y up."""
-    matrices = rotations.rotvec_to_rotmat(torch.as_tensor(motion.rotations, dtype=torch.float32))
+    matrices = roma.rotvec_to_rotmat(torch.as_tensor(motion.rotations, dtype=torch.float32))
     betas = torch.as_tensor(motion.betas, dtype=torch.float32).expand(len(matrices), -1)
     translation = torch.as_tensor(motion.translation, dtype=torch.float32)
     return BODY.joints(matrices[:, 0], matrices[:, 1:], betas, translation, regressor="smpl_24").numpy()

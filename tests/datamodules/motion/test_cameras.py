@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from datamodules.cmu_mocap import CMUMocap, assign_splits
+from datamodules.motion.human36m_cameras import H36M_INTRINSICS
 from datamodules.preparation.engine import Part, Plan, Rows, prepare
 from noise2pose import cameras
 from noise2pose.errors import InputError
@@ -53,7 +54,7 @@ def test_pixels_are_the_projection_of_the_joints(root):
     assert len(samples["sample_id"]) == len(set(samples["sample_id"])) == 2 * 4 * 4
     for number in range(4):
         rows = [i for i, name in enumerate(samples["sample_id"]) if f"/camera{number}/" in name]
-        intrinsics = cameras.H36M_INTRINSICS[number]
+        intrinsics = H36M_INTRINSICS[number]
         joints = samples["keypoints_3d"][rows][..., :3]
         screen = cameras.project_distorted(joints, intrinsics.normalised())
         pixels = cameras.from_screen(screen, torch.tensor(intrinsics.size))

@@ -1,4 +1,5 @@
 import pytest
+import roma
 import torch
 from beartype import beartype
 from jaxtyping import jaxtyped
@@ -6,7 +7,7 @@ from jaxtyping import jaxtyped
 from datamodules.base import select
 from datamodules.rendered import people as posed_people
 from datamodules.rendered.people import MIN_SEEN, PICTURE_SIDE, SKELETON, Poses
-from noise2pose import cameras, rotations
+from noise2pose import cameras
 from noise2pose.bodies import BodyModel
 from noise2pose.images.crops import BOX_SCALE
 from noise2pose.keyed_random import keys_of
@@ -29,7 +30,7 @@ def poses():
     bend[:, 0] = 0.0
     names = [f"person_{number}" for number in range(COUNT)]
     betas = torch.randn(COUNT, 10, generator=generator)
-    return Poses(rotations.rotvec_to_rotmat(bend), betas, names, ["somebody"] * COUNT, ["stand"] * COUNT)
+    return Poses(roma.rotvec_to_rotmat(bend), betas, names, ["somebody"] * COUNT, ["stand"] * COUNT)
 
 
 def of(poses, body, *, seed=0, truncation=0.3):
@@ -64,7 +65,7 @@ def test_the_body_keeps_its_pose_and_only_turns(people, poses):
 
 def test_people_face_the_camera_where_that_is_asked_for(poses, body):
     turned = poses._replace(rotations=poses.rotations.clone())
-    turned.rotations[:, 0] = rotations.compose_euler("Y", 360.0 * torch.rand(COUNT, 1), degrees=True)
+    turned.rotations[:, 0] = roma.euler_to_rotmat("Y", 360.0 * torch.rand(COUNT, 1), degrees=True)
     people = photograph(turned, body, keys_of(poses.names), seed=0, truncation=0.0, max_turn=30.0)
     front = people["smpl"]["global_orient"] @ torch.tensor([0.0, 0.0, 1.0])
     away = torch.rad2deg(torch.atan2(front[:, 0], -front[:, 2])).abs()

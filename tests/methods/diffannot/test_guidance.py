@@ -1,6 +1,7 @@
 """Keypoints that pull at bodies: guidance and the comparator."""
 
 import pytest
+import roma
 import torch
 
 from methods.diffannot.diffusion import GaussianDiffusion, schedule_betas
@@ -9,7 +10,6 @@ from methods.diffannot.reprojection import Keypoints
 from methods.diffannot.selection import Posed
 from methods.diffannot.smplify import PosePrior, fit_to_keypoints
 from methods.diffannot.states import to_state
-from noise2pose import rotations
 from noise2pose.bodies import BodyModel
 from noise2pose.metrics.functional import pa_mpjpe
 from tests.tiny import TinyPeople
@@ -23,7 +23,7 @@ def people():
     """True states, states that are off by about ten degrees a joint, and keypoints of the true ones."""
     batch = TinyPeople().load("val")
     smpl = batch["smpl"]
-    error = rotations.rotvec_to_rotmat(0.1 * torch.randn(32, 23, 3, generator=torch.Generator().manual_seed(5)))
+    error = roma.rotvec_to_rotmat(0.1 * torch.randn(32, 23, 3, generator=torch.Generator().manual_seed(5)))
     off = to_state({**smpl, "body_pose": smpl["body_pose"] @ error})
     return to_state(smpl), off, Keypoints.of(batch)
 

@@ -1,6 +1,7 @@
 """The published network after the backbone: same numbers from the same weights, and clear refusals of other weights."""
 
 import pytest
+import roma
 import torch
 
 from methods.dpmesh.backbone.fusion import FusionHead
@@ -8,7 +9,6 @@ from methods.dpmesh.official_regressor import extract_state_dict, load_regressor
 from methods.dpmesh.regressor.camera import full_translation
 from methods.dpmesh.regressor.pose_heads import VPoserDecoder
 from methods.mesh_batches import PinholeCamera, project_to_image
-from noise2pose import rotations
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, procedural_tensor, read_fixture
 from tests.parity.tolerances import assert_close
@@ -92,7 +92,7 @@ def test_the_regressor_is_theirs(network):
     assert_close(estimate.betas, tensors["output/smpl_shape"])
     assert_close(estimate.camera, tensors["output/cam_param"])
     code = estimate.pose_code  # what stands for VPoser in the recording repeats it
-    pose = torch.cat((rotations.rotmat_to_rotvec(estimate.root), code, code, code[:, :5]), dim=-1)
+    pose = torch.cat((roma.rotmat_to_rotvec(estimate.root), code, code, code[:, :5]), dim=-1)
     assert_close(pose, tensors["output/smpl_pose"])
     mesh = torch.cat((pose, estimate.betas), dim=-1) @ (0.2 * procedural("fake_smpl.a", (82, 192), meta))
     # The release's camera is that of a crop of 256 pixels, with the first sample's focal length for all.

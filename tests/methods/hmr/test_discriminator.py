@@ -1,12 +1,12 @@
+import roma
 import torch
 
 from methods.hmr.discriminator import Discriminators, discriminator_loss, prior_loss
-from noise2pose import rotations
 
 
 def people(number, seed):
     generator = torch.Generator().manual_seed(seed)
-    turns = rotations.rotvec_to_rotmat(0.3 * torch.randn(number, 24, 3, generator=generator))
+    turns = roma.rotvec_to_rotmat(0.3 * torch.randn(number, 24, 3, generator=generator))
     return turns.requires_grad_(), torch.randn(number, 10, generator=generator).requires_grad_()
 
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+import roma
 import torch
 
 from methods.hmr.discriminator import Discriminators
 from methods.hmr.official import extract_state_dict, layout_of, load_hmr
 from methods.hmr.regressor import Regressor
-from noise2pose import rotations
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, read_fixture
 from tests.parity.tolerances import assert_close
@@ -82,7 +82,7 @@ def test_the_discriminators_are_mmhuman3ds():
     discriminators.load_state_dict({key: torch.as_tensor(value) for key, value in weights.items()})
     betas = tensors["input/betas"]
     assert_close(discriminators(tensors["input/rotmat"], betas), tensors["output/from_rotmat"], 2e-5)
-    turned = rotations.rotvec_to_rotmat(tensors["input/axis_angle"].view(4, 24, 3))
+    turned = roma.rotvec_to_rotmat(tensors["input/axis_angle"].view(4, 24, 3))
     assert_close(discriminators(turned, betas), tensors["output/from_axis_angle"], 2e-5)
 
 

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import roma
 import torch
 
 import methods.inference
@@ -12,7 +13,6 @@ from methods.inference import Annotator, Lifter
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.keypoints.files import read_keypoints
-from noise2pose.rotations import rotmat_to_rotvec
 from scripts.predict import main
 from tests.body_method import save
 from tests.methods.inference.test_annotation import photos
@@ -95,7 +95,7 @@ def test_an_annotator_answers_in_memory_what_the_command_writes(tmp_path, monkey
     assert found.names == ["photo_000", "photo_000#2", "photo_002", "photo_003", "photo_003#2", "photo_004"]
     assert found.skipped == [("photo_001.jpg", "the file is empty")]
     assert found.poses.shape == (6, 72) and found.betas.shape == (6, 10) and found.translation.shape == (6, 3)
-    back = rotmat_to_rotvec(torch.from_numpy(found.rotations)).flatten(1).numpy()
+    back = roma.rotmat_to_rotvec(torch.from_numpy(found.rotations)).flatten(1).numpy()
     assert np.allclose(back, found.poses, atol=1e-5)
     assert found.vertices([0, 5]).shape == (2, len(found.body.template), 3) == (2, *found.vertices(0).shape)
     assert found.valid.all() and found.joint_names == skeletons.get("h36m_17").joints

@@ -2,10 +2,11 @@ import json
 
 import numpy as np
 import pytest
+import roma
 import torch
 
 from methods.diffannot.reprojection import Keypoints
-from noise2pose import cameras, rotations, skeletons
+from noise2pose import cameras, skeletons
 from noise2pose.annotation import layout
 from noise2pose.annotation.layout import annotate_batch, empty, to_coco, to_text, vertices_of
 from noise2pose.annotation.writer import AnnotationWriter, read_annotations
@@ -18,7 +19,7 @@ def answered(count=3, seed=0):
     """A batch whose keypoints are the joints of the bodies that answer it."""
     generator = torch.Generator().manual_seed(seed)
     body = BodyModel.free_body()
-    pose = rotations.rotvec_to_rotmat(0.2 * torch.randn(count, 24, 3, generator=generator))
+    pose = roma.rotvec_to_rotmat(0.2 * torch.randn(count, 24, 3, generator=generator))
     smpl = {"global_orient": pose[:, 0], "body_pose": pose[:, 1:], "betas": torch.randn(count, 10, generator=generator)}
     translation = torch.tensor([0.2, -0.1, 5.0]).expand(count, 3).clone()
     focal, centre = torch.full((count, 2), 800.0), torch.tensor([320.0, 240.0]).expand(count, 2)

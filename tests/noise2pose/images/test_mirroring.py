@@ -1,6 +1,7 @@
+import roma
 import torch
 
-from noise2pose import cameras, rotations, skeletons
+from noise2pose import cameras, skeletons
 from noise2pose.images.mirroring import mirror_batch, mirror_pose, mirror_rotations, mirror_smpl
 from tests.known_people import ASYMMETRY, people
 from tests.tiny import TinyPoses
@@ -63,7 +64,7 @@ def test_the_mirrored_body_is_the_mirror_image_as_far_as_the_body_is_symmetric()
 
 
 def test_rotations_in_a_mirror_are_rotations():
-    rotation = rotations.rotvec_to_rotmat(torch.randn(5, 3))
+    rotation = roma.rotvec_to_rotmat(torch.randn(5, 3))
     mirror = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
     assert torch.allclose(mirror_rotations(rotation), mirror @ rotation @ mirror)
     smpl = {

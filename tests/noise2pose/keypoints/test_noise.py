@@ -39,6 +39,10 @@ def others(number: int) -> torch.Tensor:
     return torch.cat((near, valid), dim=-1)
 
 
+def keypoints_of(*arguments: torch.Tensor, **settings) -> torch.Tensor:
+    return noise.detect(*arguments, **settings).keypoints
+
+
 def radius(sigma: int, area: float, similarity: float) -> float:
     return float(np.sqrt(-2.0 * area * (2 * sigma / 1000) ** 2 * np.log(similarity)))
 
@@ -51,7 +55,7 @@ def test_shares_of_the_published_code(scene: str) -> None:
     keypoints = torch.from_numpy(data["input/joints"][:, :2]).float()
     valid = (torch.arange(17) < counted).expand(number, -1)
     near = torch.from_numpy(data["input/near"][: config["near"]]).float()
-    found = noise.detect(
+    found = keypoints_of(
         keypoints.expand(number, -1, -1),
         valid,
         torch.full((number,), float(data["input/area"])),
@@ -77,7 +81,7 @@ def test_every_error_is_where_its_kind_says(skeleton: str, sigmas: list[int], dt
     keypoints, valid, area, keys = people(60)
     valid[::2, 3:9] = 0
     near = others(60)
-    result = noise.detect_with_errors(
+    result = noise.detect(
         keypoints.to(dtype),
         valid,
         area,
@@ -127,7 +131,7 @@ def test_chances_are_the_published_ones_when_everything_is_possible() -> None:
     number = 20_000
     far_apart = 5000.0 * torch.arange(17.0)[None, :, None].expand(number, -1, 2)
     _, valid, area, keys = people(number)
-    errors = noise.detect_with_errors(far_apart, valid, area, keys).errors
+    errors = noise.detect(far_apart, valid, area, keys).errors
     for joint, (jitter, miss, inversion, swap) in {
         0: (0.10, 0.02, 0.0, 0.01),  # the nose has no partner
         9: (0.15, 0.10, 0.03, 0.06),
@@ -147,7 +151,7 @@ def test_a_crowd_is_swapped_more_often() -> None:
 
     def swaps(neighbours: torch.Tensor | None, num_overlap: int | None = None) -> int:
         overlap = None if num_overlap is None else torch.full((2000,), num_overlap)
-        drawn = noise.detect_with_errors(keypoints, valid, area, keys, neighbours=neighbours, num_overlap=overlap)
+        drawn = noise.detect(keypoints, valid, area, keys, neighbours=neighbours, num_overlap=overlap)
         return int((drawn.errors == noise.SWAP).sum())
 
     assert swaps(None, 3) == 0
@@ -159,41 +163,41 @@ def test_a_person_does_not_depend_on_the_batch() -> None:
     keypoints, valid, area, keys = people(100)
     valid[::3, 4:12] = 0
     near = others(100)
-    whole = noise.detect(keypoints, valid, area, keys, neighbours=near)
+    whole = keypoints_of(keypoints, valid, area, keys, neighbours=near)
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
-    shuffled = noise.detect(keypoints[order], valid[order], area[order], keys[order], neighbours=near[order])
+    shuffled = keypoints_of(keypoints[order], valid[order], area[order], keys[order], neighbours=near[order])
     assert torch.equal(shuffled, whole[order])
     for i in (0, 7, 99):
         row = slice(i, i + 1)
-        alone = noise.detect(keypoints[row], valid[row], area[row], keys[row], neighbours=near[row])
+        alone = keypoints_of(keypoints[row], valid[row], area[row], keys[row], neighbours=near[row])
         assert torch.equal(alone[0], whole[i])
 
 
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     data = people(50)
-    whole = noise.detect(*data)
+    whole = keypoints_of(*data)
     monkeypatch.setattr(noise, "_PLACES_PER_CHUNK", 100)
-    assert torch.equal(noise.detect(*data), whole)
-    assert noise.detect(*(part[:0] for part in data)).shape == (0, 17, 3)
+    assert torch.equal(keypoints_of(*data), whole)
+    assert keypoints_of(*(part[:0] for part in data)).shape == (0, 17, 3)
 
 
 def test_seed_and_keys_choose_the_numbers() -> None:
     keypoints, valid, area, keys = people(50)
-    first = noise.detect(keypoints, valid, area, keys)
-    assert torch.equal(first, noise.detect(keypoints, valid, area, keys))
-    assert not torch.isclose(first, noise.detect(keypoints, valid, area, keys, seed=1)).any(dim=-1).all(dim=0).any()
-    same = noise.detect(keypoints[:1].expand(50, -1, -1), valid, area, torch.arange(50))
+    first = keypoints_of(keypoints, valid, area, keys)
+    assert torch.equal(first, keypoints_of(keypoints, valid, area, keys))
+    assert not torch.isclose(first, keypoints_of(keypoints, valid, area, keys, seed=1)).any(dim=-1).all(dim=0).any()
+    same = keypoints_of(keypoints[:1].expand(50, -1, -1), valid, area, torch.arange(50))
     assert len(same.flatten(1).unique(dim=0)) == 50
 
 
 def test_the_knobs() -> None:
     data = people(500)
-    perfect = noise.detect_with_errors(*data, error_rate=0.0, good_radius=0.0)
+    perfect = noise.detect(*data, error_rate=0.0, good_radius=0.0)
     assert (perfect.errors == noise.GOOD).all()
     torch.testing.assert_close(perfect.keypoints[..., :2], data[0])
 
     def mean_error(**settings: float) -> float:
-        return (noise.detect(*data, skeleton="h36m_17", **settings)[..., :2] - data[0]).norm(dim=-1).mean().item()
+        return (keypoints_of(*data, skeleton="h36m_17", **settings)[..., :2] - data[0]).norm(dim=-1).mean().item()
 
     assert mean_error(error_rate=0.4, good_radius=0.35) < 0.6 * mean_error()
     assert mean_error(error_rate=1.5) > 1.2 * mean_error()
@@ -201,7 +205,7 @@ def test_the_knobs() -> None:
 
 def test_confidence_falls_with_the_error() -> None:
     keypoints, valid, area, keys = people(3000)
-    result = noise.detect_with_errors(keypoints, valid, area, keys, neighbours=others(3000))
+    result = noise.detect(keypoints, valid, area, keys, neighbours=others(3000))
     confidence = result.keypoints[..., 2]
     assert ((confidence > 0) & (confidence <= 1)).all()
     mean = [confidence[result.errors == error].mean().item() for error in range(5)]
@@ -216,7 +220,7 @@ def test_joints_in_one_place_are_still_answered() -> None:
     keypoints, valid, area, keys = people(200)
     same = keypoints[:, :1].expand(-1, 17, -1)
     near = torch.cat((same, torch.ones(200, 17, 1)), dim=-1)[:, None]
-    result = noise.detect_with_errors(same, valid, area, keys, neighbours=near)
+    result = noise.detect(same, valid, area, keys, neighbours=near)
     assert result.keypoints.isfinite().all() and (result.keypoints[..., 2] > 0).all()
     assert ((result.keypoints[..., :2] - same).norm(dim=-1) < radius(107, 60000.0, 0.1)).all()
     assert (result.errors == noise.GOOD).float().mean() > 0.5

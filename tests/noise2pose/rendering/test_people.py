@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import roma
 import torch
 from beartype import beartype
 from jaxtyping import jaxtyped
 from PIL import ImageColor
 
-from noise2pose import rotations, skeletons
+from noise2pose import skeletons
 from noise2pose.batch import JointMaps, PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.rendering import people as people_pictures
@@ -70,7 +71,7 @@ def test_attention_is_seen_however_weak_it_is_and_a_flat_one_is_not():
 def people(number=2):
     """A body that faces the camera, in the middle of its crop."""
     body = BodyModel.free_body()
-    orient = rotations.rotvec_to_rotmat(torch.tensor([torch.pi, 0.0, 0.0])).expand(number, 3, 3)
+    orient = roma.rotvec_to_rotmat(torch.tensor([torch.pi, 0.0, 0.0])).expand(number, 3, 3)
     batch: PoseBatch = {
         "image": torch.zeros(number, 3, 40, 40),
         "box": torch.tensor([300.0, 200.0, 240.0]).expand(number, 3),
