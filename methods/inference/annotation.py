@@ -45,15 +45,22 @@ class Annotator:
             first prediction.
         device: cpu, cuda or mps.
         batch_size: people at a time.
+        selector: of DiffAnnot, how it chooses its answer: guided, reproj2d, fixed, consistency or none.
 
     Raises:
         InputError: if there is no such model, or the batch size is not positive.
     """
 
-    def __init__(self, model: str | Path | TrainedModel, device: str = "cpu", batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        model: str | Path | TrainedModel,
+        device: str = "cpu",
+        batch_size: int = 32,
+        selector: str | None = None,
+    ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}, expected more than 0")
-        self.model = model if isinstance(model, TrainedModel) else TrainedModel(model, device)
+        self.model = model if isinstance(model, TrainedModel) else TrainedModel(model, device, selector)
         self.batch_size = batch_size
 
     def predict(
@@ -70,7 +77,8 @@ class Annotator:
         Args:
             inputs: path of an image, of a folder of images or of a keypoint file; a list of images and folders; or
                 keypoints as `Lifter.predict` takes them.
-            keypoints: of the people in the images, as a file or a record that names its images; None to detect them.
+            keypoints: of the people in the images, as a file or a record that names its images, or of one image as an
+                array (people, J, 2 or 3); None to detect them.
             focal: focal length in pixels, of all images; None for the EXIF data of each, else its diagonal.
             detector: folder of the 2-D detector; None for `data/detector`.
             output: folder that takes finished parts while the rest is computed, so that the same call after an
@@ -84,7 +92,7 @@ class Annotator:
             raise InputError(f"focal is {focal}, expected more than 0")
         focal = None if focal is None else float(focal)  # as the hash of the options has it
         folder = None if output is None else as_folder(output)
-        images, keypoints = _sorted_out(inputs, keypoints)
+        images, keypoints = _images_and_keypoints(inputs, keypoints)
         method = self._method(alone=not images)
         subjects = find_subjects(images, keypoints, focal, None if detector is None else Path(detector))
         made_from = {
@@ -94,14 +102,13 @@ class Annotator:
             ),
             **subjects.made_from,
         }
-        source = "blazepose" if keypoints is None else "array"
         info = {
             "method": method.title,
             "checkpoint": self.model.name,
             "checkpoint_sha256": made_from["checkpoint"],
             "body": method.body_name,
             "gender": method.body.gender if method.body else "neutral",
-            "keypoints": source if keypoints is None or keypoints.source is None else keypoints.source.name,
+            "keypoints": _source(keypoints),
             "command": command or shlex.join(["python", *sys.argv]),
         }
         writer = None if folder is None else AnnotationWriter(folder, info, made_from)
@@ -151,7 +158,14 @@ class Annotator:
         return read_annotations(writer.folder), read_skipped(writer.folder)
 
 
-def _sorted_out(inputs: Any, keypoints: Any) -> tuple[list[tuple[str, Path]], Keypoints | None]:
+def _source(keypoints: Keypoints | None) -> str:
+    """Where 2-D keypoints come from, as annotations.json names it."""
+    if keypoints is None:
+        return "blazepose"
+    return "array" if keypoints.source is None else keypoints.source.name
+
+
+def _images_and_keypoints(inputs: Any, keypoints: Any) -> tuple[list[tuple[str, Path]], Keypoints | None]:
     """The images by name, none where keypoints come alone; and the keypoints, where they are given.
 
     Raises:
@@ -162,7 +176,14 @@ def _sorted_out(inputs: Any, keypoints: Any) -> tuple[list[tuple[str, Path]], Ke
         paths = [Path(path) for path in paths]
         if len(paths) > 1 or paths[0].suffix not in KEYPOINT_ENDINGS:
             images = find_images(paths)
-            return images, None if keypoints is None else as_keypoints(keypoints)
+            if keypoints is None:
+                return images, None
+            if isinstance(keypoints, str | Path | Keypoints):
+                return images, as_keypoints(keypoints)
+            if len(images) > 1:
+                raise InputError("an array of keypoints belongs to one image: for several give a file or a record")
+            found = as_keypoints(keypoints)
+            return images, as_keypoints(found, names=[images[0][1].stem] * len(found.names))
         inputs = paths[0]
     if keypoints is not None:
         raise InputError("keypoints are given twice: `keypoints` is for images")

@@ -26,7 +26,7 @@ Skipped = list[tuple[str, str]]  # file name, or name of a pose, and the reason
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody to annotate.
+    """A person to annotate.
 
     Attributes:
         name: different for each person.

@@ -52,20 +52,20 @@ def write_body_pictures(
     paths = {photograph.file_name: photograph.path for photograph in photographs}
     names = picture_names(arrays["names"].tolist()[: max(most, 0)])
     targets = [folder / f"{name}.png" for name in names]
-    photo: tuple[str, np.ndarray] = ("", np.zeros(0))
+    read: tuple[str, np.ndarray] = ("", np.zeros(0))
     for row, target in enumerate(targets):
         if target.is_file():
             continue
         person = {key: arrays[key][row] for key in ARRAYS}
         file_name = str(person["file_names"])
-        if file_name in paths and photo[0] != file_name:
-            photo = (file_name, read_image(paths[file_name]))
-        write_png(target, _draw(person, body, photo[1] if file_name in paths else None, look))
+        if file_name in paths and read[0] != file_name:
+            read = (file_name, read_image(paths[file_name]))
+        write_png(target, _draw(person, body, read[1] if file_name in paths else None, look))
     return targets
 
 
 @torch.no_grad()
-def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray | None, look: Look | None) -> np.ndarray:
+def _draw(person: Mapping[str, np.ndarray], body: BodyModel, image: np.ndarray | None, look: Look | None) -> np.ndarray:
     """(H, W, 3) uint8: panels of one height."""
     from PIL import Image
 
@@ -74,28 +74,28 @@ def _draw(person: Mapping[str, np.ndarray], body: BodyModel, photo: np.ndarray |
 
     vertices, faces = vertices_of(person, body).cpu().numpy(), body.faces.cpu().numpy()
     focal, centre = person["camera_focal"], person["camera_principal_point"]
-    if photo is None:
+    if image is None:
         half = max(_AROUND * float(person["box"][2]), 1.0) / 2.0
         corner, side, scale = person["box"][:2] - half, _LONGEST, _LONGEST / (2.0 * half)
         left = np.full((side, side, 3), _PAPER, dtype=np.uint8)
         ground = left
         left = _with_skeleton(left, (person["keypoints_2d"] - [*corner, 0.0]) * [scale, scale, 1.0])
     else:
-        corner, scale = np.zeros(2), min(1.0, _LONGEST / max(photo.shape[:2]))
-        size = (max(round(photo.shape[1] * scale), 1), max(round(photo.shape[0] * scale), 1))
-        left = ground = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
+        corner, scale = np.zeros(2), min(1.0, _LONGEST / max(image.shape[:2]))
+        size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
+        left = ground = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
     panels = [left]
     if np.isfinite(vertices).all():
         over = meshes.overlay(ground, vertices, faces, scale * focal, scale * (centre - corner))
         panels.append(_with_joints(over, (person["keypoints_2d"] - [*corner, 0.0]) * [scale, scale, 1.0]))
         panels.append(meshes.side_view(vertices, faces, (left.shape[0], left.shape[0])))
-    if photo is not None and look is not None:
-        alone = _alone(person, photo, body.template.device)
+    if image is not None and look is not None:
+        alone = _alone(person, image, body.template.device)
         panels += map_panels(alone["image"][0], look(alone), 0, left.shape[0])
     return np.concatenate(panels, axis=1)
 
 
-def _alone(person: Mapping[str, np.ndarray], photo: np.ndarray, device: torch.device) -> PoseBatch:
+def _alone(person: Mapping[str, np.ndarray], image: np.ndarray, device: torch.device) -> PoseBatch:
     """The batch of one person that the annotation was made from."""
 
     def one(key: str) -> torch.Tensor:
@@ -103,7 +103,7 @@ def _alone(person: Mapping[str, np.ndarray], photo: np.ndarray, device: torch.de
 
     camera = ("camera_focal", "camera_principal_point", "image_size")
     return {
-        "image": crops.crop(photo, torch.from_numpy(person["box"]))[None].to(device),
+        "image": crops.crop(image, torch.from_numpy(person["box"]))[None].to(device),
         "keypoints_2d": one("keypoints_2d"),
         "box": one("box"),
         "camera": {key.removeprefix("camera_"): one(key) for key in camera},  # pyright: ignore[reportReturnType]

@@ -1,4 +1,4 @@
-"""Picture files of lifted poses: one for each pose, and a GIF of a clip."""
+"""Pictures of lifted poses: one file for each pose, and a GIF of a clip."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,22 @@ import numpy as np
 
 from noise2pose import skeletons
 from noise2pose.files import replacing
-from noise2pose.rendering import skeletons as rendering
+from noise2pose.rendering.skeletons import frame_2d, prediction_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SKELETON = "h36m_17"
 _DPI, _GIF_DPI = 110, 75
-_GIF_FRAMES, _GIF_RATE = 200, 20  # frames at most, and of each second
+_GIF_FRAMES, _GIF_RATE = 200, 20  # frames at most, frames per second
 
 
 def picture_names(names: Sequence[str]) -> list[str]:
-    """A name for the picture of each pose that any file system holds in its folder; they differ."""
+    """A file name for the picture of each pose, valid on any file system and different from the others."""
     used: list[str] = []
     for pose, name in enumerate(names):
         file_name = re.sub(r"[^\w.#-]+", "_", name)[:100].lstrip(".") or "pose"
-        if file_name in used:  # names may differ in what a file system cannot hold
+        if file_name in used:  # names may differ only in characters that were replaced
             file_name = f"{file_name}_{pose}"
         used.append(file_name)
     return used
@@ -57,7 +57,7 @@ def write_pose_gif(output: Path, arrays: Mapping[str, np.ndarray], names: Sequen
         figure = _figure(arrays, pose, names[pose], extent)
         figure.set_dpi(_GIF_DPI)
         if len(seen):
-            rendering.frame_2d(figure.axes[0], seen)
+            frame_2d(figure.axes[0], seen)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64))
@@ -73,7 +73,7 @@ def _figure(arrays: Mapping[str, np.ndarray], pose: int, title: str, extent: np.
     def of_pose(key: str) -> np.ndarray | None:
         return arrays[key][pose] if key in arrays else None
 
-    return rendering.prediction_figure(
+    return prediction_figure(
         arrays["keypoints_2d"][pose],
         arrays["joints_3d"][pose],
         skeletons.get(SKELETON),

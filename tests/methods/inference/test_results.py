@@ -123,6 +123,15 @@ def test_an_annotator_takes_keypoints_alone(tmp_path):
         Annotator(checkpoint).predict(people(), keypoints="more.json")
 
 
+def test_an_array_of_keypoints_belongs_to_one_image(tmp_path):
+    folder, _ = photos(tmp_path, 2, width=400, height=400)
+    annotator = Annotator(save(tmp_path / "fake.ckpt"))
+    found = annotator.predict(folder / "photo_001.jpg", keypoints=people())
+    assert found.names == ["photo_001", "photo_001#2", "photo_001#3"] and set(found.file_names) == {"photo_001.jpg"}
+    with pytest.raises(InputError, match="belongs to one image"):
+        annotator.predict(folder, keypoints=people())
+
+
 def test_help_and_the_package_itself_load_no_pytorch():
     code = """
 import sys, methods.inference, scripts.predict
