@@ -7,37 +7,55 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from noise2pose.files import write_text
 from noise2pose.metrics.keys import CALIBRATION, MetricKey, named
+from scripts import program
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "configs" / "experiments"
 DESCRIPTION = """Train and test every ablation of a method with several seeds, and print the medians.
 
-diffpose  configs/experiments/ablations: gains over the context encoder, and whether the hypotheses are calibrated. All
-          runs of a seed start from the same encoder, which is trained once.
+diffpose  configs/experiments/diffpose_ablation.yaml with one option changed at a time: gains over the context encoder,
+          and whether the hypotheses are calibrated. All runs of a seed start from one encoder, which is trained once.
 dpmesh    configs/experiments/dpmesh_*.yaml: what heat-maps, context, reasoning and the diffusion prior are worth, and
-          other backbones. All runs start from one prior, which is to be trained first.
+          other backbones. All runs start from one prior, which must be trained first.
 
-What is finished is not trained again, and what was interrupted continues, so the command can be stopped and repeated.
-Run several at once with different --seeds.
+Finished runs are not trained again and interrupted ones continue, so the command can be stopped and repeated. Several
+can run at once with different --seeds.
 
   python scripts/ablations.py diffpose                            about two hours on one core
   python scripts/ablations.py diffpose --seeds 0 --only encoder gmm_5 control
   python scripts/ablations.py dpmesh                              about four hours on one core
-  python scripts/ablations.py dpmesh --table                      only prints the table of what there is
+  python scripts/ablations.py dpmesh --table                      trains nothing, prints the table of what is finished
 """
-# In this order: the first gives the others their encoder, the last the time that its two parts took.
-TRAINED = ("encoder", "gmm_5", "control", "single_step", "stacked", "standard", "gmm_1", "gmm_9", "k_10", "k_100",
-           "histogram", "release")  # fmt: skip
-# Tests of the weights of gmm_5 with other settings.
+# Experiment -> options. In this order: the first gives the others their encoder; the control needs the times of both.
+DIFFPOSE = {
+    "encoder": "--model methods.diffpose.ContextEncoder --trainer.max_epochs 20",  # the context encoder alone
+    "gmm_5": "--model.num_components 5",  # the paper's method
+    "control": "--model methods.diffpose.ContextEncoder",  # the encoder, trained for as long as encoder and gmm_5
+    "single_step": "--model.variant single_step",  # the paper's baseline A
+    "stacked": "--model.variant stacked",  # baseline B: as many networks in a row as DiffPose has steps
+    "standard": "--model.variant standard",  # Eq. 4, from white noise that knows nothing of the pose
+    "gmm_1": "--model.num_components 1",
+    "gmm_9": "--model.num_components 9",
+    "k_10": "--model.num_diffusion_steps 10",
+    "k_100": "--model.num_diffusion_steps 100",
+    "histogram": "--model.depth_from histogram",  # depth of H_K from the training poses instead of the encoder
+    "release": "--model.variant release",  # as the authors' code does it
+    # Tests of the weights of gmm_5.
+    "n_1": "--model.num_hypotheses 1",
+    "n_2": "--model.num_hypotheses 2",
+    "n_10": "--model.num_hypotheses 10",
+    "n_20": "--model.num_hypotheses 20",
+    "reprojection": "--model.aggregation reprojection",
+}
 TESTED = ("n_1", "n_2", "n_10", "n_20", "reprojection")
 PRIOR = "dpmesh_prior"  # experiment and run
-DPMESH = {  # in the order of the paper's table, then what it has not
+DPMESH = {  # experiment -> what it is: in the order of the paper's table, then what the paper does not have
     "z0": "latents alone",
     "heatmap": "+ heat-maps",
     "context": "+ context",
@@ -48,6 +66,7 @@ DPMESH = {  # in the order of the paper's table, then what it has not
     "resnet50": "ResNet-50",
     "transformer": "transformer",
 }
+WITHOUT_PRIOR = ("random", "random_full", "resnet50", "transformer")
 
 
 def run_name(method: str, experiment: str, seed: int) -> str:
@@ -55,7 +74,7 @@ def run_name(method: str, experiment: str, seed: int) -> str:
 
 
 def record(run: str, file: str) -> dict[str, Any] | None:
-    """A JSON file of a run, or None if the run has not got there."""
+    """A JSON file of a run, or None if it has not been written yet."""
     path = ROOT / "runs" / run / file
     return json.loads(path.read_text()) if path.is_file() else None
 
@@ -73,16 +92,16 @@ def train(verb: str, experiment: str, run: str, seed: int, options: list[str]) -
 
 def run_diffpose(experiment: str, seed: int) -> None:
     """Trains, unless it is trained, and tests one experiment."""
-    run, file = run_name("diffpose", experiment, seed), f"ablations/{experiment}"
+    run, file = run_name("diffpose", experiment, seed), "diffpose_ablation"
     if record(run, "test.json"):
         return
     weights = run_name("diffpose", "gmm_5", seed) if experiment in TESTED else run
-    options: list[str] = []
+    options = DIFFPOSE[experiment].split()
     if experiment == "control":
-        options = ["--trainer.max_epochs", str(control_epochs(seed))]
+        options += ["--trainer.max_epochs", str(control_epochs(seed))]
     elif experiment != "encoder":
         encoder = f"runs/{run_name('diffpose', 'encoder', seed)}/checkpoints/best.ckpt"
-        options = ["--model.context_checkpoint", encoder, "--trainer.max_epochs", "12"]
+        options += ["--model.context_checkpoint", encoder, "--trainer.max_epochs", "12"]
     if experiment not in TESTED:
         train("fit", file, run, seed, [*options, *resumed(run)])
     train("test", file, run, seed, [*options, *checkpoint(weights, "best")])
@@ -93,7 +112,7 @@ def run_dpmesh(experiment: str, seed: int) -> None:
     run, file = run_name("dpmesh", experiment, seed), f"dpmesh_{experiment}"
     if record(run, "test.json"):
         return
-    if "prior_checkpoint:" in (FOLDER / f"{file}.yaml").read_text() and not prior_is_trained():
+    if experiment not in WITHOUT_PRIOR and not prior_is_trained():
         sys.exit(f"error: train the prior first: python scripts/train.py fit -c configs/experiments/{PRIOR}.yaml")
     train("fit", file, run, seed, resumed(run))
     train("test", file, run, seed, checkpoint(run, "best"))
@@ -121,7 +140,7 @@ def checkpoint(run: str, which: str) -> list[str]:
 
 
 def control_epochs(seed: int) -> int:
-    """Epochs that the encoder alone makes in the time that encoder and DiffPose took together, on this machine."""
+    """Epochs of the encoder alone that take as long as encoder and DiffPose took together, on this machine."""
     encoder, diffpose = (record(run_name("diffpose", name, seed), "fit.json") for name in ("encoder", "gmm_5"))
     if encoder is None or diffpose is None:
         sys.exit("error: the control needs encoder and gmm_5 of the same seed to be trained first")
@@ -136,7 +155,7 @@ def diffpose_table(seeds: list[int]) -> str:
               "coverage 50 / 90", *(key.caption for key in scores), "seconds", "seeds"]  # fmt: skip
     rows = []
     baseline: dict[str, float] = {}
-    for experiment in (*TRAINED, *TESTED):
+    for experiment in DIFFPOSE:
         tests, seconds = finished("diffpose", experiment, seeds)
         if not tests:
             continue
@@ -215,20 +234,22 @@ class Study(NamedTuple):
 
 
 STUDIES = {
-    "diffpose": Study((*TRAINED, *TESTED), run_diffpose, diffpose_table),
+    "diffpose": Study(tuple(DIFFPOSE), run_diffpose, diffpose_table),
     "dpmesh": Study(tuple(DPMESH), run_dpmesh, dpmesh_table),
 }
 
 
-def main() -> int:
+def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=program("ablations"), description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("method", choices=STUDIES, help="whose ablations")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds to run (0 1 2)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds to run (default: 0 1 2)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="experiments to run")
-    parser.add_argument("--table", action="store_true", help="train nothing, print what there is")
+    parser.add_argument("--table", action="store_true", help="train nothing, print what is finished")
     parser.add_argument("--output", type=Path, help="Markdown file for the table")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(args)
     study = STUDIES[arguments.method]
     chosen = [name.removeprefix(f"{arguments.method}_") for name in arguments.only or study.experiments]
     if unknown := set(chosen) - set(study.experiments):

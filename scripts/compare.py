@@ -21,7 +21,7 @@ DESCRIPTION = """Compare runs: prints one table, and writes report/index.html an
 curves and with the predictions of every run for the same samples.
 
 examples:
-  python scripts/compare.py context_cmu_frame diffpose_cmu_frame
+  python scripts/compare.py context_synthetic_frame diffpose_synthetic_frame
   python scripts/compare.py dpmesh_epoch_10 dpmesh_epoch_20 --oracle_per_set runs/dpmesh_oracle
   python scripts/compare.py runs/* --output report/cmu --title "Lifting on CMU motion" --note "One seed each."
 """

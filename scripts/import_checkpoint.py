@@ -21,7 +21,7 @@ DESCRIPTION = """Turn the authors' published checkpoints into checkpoints of thi
   python scripts/import_checkpoint.py diffpose mixste_cpn_243f.bin mixste.ckpt   the context encoder for clips (MixSTE)
   python scripts/import_checkpoint.py hmr resnet50_hmr_pw3d-04f40f58_20211201.pth hmr.ckpt --body smpl.npz
   python scripts/import_checkpoint.py dpmesh 3dpw_best_ckpt.pth.tar dpmesh.ckpt --body smpl.npz
-  python scripts/train.py test -c configs/experiments/diffpose_cmu_frame.yaml --ckpt_path denoiser.ckpt \\
+  python scripts/train.py test -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path denoiser.ckpt \\
       --model configs/methods/diffpose_release.yaml --model.context_checkpoint encoder.ckpt --name imported
   python scripts/import_checkpoint.py diffannot ema_0.9999_100000.pt annotator.ckpt --frontend hmr.ckpt
   python scripts/predict.py --checkpoint annotator.ckpt photo.jpg --output annotated

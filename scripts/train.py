@@ -5,11 +5,13 @@ import re
 import sys
 import textwrap
 import warnings
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import yaml
 from jsonargparse import DefaultHelpFormatter, Namespace, set_parsing_settings
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -22,19 +24,26 @@ from methods.callbacks.predictions import PredictionWriter
 from methods.callbacks.run_record import RunRecord
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
 from noise2pose.errors import InputError
+from scripts import program
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 LIMITS = tuple(f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
-# What Lightning says of things that are meant to be as they are.
-NOT_WORTH_A_WARNING = (
+# Class paths in the configurations of runs that were made before the callbacks had a package of their own.
+MOVED = {
+    "methods.run.RunCSVLogger": "methods.callbacks.RunCSVLogger",
+    "methods.checkpoints.WarmupEMA": "methods.callbacks.WarmupEMA",
+}
+# Lightning's warnings about what is intended here.
+INTENDED = (
     r".*isinstance\(treespec, LeafSpec\).*",
-    r"Found \d+ module\(s\) in eval mode.*",  # frozen parts rest
-    r"You're using the WeightAveraging callback, but loading a checkpoint outside.*",  # averages are what is tested
+    r"LightningCLI's args parameter is intended to run from within Python.*",
+    r"Found \d+ module\(s\) in eval mode.*",  # the frozen parts of a method
+    r"You're using the WeightAveraging callback, but loading a checkpoint outside.*",  # the averages are tested
     r"The dirpath has changed from.*",
     r"Precision .* is not supported by the model summary.*",
 )
-# What the parser adds to what is wrong.
-SAID_BY_THE_PARSER = (
+# Beginnings of the lines that the parser adds to the one that says what is wrong.
+ADDED_BY_THE_PARSER = (
     "Does not validate against any of the Union subtypes",
     "Subtypes: ",
     "Errors:",
@@ -51,25 +60,46 @@ examples:
   python scripts/train.py fit -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path last        (resume)
   python scripts/train.py test -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path best
   python scripts/train.py fit -c ... -c configs/loggers/wandb.yaml --name my_run --trainer.devices 4 --model.width 64
+  python scripts/train.py fit -c ... --data configs/data/cmu_frame.yaml --name the_same_on_other_data
+  python scripts/train.py test -c runs/my_run/config.yaml --ckpt_path best         (a run with options of its own)
 
-A run is the folder runs/<name>; see `fit --help` for every option, and `fit -c ... --print_config` for their values.
+A run is the folder runs/<name>. Settings come from configs/base.yaml, then each -c file, then the options; the last one
+wins. Every option: `fit --help`; of one method or data set: `fit --model.help methods.diffpose.DiffPose`,
+`fit --data.help datamodules.cmu_mocap.CMUMocap`; all values of an experiment: `fit -c FILE --print_config`.
 """
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Leaves the examples as they are written, one a line."""
+    """Keeps the line breaks of the examples."""
 
 
 class _Parser(LightningArgumentParser):
-    """Says what is wrong with an option in a line, where others list every option first."""
+    """Reports a wrong option in one line instead of listing every option first."""
 
     _reading: Any = "the command line"
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
-        outer, self._reading = self._reading, path  # which stays where that fails
+        outer, self._reading = self._reading, path  # not restored after an error, which then names the file
         parsed = super().parse_path(path, *args, **kwargs)
         self._reading = outer
         return parsed
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
+        for old, new in MOVED.items():
+            content = content.replace(old, new)
+        with suppress(yaml.YAMLError):  # which the parser reports
+            self._check_changes(yaml.safe_load(content))
+        return super().parse_string(content, *args, **kwargs)
+
+    def _check_changes(self, tree: Any) -> None:
+        """Refuses blocks such as `trainer:` beside `config: OTHER.yaml`, which would drop the other file's block."""
+        for key, value in tree.items() if isinstance(tree, dict) and "config" in tree else ():
+            if isinstance(value, dict) and "class_path" not in value:
+                first = next(iter(value), "max_epochs")
+                self.error(
+                    f"{self._reading}: beside `config: {tree['config']}` each line changes one option; write "
+                    f"`{key}.{first}: ...` instead of a block `{key}:`, which would replace the whole of it"
+                )
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:
@@ -79,11 +109,11 @@ class _Parser(LightningArgumentParser):
         part = re.search(r'^Parser key "(model|data)":', message)
         named = re.search(r"class_path '(\S+)'", message)
         about = f"--{part[1]}.help {named[1]}" if part and named else "--help"
-        self.exit(2, f"error: {_in_a_line(message)}\nall options: python scripts/{command} {about}\n")
+        self.exit(2, f"error: {_in_a_line(message)}\nall options: {command} {about}\n")
 
 
 class PoseCLI(LightningCLI):
-    """LightningCLI with its silent behaviours closed: one run is one folder, and nothing is overridden unseen."""
+    """LightningCLI with one folder for each run, and without its silent overrides."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="run", help="Name of the run and of its folder below runs/.")
@@ -100,13 +130,13 @@ class PoseCLI(LightningCLI):
         config = self._get_subcommand_config()
         if config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
             config.trainer.accelerator = "cpu"  # metrics are in double precision, which Apple's GPUs lack
-        if config.trainer.fast_dev_run:  # it leaves no run behind
+        if config.trainer.fast_dev_run:  # which writes no checkpoint
             callbacks = config.trainer.callbacks or []
             config.trainer.callbacks = [c for c in callbacks if not c.get("class_path", "").endswith("ModelCheckpoint")]
         root = str(config.trainer.default_root_dir)
         elsewhere = self._is_given("--trainer.default_root_dir") or root.endswith(f"/{config.name}")
         if self._is_given("--name") and not elsewhere:
-            # In the configuration that a run left behind, its folder is written out.
+            # The configuration of a run contains the name of its folder, without ${name}.
             config.trainer = _moved(config.trainer, root, config.name)
         folder = Path(config.trainer.default_root_dir)
         checkpoints = folder / "checkpoints"
@@ -136,7 +166,7 @@ class PoseCLI(LightningCLI):
         config = self._get_subcommand_config()
         plugins = config.trainer.get("plugins") or []
         plugins = [*plugins] if isinstance(plugins, list) else [plugins]
-        for option in LIMITS:  # to the parser 1 is 1.0, and to the Trainer 1.0 is all batches
+        for option in LIMITS:  # the parser makes 1.0 of 1, which the Trainer takes for all batches
             if f"--trainer.{option}=1" in self.given or (f"--trainer.{option}", "1") in pairwise(self.given):
                 kwargs[option] = 1
         try:
@@ -153,9 +183,9 @@ class PoseCLI(LightningCLI):
 
 def main(args: ArgsType = None) -> int:
     """Runs the command line; returns the exit status."""
-    for message in NOT_WORTH_A_WARNING:
+    for message in INTENDED:
         warnings.filterwarnings("ignore", message=message)
-    # Files say ${data.init_args.x}, although every option lives below a sub-command.
+    # Files say ${data.init_args.x}, although every option is below a subcommand.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     settings = {
         name: {"parser_mode": "omegaconf+", "default_config_files": [str(CONFIGS / "base.yaml")]}
@@ -173,6 +203,7 @@ def main(args: ArgsType = None) -> int:
             auto_configure_optimizers=False,
             parser_kwargs={
                 "parser_mode": "omegaconf+",
+                "prog": program("train"),
                 "description": DESCRIPTION,
                 "formatter_class": _Help,
                 **settings,
@@ -190,7 +221,7 @@ def main(args: ArgsType = None) -> int:
 
 
 def _moved(part: Any, folder: str, name: str) -> Any:
-    """A part of the configuration of the run in `folder`, as one of the run `name` beside it; changed in place."""
+    """A part of the configuration of the run in `folder`, changed in place to one of the run `name` beside it."""
     if isinstance(part, str):
         inside = part == folder or part.startswith(f"{folder}/")
         return f"{Path(folder).parent / name}{part.removeprefix(folder)}" if inside else part
@@ -204,30 +235,30 @@ def _moved(part: Any, folder: str, name: str) -> Any:
 
 
 def _in_a_line(message: str) -> str:
-    """What the parser says, without the types that it tried: a key, the class, its key, and what is wrong there."""
+    """The parser's message without the types that it tried: a key, the class, its key, and what is wrong there."""
     told = ""
     for line in message.splitlines():
         line = line.strip().removeprefix("- ")
-        if line and not line.startswith(SAID_BY_THE_PARSER):
+        if line and not line.startswith(ADDED_BY_THE_PARSER):
             line = re.sub(r"""^(?:Parser key|Problem with given class_path) ["'](\S+)["']:""", r"\1:", line)
             told += line if not told else f" {line}" if told.endswith(":") else f"; {line}"
     return told
 
 
 def _other_sizes(error: BaseException) -> str | None:
-    """What to do where a checkpoint does not fit the method; None if that is not the error."""
+    """What to do if a checkpoint does not fit the method; None if that is not the error."""
     first, *rest = str(error).splitlines() or [""]
     if not isinstance(error, RuntimeError) or not first.startswith("Error(s) in loading state_dict"):
         return None
     about = textwrap.shorten(rest[0] if rest else first, 160, placeholder=" ...")
     return (
-        "the checkpoint is of another method, or of other options; give the same, or the run's own: "
+        "the checkpoint was made by another method, or with other options; give those, or the run's configuration: "
         f"-c runs/NAME/config.yaml ({about}{f', and {len(rest) - 1} more' if len(rest) > 1 else ''})"
     )
 
 
 def _input_error(error: BaseException | None) -> InputError | None:
-    """The user's mistake behind an exception that the parser or the Trainer may have wrapped; None if there is none."""
+    """The user's mistake in an exception that the parser or the Trainer may have wrapped; None if there is none."""
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__ or error.__context__
     return error

@@ -52,8 +52,8 @@ def read_experiment(file: Path) -> Experiment:
     tree = _load(file)
     if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict) or not isinstance(tree.get("data"), dict):
         raise InputError(f"{file}: not an experiment, which has a `model` and `data`")
-    raw = _read(file)
-    data = Path(raw["data"]).stem if isinstance(raw["data"], str) else "+".join(_pieces(raw["data"])) or "own"
+    data = _data_of(file)
+    data = Path(data).stem if isinstance(data, str) else "+".join(_pieces(data)) or "own"
     files = {f"{place}.{key}": value for place in ("model", "data") for key, value in _files(tree[place])}
     return Experiment(
         file=file,
@@ -80,6 +80,12 @@ def _load(file: Path) -> Any:
     return _resolve(_read(file), file.parent)
 
 
+def _data_of(file: Path) -> Any:
+    """The data as an experiment, or else the one that it starts from, names it."""
+    tree = _read(file)
+    return tree["data"] if "data" in tree else _data_of(file.parent / tree["config"])
+
+
 def _read(file: Path) -> Any:
     import yaml  # `scripts/doctor.py` must start without it, to say that it is missing
 
@@ -90,9 +96,20 @@ def _read(file: Path) -> Any:
 
 
 def _resolve(tree: Any, home: Path) -> Any:
-    """The tree with what other files say in the places that name them."""
+    """The tree with what other files say in the places that name them, composed as the command line does it."""
     if isinstance(tree, dict):
-        return {key: _resolve(value, home) for key, value in tree.items()}
+        tree = {key: _resolve(value, home) for key, value in tree.items()}
+        composed = tree.pop("config", None)  # of the file that this one starts from; the other lines change it
+        composed = composed if isinstance(composed, dict) else {}
+        for key, value in tree.items():
+            *parents, last = str(key).split(".")
+            place = composed
+            for parent in parents:
+                if not isinstance(place.get(parent), dict):
+                    place[parent] = {}
+                place = place[parent]
+            place[last] = value
+        return composed
     if isinstance(tree, list):
         return [_resolve(value, home) for value in tree]
     if isinstance(tree, str) and tree.endswith(".yaml"):

@@ -213,7 +213,7 @@ def test_diffpose_trains_and_is_tested(root, passed_on, folder, num_frames) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["context_mpi_inf_3dhp_frame", "diffpose_mpi_inf_3dhp_clip"])
+@pytest.mark.parametrize("experiment", ["context_human36m_frame", "diffpose_cmu_clip"])
 def test_experiments_run(passed_on, experiment, tmp_path, monkeypatch) -> None:
     from scripts.train import main as train
 
@@ -221,4 +221,5 @@ def test_experiments_run(passed_on, experiment, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     length = ["--model.num_frames", "4", "--data.num_frames", "4"] if experiment.endswith("clip") else []
     fixed = ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu", "--data.batch_size", "4"]
-    train(["fit", "-c", str(configuration), "--data.root", passed_on["annot3"], *length, *fixed])
+    data = str(ROOT / "configs" / "data" / f"mpi_inf_3dhp_{experiment.rpartition('_')[2]}.yaml")
+    train(["fit", "-c", str(configuration), "--data", data, "--data.root", passed_on["annot3"], *length, *fixed])

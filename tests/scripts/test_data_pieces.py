@@ -31,7 +31,7 @@ def test_one_method_trains_and_is_tested_on_three_data_sets(home, data, monkeypa
     monkeypatch.chdir(home)
     given = [
         "-c",
-        str(CONFIGS / "experiments" / "diffpose_cmu_frame.yaml"),
+        str(CONFIGS / "experiments" / "diffpose_synthetic_frame.yaml"),
         "--data",
         str(CONFIGS / "data" / f"{data}.yaml"),
     ]

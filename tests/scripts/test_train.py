@@ -16,7 +16,7 @@ import wandb
 import yaml
 
 from scripts import compare
-from scripts.train import main
+from scripts.train import MOVED, main
 from tests.places import ROOT
 
 TINY = """
@@ -109,6 +109,32 @@ def test_the_configuration_of_a_run_makes_another(folder, train):
     assert (folder / "runs" / "b" / "metrics.csv").is_file() and (folder / "runs" / "c" / "test.json").is_file()
 
 
+def test_runs_from_before_the_callbacks_moved_are_tested_and_resumed(folder, train):
+    train("fit", "-c", "tiny.yaml", "--name", "a", "--trainer.max_epochs", "2")
+    config = folder / "runs" / "a" / "config.yaml"
+    text = config.read_text()
+    for old, new in MOVED.items():
+        assert new in text
+        text = text.replace(new, old)
+    config.write_text(text)
+    train("test", "-c", "runs/a/config.yaml", "--ckpt_path", "best")
+    train("fit", "-c", "runs/a/config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert checkpoint(folder / "runs" / "a")["epoch"] == 2 and "methods.run" not in config.read_text()
+
+
+def test_an_experiment_changes_options_of_another(folder, train):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "b.yaml").write_text("config: ../tiny.yaml\nname: b\nmodel.init_args.width: 24\n")
+    (folder / "c.yaml").write_text("config: sub/b.yaml\nname: c\ntrainer.max_epochs: 1\n")
+    config = yaml.safe_load(train("fit", "-c", "c.yaml", "--model.num_blocks", "2", "--print_config"))
+    tiny = yaml.safe_load(train("fit", "-c", "tiny.yaml", "--name", "c", "--print_config"))
+    tiny["model"]["init_args"] |= {"width": 24, "num_blocks": 2}
+    tiny["trainer"]["max_epochs"] = 1
+    assert config == tiny
+    (folder / "d.yaml").write_text("config: c.yaml\ntrainer: {max_epochs: 5}\n")
+    assert "write `trainer.max_epochs: ...` instead of a block" in train("fit", "-c", "d.yaml", status=2)
+
+
 def test_runs_can_be_kept_elsewhere(folder, train):
     (folder / "elsewhere.yaml").write_text("trainer: {default_root_dir: 'disk/${name}', max_epochs: 2}\n")
     train("fit", "-c", "tiny.yaml", "-c", "elsewhere.yaml", "--name", "a")
@@ -196,7 +222,10 @@ def test_resuming_fails_loudly_when_there_is_nothing_to_resume(folder, train):
     "arguments, message",
     [
         (("--model.widht", "3"), "model: methods.diffpose.DiffPose: Option 'widht' is not accepted"),
-        (("--model.width", "x"), "DiffPose: width: Expected a <class 'int'>; Given value: x\nall options: "),
+        (
+            ("--model.width", "x"),
+            "DiffPose: width: Expected a <class 'int'>; Given value: x\nall options: python scripts/train.py fit",
+        ),
         (("--trainer.max_epoch", "x"), "max_epoch"),
         (("-c", "nowhere.yaml"), "nowhere.yaml"),
         (("-c", "broken.yaml"), "in broken.yaml, line 1, column 12"),
