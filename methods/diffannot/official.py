@@ -1,109 +1,103 @@
-"""Where published weights are renamed: PaperL/Human-3D-Diffusion, the MLP that denoises body states.
+"""Published weights of PaperL/Human-3D-Diffusion, the MLP that denoises body states.
 
 No weights of it were published; checkpoints are what its training script writes (`modelNNNNNN.pt`, and the moving
 average as a file of its own, `ema_RATE_NNNNNN.pt`). Every size is read off the tensors.
 """
 
+import argparse
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from methods.diffannot.denoiser import ReleasedDenoiser
+from methods.diffannot.states import STATE_SIZE
+from methods.official_weights import Imported, load, read_published, require, state_dict_in
 from noise2pose.errors import InputError
 
-_WRAPPINGS = ("state_dict", "model", "model_state_dict")
-_AVERAGES = ("ema", "ema_state_dict")
-_LAYERS = ("module.0", "module.2", "module.4", "time_embed.0", "time_embed.2")
+DESCRIPTION = """DiffAnnot's denoiser, as the release's training script saves it.
+
+  python scripts/import_checkpoint.py diffannot ema_0.9999_100000.pt annotator.ckpt --frontend hmr.ckpt
+  python scripts/predict.py --checkpoint annotator.ckpt photo.jpg --output annotated
+
+The denoiser refines the answers of a front end, so the checkpoint holds both. --frontend names the front end: an
+imported HMR, for example, or a shipped model. The denoiser knows the answers of the front end that it was trained with:
+give that one for meaningful bodies. The shipped hmr-keypoints answers for the free body, not for SMPL, and sees 2-D
+joints instead of the image; with it a file can be tried without any other download. The checkpoint always takes 10
+denoising steps (selector `fixed`); no ground truth chooses.
+"""
+FIXED_STEP = 10
+_NETWORK = "the released denoiser"
+_FIRST = ("time_embed.",)  # the network's own first layers are called `module`, as a wrapper is
+_SIZES = {"module.0.weight": 2, "module.4.weight": 2, "time_embed.0.weight": 2}
 
 
 def load_denoiser(state_dict: Mapping[str, Any], output_relu: bool = True) -> ReleasedDenoiser:
     """The released denoiser.
 
     Args:
-        state_dict: official keys (`module.0.weight`, ..., `time_embed.2.bias`), with or without the prefix `module.` of
-            distributed training, to tensors or arrays of any floating type; or a dictionary that holds them, see
-            `extract_state_dict`.
-        output_relu: end with a ReLU, as released, which no tensor tells.
+        state_dict: official names (`module.0.weight`, ..., `time_embed.2.bias`) to tensors or arrays of any floating
+            type, or a checkpoint that holds them (see `methods.official_weights.state_dict_in`).
+        output_relu: end with a ReLU, as released, which no tensor shows.
 
     Returns:
         Network in evaluation mode: `forward(x: (B, D), t: (B,)) -> (B, E)`, the noise in x.
 
     Raises:
-        InputError: if a key is missing, superfluous or of the wrong shape; all are named.
+        InputError: if a tensor is missing, superfluous or of the wrong shape.
     """
-    weights = extract_state_dict(state_dict)
-    expected = {f"{layer}.{end}" for layer in _LAYERS for end in ("weight", "bias")}
-    problems = [f"{key} is missing" for key in sorted(expected - set(weights))]
-    problems += [f"{key} is not known" for key in sorted(set(weights) - expected)]
-    matrices = [f"{layer}.weight" for layer in _LAYERS]
-    problems += [
-        f"{key} has shape {tuple(weights[key].shape)}, expected a matrix"
-        for key in matrices
-        if key in weights and weights[key].ndim != 2
-    ]
-    _complain(problems)
+    weights = state_dict_in(state_dict, _FIRST)
+    require(weights, _SIZES, _NETWORK)
     (width, size), output_size = weights["module.0.weight"].shape, len(weights["module.4.weight"])
     network = ReleasedDenoiser(size, width, output_size, output_relu, time_width=len(weights["time_embed.0.weight"]))
-    _complain(
-        [
-            f"{key} has shape {tuple(weights[key].shape)}, expected {tuple(value.shape)}"
-            for key, value in network.state_dict().items()
-            if weights[key].shape != value.shape
-        ]
+    return load(network, weights, _NETWORK).eval()
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `import_checkpoint`."""
+    parser.add_argument("--ema", action="store_true", help="take the moving average of the weights")
+    parser.add_argument(
+        "--frontend",
+        default="hmr-keypoints",
+        metavar="MODEL",
+        help="front end: a checkpoint, or the folder or name of a model (default: hmr-keypoints; see above)",
     )
-    network.load_state_dict({key: value.float() for key, value in weights.items()})
-    return network.eval()
 
 
-def extract_state_dict(checkpoint: Any, ema: bool = False) -> dict[str, Tensor]:
-    """The state dict inside an official checkpoint file, without prefixes.
-
-    Args:
-        checkpoint: what `torch.load` returned: the weights themselves, which is what the release writes, or a
-            dictionary holding them under `state_dict`, `model` or `model_state_dict`.
-        ema: take the moving average of the weights (key `ema` or `ema_state_dict`) instead of the raw ones.
+def import_checkpoint(arguments: argparse.Namespace) -> Imported:
+    """A whole `DiffAnnot` as released (226-d states), its front end included.
 
     Raises:
-        InputError: if no weights, or no moving average when asked for, can be found.
+        InputError: if the file or the front end is missing, broken or of another kind.
     """
-    if not isinstance(checkpoint, Mapping):
-        raise InputError("the checkpoint holds no state dict of tensors")
-    if not _is_state_dict(checkpoint):
-        keys = _AVERAGES if ema else _WRAPPINGS
-        found = next((key for key in keys if key in checkpoint), None)
-        if found is None:
-            present = sorted(map(str, checkpoint))
-            raise InputError(f"none of the keys {', '.join(keys)} is in the checkpoint; it has {present}")
-        checkpoint = checkpoint[found]
-    elif ema:
-        raise InputError("the checkpoint holds bare weights; the release keeps the moving average in a file of its own")
-    if not isinstance(checkpoint, Mapping) or not _is_state_dict(checkpoint):
-        raise InputError("the checkpoint holds no state dict of tensors")
-    return _without_prefix({str(key): torch.as_tensor(value) for key, value in checkpoint.items()})
+    from methods.diffannot.module import DiffAnnot
 
-
-def _is_state_dict(value: Mapping[Any, Any]) -> bool:
-    return bool(value) and all(isinstance(entry, (Tensor, np.ndarray)) for entry in value.values())
-
-
-def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Removes the `module.` of distributed training; the network's own first layers are called `module` as well.
-
-    The prefix is on every key or on none, so it is there exactly if the time embedding has it too.
-    """
-    while any(key.startswith(("module.time_embed.", "module.module.")) for key in weights):
-        if not all(key.startswith("module.") for key in weights):
-            raise InputError(
-                "some keys have the prefix `module.` of distributed training and some have not: "
-                + ", ".join(sorted(key for key in weights if not key.startswith("module."))[:4])
-            )
-        weights = {key.removeprefix("module."): value for key, value in weights.items()}
-    return weights
-
-
-def _complain(problems: list[str]) -> None:
-    if problems:
-        raise InputError(f"the state dict does not fit the released denoiser: {'; '.join(problems)}")
+    network = load_denoiser(state_dict_in(read_published(arguments.source), _FIRST, arguments.ema))
+    weights = network.state_dict()
+    width = len(weights["module.0.weight"])
+    for key, shape in {
+        "module.0.weight": (width, STATE_SIZE),
+        "module.4.weight": (STATE_SIZE, width),
+        "time_embed.0.weight": (STATE_SIZE, STATE_SIZE),
+    }.items():
+        if (found := tuple(weights[key].shape)) != shape:
+            raise InputError(f"{key} has shape {found}, expected {shape}: DiffAnnot's states have {STATE_SIZE} entries")
+    method = DiffAnnot(
+        frontend_checkpoint=arguments.frontend,
+        selector="fixed",
+        fixed_step=FIXED_STEP,
+        denoiser="released",
+        width=width,
+        output_relu=True,
+        x_start="frontend",
+        clip="all",
+        project_rotations=False,
+    )
+    method.denoiser.load_state_dict(weights)
+    output, frontend = shlex.quote(str(arguments.output)), shlex.quote(arguments.frontend)
+    commands = f"""  python scripts/predict.py --checkpoint {output} photo.jpg --output annotated
+  python scripts/train.py test -c configs/experiments/diffannot_rendered_synthetic.yaml \\
+      --model configs/methods/diffannot_release.yaml --model.selector fixed --model.fixed_step {FIXED_STEP} \\
+      --model.width {width} --model.frontend_checkpoint {frontend} --ckpt_path {output} --name imported"""
+    return Imported(
+        "methods.diffannot.DiffAnnot", {**method.hparams, "frontend_checkpoint": None}, method.state_dict(), commands
+    )

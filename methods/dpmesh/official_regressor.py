@@ -6,52 +6,56 @@ Every size is read off the tensors, but for the number of attention heads, which
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.dpmesh.backbone.fusion import FusionHead
 from methods.dpmesh.regressor.pose_heads import VPoserDecoder, VPoserHead
 from methods.dpmesh.regressor.regressor import RELEASE, Estimate, Regressor
-from noise2pose.errors import InputError
+from methods.official_weights import load, published_names, require, state_dict_in
 
-_KEYS_NAMED = 5  # at most, of a file that holds something else
+_WHAT = "DPMesh's regressor"
 GRID = 32  # cells across the crop, in which the release has its 2-D joints
 
 # Beginnings of our names and of theirs; the first that fits is taken. "shaoe" is how they spell it.
 _NAMES = {
-    "context.": "kp_lifting.",
-    "fusion.from_32.": "backbone.outmodules.0.",
-    "fusion.from_16.": "backbone.outmodules.1.0.",
-    "fusion.merge.": "backbone.outmodules.2.",
-    "regressor.volume.exponent": "exponent",
-    "regressor.volume.lift.": "conv2d_to_3d.",
-    "regressor.volume.place.": "conv_3d_coord.0.",
-    "regressor.volume.encoder.": "refine_3d.",
-    "regressor.to_plane.": "down_linear.",
-    "regressor.plane_encoder.": "transformer.encoder.",
-    "regressor.decoder.body_start": "transformer.smpl_tgt",
-    "regressor.decoder.joint_start": "transformer.kp_tgt",
-    "regressor.decoder.locate.": "transformer.decoder.joint_img_regress.",
-    "regressor.decoder.place.": "transformer.decoder.fc_pos_3d.",
-    "regressor.decoder.": "transformer.decoder.",
-    "regressor.body_queries": "spose_shape_cam_param",
-    "regressor.joint_queries": "query.weight",
-    "regressor.root_head.layers.": "cascade_root_pose_out.",
-    "regressor.pose_head.cascade.layers.": "cascade_pose_out.",
-    "regressor.pose_head.decoder.": "vposer.vposer.",
-    "regressor.shape_head.layers.": "cascade_shaoe_out.",
-    "regressor.camera_head.layers.": "cascade_cam_out.",
+    r"context\.": "kp_lifting.",
+    r"fusion\.from_32\.": "backbone.outmodules.0.",
+    r"fusion\.from_16\.": "backbone.outmodules.1.0.",
+    r"fusion\.merge\.": "backbone.outmodules.2.",
+    r"regressor\.volume\.exponent": "exponent",
+    r"regressor\.volume\.lift\.": "conv2d_to_3d.",
+    r"regressor\.volume\.place\.": "conv_3d_coord.0.",
+    r"regressor\.volume\.encoder\.": "refine_3d.",
+    r"regressor\.to_plane\.": "down_linear.",
+    r"regressor\.plane_encoder\.": "transformer.encoder.",
+    r"regressor\.decoder\.body_start": "transformer.smpl_tgt",
+    r"regressor\.decoder\.joint_start": "transformer.kp_tgt",
+    r"regressor\.decoder\.locate\.": "transformer.decoder.joint_img_regress.",
+    r"regressor\.decoder\.place\.": "transformer.decoder.fc_pos_3d.",
+    r"regressor\.decoder\.": "transformer.decoder.",
+    r"regressor\.body_queries": "spose_shape_cam_param",
+    r"regressor\.joint_queries": "query.weight",
+    r"regressor\.root_head\.layers\.": "cascade_root_pose_out.",
+    r"regressor\.pose_head\.cascade\.layers\.": "cascade_pose_out.",
+    r"regressor\.pose_head\.decoder\.": "vposer.vposer.",
+    r"regressor\.shape_head\.layers\.": "cascade_shaoe_out.",
+    r"regressor\.camera_head\.layers\.": "cascade_cam_out.",
 }
 # What is in the files beside it, and is not needed.
 _LEFT_OUT = ("human_model_layer.", "pos_embed_1d.", "vposer.vposer.bodyprior_enc_")
-_SIZES = (
-    "spose_shape_cam_param",
-    *("down_linear.weight", "conv2d_to_3d.weight", "transformer.encoder.layers.0.linear1.weight"),
-    *("refine_3d.layers.0.linear1.weight", "vposer.vposer.bodyprior_dec_fc1.weight", "kp_lifting.weight"),
-    *("backbone.outmodules.0.0.weight", "backbone.outmodules.1.0.weight", "backbone.outmodules.2.0.weight"),
-)
+_SIZES = {
+    "spose_shape_cam_param": 2,
+    "down_linear.weight": 4,
+    "conv2d_to_3d.weight": 4,
+    "transformer.encoder.layers.0.linear1.weight": 2,
+    "refine_3d.layers.0.linear1.weight": 2,
+    "vposer.vposer.bodyprior_dec_fc1.weight": 2,
+    "kp_lifting.weight": 2,
+    **{f"backbone.outmodules.{part}.0.weight": 4 for part in range(3)},
+}
+# How names begin without wrappers; `model.` is also one.
+_FIRST = ("backbone.", "outmodules.", "sd_model.", "model.diffusion_model.", "kp_lifting.", "query.")
 
 
 class PublishedRegressor(nn.Module):
@@ -84,7 +88,7 @@ def load_regressor(state_dict: Mapping[str, Any], num_heads: int = 8) -> Publish
     """The published network after the backbone.
 
     Args:
-        state_dict: as `extract_state_dict` takes it; what begins with `backbone.` counts only if it is of the fusion
+        state_dict: as `read_state_dict` takes it; what begins with `backbone.` counts only if it is of the fusion
             head (`backbone.outmodules.`). The body and VPoser's encoder are left out.
         num_heads: of all attention.
 
@@ -92,61 +96,34 @@ def load_regressor(state_dict: Mapping[str, Any], num_heads: int = 8) -> Publish
         Network in evaluation mode, with the release's quirks: see `Regressor`.
 
     Raises:
-        InputError: if a key is missing, superfluous or of the wrong shape; all are named.
+        InputError: if a tensor is missing, superfluous or of the wrong shape.
     """
     weights = {
         key: value
-        for key, value in extract_state_dict(state_dict).items()
+        for key, value in read_state_dict(state_dict).items()
         if not key.startswith(_LEFT_OUT) and (not key.startswith("backbone.") or key.startswith("backbone.outmodules."))
     }
     network = _network(weights, num_heads)
-    expected = network.state_dict()
-    origin = official_names(expected)
-    known = set(origin.values())
-    problems = [f"{key} is not known" for key in sorted(weights) if key not in known]
-    problems += [f"{key} is missing" for key in sorted(known - set(weights))]
-    for ours, official in origin.items():
-        if official in weights and weights[official].shape != expected[ours].shape:
-            shape, wanted = tuple(weights[official].shape), tuple(expected[ours].shape)
-            problems.append(f"{official} has shape {shape}, expected {wanted}")
-    _complain(problems)
-    network.load_state_dict({ours: weights[official].to(expected[ours].dtype) for ours, official in origin.items()})
-    return network.eval()
+    return load(network, weights, _WHAT, official_names(network.state_dict())).eval()
 
 
 def official_names(ours: Iterable[str]) -> dict[str, str]:
     """What the release calls each tensor of a `PublishedRegressor`."""
-    prefixes = {name: next(prefix for prefix in _NAMES if name.startswith(prefix)) for name in ours}
-    return {name: _NAMES[prefix] + name.removeprefix(prefix) for name, prefix in prefixes.items()}
+    return published_names(ours, _NAMES)
 
 
-def extract_state_dict(checkpoint: Any) -> dict[str, Tensor]:
-    """The tensors inside an official checkpoint, without the prefix `module.` of distributed training.
+def read_state_dict(content: Any) -> dict[str, Tensor]:
+    """The tensors of a checkpoint of DPMesh, without wrappers (see `methods.official_weights.state_dict_in`).
 
-    Args:
-        checkpoint: official keys to tensors or arrays, or a dictionary that holds them under `network` (the release),
-            `state_dict` or `model`.
-
-    Raises:
-        InputError: if there are none, or something else is among them.
+    The fusion head may be alone in it; its names begin with `backbone.` in any case.
     """
-    if not isinstance(checkpoint, Mapping):
-        raise InputError(f"the checkpoint is a {type(checkpoint).__name__} and holds no state dict of tensors")
-    inner = next((checkpoint[key] for key in ("network", "state_dict", "model") if key in checkpoint), checkpoint)
-    if not isinstance(inner, Mapping) or not any(isinstance(value, Tensor | np.ndarray) for value in inner.values()):
-        some = ", ".join([str(key) for key in checkpoint][:_KEYS_NAMED]) or "nothing"
-        raise InputError(f"no state dict of tensors is in the checkpoint; it has {some}")
-    for key, value in inner.items():
-        if not isinstance(value, Tensor | np.ndarray):
-            raise InputError(f"{key} is a {type(value).__name__}, expected a tensor")
-    weights = {str(key).removeprefix("module."): torch.as_tensor(value) for key, value in inner.items()}
-    # Weights of the fusion head alone.
+    weights = state_dict_in(content, _FIRST)
     return {f"backbone.{key}" if key.startswith("outmodules.") else key: value for key, value in weights.items()}
 
 
 def _network(weights: Mapping[str, Tensor], num_heads: int) -> PublishedRegressor:
     """A network of the sizes of the weights."""
-    _complain([f"{key} is missing" for key in _SIZES if key not in weights])
+    require(weights, _SIZES, _WHAT)
     width = weights["spose_shape_cam_param"].shape[-1]
     layers, decoder_layers = (
         len({key.split(".")[3] for key in weights if key.startswith(f"transformer.{part}.layers.")})
@@ -172,8 +149,3 @@ def _network(weights: Mapping[str, Tensor], num_heads: int) -> PublishedRegresso
     fusion = FusionHead({"level_32": finest, "level_16": fine, "level_8": coarse, "level_4": 0}, feature_width)
     tokens = weights["kp_lifting.weight"]
     return PublishedRegressor(nn.Linear(tokens.shape[1], tokens.shape[0]), fusion, regressor)
-
-
-def _complain(problems: list[str]) -> None:
-    if problems:
-        raise InputError(f"the state dict does not fit DPMesh: {'; '.join(problems)}")

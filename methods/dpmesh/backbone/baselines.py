@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.backbones import ResNet50
-from methods.checkpoints import read_torch_file
 from methods.dpmesh.backbone.features import Features, PictureFeatures
 from methods.dpmesh.conditions import Conditions
+from methods.official_weights import load, read_published, state_dict_in
 from noise2pose.errors import InputError
 
 _MEAN, _STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # of the pictures that published vision transformers were trained on
@@ -175,30 +175,22 @@ def _resized(maps: Tensor, side: int) -> Tensor:
 
 def _load(network: nn.Module, path: Path, grids: dict[str, int], left_out: tuple[str, ...]) -> None:
     """Fills a network from a file, without the classifier; positions of another picture size are interpolated."""
-    weights = read_torch_file(path)
-    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else {}
-    weights = {key: value for key, value in weights.items() if not key.startswith(left_out)}
-    for key, length in grids.items():
-        if key in weights and weights[key].shape[1] != length:
-            weights[key] = _other_grid(weights[key], length)
-    expected = network.state_dict()
-    wrong = sorted(
-        key for key in expected.keys() | weights.keys()
-        if key not in expected or key not in weights or expected[key].shape != weights[key].shape
-    )  # fmt: skip
-    if wrong:
-        raise InputError(
-            f"model.pretrained: {path} does not fit: {len(wrong)} tensors are unknown, missing or of another shape, "
-            f"first {', '.join(wrong[:3])}"
-        )
-    network.load_state_dict(weights)
+    try:
+        weights = state_dict_in(read_published(path), network.state_dict())
+        weights = {key: value for key, value in weights.items() if not key.startswith(left_out)}
+        for key, length in grids.items():
+            if key in weights and weights[key].shape[1] != length:
+                weights[key] = _other_grid(weights[key], length)
+        load(network, weights, "this backbone")
+    except InputError as error:
+        raise InputError(f"model.pretrained: {path}: {error}") from error
 
 
 def _other_grid(positions: Float[Tensor, "1 L E"], length: int) -> Float[Tensor, "1 M E"]:
     """Position codes of a square of patches, after the one of the class, for another square."""
     side, wanted = round((positions.shape[1] - 1) ** 0.5), round((length - 1) ** 0.5)
     if side * side != positions.shape[1] - 1:
-        raise InputError(f"model.pretrained: {positions.shape[1] - 1} positions of patches are not a square")
+        raise InputError(f"{positions.shape[1] - 1} positions of patches are not a square")
     square = positions[:, 1:].mT.unflatten(-1, (side, side))
     square = F.interpolate(square, size=(wanted, wanted), mode="bicubic", align_corners=False)
     return torch.cat((positions[:, :1], square.flatten(2).mT), dim=1)

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from methods.checkpoints import read_torch_file
 from methods.dpmesh.stable_diffusion import weights as ldm_weights
 from methods.dpmesh.stable_diffusion.names import unet_name
 from methods.dpmesh.stable_diffusion.networks import Networks, NoHint, make_controlnet
+from methods.official_weights import read_published, require, state_dict_in
 from noise2pose.errors import InputError
 
 WHERE = (
@@ -26,12 +26,6 @@ _WHERE_CONTROL = (
 _PICKLED = (".ckpt", ".pth", ".pt", ".bin")
 # Levels, channels of latents and width of tokens of version 1's U-Net; levels and channels of its autoencoder.
 _UNET, _AUTOENCODER = (4, 4, 768), (4, 4)
-# A callback that the trainings of Stable Diffusion left in their checkpoints, as a key.
-_CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
-
-
-class _LeftOut:
-    """Stands for a class that a checkpoint names and nothing here needs."""
 
 
 def read_networks(path: str | Path, num_joints: int, control: bool, control_weights: str | Path | None) -> Networks:
@@ -136,17 +130,16 @@ def _fill_controlnet(controlnet: Any, path: Path) -> None:
         weights = {key: value for key, value in weights.items() if not key.startswith("controlnet_cond_embedding.")}
         first = "conv_in.weight"
     else:
-        name, prefix, first = unet_name, ldm_weights.CONTROLNET, "input_blocks.0.0.weight"
-        weights = {
-            key.removeprefix(prefix): value for key, value in _read(path, _WHERE_CONTROL).items() if prefix in key
-        }
-        weights = {key: value for key, value in weights.items() if not key.startswith("input_hint_block.")}
+        name, prefix = unet_name, ldm_weights.CONTROLNET
+        first, hint = f"{prefix}input_blocks.0.0.weight", f"{prefix}input_hint_block."
+        weights = {key: value for key, value in _read(path, _WHERE_CONTROL).items() if not key.startswith(hint)}
     start = controlnet.conv_in.weight.detach().clone()
-    published = ldm_weights.require(weights, first, prefix)
-    if published.shape[0] != start.shape[0] or published.shape[2:] != start.shape[2:]:
-        raise InputError(f"{path}: {prefix}{first} has shape {tuple(published.shape)}, expected a U-Net's of this size")
-    start[:, : published.shape[1]] = published.float()
     try:
+        require(weights, {first: 4}, "a ControlNet")
+        published = weights[first]
+        if published.shape[0] != start.shape[0] or published.shape[2:] != start.shape[2:]:
+            raise InputError(f"{first} has shape {tuple(published.shape)}, expected a U-Net's of this size")
+        start[:, : published.shape[1]] = published.float()
         ldm_weights.fill(controlnet, name, {**weights, first: start}, prefix)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -171,8 +164,8 @@ def _read(path: Path, where: str) -> Mapping[str, Tensor]:
             raise InputError(f"{path} cannot be read: it is empty, cut off or damaged ({error})") from error
     if path.suffix not in _PICKLED:
         raise InputError(f"{path} is neither a folder nor a .safetensors or .ckpt file: {where}")
-    found = read_torch_file(path, [(_LeftOut, _CALLBACK)])
-    found = found.get("state_dict", found) if isinstance(found, Mapping) else found
-    if not isinstance(found, Mapping):
-        raise InputError(f"{path} holds a {type(found).__name__}, expected a state dict of tensors")
-    return {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
+    content = read_published(path)
+    try:
+        return state_dict_in(content, (ldm_weights.UNET, ldm_weights.CONTROLNET))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from methods.dpmesh.official_backbone import load_backbone
+from methods.dpmesh.official import load_backbone
 from methods.dpmesh.stable_diffusion import weights as ldm_weights
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, read_fixture
@@ -96,7 +96,7 @@ def test_other_weights_are_refused_by_name(published):
         load_backbone(weights)
     with pytest.raises(InputError, match="no key begins with"):
         load_backbone({"conv.weight": torch.zeros(1)})
-    with pytest.raises(InputError, match="no state dict of tensors is in the checkpoint; it has epoch"):
+    with pytest.raises(InputError, match="no state dict of tensors; it has keys epoch"):
         load_backbone({"epoch": 3})
-    with pytest.raises(InputError, match="epoch is a int, expected a tensor"):
+    with pytest.raises(InputError, match="epoch is of type int, expected a tensor"):
         load_backbone({**published[1], "epoch": 3})

@@ -6,7 +6,7 @@ import roma
 import torch
 
 from methods.hmr.discriminator import Discriminators
-from methods.hmr.official import extract_state_dict, layout_of, load_hmr
+from methods.hmr.official import layout_of, load_hmr
 from methods.hmr.regressor import Regressor
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, read_fixture
@@ -124,4 +124,4 @@ def test_the_layout_shows_in_the_names(published):
 @pytest.mark.parametrize("content", [{}, {"model": {}}, {"epoch": "three"}, [1], None])
 def test_a_file_without_weights_is_refused(content):
     with pytest.raises(InputError, match="no state dict"):
-        extract_state_dict(content)
+        load_hmr(content)
