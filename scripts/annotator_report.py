@@ -76,7 +76,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _report(arguments: argparse.Namespace, command: list[str]) -> str:
     from methods.checkpoints import load_method  # these load Lightning
-    from methods.diffannot.controls import account
+    from methods.diffannot.controls import measure_controls
     from methods.diffannot.module import DiffAnnot
     from methods.diffannot.states import to_state
     from methods.evaluation import with_training_source
@@ -100,7 +100,7 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
     # A quarter is enough to choose settings by, and choosing tries them all.
     validation = _batches(module, "val", max(1, arguments.max_people // 4))
     test = _batches(module, "test", arguments.max_people)
-    accounts = [account(method, states, validation, test) for method in methods]
+    measured = [measure_controls(method, states, validation, test) for method in methods]
     people = sum(len(batch["sample_id"]) for batch in test)
     about = {
         "command": shlex.join(["python", "scripts/annotator_report.py", *command]),
@@ -110,14 +110,14 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
         "protocol": dataclasses.asdict(protocol),
         "max_steps": arguments.max_steps,
         "patience": [method.refiner.patience for method in methods],
-        "settings": [{name: each._asdict() for name, each in one.settings.items()} for one in accounts],
+        "settings": [{name: each._asdict() for name, each in one.settings.items()} for one in measured],
     }
     tables = {
-        name: [[row._asdict() for row in getattr(each, name)] for each in accounts]
+        name: [[row._asdict() for row in getattr(each, name)] for each in measured]
         for name in ("deployable", "oracle", "half_joints")
     }
     write_text(arguments.output / "numbers.json", json.dumps({**about, **tables}, indent=2) + "\n")
-    text = _markdown(about, tables, len(accounts))
+    text = _markdown(about, tables, len(measured))
     write_text(arguments.output / "tables.md", text)
     return text + f"\n{arguments.output / 'tables.md'}, {arguments.output / 'numbers.json'}"
 

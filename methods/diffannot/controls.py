@@ -1,8 +1,8 @@
-"""What refinement is worth: every selector beside its controls, in the layout of the paper's Tables II and III.
+"""The gain of refinement: every selector beside its controls, in the layout of the paper's Tables II and III.
 
-A selector that sees the ground truth improves almost any set of candidates, so each is run three times: with the
-trained denoiser, with an untrained one, and with none at all. What has a setting has its own, chosen on validation
-data: the steps of `fixed` and the weight of the keypoints in `guided` for each control, the latter for the comparator.
+A selector that uses the ground truth improves almost any set of candidates, so each selector is run three times: with
+the trained denoiser, with an untrained one, and without one. Settings are chosen on validation data: the steps of
+`fixed` and the weight of the keypoints in `guided` for each control, and that weight for the SMPLify-style baseline.
 
 Shape letters: B samples, J joints, I candidates.
 """
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from methods.diffannot.module import DiffAnnot
-from methods.diffannot.refinement import Evidence, Refined, Refiner, Selector
-from methods.diffannot.selection import half_of_the_joints, truth_score
+from methods.diffannot.refinement import Evidence, Refined, Refiner, Selector, half_of_the_joints, truth_score
 from methods.diffannot.smplify import PosePrior, fit_to_keypoints
 from methods.diffannot.states import to_state
 from noise2pose.batch import PoseBatch
@@ -32,8 +31,8 @@ DEPLOYABLE: tuple[Selector, ...] = ("fixed", "reproj2d", "consistency", "guided"
 ORACLE: tuple[Selector, ...] = ("oracle", "half_joints")
 CONTROLS: tuple[Control, ...] = ("none", "untrained", "trained")
 FRONT_END, SMPLIFY = "front end", "SMPLify-style"
-STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # of the keypoints, to choose from
-_HALF = "half"  # of the joints, which errors are of
+STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # weights of the keypoints to choose from
+_HALF = "half"  # control of the front end's row with errors of half of the joints
 _REPORTED = half_of_the_joints(MESH_JOINTS)[1]
 
 
@@ -57,8 +56,8 @@ class Row(NamedTuple):
     """One line of the table; errors in millimetres and pixels.
 
     Attributes:
-        name: of the selector, or of what it is compared with.
-        control: which denoiser it had; empty for what has none.
+        name: of the selector, or of the method that it is compared with.
+        control: its denoiser; empty for a method without one.
         mpjpe, pa_mpjpe, pixels, step: means over the samples.
         improved: share of the samples whose PA-MPJPE is below the front end's (Table III).
         milliseconds: of one sample.
@@ -75,12 +74,12 @@ class Row(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What is chosen on validation data.
+    """Settings that are chosen on validation data.
 
     Attributes:
         fixed_step: of `fixed`.
         strength: of the keypoints in `guided`.
-        comparator: the same in the comparator.
+        comparator: of the keypoints in the SMPLify-style baseline.
     """
 
     fixed_step: int
@@ -88,21 +87,21 @@ class Settings(NamedTuple):
     comparator: float
 
     def applied_to(self, refiner: Refiner) -> Refiner:
-        """A refiner with these settings; the method keeps its own."""
+        """A copy of a refiner with these settings."""
         changed = copy.copy(refiner)
         changed.fixed_step = self.fixed_step
         changed.guidance = dataclasses.replace(refiner.guidance, strength=self.strength)
         return changed
 
 
-class Account(NamedTuple):
-    """All rows of one checkpoint.
+class ControlTables(NamedTuple):
+    """The tables of one checkpoint.
 
     Attributes:
-        deployable: nothing in them was chosen with the ground truth of the samples.
-        oracle: PA-MPJPE of all joints chose.
-        half_joints: PA-MPJPE of every other joint chose, errors are of the others.
-        settings: what was chosen on validation data, by control.
+        deployable: rows in which nothing was chosen with the ground truth of the samples.
+        oracle: rows chosen by PA-MPJPE of all joints.
+        half_joints: rows chosen by PA-MPJPE of every other joint, with errors of the remaining ones.
+        settings: chosen on validation data, by control.
     """
 
     deployable: list[Row]
@@ -112,19 +111,19 @@ class Account(NamedTuple):
 
 
 @torch.no_grad()
-def account(
+def measure_controls(
     method: DiffAnnot,
     train_states: Float[Tensor, "B D"],
     validation: Iterable[PoseBatch],
     test: Iterable[PoseBatch],
     seed: int = 0,
-) -> Account:
+) -> ControlTables:
     """Measures every selector and control on test samples.
 
     Args:
         method: trained, in evaluation mode.
-        train_states: ground truth, for the prior of the comparator.
-        validation: batches that the settings are chosen on.
+        train_states: ground truth, for the prior of the SMPLify-style baseline.
+        validation: batches for the choice of the settings.
         test: batches to report on.
         seed: of the untrained network.
     """
@@ -151,7 +150,7 @@ def account(
         return _row(name, control, joined[name, control], joined[FRONT_END, base], seconds[name, control])
 
     controls = [(selector, control) for selector in DEPLOYABLE for control in CONTROLS if (selector, control) in joined]
-    return Account(
+    return ControlTables(
         [row(FRONT_END, ""), row(SMPLIFY, ""), *(row(*key) for key in controls)],
         [row(FRONT_END, ""), *(row("oracle", control) for control in CONTROLS)],
         [row(FRONT_END, _HALF, _HALF), *(row("half_joints", control, _HALF) for control in CONTROLS)],
@@ -173,7 +172,7 @@ def _answers(
     prior: PosePrior,
     batch: PoseBatch,
 ) -> Iterator[_Answer]:
-    """Everything that is compared, on one batch; the first is the front end itself, twice."""
+    """All answers to one batch; the first two are the front end's, with errors of all and of half of the joints."""
     theta = to_state(method.frontend(batch)["smpl"])
     evidence = method.evidence(batch, theta)._replace(target=batch["keypoints_3d"])
     kept = Refined(theta, torch.zeros_like(evidence.keys))
@@ -181,7 +180,7 @@ def _answers(
     yield _Answer(FRONT_END, _HALF, errors(method, kept, evidence, _REPORTED), 0.0)
     started = time.perf_counter()
     strength = settings["none"].comparator
-    fitted = Refined(fit_to_keypoints(theta, method.posed, evidence.keypoints, prior, strength), kept.step)
+    fitted = Refined(fit_to_keypoints(theta, method.posed_body, evidence.keypoints, prior, strength), kept.step)
     taken = time.perf_counter() - started
     yield _Answer(SMPLIFY, "", errors(method, fitted, evidence, MESH_JOINTS), taken)
     for selector in (*DEPLOYABLE, *ORACLE):
@@ -205,7 +204,7 @@ def choose(
     Args:
         method: trained.
         network: the denoiser of a control.
-        prior: of the comparator; None leaves its strength at the first of `STRENGTHS`.
+        prior: of the SMPLify-style baseline; None leaves its strength at the first of `STRENGTHS`.
         validation: batches.
     """
     by_step = torch.zeros(method.refiner.max_steps + 1, dtype=torch.float64)
@@ -213,7 +212,7 @@ def choose(
     for batch in validation:
         theta = to_state(method.frontend(batch)["smpl"])
         evidence = method.evidence(batch, theta)
-        score = truth_score(method.posed, batch["keypoints_3d"], MESH_JOINTS)
+        score = truth_score(method.posed_body, batch["keypoints_3d"], MESH_JOINTS)
         rows = torch.arange(len(theta))
         losses = method.refiner.losses_of_fixed_steps(network, theta, score, evidence)
         by_step += losses.double().sum(dim=0)
@@ -222,7 +221,7 @@ def choose(
             state = refiner.refine(network, theta, "guided", evidence).state
             guided[number] += score(state, rows).double().sum()
             if prior is not None:
-                state = fit_to_keypoints(theta, method.posed, evidence.keypoints, prior, strength)
+                state = fit_to_keypoints(theta, method.posed_body, evidence.keypoints, prior, strength)
                 fitted[number] += score(state, rows).double().sum()
     return Settings(int(by_step.argmin()), STRENGTHS[int(guided.argmin())], STRENGTHS[int(fitted.argmin())])
 
@@ -230,7 +229,7 @@ def choose(
 def untrained(network: nn.Module, seed: int) -> nn.Module:
     """A copy with new random weights in every layer, also in those that start at zero.
 
-    What it normalises states with (`ResidualDenoiser.set_statistics`) stays: that is data, not training.
+    The normalisation of states (`ResidualDenoiser.set_statistics`) is kept, because it is not trained.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -244,7 +243,7 @@ def untrained(network: nn.Module, seed: int) -> nn.Module:
 def errors(method: DiffAnnot, refined: Refined, evidence: Evidence, joints: tuple[int, ...]) -> Errors:
     """Errors of refined states on some joints."""
     assert evidence.target is not None
-    pose, chosen = method.posed.joints(refined.state), list(joints)
+    pose, chosen = method.posed_body.joints(refined.state), list(joints)
     pixels = evidence.keypoints.distance(evidence.keypoints.project(pose))
     target, valid = evidence.target[..., :3], evidence.target[:, chosen, 3]
     pose, target = pose - pose[:, :1], target - target[:, :1]

@@ -30,9 +30,8 @@ class ReleasedDenoiser(nn.Module):
         size: D.
         width: of the two hidden layers.
         output_size: E, None for D.
-        output_relu: end with a ReLU, as released. Such a network cannot predict negative noise: half of what there is
-            to predict is lost.
-        num_steps: T of the whole chain; times are brought to the scale of 1000 steps.
+        output_relu: end with a ReLU, as released. Such a network cannot predict negative noise, half of its target.
+        num_steps: T of the whole chain; times are scaled to 1000 steps.
         time_width: of the hidden layer of the time embedding, None for D.
     """
 
@@ -62,7 +61,7 @@ class ReleasedDenoiser(nn.Module):
         Args:
             x: (B, D) state; computed with in float32.
             t: (B,) diffusion time, or (1,) where it is the same for all.
-            condition: must be None; it is here so that both networks are called alike.
+            condition: must be None; both networks have the same signature.
 
         Raises:
             ValueError: if there is a condition.
@@ -74,19 +73,19 @@ class ReleasedDenoiser(nn.Module):
 
 
 class ResidualDenoiser(nn.Module):
-    """A residual MLP that works on normalised states and may be told of a condition.
+    """A residual MLP that works on normalised states and may take a condition.
 
-    The chain runs on states in their own units, whose entries differ in spread: a spine hardly bends, an elbow does.
-    With the mean m and the variance v of each entry over the training data (`set_statistics`), x_t has the mean
-    sqrt(abar) m and the variance abar v + 1 - abar. The network sees x_t with that mean and spread removed; and its
-    output is a correction of the best prediction from those two numbers alone, the Wiener filter
+    The chain runs on states in their own units, whose entries differ in spread: a spine bends less than an elbow. With
+    the mean m and the variance v of each entry over the training data (`set_statistics`), x_t has the mean
+    sqrt(abar) m and the variance abar v + 1 - abar. The network sees x_t with that mean and spread removed, and its
+    output is a correction of the best linear prediction from these two numbers, the Wiener filter
 
         noise = sqrt(1 - abar) (x_t - sqrt(abar) m) / (abar v + 1 - abar),
 
     which is what it predicts before it is trained, because its last layer starts at zero.
 
-    A condition enters by a linear map without bias, so a condition of zeros is the same as none: rows whose condition
-    is withheld are set to zero, and what is given should be centred on zero.
+    A condition enters by a linear map without bias, so zeros are equal to no condition: rows without a condition are
+    set to zero, and a condition should be centred on zero.
 
     Args:
         alphas_cumprod: (T,) abar of the whole chain.
@@ -126,9 +125,9 @@ class ResidualDenoiser(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def set_statistics(self, mean: Float[Tensor, " D"], std: Float[Tensor, " D"]) -> None:
-        """Settles what states are normalised with: mean and standard deviation of each entry over the training data.
+        """Sets the normalisation of states: mean and standard deviation of each entry over the training data.
 
-        Entries that never vary (a standard deviation of 0) are allowed.
+        A standard deviation may be 0.
         """
         self.mean.copy_(mean)
         self.std.copy_(std)
@@ -141,7 +140,7 @@ class ResidualDenoiser(nn.Module):
         Args:
             x: (B, D) state in its own units.
             t: (B,) diffusion time, whole numbers of any type, or (1,) where it is the same for all.
-            condition: (B, C), rows of zeros where it is withheld; None withholds it from all.
+            condition: (B, C), with rows of zeros for samples without one; None for no condition at all.
 
         Returns:
             (B, D) noise of unit variance; with a learned range (B, 2 D), the second half for the variance.
@@ -169,7 +168,7 @@ class ResidualDenoiser(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """LayerNorm, scaled and shifted by the time, then two linear layers around a SiLU, added to the input."""
+    """LayerNorm, scaled and shifted by the time, then two linear layers with a SiLU between, added to the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -2,7 +2,10 @@
 
 DDPM (Ho et al., NeurIPS 2020) as improved DDPM (Nichol and Dhariwal, ICML 2021) implements it, with noise prediction.
 The state keeps its own units: rotation entries in [-1, 1] and shape coefficients. Time t = 0 is the least noisy of T
-steps. Wherever a time is taken it is one integer for all rows, or a tensor with one entry a row.
+steps. A time is one integer for all rows, or a tensor with one entry a row.
+
+The schedulers of diffusers are not used: they compute in float32 and take one time for all rows, while these tables are
+float64, as the released ones are, and rows are at different times.
 
 Shape letters: T steps, D entries of the state, E entries of the network's output (D, or 2 D with a learned variance).
 """
@@ -18,6 +21,11 @@ from methods.diffannot.states import NUM_ROTATION, STATE_SIZE
 
 Schedule = Literal["linear", "cosine"]
 Clip = Literal["none", "rotations", "all"]
+Time = Tensor | int
+
+_BIN = 1 / 255  # half the width of a bin at t = 0, as for images of 256 levels; for poses this is a convention
+_LARGEST_CHOICE = 20.0  # of a learned variance, either way; larger outputs are clipped, or exponentials overflow
+_SATURATED = 8.0  # here the approximated normal distribution function is 0 or 1 in double precision
 
 
 def schedule_betas(schedule: Schedule, num_steps: int = 1000) -> Float[Tensor, " T"]:
@@ -35,26 +43,15 @@ def schedule_betas(schedule: Schedule, num_steps: int = 1000) -> Float[Tensor, "
     return (1 - level[1:] / level[:-1]).clamp_max(0.999)
 
 
-def clip_mask(clip: Clip, size: int = STATE_SIZE, rotation_entries: int = NUM_ROTATION) -> Bool[Tensor, " D"] | None:
+def clip_mask(clip: Clip) -> Bool[Tensor, " D"] | None:
     """Which entries of an estimated x_0 are limited to [-1, 1].
 
     Args:
         clip: `none`; `rotations`, whose entries cannot be larger; `all`, as released, shape coefficients included.
-        size: D.
-        rotation_entries: how many entries, from the first, are of rotations.
     """
     if clip == "none":
         return None
-    return torch.arange(size) < (size if clip == "all" else rotation_entries)
-
-
-Variance = Literal["fixed_large", "fixed_small", "learned_range"]
-Time = Tensor | int
-
-_BIN = 1 / 255  # half the width of a bin at t = 0: pixel values, which for poses is a convention and no more
-# Learned variances further out than this many ranges are cut off, so that no exponential of one overflows.
-_FURTHEST_RANGE = 20.0
-_SATURATED = 8.0  # here the approximated normal distribution function is 0 or 1 in double precision
+    return torch.arange(STATE_SIZE) < (STATE_SIZE if clip == "all" else NUM_ROTATION)
 
 
 class Step(NamedTuple):
@@ -89,11 +86,10 @@ class GaussianDiffusion(nn.Module):
     Tables are float64 and cast to the state's type when an entry is taken; they are not part of the state dict.
 
     Args:
-        betas: (T,) float64, see `schedules.schedule_betas`.
-        variance: of the reverse steps. `fixed_large` is beta, `fixed_small` the posterior's, `learned_range` lets the
-            second half of the network's output choose between the two, in the logarithm.
-        clip: (D,) entries of the estimated x_0 to limit to [-1, 1], see `schedules.clip_mask`; None for no entry.
-        timesteps: the network's own number of each step, if this is a respaced chain.
+        betas: (T,) float64, see `schedule_betas`.
+        learned_range: the second half of the network's output chooses the variance of the reverse steps, between the
+            posterior's and beta, in the logarithm. Otherwise it is beta.
+        clip: (D,) entries of the estimated x_0 to limit to [-1, 1], see `clip_mask`; None for no entry.
     """
 
     betas: Tensor
@@ -103,25 +99,22 @@ class GaussianDiffusion(nn.Module):
     sqrt_one_minus_alphas_cumprod: Tensor
     sqrt_recip_alphas_cumprod: Tensor
     sqrt_recipm1_alphas_cumprod: Tensor
-    posterior_variance: Tensor
     posterior_log_variance_clipped: Tensor
     posterior_mean_coef1: Tensor
     posterior_mean_coef2: Tensor
     clip: Tensor | None
-    timesteps: Tensor
     _large_log_variance: Tensor
     _log_betas: Tensor
 
     def __init__(
         self,
         betas: Float[Tensor, " T"],
-        variance: Variance = "fixed_large",
+        learned_range: bool = False,
         clip: Bool[Tensor, " D"] | None = None,
-        timesteps: list[int] | None = None,
     ) -> None:
         super().__init__()
         self.num_steps = len(betas)
-        self.variance: Variance = variance
+        self.learned_range = learned_range
         alphas_cumprod = (1 - betas).cumprod(0)
         previous = torch.cat((torch.ones_like(betas[:1]), alphas_cumprod[:-1]))
         posterior_variance = betas * (1 - previous) / (1 - alphas_cumprod)
@@ -135,21 +128,19 @@ class GaussianDiffusion(nn.Module):
             "sqrt_one_minus_alphas_cumprod": (1 - alphas_cumprod).sqrt(),
             "sqrt_recip_alphas_cumprod": (1 / alphas_cumprod).sqrt(),
             "sqrt_recipm1_alphas_cumprod": (1 / alphas_cumprod - 1).sqrt(),
-            "posterior_variance": posterior_variance,
             "posterior_log_variance_clipped": small.log(),
             "posterior_mean_coef1": betas * previous.sqrt() / (1 - alphas_cumprod),
             "posterior_mean_coef2": (1 - previous) * (1 - betas).sqrt() / (1 - alphas_cumprod),
             "_large_log_variance": torch.cat((small[:1], betas[1:])).log(),
             "_log_betas": betas.log(),
-            "timesteps": torch.arange(len(betas)) if timesteps is None else torch.tensor(timesteps),
             "clip": clip,
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
 
     def network_time(self, t: Time) -> Tensor:
-        """What the network is told of the time: (B,) int64, or (1,) for one time for all rows."""
-        return self.timesteps[t].reshape(-1)
+        """The time as the network takes it: (B,) int64, or (1,) for one time for all rows."""
+        return t if isinstance(t, Tensor) else torch.full((1,), t, device=self.betas.device)
 
     def q_sample(self, start: Float[Tensor, "*B D"], t: Time, noise: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         """A draw of x_t given x_0: sqrt(abar) x_0 + sqrt(1 - abar) noise."""
@@ -159,7 +150,7 @@ class GaussianDiffusion(nn.Module):
     def start_from_noise(
         self, state: Float[Tensor, "*B D"], t: Time, noise: Float[Tensor, "*B D"]
     ) -> Float[Tensor, "*B D"]:
-        """`q_sample` solved for x_0, then clipped where the chain clips."""
+        """`q_sample` solved for x_0, then clipped."""
         start = _at(self.sqrt_recip_alphas_cumprod, t, state) * state
         start = start - _at(self.sqrt_recipm1_alphas_cumprod, t, state) * noise
         return start if self.clip is None else torch.where(self.clip, start.clamp(-1, 1), start)
@@ -173,15 +164,14 @@ class GaussianDiffusion(nn.Module):
 
     def posterior(
         self, start: Float[Tensor, "*B D"], state: Float[Tensor, "*B D"], t: Time
-    ) -> tuple[Float[Tensor, "*B D"], Tensor, Tensor]:
-        """Mean (..., D), variance (..., 1) and clipped log-variance (..., 1) of q(x_{t-1} | x_t, x_0)."""
+    ) -> tuple[Float[Tensor, "*B D"], Tensor]:
+        """Mean (..., D) and clipped log-variance (..., 1) of q(x_{t-1} | x_t, x_0)."""
         mean = _at(self.posterior_mean_coef1, t, state) * start + _at(self.posterior_mean_coef2, t, state) * state
-        log_variance = _at(self.posterior_log_variance_clipped, t, state)
-        return mean, _at(self.posterior_variance, t, state), log_variance
+        return mean, _at(self.posterior_log_variance_clipped, t, state)
 
     def split(self, output: Float[Tensor, "*B E"]) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D"] | None]:
-        """The network's output as noise and, with a learned range, what chooses the variance."""
-        if self.variance != "learned_range":
+        """The network's output as noise and, with a learned range, its choice of the variance."""
+        if not self.learned_range:
             return output, None
         noise, choice = output.chunk(2, dim=-1)
         return noise, choice
@@ -190,14 +180,12 @@ class GaussianDiffusion(nn.Module):
         """p(x_{t-1} | x_t) from the network's output at x_t."""
         noise, choice = self.split(output)
         start = self.start_from_noise(state, t, noise)
-        mean, _, small = self.posterior(start, state, t)
-        if choice is not None:
-            # Improved DDPM, Eq. 15, with v = (choice + 1) / 2: an output of -1 is the smaller, of 1 the larger.
-            share = (choice.clamp(-_FURTHEST_RANGE, _FURTHEST_RANGE) + 1) / 2
-            return Reverse(mean, share * _at(self._log_betas, t, state) + (1 - share) * small, start)
-        return Reverse(
-            mean, small if self.variance == "fixed_small" else _at(self._large_log_variance, t, state), start
-        )
+        mean, small = self.posterior(start, state, t)
+        if choice is None:
+            return Reverse(mean, _at(self._large_log_variance, t, state), start)
+        # Improved DDPM, Eq. 15, with v = (choice + 1) / 2: an output of -1 is the smaller, of 1 the larger.
+        share = (choice.clamp(-_LARGEST_CHOICE, _LARGEST_CHOICE) + 1) / 2
+        return Reverse(mean, share * _at(self._log_betas, t, state) + (1 - share) * small, start)
 
     def ddpm_step(
         self,
@@ -212,7 +200,7 @@ class GaussianDiffusion(nn.Module):
             state: x_t.
             t: time.
             output: of the network at x_t.
-            noise: standard normal; not used in rows of t = 0, so that None will do where all are.
+            noise: standard normal; not used in rows of t = 0, so it may be None where all rows are.
         """
         mean, log_variance, start = self.reverse(state, t, output)
         if noise is None:
@@ -236,9 +224,9 @@ class GaussianDiffusion(nn.Module):
         """The term of t in the variational bound, bits per entry.
 
         The KL divergence from the posterior to the network's Gaussian, and at t = 0 the negative log-likelihood of x_0
-        in bins of 2/255, as for pictures.
+        in bins of 2/255, as for images.
         """
-        mean, _, log_variance = self.posterior(start, state, t)
+        mean, log_variance = self.posterior(start, state, t)
         reverse = self.reverse(state, t, output)
         distance = (mean - reverse.mean).square() * (-reverse.log_variance).exp()
         narrower = log_variance - reverse.log_variance
@@ -255,9 +243,9 @@ class GaussianDiffusion(nn.Module):
         noise: Float[Tensor, "*B D"],
         output: Float[Tensor, "*B E"],
     ) -> dict[str, Float[Tensor, "*B"]]:
-        """What a denoiser is trained with, per sample: `mse` and, with a learned range, `vb`; their sum is the loss.
+        """Training loss of each sample: the sum of `mse` and, with a learned range, `vb`.
 
-        The bound trains the variance alone, its mean is detached, and is scaled by T / 1000 (improved DDPM, L_hybrid).
+        The bound trains the variance only (its mean is detached) and is scaled by T / 1000 (improved DDPM, L_hybrid).
         """
         predicted, choice = self.split(output)
         losses = {"mse": (predicted - noise).square().mean(dim=-1)}
@@ -281,5 +269,5 @@ def _binned_log_likelihood(value: Tensor, mean: Tensor, log_scale: Tensor) -> Te
 
 
 def _normal_cdf(x: Tensor) -> Tensor:
-    x = x.clamp(-_SATURATED, _SATURATED)  # beyond, the cube overflows and the gradient is not a number
+    x = x.clamp(-_SATURATED, _SATURATED)  # beyond, the cube overflows and the gradient is NaN
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))

@@ -1,12 +1,13 @@
-"""Refinement that needs no ground truth at all: the denoiser is the prior, the 2-D keypoints pull at each of its steps.
+"""Refinement without ground truth: the denoiser is the prior, and the 2-D keypoints guide each of its steps.
 
 As in score-guided fitting (ScoreHMR, Stathopoulos et al., CVPR 2024), but the data term is not one gradient step on the
-noise: at each time the estimate of x_0 is moved to where the reprojection error and the distance from what the denoiser
-proposed balance (a proximal step, as DiffPIR, Zhu et al., CVPRW 2023), which needs no step size for each noise level.
+noise: at each time the estimate of x_0 is moved to where the reprojection error and the distance from the denoiser's
+proposal balance (a proximal step, as DiffPIR, Zhu et al., CVPRW 2023), which needs no step size for each noise level.
 
 Shape letters: B samples, D numbers of a state, J joints.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,21 +16,23 @@ from torch import Tensor
 
 from methods.diffannot.diffusion import GaussianDiffusion
 from methods.diffannot.reprojection import Keypoints
-from methods.diffannot.selection import Denoise, Posed
+from methods.diffannot.states import PosedBody
+
+Denoise = Callable[[Tensor, int], Tensor]  # (state (B, D), time) -> noise (B, D)
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """How the keypoints pull.
+    """Settings of the guidance.
 
     Attributes:
-        start: first time of each round; the front end's answer, or the last round's, is taken for x_start.
+        start: first time of each round; the front end's answer, or the last round's, is taken as x_start.
         stride: between the times of a round.
-        rounds: how often the chain is run.
+        rounds: number of runs of the chain.
         strength: weight of the reprojection error against the prior.
-        scale: of the robust error, in box sides; a keypoint further off than a few of these hardly pulls.
+        scale: of the robust error, in box sides; a keypoint several times further away has little influence.
         iterations: of Adam in each proximal step.
-        learning_rate: of Adam, in numbers of the state.
+        learning_rate: of Adam, in units of the state.
     """
 
     start: int = 60
@@ -42,7 +45,7 @@ class Guidance:
 
     @property
     def times(self) -> list[int]:
-        """Of one round, from the noisiest."""
+        """Times of one round, from the noisiest."""
         return list(range(0, self.start, self.stride))[::-1]
 
 
@@ -50,29 +53,29 @@ def guided(
     diffusion: GaussianDiffusion,
     denoise: Denoise | None,
     theta: Float[Tensor, "B D"],
-    posed: Posed,
+    posed_body: PosedBody,
     keypoints: Keypoints,
     guidance: Guidance,
 ) -> Float[Tensor, "B D"]:
-    """Refines states; every sample is refined by itself.
+    """Refines states, each independently of the others.
 
     Args:
         diffusion: schedule of the denoiser.
         denoise: (state, time) -> noise; None for the null control, whose prior is the state itself.
         theta: the front end's states.
-        posed: poses them.
+        posed_body: of the states.
         keypoints: 2-D evidence.
-        guidance: see there.
+        guidance: settings.
     """
     with torch.inference_mode(False), torch.no_grad():  # predictions run in inference mode, which has no gradients
-        return _guided(diffusion, denoise, theta.clone(), posed, keypoints.for_gradients(), guidance)
+        return _guided(diffusion, denoise, theta.clone(), posed_body, keypoints.for_gradients(), guidance)
 
 
 def _guided(
     diffusion: GaussianDiffusion,
     denoise: Denoise | None,
     state: Float[Tensor, "B D"],
-    posed: Posed,
+    posed_body: PosedBody,
     keypoints: Keypoints,
     guidance: Guidance,
 ) -> Float[Tensor, "B D"]:
@@ -81,7 +84,7 @@ def _guided(
         for time, following in zip(times, [*times[1:], -1], strict=True):
             level = diffusion.alphas_cumprod[time].to(state.dtype)
             proposal = state if denoise is None else diffusion.start_from_noise(state, time, denoise(state, time))
-            clean = _nearest_that_fits(proposal, (1.0 - level) / level, posed, keypoints, guidance)
+            clean = _nearest_that_fits(proposal, (1.0 - level) / level, posed_body, keypoints, guidance)
             if following < 0 or denoise is None:
                 state = clean
                 continue
@@ -94,7 +97,7 @@ def _guided(
 def _nearest_that_fits(
     proposal: Float[Tensor, "B D"],
     variance: Tensor,
-    posed: Posed,
+    posed_body: PosedBody,
     keypoints: Keypoints,
     guidance: Guidance,
 ) -> Float[Tensor, "B D"]:
@@ -103,8 +106,8 @@ def _nearest_that_fits(
         state = proposal.detach().clone().requires_grad_()
         optimizer = torch.optim.Adam([state], lr=guidance.learning_rate)
         for _ in range(guidance.iterations):
-            pixels = keypoints.project(posed.joints(state))
-            # Summed over the samples: the mean would make the pull on one depend on how many there are.
+            pixels = keypoints.project(posed_body.joints(state))
+            # Summed over the samples: with a mean, the gradient of one would depend on their number.
             data = guidance.strength * keypoints.robust(pixels, guidance.scale).sum()
             prior = 0.5 * (state - proposal.detach()).square().sum() / variance
             optimizer.zero_grad()

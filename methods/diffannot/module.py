@@ -14,8 +14,15 @@ from methods.diffannot.guidance import Guidance
 from methods.diffannot.losses import loss_2d, loss_3d
 from methods.diffannot.refinement import SELECTORS, Evidence, Refiner, Search, Selector
 from methods.diffannot.reprojection import Keypoints
-from methods.diffannot.selection import Posed
-from methods.diffannot.states import STATE_SIZE, Condition, condition_of, condition_size, to_smpl, to_state
+from methods.diffannot.states import (
+    STATE_SIZE,
+    Condition,
+    PosedBody,
+    condition_of,
+    condition_size,
+    to_smpl,
+    to_state,
+)
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction, Smpl
 from noise2pose.errors import InputError
@@ -26,43 +33,42 @@ _STATISTICS_BATCHES = 50
 
 
 class DiffAnnot(PoseMethod):
-    """Refines the SMPL parameters of a front end by denoising them, and chooses how far.
+    """Refines the SMPL parameters of a front end by denoising them, and chooses the number of steps.
 
-    The front end is another method that answers with a body, for example `methods.hmr.HMR`. It is frozen, and becomes a
-    part of this method's checkpoints.
+    The front end is another method that predicts a body, for example `methods.hmr.HMR`. It is frozen, and its weights
+    are stored in this method's checkpoints.
 
     Args:
         frontend_checkpoint: file of a trained front end, or the name of one that is shipped.
-        frontend: written into checkpoints, which hold the front end's weights; not to be given.
-        selector: what decides how far a sample is denoised, or how. `fixed`: always `fixed_step` steps. `reproj2d`: the
-            candidate nearest to the 2-D keypoints. `consistency`: the one with the least noise left. `guided`: no
-            candidates, the keypoints pull at each step. `none`: not at all. With ground truth, and never deployable:
-            `oracle` (the paper's), `half_joints` (by every other joint).
+        frontend: set from `frontend_checkpoint` and stored in checkpoints; do not give it.
+        selector: chooses the number of steps of a sample, or how they are made. `fixed`: always `fixed_step` steps.
+            `reproj2d`: the candidate nearest to the 2-D keypoints. `consistency`: the one with the least noise left.
+            `guided`: no candidates, the keypoints guide each step. `none`: no steps. With ground truth, and never
+            deployable: `oracle` (the paper's), `half_joints` (by every other joint).
         search: candidates of the selector: `paper` (Algorithm 1), `trajectory` (the states of one chain), `single_step`
             (the release: one call from each time).
-        max_steps: s_max of the search. Candidate i takes i calls, so that all of them take half its square.
-        patience: K of the search, of how many rises in a row one more ends it.
+        max_steps: s_max of the search. Candidate i takes i calls, so the cost grows with the square.
+        patience: K of the search, which ends after more than K rises in a row.
         fixed_step: of `fixed`; chosen on validation data.
-        residual_step: time at which `consistency` asks the denoiser.
-        sampler: `ddpm`, whose noise depends on sample, start and step alone, or `ddim`.
+        residual_step: time at which `consistency` calls the denoiser.
+        sampler: `ddpm`, whose noise depends on sample, start and step only, or `ddim`.
         denoiser: `residual`, or `released` (the authors').
         width: of the denoiser (release: 226).
         num_blocks: of the residual denoiser.
         output_relu: released only: end with the ReLU that the release has.
-        condition: what the residual denoiser is told beside the state: `none`, the `frontend`'s answer, the
-            `keypoints`, or `both`.
+        condition: further input of the residual denoiser: `none`, the `frontend`'s answer, the `keypoints`, or `both`.
         condition_dropout: share of training samples without their condition.
         x_start: what is diffused in training: `gt` parameters, or those of the `frontend` (release).
         schedule: `linear` or `cosine`.
         num_diffusion_steps: of the schedule.
         learned_range: learn the variance as well (improved DDPM).
         clip: entries of the estimated x_0 limited to [-1, 1]: `none`, `rotations`, or `all` (release).
-        project_rotations: make rotations of the matrices before a body sees them.
+        project_rotations: replace each matrix by the nearest rotation before the body is posed.
         weight_3d: gamma_3D, of PA-MPJPE in metres of the estimated x_0, weighted by alpha-bar.
         weight_2d: gamma_2D, of its reprojection error with the front end's camera in box sides, weighted alike.
         guidance_start: guided: first time of each round.
         guidance_stride: guided: between times.
-        guidance_rounds: guided: how often the chain is run.
+        guidance_rounds: guided: number of runs of the chain.
         guidance_strength: guided: of the keypoints against the prior.
         guidance_scale: guided: of the robust error, in box sides.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
@@ -124,34 +130,32 @@ class DiffAnnot(PoseMethod):
         self.input = self.frontend.input
 
         self.diffusion = GaussianDiffusion(
-            schedule_betas(schedule, num_diffusion_steps),
-            "learned_range" if learned_range else "fixed_large",
-            clip_mask(clip),
+            schedule_betas(schedule, num_diffusion_steps), learned_range, clip_mask(clip)
         )
         self.denoiser: ReleasedDenoiser | ResidualDenoiser
         if denoiser == "released":
             if condition != "none":
-                raise InputError("model.condition: the released denoiser takes none; choose model.denoiser `residual`")
+                raise InputError("model.condition: the released denoiser takes none; set model.denoiser to residual")
             outputs = 2 * STATE_SIZE if learned_range else STATE_SIZE
             self.denoiser = ReleasedDenoiser(STATE_SIZE, width, outputs, output_relu, num_diffusion_steps)
         else:
-            told = condition_size(condition, self.skeleton.num_joints)
+            conditions = condition_size(condition, self.skeleton.num_joints)
             levels = self.diffusion.alphas_cumprod
-            self.denoiser = ResidualDenoiser(levels, STATE_SIZE, width, num_blocks, told, learned_range)
+            self.denoiser = ResidualDenoiser(levels, STATE_SIZE, width, num_blocks, conditions, learned_range)
         assert self.body is not None
-        self.posed = Posed(self.body, skeleton, project_rotations)
+        self.posed_body = PosedBody(self.body, skeleton, project_rotations)
         guidance = Guidance(guidance_start, guidance_stride, guidance_rounds, guidance_strength, guidance_scale)
         self.refiner = Refiner(
-            self.diffusion, self.posed, MESH_JOINTS, search, sampler == "ddim", max_steps, patience, fixed_step,
+            self.diffusion, self.posed_body, MESH_JOINTS, search, sampler == "ddim", max_steps, patience, fixed_step,
             residual_step, guidance,
         )  # fmt: skip
         self.choose(selector)
 
     def choose(self, selector: Selector) -> None:
-        """Takes another selector, which needs no training.
+        """Sets another selector, which needs no training.
 
         Raises:
-            InputError: if there is none of that name.
+            InputError: if the name is unknown.
         """
         if selector not in SELECTORS:
             raise InputError(f"selector `{selector}` is unknown, expected one of {', '.join(SELECTORS)}")
@@ -165,14 +169,14 @@ class DiffAnnot(PoseMethod):
 
     @property
     def uses_keypoints(self) -> bool:
-        return True  # they place the refined body
+        return True  # they determine the camera of the refined body
 
     @property
     def needs_ground_truth(self) -> bool:
         return self.selector in ("oracle", "half_joints")
 
     @property
-    def _asks_frontend(self) -> bool:
+    def _needs_frontend(self) -> bool:
         """Whether training needs the front end's answer."""
         return self.x_start == "frontend" or self.condition in ("frontend", "both") or self.weight_2d > 0
 
@@ -185,7 +189,7 @@ class DiffAnnot(PoseMethod):
         return self.answer(torch.where(kept, theta, refined.state), refined.step, first, evidence.keypoints)
 
     def evidence(self, batch: PoseBatch, theta: Float[Tensor, "B D"]) -> Evidence:
-        """What the selectors may look at; the ground truth is for those that say so."""
+        """The input of the selectors; the ground truth only for those that need it."""
         return Evidence(
             Keypoints.of(batch),
             batch["keypoints_3d"] if self.needs_ground_truth and "keypoints_3d" in batch else None,
@@ -198,13 +202,13 @@ class DiffAnnot(PoseMethod):
     ) -> Prediction:
         """A prediction from refined states.
 
-        The camera is the front end's where the state was left as it was; elsewhere the body is moved to where it fits
-        the keypoints best, since another pose has another root.
+        The camera is the front end's where the state is unchanged; elsewhere the body is moved to where it fits the
+        keypoints best, since another pose has another root.
         """
-        smpl = to_smpl(state)  # what is answered is a body, also where the search poses whatever the network left
-        joints, vertices = self._posed(smpl)
+        smpl = to_smpl(state)  # the answer has rotations, also where the search poses unprojected matrices
+        joints, vertices = self._pose(smpl)
         root = joints[:, self.skeleton.root, None]
-        before = keypoints.distance(keypoints.project(self._posed(first["smpl"])[0]))
+        before = keypoints.distance(keypoints.project(self._pose(first["smpl"])[0]))
         seen = (keypoints.confidence > 0).sum(dim=-1) >= _MIN_SEEN
         moved = ((step > 0) & seen)[:, None]
         return {
@@ -219,22 +223,22 @@ class DiffAnnot(PoseMethod):
             },
         }
 
-    def _posed(self, smpl: Smpl) -> tuple[Tensor, Tensor]:
+    def _pose(self, smpl: Smpl) -> tuple[Tensor, Tensor]:
         """Joints and vertices of bodies, metres, before their translation."""
         assert self.body is not None
         return self.body.joints(**smpl, regressor=self.skeleton.name), self.body(**smpl).vertices
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         with torch.no_grad():
-            first = self.frontend(batch) if self._asks_frontend else None
+            first = self.frontend(batch) if self._needs_frontend else None
         start, known = self._start(batch, first)
         t = torch.randint(self.diffusion.num_steps, (len(start),), device=start.device)
         noise = torch.randn_like(start)
         state = self.diffusion.q_sample(start, t, noise)
-        told = self._condition(batch, None if first is None else to_state(first["smpl"]))
-        if told is not None:
-            told = told * (torch.rand_like(told[:, :1]) >= self.condition_dropout)
-        output = self.denoiser(state, t, told)
+        condition = self._condition(batch, None if first is None else to_state(first["smpl"]))
+        if condition is not None:
+            condition = condition * (torch.rand_like(condition[:, :1]) >= self.condition_dropout)
+        output = self.denoiser(state, t, condition)
         losses = self.diffusion.noise_losses(start, state, t, noise, output)
         terms = {name: (values * known).sum() / known.sum().clamp_min(1) for name, values in losses.items()}
         loss = torch.stack(list(terms.values())).sum()
@@ -242,12 +246,12 @@ class DiffAnnot(PoseMethod):
             level = self.diffusion.alphas_cumprod[t].to(start.dtype) * known
             estimate = self.diffusion.start_from_noise(state, t, self.diffusion.split(output)[0])
             if self.weight_3d and "keypoints_3d" in batch:
-                terms["3d"] = loss_3d(self.posed, estimate, batch["keypoints_3d"], level)
+                terms["3d"] = loss_3d(self.posed_body, estimate, batch["keypoints_3d"], level)
                 loss = loss + self.weight_3d * terms["3d"]
             if self.weight_2d and "keypoints_2d" in batch:
                 assert first is not None
                 camera = first["camera_translation"]
-                terms["2d"] = loss_2d(self.posed, estimate, Keypoints.of(batch), camera, level)
+                terms["2d"] = loss_2d(self.posed_body, estimate, Keypoints.of(batch), camera, level)
                 loss = loss + self.weight_2d * terms["2d"]
         self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
         self.log("train/loss", loss, prog_bar=True)
@@ -271,7 +275,7 @@ class DiffAnnot(PoseMethod):
         return self.trainer.strategy.broadcast((states.mean(dim=0), states.std(dim=0)))
 
     def _start(self, batch: PoseBatch, first: Prediction | None) -> tuple[Float[Tensor, "B D"], Bool[Tensor, " B"]]:
-        """x_0 of each sample, and which samples have one."""
+        """x_0 of each sample, and whether it has one."""
         if self.x_start == "gt":
             return to_state(batch["smpl"]), batch["has_smpl"]
         assert first is not None
@@ -279,7 +283,7 @@ class DiffAnnot(PoseMethod):
         return start, torch.ones(len(start), dtype=torch.bool, device=start.device)
 
     def _condition(self, batch: PoseBatch, theta: Tensor | None) -> Tensor | None:
-        """What the denoiser is told, None where it takes no condition."""
+        """The denoiser's condition; None where it takes none."""
         if not isinstance(self.denoiser, ResidualDenoiser):
             return None
         return condition_of(self.condition, theta, self.denoiser.mean, batch)
@@ -295,22 +299,22 @@ class DiffAnnot(PoseMethod):
 
 
 def _front_end(checkpoint: str | None, description: str | None) -> PoseMethod:
-    """The front end, frozen: from its checkpoint, or one whose weights will come with those of the whole method."""
+    """The frozen front end: from its checkpoint, or from its description, with weights that are loaded later."""
     if checkpoint:
         try:
             frontend = load_method(checkpoint)
         except InputError as error:
             raise InputError(
                 f"model.frontend_checkpoint: {error}. Train a front end first (configs/experiments/hmr_*.yaml), or "
-                "take the one that is shipped: --model.frontend_checkpoint hmr-keypoints"
+                "use the shipped one: --model.frontend_checkpoint hmr-keypoints"
             ) from error
     elif description:
         frontend = make_described_method(description)
     else:
         raise InputError(
-            "DiffAnnot needs a front end: give model.frontend_checkpoint, the file of a trained method that answers "
-            "with a body (runs/NAME/checkpoints/best.ckpt), or the name of one that is shipped"
+            "DiffAnnot needs a front end: give model.frontend_checkpoint, the file of a trained method that predicts "
+            "a body (runs/NAME/checkpoints/best.ckpt), or the name of a shipped one"
         )
     if frontend.body is None:
-        raise InputError(f"{checkpoint}: {frontend.title} answers with joints, DiffAnnot needs a body to refine")
+        raise InputError(f"{checkpoint}: {frontend.title} predicts joints only, and DiffAnnot needs a body to refine")
     return frontend.requires_grad_(False)

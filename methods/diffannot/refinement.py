@@ -1,6 +1,9 @@
 """From the front end's states to refined ones: every selector in one place, so that they can be compared.
 
-Shape letters: B samples, D numbers of a state, J joints.
+Most selectors score the candidates of a search by 2-D evidence, by the denoiser itself or (never deployable) by the
+ground truth. A score is a function (rows of states, sample number of each row) -> one number a row, less is better.
+
+Shape letters: B samples, R candidates (rows), D numbers of a state, J joints, I candidates of a sample.
 """
 
 from collections.abc import Sequence
@@ -10,22 +13,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from methods.diffannot.chains import Noise, ReverseStep, denoise_from, keyed_noise, reverse_step
 from methods.diffannot.diffusion import GaussianDiffusion, Step
-from methods.diffannot.guidance import Guidance, guided
+from methods.diffannot.guidance import Denoise, Guidance, guided
 from methods.diffannot.reprojection import Keypoints
-from methods.diffannot.search import Estimate, Found, search_single_step, search_trajectory, search_wavefront
-from methods.diffannot.selection import (
-    Denoise,
-    Posed,
+from methods.diffannot.search import (
+    Estimate,
+    Found,
+    Noise,
+    ReverseStep,
     Score,
-    half_of_the_joints,
-    reprojection_score,
-    residual_score,
-    truth_score,
+    denoise_from,
+    keyed_noise,
+    reverse_step,
+    search_single_step,
+    search_trajectory,
+    search_wavefront,
 )
-from methods.diffannot.states import STATE_SIZE
+from methods.diffannot.states import STATE_SIZE, PosedBody
 from noise2pose.errors import InputError
+from noise2pose.metrics import functional
 
 Selector = Literal["none", "fixed", "reproj2d", "consistency", "guided", "oracle", "half_joints"]
 SELECTORS: tuple[Selector, ...] = get_args(Selector)
@@ -49,7 +55,7 @@ class Evidence(NamedTuple):
 
 
 class Refined(NamedTuple):
-    """Refined states, and how many denoising steps each took; 0 for one that was left as it was."""
+    """Refined states, and the number of denoising steps of each; 0 for one that is unchanged."""
 
     state: Float[Tensor, "B D"]
     step: Int[Tensor, " B"]
@@ -60,7 +66,7 @@ class Refiner:
 
     Args:
         diffusion: schedule of the denoiser.
-        posed: poses states.
+        posed_body: of the states.
         joints: that `oracle` and `half_joints` count.
         search: candidates.
         deterministic: DDIM instead of DDPM.
@@ -74,7 +80,7 @@ class Refiner:
     def __init__(
         self,
         diffusion: GaussianDiffusion,
-        posed: Posed,
+        posed_body: PosedBody,
         joints: Sequence[int],
         search: Search,
         deterministic: bool,
@@ -85,7 +91,7 @@ class Refiner:
         guidance: Guidance,
     ) -> None:
         self.diffusion = diffusion
-        self.posed = posed
+        self.posed_body = posed_body
         self.joints = joints
         self.search: Search = search
         self.deterministic = deterministic
@@ -96,7 +102,7 @@ class Refiner:
         self.guidance = guidance
 
     def calls(self, selector: Selector) -> int:
-        """Denoiser calls in a row of one answer; of a search, of its last candidate, all others left out."""
+        """Denoiser calls of one answer that depend on each other; for a search, those of its last candidate."""
         if selector == "guided":
             return self.guidance.rounds * len(self.guidance.times)
         return {"none": 0, "fixed": self.fixed_step}.get(selector, self.max_steps)
@@ -107,14 +113,14 @@ class Refiner:
         """Refines states.
 
         Args:
-            network: the denoiser. None for the null control, which has none: the candidates are random walks with the
-                noise of the chain, and `guided` has no prior but the state itself.
+            network: the denoiser; None for the null control, whose candidates are random walks with the noise of the
+                chain, and whose prior in `guided` is the state itself.
             theta: the front end's states.
             selector: see `DiffAnnot`.
             evidence: of the same samples.
 
         Raises:
-            InputError: if a selector needs what the evidence has not.
+            InputError: if a selector needs a denoiser or a ground truth that is not given.
         """
         if selector == "none":
             return Refined(theta, torch.zeros_like(evidence.keys))
@@ -123,7 +129,7 @@ class Refiner:
             return Refined(state, torch.full_like(evidence.keys, self.fixed_step))
         if selector == "guided":
             denoise = None if network is None else self._denoise(network, evidence.condition)
-            state = guided(self.diffusion, denoise, theta, self.posed, evidence.keypoints, self.guidance)
+            state = guided(self.diffusion, denoise, theta, self.posed_body, evidence.keypoints, self.guidance)
             return Refined(state, torch.full_like(evidence.keys, self.calls("guided")))
         found = self._search(network, theta, self._score(network, selector, evidence), evidence)
         return Refined(found.state, found.step.clamp_min(0))
@@ -131,7 +137,7 @@ class Refiner:
     def losses_of_fixed_steps(
         self, network: nn.Module | None, theta: Float[Tensor, "B D"], score: Score, evidence: Evidence
     ) -> Float[Tensor, "B I"]:
-        """Score of every candidate of Algorithm 1, none left out; for choosing `fixed_step` on validation data."""
+        """Score of every candidate of Algorithm 1, without stopping; for choosing `fixed_step` on validation data."""
         step, noise = self._step(network, evidence), self._noise(network, evidence)
         return search_wavefront(step, theta, score, self.max_steps, self.max_steps + 1, noise).losses
 
@@ -144,7 +150,7 @@ class Refiner:
             def in_millimetres(states: Tensor, sample: Tensor) -> Tensor:
                 return 1000.0 * score(states, sample)
 
-            # The script stops at the rise that makes `patience` of them, the paper at the one after.
+            # The script stops at rise number `patience`, the paper at the next one.
             return search_single_step(estimate, theta, in_millimetres, self.max_steps, self.patience - 1)
         search = search_trajectory if self.search == "trajectory" else search_wavefront
         step, noise = self._step(network, evidence), self._noise(network, evidence)
@@ -152,15 +158,15 @@ class Refiner:
 
     def _score(self, network: nn.Module | None, selector: Selector, evidence: Evidence) -> Score:
         if selector == "reproj2d":
-            return reprojection_score(self.posed, evidence.keypoints)
+            return reprojection_score(self.posed_body, evidence.keypoints)
         if selector == "consistency":
             if network is None:
-                raise InputError("`consistency` asks the denoiser; there is no null control of it")
+                raise InputError("selector `consistency` needs a denoiser; it has no null control")
             return residual_score(self._denoise(network, None), self.residual_step)
         if evidence.target is None:
-            raise InputError(f"selector `{selector}` chooses with the ground truth: the data has no keypoints_3d")
+            raise InputError(f"selector `{selector}` chooses with the ground truth, and the data has no keypoints_3d")
         joints = self.joints if selector == "oracle" else half_of_the_joints(self.joints)[0]
-        return truth_score(self.posed, evidence.target, joints)
+        return truth_score(self.posed_body, evidence.target, joints)
 
     def _step(self, network: nn.Module | None, evidence: Evidence) -> ReverseStep:
         if network is None:
@@ -177,24 +183,74 @@ class Refiner:
         return denoise
 
     def _estimate(self, network: nn.Module | None, evidence: Evidence) -> Estimate:
-        """x_0 from the noise that the denoiser finds; of the null control, from noise that nobody found."""
+        """x_0 from the noise that the denoiser predicts; for the null control, from random noise."""
         random, condition = keyed_noise(evidence.keys, STATE_SIZE), evidence.condition
 
         def estimate(state: Tensor, times: Tensor, sample: Tensor) -> Tensor:
             if network is None:
                 return self.diffusion.start_from_noise(state, times, random(sample, times, 0))
-            told = None if condition is None else condition[sample]
-            noise, _ = self.diffusion.split(network(state, self.diffusion.network_time(times), told))
+            of_rows = None if condition is None else condition[sample]
+            noise, _ = self.diffusion.split(network(state, times, of_rows))
             return self.diffusion.start_from_noise(state, times, noise)
 
         return estimate
 
 
 def _random_walk(diffusion: GaussianDiffusion) -> ReverseStep:
-    """The noise that DDPM adds in each step, and nothing that removes any."""
+    """Adds the noise of DDPM in each step and removes none."""
 
     def step(state: Tensor, t: int, sample: Tensor, noise: Tensor | None) -> Step:
         moved = state if noise is None else state + diffusion.betas[t].sqrt().to(state.dtype) * noise
         return Step(moved, moved)
 
     return step
+
+
+def reprojection_score(posed_body: PosedBody, keypoints: Keypoints) -> Score:
+    """`reproj2d`: mean distance of the joints from their 2-D keypoints in box sides, at the best translation."""
+
+    def score(states: Tensor, sample: Tensor) -> Tensor:
+        evidence = keypoints.rows(sample)
+        return evidence.distance(evidence.project(posed_body.joints(states))) / evidence.size
+
+    return score
+
+
+def truth_score(posed_body: PosedBody, target: Float[Tensor, "B J 4"], joints: Sequence[int]) -> Score:
+    """`oracle` and `half_joints`: error of some joints, metres.
+
+    Args:
+        posed_body: of the candidates.
+        target: ground truth and its validity.
+        joints: to compare.
+    """
+    truth, valid = target[..., :3], target[..., 3]
+    chosen = list(joints)
+
+    def score(states: Tensor, sample: Tensor) -> Tensor:
+        pose = posed_body.joints(states)[:, chosen]
+        return functional.pa_mpjpe(pose, truth[sample][:, chosen], valid[sample][:, chosen])
+
+    return score
+
+
+def residual_score(denoise: Denoise, time: int) -> Score:
+    """`consistency`: norm of the noise that the denoiser predicts in a candidate.
+
+    Unlike the disagreement of two chains (mirrored or with other noise), which is zero where they take no step, this
+    also applies to the front end's own answer.
+
+    Args:
+        denoise: the unconditional denoiser.
+        time: of the call.
+    """
+
+    def score(states: Tensor, sample: Tensor) -> Tensor:
+        return denoise(states, time).square().mean(dim=-1).sqrt()
+
+    return score
+
+
+def half_of_the_joints(joints: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Splits the joints alternately: those to choose by, and those to report on."""
+    return tuple(joints[::2]), tuple(joints[1::2])

@@ -1,4 +1,4 @@
-"""How well a body agrees with 2-D keypoints, which no 3-D ground truth is needed for.
+"""Reprojection error: the agreement of a body with 2-D keypoints.
 
 Shape letters: B samples, J joints.
 """
@@ -17,7 +17,7 @@ class Keypoints(NamedTuple):
     """The 2-D evidence of each sample.
 
     Attributes:
-        points: (B, J, 2) pixels of the whole picture.
+        points: (B, J, 2) pixels of the whole image.
         confidence: (B, J).
         focal: (B, 2) pixels.
         principal_point: (B, 2) pixels.
@@ -37,35 +37,35 @@ class Keypoints(NamedTuple):
         return cls(points[..., :2], points[..., 2], camera["focal"], camera["principal_point"], batch["box"][:, 2])
 
     def rows(self, index: Int[Tensor, " R"]) -> "Keypoints":
-        """Those of the samples `index`, which may repeat."""
+        """The keypoints of the samples `index`, which may repeat."""
         return Keypoints(*(part[index] for part in self))
 
     def for_gradients(self) -> "Keypoints":
-        """A copy that gradients may pass by: the batches of a prediction are tensors of inference mode."""
+        """A copy outside inference mode, in which predictions run and gradients cannot be computed."""
         return Keypoints(*(part.clone() for part in self))
 
     def project(
         self, joints: Float[Tensor, "B J 3"], translation: Float[Tensor, "B 3"] | None = None
     ) -> Float[Tensor, "B J 2"]:
-        """Pixels of joints; without a translation, of where they fit best (`cameras.fit_translation`)."""
+        """Pixels of joints; without a translation, at the one that fits best (`fit`)."""
         if translation is None:
             translation = self.fit(joints)
         return cameras.project(joints + translation[:, None], self.focal, self.principal_point)
 
     def fit(self, joints: Float[Tensor, "B J 3"]) -> Float[Tensor, "B 3"]:
-        """Translation with which joints fit the keypoints best; a constant for gradients."""
+        """Translation at which joints fit the keypoints best (`cameras.fit_translation`), without gradient."""
         with torch.no_grad():
             return cameras.fit_translation(joints, self.points, self.confidence, self.focal, self.principal_point)
 
     def distance(self, pixels: Float[Tensor, "B J 2"]) -> Float[Tensor, " B"]:
-        """Mean distance in pixels, weighted by confidence; 0 where no joint is seen."""
+        """Mean distance in pixels, weighted by confidence; 0 without visible joints."""
         distance = torch.linalg.vector_norm(pixels - self.points, dim=-1)
         return self._mean(distance)
 
     def robust(self, pixels: Float[Tensor, "B J 2"], scale: float) -> Float[Tensor, " B"]:
         """Mean of the Geman-McClure error d^2 / (d^2 + scale^2) in sizes, weighted by confidence (Bogo et al., 2016).
 
-        A wrong detection far away pulls no more than one at a few times the scale.
+        A wrong detection far away has no more influence than one at a few times the scale.
         """
         square = (pixels - self.points).square().sum(dim=-1) / self.size[:, None].square()
         return self._mean(square / (square + scale**2))

@@ -1,15 +1,16 @@
-"""How many denoising steps are best for a sample: Algorithm 1 of the paper, and what it can be exchanged for.
+"""Reverse chains from a first answer, and the search for how many of their steps are best for a sample.
 
 Candidate i of a sample is its first answer Theta1 taken as x_i and denoised i times, t = i - 1, ..., 0; candidate 0 is
-Theta1 itself. The candidates are tried in order until their loss has risen more than `patience` times in a row, and the
-first with the lowest loss wins. Selected by a loss that sees the ground truth this is an oracle; the loss is the
-caller's.
+Theta1 itself. Algorithm 1 of the paper tries the candidates in order until their loss has risen more than `patience`
+times in a row, and chooses the first one with the lowest loss. The caller provides the loss; if it uses the ground
+truth, the result is an oracle.
 
 The chain from i and the chain from i - 1 visit the same times in different states, so trying i candidates takes
-i (i + 1) / 2 denoiser calls whatever the order. `search_sequential` does them one by one. `search_wavefront` takes many
-starts of many samples as rows and lets them fall together, one call a time step, with the same result.
+i (i + 1) / 2 denoiser calls in any order. `search_wavefront` takes many starts of many samples as rows and advances
+them together, one call a time step, with the result of trying them one by one.
 
-Shape letters: B samples, R rows, D entries of the state, I candidates.
+Shape letters: B samples, R rows (several chains of one sample may be rows of one batch), D entries of the state,
+C entries of the condition, I candidates.
 """
 
 import math
@@ -18,14 +19,20 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from methods.diffannot.chains import Noise, ReverseStep, denoise_from
+from methods.diffannot.diffusion import GaussianDiffusion, Step
+from noise2pose import keyed_random
 
+# (state (R, D), t, sample of each row (R,), fresh noise (R, D) or None where there is none) to the state at t - 1.
+ReverseStep = Callable[[Tensor, int, Tensor, Tensor | None], Step]
+# (sample of each row (R,), the step that its chain started from (R,), t) to standard normal noise (R, D).
+Noise = Callable[[Tensor, Tensor, int], Tensor]
 # (state (R, D), t of each row (R,), sample of each row (R,)) to the estimate of x_0, (R, D).
 Estimate = Callable[[Tensor, Tensor, Tensor], Tensor]
 # (state (R, D), sample of each row (R,)) to the loss (R,).
 Score = Callable[[Tensor, Tensor], Tensor]
+
 _MAX_ROWS = 65_536
 _RELEASE_LAST_MM, _RELEASE_BEST_MM = 1000.0, 999.0  # what the release's script starts from
 
@@ -35,8 +42,8 @@ class Found(NamedTuple):
 
     Attributes:
         state: (B, D) the best candidate.
-        step: (B,) int64, which one that is.
-        stop: (B,) int64, the candidate at which the search gave up; the number of candidates if it never did.
+        step: (B,) int64, its number.
+        stop: (B,) int64, the candidate that ended the search; the number of candidates if none did.
         losses: (B, I) of the candidates up to `stop`, NaN after it.
     """
 
@@ -46,13 +53,61 @@ class Found(NamedTuple):
     losses: Tensor
 
 
+def reverse_step(
+    diffusion: GaussianDiffusion,
+    network: nn.Module,
+    deterministic: bool = True,
+    condition: Float[Tensor, "B C"] | None = None,
+) -> ReverseStep:
+    """The reverse step of a trained denoiser: DDIM if deterministic, else DDPM. The condition is of each sample."""
+
+    def step(state: Tensor, t: int, sample: Tensor, noise: Tensor | None) -> Step:
+        output = network(state, diffusion.network_time(t), None if condition is None else condition[sample])
+        return diffusion.ddim_step(state, t, output) if deterministic else diffusion.ddpm_step(state, t, output, noise)
+
+    return step
+
+
+def keyed_noise(keys: Int[Tensor, " B"], size: int) -> Noise:
+    """Noise that depends on the sample, the start of its chain and the time only.
+
+    Args:
+        keys: of the samples, see `keyed_random.keys_of`.
+        size: D.
+    """
+
+    def noise(sample: Tensor, start: Tensor, t: int) -> Tensor:
+        return keyed_random.normal(keys[sample] + (start << 32), (size,), stream=t)
+
+    return noise
+
+
+@torch.no_grad()
+def denoise_from(
+    step: ReverseStep, theta1: Float[Tensor, "B D"], start: int, noise: Noise | None = None
+) -> Float[Tensor, "B D"]:
+    """Candidate `start` of each sample: the first answer, denoised that many times.
+
+    Args:
+        step: reverse step.
+        theta1: the first answers.
+        start: i.
+        noise: of DDPM; None for a deterministic step.
+    """
+    sample = torch.arange(len(theta1), device=theta1.device)
+    starts, state = torch.full_like(sample, start), theta1
+    for t in range(start - 1, -1, -1):
+        state = step(state, t, sample, noise(sample, starts, t) if noise is not None and t else None).state
+    return state
+
+
 def scan(
     losses: Float[Tensor, "B I"], patience: int, last: float = math.inf, limit: float = math.inf
 ) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"]]:
     """Algorithm 1's choice and stop, on losses that are already known.
 
-    A loss above the one before it is a rise; anything else, a tie too, sets the count of rises to zero. NaN stands for
-    an infinite loss and always is a rise.
+    A loss above the one before it is a rise; anything else, also a tie, sets the count of rises to zero. NaN counts as
+    an infinite loss and is always a rise.
 
     Args:
         losses: of the candidates in order.
@@ -77,34 +132,6 @@ def scan(
 
 
 @torch.no_grad()
-def search_sequential(
-    step: ReverseStep, theta1: Float[Tensor, "B D"], score: Score, s_max: int, patience: int, noise: Noise | None = None
-) -> Found:
-    """Algorithm 1 as it is printed, one sample and one candidate at a time. Arguments as in `search_wavefront`."""
-    results = []
-    for number, first_answer in enumerate(theta1.split(1)):
-        sample = torch.tensor([number], device=theta1.device)
-        chosen, chosen_step, stop = first_answer, 0, s_max + 1
-        best = last = math.inf
-        rises, losses = 0, torch.full((s_max + 1,), math.nan)
-        for i in range(s_max + 1):
-            candidate = denoise_from(step, first_answer, i, noise, sample)
-            scored = score(candidate, sample)
-            losses = losses.to(scored)
-            losses[i] = scored[0]
-            now = float(scored[0])
-            rises = rises + 1 if now > last or math.isnan(now) else 0
-            if rises > patience:
-                stop = i
-                break
-            if now < best:
-                chosen, chosen_step, best = candidate, i, now
-            last = math.inf if math.isnan(now) else now
-        results.append((chosen[0], torch.tensor(chosen_step), torch.tensor(stop), losses))
-    return Found(*(torch.stack(parts).to(theta1.device) for parts in zip(*results, strict=True)))
-
-
-@torch.no_grad()
 def search_wavefront(
     step: ReverseStep,
     theta1: Float[Tensor, "B D"],
@@ -115,17 +142,17 @@ def search_wavefront(
     chunk: int = 32,
     max_rows: int = _MAX_ROWS,
 ) -> Found:
-    """Algorithm 1 for all samples at once: the result of `search_sequential`, up to rounding.
+    """Algorithm 1 for all samples at once.
 
     Args:
         step: reverse step.
         theta1: the first answers.
         score: loss of a state.
-        s_max: the last candidate, which is tried too.
+        s_max: number of the last candidate.
         patience: K.
         noise: of DDPM; None for a deterministic step.
         chunk: candidates tried before the samples that have stopped are left out.
-        max_rows: at most so many rows in one call of `step` and `score`; more samples are searched in turn.
+        max_rows: of one call of `step` and `score`; more samples are searched in turn.
     """
 
     def candidates(tried: range, sample: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,10 +181,10 @@ def search_trajectory(
     noise: Noise | None = None,
     max_rows: int = _MAX_ROWS,
 ) -> Found:
-    """A cheaper search, of `s_max` calls a sample: the estimates of x_0 along one chain from `s_max`.
+    """A cheaper search with `s_max` calls a sample: the estimates of x_0 along one chain from `s_max`.
 
-    Not the paper's. Candidate 0 is the first answer, candidate i the estimate of the i-th call, t = s_max - i; the last
-    is what `denoise_from` the same start gives. Arguments as in `search_wavefront`.
+    It is not the paper's. Candidate 0 is the first answer, candidate i the estimate of the i-th call, t = s_max - i;
+    the last is what `denoise_from` the same start gives. Arguments as in `search_wavefront`.
     """
 
     def candidates(tried: range, sample: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,10 +210,10 @@ def search_single_step(
     chunk: int = 64,
     max_rows: int = _MAX_ROWS,
 ) -> Found:
-    """What the release's script searches: candidate j is the estimate of x_0 from Theta1 taken as x_j, in one call.
+    """The search of the release's script: candidate j is the estimate of x_0 from Theta1 taken as x_j, in one call.
 
-    The first answer is no candidate, so the result can be worse than it. Where no loss is below 999 mm the script has
-    no result; here that is the first answer, with step -1.
+    The first answer is not a candidate, so the result can be worse. Where no loss is below 999 mm the script has no
+    result; here the result is the first answer, with step -1.
 
     Args:
         estimate: x_0 from a state.
@@ -221,7 +248,7 @@ def _race(
     last: float = math.inf,
     limit: float = math.inf,
 ) -> Found:
-    """Tries candidates chunk by chunk, each time with the samples that have not stopped.
+    """Tries candidates chunk by chunk with the samples that have not stopped.
 
     Args:
         theta1: (B, D).

@@ -1,6 +1,6 @@
-"""The plain comparator: optimisation of body parameters to the same 2-D keypoints, with a prior and no network.
+"""The baseline without a network: body parameters are optimised to the same 2-D keypoints with a prior.
 
-In the manner of SMPLify (Bogo et al., "Keep it SMPL", ECCV 2016) as SPIN starts it: from a regressed body, first its
+It follows SMPLify (Bogo et al., "Keep it SMPL", ECCV 2016) as SPIN initialises it: from a regressed body, first its
 orientation, then everything, with a robust reprojection error, a prior of poses and one of shapes. SMPLify's mixture of
 poses is not free; the prior here is one Gaussian with full covariance, fitted to the training poses.
 
@@ -15,10 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods.diffannot.reprojection import Keypoints
-from methods.diffannot.selection import Posed
-from methods.diffannot.states import to_smpl, to_state
+from methods.diffannot.states import PosedBody, to_smpl, to_state
 
-_SHRINKAGE = 0.05**2  # radians squared, added to the variances: training data are not all there is
+_SHRINKAGE = 0.05**2  # radians squared, added to the variances, so that poses unlike the training data are possible
 
 
 class PosePrior(NamedTuple):
@@ -47,7 +46,7 @@ class PosePrior(NamedTuple):
 
 def fit_to_keypoints(
     theta: Float[Tensor, "B D"],
-    posed: Posed,
+    posed_body: PosedBody,
     keypoints: Keypoints,
     prior: PosePrior,
     strength: float = 300.0,
@@ -55,26 +54,26 @@ def fit_to_keypoints(
     iterations: tuple[int, int] = (10, 30),
     learning_rate: float = 0.003,
 ) -> Float[Tensor, "B D"]:
-    """Fits bodies to keypoints, each by itself.
+    """Fits bodies to keypoints, each independently of the others.
 
     Args:
-        theta: where to start.
-        posed: poses states.
+        theta: initial states.
+        posed_body: of the states.
         keypoints: 2-D evidence.
         prior: of poses.
         strength: of the reprojection error against the prior.
         scale: of the robust error, in box sides.
-        iterations: of Adam, on the orientation and then on everything.
+        iterations: of Adam, on the orientation, then on all parameters.
         learning_rate: of Adam, radians.
     """
     with torch.inference_mode(False), torch.enable_grad():  # predictions run in inference mode, without gradients
         keypoints = keypoints.for_gradients()
-        return _fit(theta.clone(), posed, keypoints, prior, strength, scale, iterations, learning_rate)
+        return _fit(theta.clone(), posed_body, keypoints, prior, strength, scale, iterations, learning_rate)
 
 
 def _fit(
     theta: Float[Tensor, "B D"],
-    posed: Posed,
+    posed_body: PosedBody,
     keypoints: Keypoints,
     prior: PosePrior,
     strength: float,
@@ -101,8 +100,8 @@ def _fit(
             variable.requires_grad_()
         optimizer = torch.optim.Adam(variables, lr=learning_rate)
         for _ in range(count):
-            data = keypoints.robust(keypoints.project(posed.joints(state())), scale)
-            # Summed over the samples: the mean would make the pull on one depend on how many there are.
+            data = keypoints.robust(keypoints.project(posed_body.joints(state())), scale)
+            # Summed over the samples: with a mean, the gradient of one would depend on their number.
             loss = (strength * data + prior.energy(pose, betas)).sum()
             optimizer.zero_grad()
             loss.backward()

@@ -1,7 +1,7 @@
 """What the diffusion denoises: SMPL parameters as one vector of 226 numbers (section III-B of the paper).
 
-The 24 rotation matrices row by row, the root's first, then 10 shape coefficients. A state between the steps of a chain
-does not hold rotations; they are projected before a body sees them, and shape coefficients are never clipped.
+The vector holds the 24 rotation matrices row by row, the root's first, then 10 shape coefficients. A state between the
+steps of a chain does not hold rotations; they are projected before a body is posed.
 
 Shape letters: B batch, D numbers of a state, J joints, C numbers of a condition.
 """
@@ -14,7 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from noise2pose.batch import PoseBatch, Smpl
+from noise2pose.bodies import BodyModel
 from noise2pose.images.crops import joints_in_box
+
+Condition = Literal["none", "frontend", "keypoints", "both"]
 
 NUM_JOINTS = 24
 NUM_ROTATION = 9 * NUM_JOINTS
@@ -32,7 +35,7 @@ def to_smpl(state: Float[Tensor, "*batch D"], project: bool = True) -> Smpl:
 
     Args:
         state: (..., 226).
-        project: replace each matrix by the rotation nearest to it; the release feeds the body the matrices as they are.
+        project: replace each matrix by the nearest rotation; the release gives the matrices to the body unchanged.
     """
     matrices: Tensor = state[..., :NUM_ROTATION].unflatten(-1, (NUM_JOINTS, 3, 3))
     if project:
@@ -44,24 +47,40 @@ def to_smpl(state: Float[Tensor, "*batch D"], project: bool = True) -> Smpl:
     }
 
 
-Condition = Literal["none", "frontend", "keypoints", "both"]
+class PosedBody:
+    """The joints of a body in the poses of states.
+
+    Args:
+        body: of the states.
+        skeleton: name of its joint regressor.
+        project: make rotations of the matrices first; see `to_smpl`.
+    """
+
+    def __init__(self, body: BodyModel, skeleton: str, project: bool) -> None:
+        self.body = body
+        self.skeleton = skeleton
+        self.project = project
+
+    def joints(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B J 3"]:
+        """Joints in the camera's orientation, metres, before any translation."""
+        smpl = to_smpl(state, self.project)
+        return self.body.joints(smpl["global_orient"], smpl["body_pose"], smpl["betas"], regressor=self.skeleton)
 
 
 def condition_size(condition: Condition, num_joints: int) -> int:
-    """C."""
-    return {"none": 0, "frontend": STATE_SIZE, "keypoints": 3 * num_joints, "both": STATE_SIZE + 3 * num_joints}[
-        condition
-    ]
+    """Numbers C of a condition, for a skeleton of `num_joints`."""
+    sizes = {"none": 0, "frontend": STATE_SIZE, "keypoints": 3 * num_joints, "both": STATE_SIZE + 3 * num_joints}
+    return sizes[condition]
 
 
 def condition_of(
     condition: Condition, theta: Float[Tensor, "B D"] | None, mean: Float[Tensor, " D"], batch: PoseBatch
 ) -> Float[Tensor, "B C"] | None:
-    """The condition of each sample, centred on zero; None where there is none.
+    """The condition of each sample, centred on zero; None for the condition `none`.
 
     Args:
-        condition: of which parts it consists.
-        theta: the front end's states, where the condition has them.
+        condition: its parts.
+        theta: the front end's states; needed where they are a part.
         mean: of the training states.
         batch: its 2-D keypoints are taken as `joints_in_box` gives them.
     """

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods.diffannot import search
-from methods.diffannot.chains import Noise, keyed_noise, reverse_step
 from methods.diffannot.denoiser import ReleasedDenoiser
 from methods.diffannot.diffusion import GaussianDiffusion, schedule_betas
+from methods.diffannot.search import Noise, keyed_noise, reverse_step
 from methods.diffannot.states import STATE_SIZE, to_smpl, to_state
 from noise2pose.bodies import BodyModel
 from noise2pose.bodies import files as body_files

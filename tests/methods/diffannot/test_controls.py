@@ -1,4 +1,4 @@
-"""The account of what refinement is worth: its rows, its controls and what they are measured on."""
+"""The controls of refinement: their rows, their settings and the joints that they are measured on."""
 
 import json
 
@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from datamodules.base import select
-from methods.diffannot import DiffAnnot
-from methods.diffannot import controls as accounting
-from methods.diffannot.chains import denoise_from
-from methods.diffannot.controls import DEPLOYABLE, FRONT_END, SMPLIFY, Settings, account, choose, untrained
-from methods.diffannot.selection import half_of_the_joints
+from methods.diffannot import DiffAnnot, controls
+from methods.diffannot.controls import DEPLOYABLE, FRONT_END, SMPLIFY, Settings, choose, measure_controls, untrained
+from methods.diffannot.refinement import half_of_the_joints
+from methods.diffannot.search import denoise_from
 from methods.diffannot.smplify import PosePrior, fit_to_keypoints
 from methods.diffannot.states import to_state
 from noise2pose.metrics import functional
@@ -44,7 +43,7 @@ def batches(split):
 @pytest.fixture(scope="module", autouse=True)
 def few_strengths():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "STRENGTHS", STRENGTHS)
+        patch.setattr(controls, "STRENGTHS", STRENGTHS)
         yield
 
 
@@ -55,13 +54,13 @@ def method():
 
 @pytest.fixture(scope="module")
 def found(method):
-    return account(method, train_states(), batches("val"), batches("test"))
+    return measure_controls(method, train_states(), batches("val"), batches("test"))
 
 
 def errors(state, method, joints=MESH_JOINTS):
     """(MPJPE, PA-MPJPE) of states of the test split in millimetres, by hand."""
     target = TinyPeople(image_size=1).load("test")["keypoints_3d"][..., :3]
-    pose, chosen = method.posed.joints(state), list(joints)
+    pose, chosen = method.posed_body.joints(state), list(joints)
     pose, target = (points - points[:, :1] for points in (pose, target))
     pose, target = pose[:, chosen], target[:, chosen]
     return [1000.0 * float(error(pose, target).mean()) for error in (functional.mpjpe, functional.pa_mpjpe)]
@@ -77,9 +76,9 @@ def rows(table):
 
 
 def test_every_selector_stands_beside_its_controls(found):
-    controls = [(name, control) for name in DEPLOYABLE for control in ("none", "untrained", "trained")]
-    controls.remove(("consistency", "none"))  # which asks the denoiser
-    assert list(rows(found.deployable)) == [(FRONT_END, ""), (SMPLIFY, ""), *controls]
+    expected = [(name, control) for name in DEPLOYABLE for control in ("none", "untrained", "trained")]
+    expected.remove(("consistency", "none"))  # which needs a denoiser
+    assert list(rows(found.deployable)) == [(FRONT_END, ""), (SMPLIFY, ""), *expected]
     for name, table in (("oracle", found.oracle), ("half_joints", found.half_joints)):
         assert list(rows(table)) == [
             (FRONT_END, ""),
@@ -121,9 +120,9 @@ def test_half_joints_are_measured_on_the_other_seven(found, method):
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_the_fixed_step_has_the_lowest_mean_error_of_all(sampler):
     method = make(sampler=sampler)
-    controls = {"none": None, "untrained": untrained(method.denoiser, 0), "trained": method.denoiser}
+    networks = {"none": None, "untrained": untrained(method.denoiser, 0), "trained": method.denoiser}
     chosen = {}
-    for control, network in controls.items():
+    for control, network in networks.items():
         means = []
         for count in range(method.refiner.max_steps + 1):
             scores = []
@@ -132,7 +131,7 @@ def test_the_fixed_step_has_the_lowest_mean_error_of_all(sampler):
                     theta = to_state(method.frontend(batch)["smpl"])
                 evidence = method.evidence(batch, theta)
                 step, noise = method.refiner._step(network, evidence), method.refiner._noise(network, evidence)
-                pose = method.posed.joints(denoise_from(step, theta, count, noise))[:, list(MESH_JOINTS)]
+                pose = method.posed_body.joints(denoise_from(step, theta, count, noise))[:, list(MESH_JOINTS)]
                 scores.append(functional.pa_mpjpe(pose, batch["keypoints_3d"][:, list(MESH_JOINTS), :3]))
             means.append(float(torch.cat(scores).mean()))
         chosen[control] = means.index(min(means))
@@ -152,10 +151,10 @@ def test_the_strengths_have_the_lowest_mean_error_of_all(method):
         for number, (strength, pulled) in enumerate(zip(STRENGTHS, methods, strict=True)):
             states = (
                 pulled.refiner.refine(pulled.denoiser, theta, "guided", evidence).state,
-                fit_to_keypoints(theta, method.posed, evidence.keypoints, prior, strength),
+                fit_to_keypoints(theta, method.posed_body, evidence.keypoints, prior, strength),
             )
             for sums, state in zip((guided, fitted), states, strict=True):
-                pose = method.posed.joints(state)[:, list(MESH_JOINTS)]
+                pose = method.posed_body.joints(state)[:, list(MESH_JOINTS)]
                 target = batch["keypoints_3d"][:, list(MESH_JOINTS), :3]
                 sums[number] += functional.pa_mpjpe(pose, target).sum().detach()
     chosen = choose(method, method.denoiser, prior, validation)

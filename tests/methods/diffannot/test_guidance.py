@@ -1,4 +1,4 @@
-"""Keypoints that pull at bodies: guidance and the comparator."""
+"""Bodies that are fitted to keypoints: guidance and the SMPLify-style baseline."""
 
 import pytest
 import roma
@@ -7,14 +7,13 @@ import torch
 from methods.diffannot.diffusion import GaussianDiffusion, schedule_betas
 from methods.diffannot.guidance import Guidance, guided
 from methods.diffannot.reprojection import Keypoints
-from methods.diffannot.selection import Posed
 from methods.diffannot.smplify import PosePrior, fit_to_keypoints
-from methods.diffannot.states import to_state
+from methods.diffannot.states import PosedBody, to_state
 from noise2pose.bodies import BodyModel
 from noise2pose.metrics.functional import pa_mpjpe
 from tests.tiny import TinyPeople
 
-POSED = Posed(BodyModel.free_body(), "h36m_17", project=True)
+POSED = PosedBody(BodyModel.free_body(), "h36m_17", project=True)
 DIFFUSION = GaussianDiffusion(schedule_betas("linear"))
 
 
