@@ -10,13 +10,15 @@ Shape letters: F frames, B bones (the root first).
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from datamodules.sources.cmu_mocap import quaternions
-from datamodules.sources.cmu_mocap.quaternions import Array
 from noise2pose.errors import InputError
 
+Array = NDArray[np.floating[Any]]
 _INCH = 0.0254  # metres
 _ROOT_CHANNELS = ["rx", "ry", "rz", "tx", "ty", "tz"]
 
@@ -29,7 +31,7 @@ class Bone:
         name: of the bone.
         parent: index of the parent bone, -1 for the root.
         offset: (3,) from the bone's start to its end in the rest pose, metres.
-        axis: (4,) the rotation C.
+        axis: the rotation C.
         order: in which the turns of M are applied, for example "xyz".
         channels: what each number of an AMC line is, for example ("rx", "rz").
     """
@@ -37,7 +39,7 @@ class Bone:
     name: str
     parent: int
     offset: Array
-    axis: Array
+    axis: Rotation
     order: str
     channels: tuple[str, ...]
 
@@ -276,6 +278,6 @@ def _bone(name: str, parent: int, block: _Block, metres: float, radians: float) 
     return Bone(name, parent, offset, _rotation(radians * angles, axis.axes()), axis.axes(), channels)
 
 
-def _rotation(angles: Array, order: str) -> Array:
-    """C from its angles about x, y and z, applied in the given order."""
-    return quaternions.from_euler(angles[["xyz".index(axis) for axis in order]], order)
+def _rotation(angles: Array, order: str) -> Rotation:
+    """C from its angles about the fixed axes x, y and z, applied in the given order."""
+    return Rotation.from_euler(order, angles[["xyz".index(axis) for axis in order]])

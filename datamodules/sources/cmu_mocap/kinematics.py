@@ -4,27 +4,26 @@ Shape letters: F frames, B bones (the root first).
 """
 
 import numpy as np
+from scipy.spatial.transform import Rotation, Slerp
 
-from datamodules.sources.cmu_mocap import quaternions
-from datamodules.sources.cmu_mocap.asf_amc import Skeleton
-from datamodules.sources.cmu_mocap.quaternions import Array
+from datamodules.sources.cmu_mocap.asf_amc import Array, Skeleton
 
 
-def channel_rotations(skeleton: Skeleton, motion: dict[str, Array]) -> Array:
-    """(F, B, 4) quaternions (w, x, y, z) of every bone's rotation M; the identity for a bone without channels.
+def channel_rotations(skeleton: Skeleton, motion: dict[str, Array]) -> list[Rotation]:
+    """Rotation M of each of B bones, F rotations each; the identity for a bone without channels.
 
     Args:
         skeleton: of the subject.
         motion: of `asf_amc.parse_amc`.
     """
-    result = np.zeros((len(motion["root"]), len(skeleton.bones), 4))
-    result[..., 0] = 1.0
-    for number, bone in enumerate(skeleton.bones):
+    rotations = []
+    for bone in skeleton.bones:
         axes = "".join(axis for axis in bone.order if "r" + axis in bone.channels)
         columns = [bone.channels.index("r" + axis) for axis in axes]
-        if axes:
-            result[:, number] = quaternions.from_euler(motion[bone.name][:, columns], axes)
-    return result
+        # Lower-case letters are fixed axes to SciPy, the first letter turned about first: "xyz" is Rz Ry Rx.
+        angles = motion[bone.name][:, columns] if axes else np.zeros((len(motion["root"]), 1))
+        rotations.append(Rotation.from_euler(axes or "x", angles))
+    return rotations
 
 
 def root_position(skeleton: Skeleton, motion: dict[str, Array]) -> Array:
@@ -33,44 +32,46 @@ def root_position(skeleton: Skeleton, motion: dict[str, Array]) -> Array:
     return skeleton.position + motion["root"][:, columns]
 
 
-def resample(rotations: Array, position: Array, source_fps: float, target_fps: float) -> tuple[Array, Array]:
+def resample(
+    rotations: list[Rotation], position: Array, source_fps: float, target_fps: float
+) -> tuple[list[Rotation], Array]:
     """Rotations by spherical and positions by linear interpolation, so that bones keep their length.
 
     Args:
-        rotations: (F, B, 4) local rotations.
+        rotations: local ones of B bones, F each.
         position: (F, 3) of the root.
         source_fps: of both.
         target_fps: of the result; its first frame is the source's first, its last not after the source's last.
     """
-    last = len(position) - 1
-    count = int(last * target_fps / source_fps + 1e-9) + 1
-    time = np.arange(count) * (source_fps / target_fps)
-    before = np.minimum((time + 1e-9).astype(int), last)
-    after = np.minimum(before + 1, last)
-    share = np.clip(time - before, 0.0, 1.0)[:, None]
-    turned = quaternions.slerp(rotations[before], rotations[after], share)
-    return turned, (1.0 - share) * position[before] + share * position[after]
+    frames = np.arange(len(position))
+    if len(frames) == 1:  # between which there is nothing to interpolate
+        return rotations, position
+    count = int(frames[-1] * target_fps / source_fps + 1e-9) + 1
+    time = np.minimum(np.arange(count) * (source_fps / target_fps), frames[-1])
+    moved = np.stack([np.interp(time, frames, coordinate) for coordinate in position.T], axis=-1)
+    return [Slerp(frames, rotation)(time) for rotation in rotations], moved
 
 
-def forward_kinematics(skeleton: Skeleton, rotations: Array, position: Array) -> tuple[Array, Array]:
+def forward_kinematics(skeleton: Skeleton, rotations: list[Rotation], position: Array) -> tuple[list[Rotation], Array]:
     """Global rotation of every bone and the position of its end.
 
     Args:
         skeleton: of the subject.
-        rotations: (F, B, 4) quaternions M.
+        rotations: M of B bones, F each.
         position: (F, 3) of the root, metres.
 
     Returns:
-        Quaternions (F, B, 4), identity in the rest pose, and ends (F, B, 3) in metres; the root's end is the root.
+        Global rotations of B bones, F each, the identity in the rest pose, and ends (F, B, 3) in metres; the root's end
+        is the root.
     """
-    turned, ends = np.empty_like(rotations), np.empty((*rotations.shape[:2], 3))
+    turned: list[Rotation] = []
+    ends = np.empty((len(position), len(skeleton.bones), 3))
     for number, bone in enumerate(skeleton.bones):
-        own = quaternions.multiply(
-            bone.axis, quaternions.multiply(rotations[:, number], quaternions.conjugate(bone.axis))
-        )
+        own = bone.axis * rotations[number] * bone.axis.inv()
         if bone.parent < 0:
-            turned[:, number], ends[:, number] = own, position
+            turned.append(own)
+            ends[:, number] = position
         else:
-            turned[:, number] = quaternions.multiply(turned[:, bone.parent], own)
-            ends[:, number] = ends[:, bone.parent] + quaternions.rotate(turned[:, number], bone.offset)
+            turned.append(turned[bone.parent] * own)
+            ends[:, number] = ends[:, bone.parent] + turned[number].apply(bone.offset)
     return turned, ends

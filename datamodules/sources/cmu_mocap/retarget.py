@@ -5,11 +5,10 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from datamodules.sources.cmu_mocap import quaternions
-from datamodules.sources.cmu_mocap.asf_amc import Skeleton
+from datamodules.sources.cmu_mocap.asf_amc import Array, Skeleton
 from datamodules.sources.cmu_mocap.kinematics import channel_rotations, forward_kinematics, resample, root_position
-from datamodules.sources.cmu_mocap.quaternions import Array
 
 # The bone at whose end each Human3.6M-17 joint lies. The first is CMU's root, 11 cm above the middle of the hips.
 _H36M_ENDS = (
@@ -56,7 +55,7 @@ _LIMBS = {
     "L_Elbow": "L_Wrist",
     "R_Elbow": "R_Wrist",
 }
-_Z_UP = np.array([np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0])  # a quarter turn about x: y up becomes z up
+_Z_UP = Rotation.from_euler("x", 90.0, degrees=True)  # y up becomes z up
 
 
 class RetargetedMotion(NamedTuple):
@@ -87,30 +86,29 @@ def retarget(skeleton: Skeleton, motion: dict[str, Array], source_fps: float, ta
     Raises:
         InputError: if the skeleton lacks a bone of the CMU skeleton.
     """
-    rotations, position = channel_rotations(skeleton, motion), root_position(skeleton, motion)
-    turned, ends = forward_kinematics(skeleton, *resample(rotations, position, source_fps, target_fps))
-    joints = quaternions.rotate(_Z_UP, ends[:, [skeleton.index(bone) for bone in _H36M_ENDS]])
+    resampled = resample(channel_rotations(skeleton, motion), root_position(skeleton, motion), source_fps, target_fps)
+    turned, ends = forward_kinematics(skeleton, *resampled)
+    ends = ends @ _Z_UP.as_matrix().T
+    joints = ends[:, [skeleton.index(bone) for bone in _H36M_ENDS]]
 
     names, parents, rest = _smpl_rest_pose()
-    whole = np.empty((len(turned), len(names), 4))
+    whole: list[Rotation] = []
     for number, name in enumerate(names):
         if name not in _SMPL_BONES:
-            whole[:, number] = whole[:, parents[number]]
+            whole.append(whole[parents[number]])
             continue
         bone = skeleton.index(_SMPL_BONES[name])
-        whole[:, number] = turned[:, bone]
+        turn = _Z_UP * turned[bone]
         if name in _LIMBS:
             limb = rest[names.index(_LIMBS[name])] - rest[number]
-            align = quaternions.between(limb, skeleton.bones[bone].offset)
-            whole[:, number] = quaternions.multiply(whole[:, number], align)
-    whole = quaternions.multiply(_Z_UP, whole)
-    local = whole.copy()
-    local[:, 1:] = quaternions.multiply(quaternions.conjugate(whole[:, parents[1:]]), whole[:, 1:])
+            turn = turn * Rotation.align_vectors(skeleton.bones[bone].offset[None], limb[None])[0]
+        whole.append(turn)
+    local = [whole[0], *(whole[parent].inv() * turn for parent, turn in zip(parents[1:], whole[1:], strict=True))]
+    rotations = np.stack([turn.as_rotvec() for turn in local], axis=1)
 
     hips = [skeleton.index("lhipjoint"), skeleton.index("rhipjoint")]
-    middle = quaternions.rotate(_Z_UP, ends[:, hips].mean(axis=1))
     above = rest[0] - (rest[names.index("L_Hip")] + rest[names.index("R_Hip")]) / 2.0
-    return RetargetedMotion(joints, quaternions.to_rotvec(local), middle + quaternions.rotate(whole[:, 0], above))
+    return RetargetedMotion(joints, rotations, ends[:, hips].mean(axis=1) + whole[0].apply(above))
 
 
 @cache

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
-from datamodules.sources.cmu_mocap import quaternions
 from datamodules.sources.human36m.cameras import _POSES, CAMERAS, INTRINSICS, extrinsics, read_metadata, to_camera
 from datamodules.sources.human36m.sequences import JOINTS_OF_32, unify_action
 from noise2pose import cameras
@@ -20,8 +20,8 @@ def test_world_to_camera_is_the_inverse_of_the_cameras_pose():
     points = np.random.default_rng(0).normal(size=(3, 5, 3))
     for subject, poses in _POSES.items():
         for camera, pose in zip(CAMERAS, poses, strict=True):
-            inverse = quaternions.conjugate(np.array(pose[:4]))
-            naive = quaternions.rotate(inverse, points - np.array(pose[4:]) / 1000.0)
+            orientation = Rotation.from_quat(pose[:4], scalar_first=True)
+            naive = orientation.inv().apply((points - np.array(pose[4:]) / 1000.0).reshape(-1, 3)).reshape(3, 5, 3)
             np.testing.assert_allclose(to_camera(points, *extrinsics(subject, camera)), naive, atol=1e-5)
 
 
