@@ -10,7 +10,7 @@ __all__ = ["ContextEncoder", "DiffPose"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the methods, and Lightning with them, only when asked: fitting mixtures needs neither."""
+    """Imports the methods, and Lightning with them, on first use: fitting mixtures needs neither."""
     if name == "ContextEncoder":
         from methods.diffpose.context import ContextEncoder
 

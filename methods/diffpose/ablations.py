@@ -1,4 +1,4 @@
-"""What the paper compares DiffPose with (Tables 4 and 5), under the same interface as `variants.py`.
+"""The variants that the paper compares DiffPose with (Tables 4 and 5), with the same interface as `variants.py`.
 
 Shape letters: B batch, N hypotheses, J joints.
 """
@@ -15,7 +15,7 @@ _STANDARD_NOISE = 41  # stream of keyed_random
 
 
 class StandardDiffusion(MixtureDiffusion):
-    """Stand-Diff: Eq. 4 instead of Eq. 7, so that h_K is white noise that knows nothing of the pose."""
+    """Stand-Diff: Eq. 4 instead of Eq. 7, so that h_K is white noise, independent of the pose."""
 
     starts_from_samples = False
 
@@ -29,10 +29,10 @@ class StandardDiffusion(MixtureDiffusion):
 
 
 class Regression(nn.Module):
-    """The paper's baselines without diffusion: the same network asked for the pose itself.
+    """The paper's baselines without diffusion: the same network predicts the pose itself.
 
-    Baseline A is one network; Baseline B is a stack, as deep as the reverse diffusion has steps, in which each corrects
-    the answer of the one before. Both start from the encoder's pose and see its features.
+    Baseline A is one network; Baseline B is a stack of as many networks as the reverse diffusion has steps, each of
+    which corrects the pose of the one before. Both start from the encoder's pose and take its features.
 
     Args:
         denoisers: the networks of the stack.
@@ -51,7 +51,7 @@ class Regression(nn.Module):
         return (error.square().sum(dim=-1) * valid).sum(dim=-1).mean()
 
     def sample(self, lifted: Lifted, num_hypotheses: int, keys: Int[Tensor, " B"]) -> Float[Tensor, "1 B J 3"]:
-        """The answer; there is nothing to sample, so there is one."""
+        """The pose; it is deterministic, so there is one hypothesis."""
         return self._regress(lifted)[None]
 
     def _regress(self, lifted: Lifted) -> Float[Tensor, "B J 3"]:

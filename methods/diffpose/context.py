@@ -1,6 +1,7 @@
-"""The context encoder of DiffPose: lifts 2-D joints directly, and is the baseline of every table.
+"""The context encoder of DiffPose: it lifts 2-D joints directly, and is the baseline of every table.
 
-For single frames it is the graph network of the release (GraFormer), for clips MixSTE.
+For single frames it is the graph network of the release (GraFormer), for clips MixSTE. The last functions lay out the
+frames of clips as a batch of frames, which is what the denoiser takes.
 
 Shape letters: B batch, F frames (clips only), J joints, W width.
 """
@@ -23,6 +24,8 @@ from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch, mirror_pose
 
 Encoder = Literal["graph", "mixste"]
+
+_LONGEST_CLIP = 1 << 16  # frames of a clip whose keys are different from those of other clips
 
 
 class ContextEncoder(PoseMethod):
@@ -100,7 +103,7 @@ def build_encoder(
     """The network of a context encoder; arguments as in `ContextEncoder`.
 
     Raises:
-        InputError: if the encoder is for frames and the data are clips, or the other way round.
+        InputError: if the encoder takes frames and the data are clips, or the other way round.
     """
     if encoder == "graph":
         if num_frames != 1 or causal:
@@ -112,17 +115,17 @@ def build_encoder(
 
 
 class Encoded(NamedTuple):
-    """What a context encoder says of a batch."""
+    """Output of a context encoder for a batch."""
 
     screen: Float[Tensor, "B *F J 2"]  # 2-D input, screen coordinates
-    pose: Float[Tensor, "B *F J 3"]  # its answer, root-relative metres
+    pose: Float[Tensor, "B *F J 3"]  # root-relative metres
     features: Float[Tensor, "B *F J W"]  # f_ST
 
 
 def encode(
     network: GraphLifter | MixSTE, batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int, flip: bool
 ) -> Encoded:
-    """Lifts a batch; with `flip`, the pose is the mean of the answers to the image and to its mirror image."""
+    """Lifts a batch; with `flip`, the pose is the mean of those of the image and of its mirror image."""
     screen = screen_joints(batch, skeleton, num_frames)
     features = network.features(screen)
     pose = centred(network.output(features), skeleton.root)
@@ -143,7 +146,7 @@ def encoder_loss(
 
 
 def maybe_mirrored(batch: PoseBatch, skeleton: skeletons.Skeleton) -> PoseBatch:
-    """The batch or, with even chances, its mirror image."""
+    """The batch or, with probability 1/2, its mirror image."""
     return mirror_batch(batch, skeleton) if torch.rand(()) < 0.5 else batch
 
 
@@ -198,11 +201,8 @@ def read_encoder(path: str, encoder: GraphLifter | MixSTE) -> dict[str, Tensor]:
     return weights
 
 
-_LONGEST = 1 << 16  # frames of a clip whose keys do not collide with another clip's
-
-
 def as_frames(batch: PoseBatch, num_frames: int) -> PoseBatch:
-    """Keypoints, heat-maps and cameras of B F frames, clip after clip; a batch of single frames comes back as it is."""
+    """Keypoints, heat-maps and cameras of B F frames, clip after clip; a batch of single frames is unchanged."""
     if num_frames == 1:
         return batch
     frames: PoseBatch = {
@@ -220,4 +220,4 @@ def frame_keys(batch: PoseBatch, num_frames: int, device: torch.device) -> Int[T
     keys = keyed_random.keys_of(batch["sample_id"], device=device)
     if num_frames == 1:
         return keys
-    return (keys[:, None] * _LONGEST + torch.arange(num_frames, device=device)).flatten()
+    return (keys[:, None] * _LONGEST_CLIP + torch.arange(num_frames, device=device)).flatten()

@@ -1,10 +1,11 @@
 """The graph networks of DiffPose: the denoiser g of section 4.5 and the pose net of the context encoder.
 
-The layers (Chebyshev convolution, graph attention, learnable adjacency) follow the released DiffPose network, itself
-modified from GraFormer (Zhao et al., CVPR 2022, [52] in the paper), to the last detail that published weights can
-notice; `official.py` renames those weights.
+The layers (Chebyshev convolution, graph attention, learnable adjacency) come first; they follow the released DiffPose
+network, a modified GraFormer (Zhao et al., CVPR 2022, [52] in the paper), in every detail that matters to published
+weights. `official.py` renames those weights.
 
-Shape letters: B batch, J joints, C channels, H heads, K Chebyshev terms, W width, D context channels.
+Shape letters: B batch, J joints, C channels in, D channels out or of the context, E step embedding, H heads,
+K Chebyshev terms, W width.
 """
 
 import math
@@ -36,7 +37,7 @@ def normalised_adjacency(parents: tuple[int, ...]) -> Float[Tensor, "J J"]:
 
 
 def chebyshev_terms(adjacency: Float[Tensor, "J J"]) -> Float[Tensor, "K J J"]:
-    """T_0 = I, T_1 = L and T_2 = 2 L^2 - I of the Laplacian L = I - D^-1 (A + I)."""
+    """Chebyshev polynomials I, L and 2 L^2 - I of the Laplacian L = I - D^-1 (A + I)."""
     identity = torch.eye(len(adjacency), dtype=adjacency.dtype)
     laplacian = identity - adjacency
     return torch.stack((identity, laplacian, 2.0 * laplacian @ laplacian - identity))
@@ -55,7 +56,7 @@ class ChebConv(nn.Module):
         self.linear = nn.Linear(in_channels, NUM_CHEBYSHEV_TERMS * out_channels, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_channels))
         nn.init.xavier_normal_(self.linear.weight)
-        # Row j, column (i, k): how much of joint i's k-th term flows to joint j.
+        # Row j, column (i, k): weight of joint i's k-th term in the output of joint j.
         mixing = chebyshev_terms(adjacency).permute(1, 2, 0).flatten(1)
         self.register_buffer("mixing", mixing, persistent=False)
 
@@ -109,7 +110,7 @@ class GraphFeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "B J C"]) -> Float[Tensor, "B J C"]:
         degree = self.adjacency.sum(dim=0) + 1e-5
-        # The release takes the root of a negative sum and gets NaN; training can reach one.
+        # Sums can become negative in training; the release takes their root and gets NaN.
         scale = degree.clamp_min(1e-5).rsqrt()
         mixing = scale[:, None] * self.adjacency * scale
         hidden = F.relu(self.expand(mixing @ x))
@@ -153,7 +154,7 @@ class GraphAttentionBlock(nn.Module):
 
 
 def sinusoidal_embedding(steps: Float[Tensor, " B"], channels: int) -> Float[Tensor, "B C"]:
-    """[sin(t w_i) | cos(t w_i)] with w_i = 10000^(-i / (C/2 - 1)); an odd channel is left zero.
+    """[sin(t w_i) | cos(t w_i)] with w_i = 10000^(-i / (C/2 - 1)); the last of an odd number of channels is zero.
 
     Args:
         steps: (B,) diffusion steps, as floating-point numbers.
@@ -217,7 +218,7 @@ class GraphDenoiser(nn.Module):
         )
         self.output = ChebConv(width, state_channels, adjacency)
         if context_channels:
-            # Starts as no correction at all of the pose that the context belongs to, however many are stacked.
+            # The initial output is no correction of the pose that the context belongs to, also in a stack.
             nn.init.zeros_(self.output.linear.weight)
 
     def forward(
@@ -234,7 +235,7 @@ class GraphDenoiser(nn.Module):
             context: (B, J, D) features f_ST; required if and only if the network was built with them.
 
         Returns:
-            (B, J, C) what the variant predicts: scaled noise (release) or a correction of the pose (paper).
+            (B, J, C) scaled noise (release) or a correction of the pose (paper).
         """
         embedding = self.step_embedding(steps.to(state.dtype))
         hidden = self.input(state)

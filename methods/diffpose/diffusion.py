@@ -4,8 +4,11 @@
   own Gaussian mixture and eps ~ N(0, Sigma), so that h_K is a draw from the mixture.
 * **release**: mu = 0, eps ~ N(0, diag(s^2)) with a fixed s per channel, and a schedule that stays far from pure noise.
 
-Both are the same affine map, and both are reversed by the same DDIM step in coordinates centred on mu. `a_k` is the
-cumulative product that DDPM writes as alpha-bar. Index k = 0 is the first noisy step, as in the release; a = 1 before.
+Both are the same affine map, and both are reversed by DDIM in coordinates centred on mu. `a_k` is the cumulative
+product that DDPM writes as alpha-bar. Index k = 0 is the first noisy step, as in the release; before it a = 1.
+
+The schedulers of diffusers are not used: their steps have no mean, the cosine schedule has no floor, and the linear one
+rounds differently for some numbers of steps.
 
 Shape letters: B batch (any leading dimensions), J joints, C channels, K steps.
 """
@@ -15,8 +18,6 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-FINISHED = -1  # the step "after" k = 0, where alpha-bar is 1
 
 
 def linear_alphas_cumprod(num_steps: int, beta_start: float, beta_end: float) -> Float[Tensor, " K"]:
@@ -44,10 +45,10 @@ def cosine_alphas_cumprod(num_steps: int, offset: float = 0.008) -> Float[Tensor
 def ddim_timesteps(start: int, num_steps: int) -> list[int]:
     """Steps visited by the release: range(0, start, start // num_steps) from high to low.
 
-    When num_steps does not divide start there are more of them: (50, 4) visits five.
+    If num_steps does not divide start, there are more steps: (50, 4) visits five.
 
     Raises:
-        ValueError: if there are fewer than one, or more than start, steps.
+        ValueError: if num_steps is less than 1 or more than start.
     """
     if not 1 <= num_steps <= start:
         raise ValueError(f"num_steps must lie in 1..{start}, got {num_steps}")
@@ -57,7 +58,7 @@ def ddim_timesteps(start: int, num_steps: int) -> list[int]:
 def add_noise(
     clean: Float[Tensor, "*batch J C"],
     noise: Float[Tensor, "*batch J C"],
-    alpha: Float[Tensor, "*batch 1 1"],
+    alpha: Float[Tensor, "*batch 1 1"] | Float[Tensor, ""],
     mean: Float[Tensor, "*batch J C"] | float = 0.0,
 ) -> Float[Tensor, "*batch J C"]:
     """Forward process, Eq. 7 (with mean 0: Eq. 4 and the release).
@@ -65,7 +66,7 @@ def add_noise(
     Args:
         clean: h_0.
         noise: eps^G, already scaled by the component's covariance (or the release's s).
-        alpha: a_k of each sample.
+        alpha: a_k of each sample, or of all.
         mean: mu^G of each sample's component.
     """
     return mean + alpha.sqrt() * (clean - mean) + (1.0 - alpha).sqrt() * noise
@@ -74,7 +75,7 @@ def add_noise(
 def clean_from_noise(
     state: Float[Tensor, "*batch J C"],
     noise: Float[Tensor, "*batch J C"],
-    alpha: Float[Tensor, "*batch 1 1"] | Tensor,
+    alpha: Float[Tensor, "*batch 1 1"] | Float[Tensor, ""],
     mean: Float[Tensor, "*batch J C"] | float = 0.0,
 ) -> Float[Tensor, "*batch J C"]:
     """`add_noise` solved for h_0."""
@@ -84,36 +85,11 @@ def clean_from_noise(
 def noise_from_clean(
     state: Float[Tensor, "*batch J C"],
     clean: Float[Tensor, "*batch J C"],
-    alpha: Float[Tensor, "*batch 1 1"] | Tensor,
+    alpha: Float[Tensor, "*batch 1 1"] | Float[Tensor, ""],
     mean: Float[Tensor, "*batch J C"] | float = 0.0,
 ) -> Float[Tensor, "*batch J C"]:
     """`add_noise` solved for eps^G."""
     return (state - mean - alpha.sqrt() * (clean - mean)) / (1.0 - alpha).sqrt()
-
-
-def ddim_step(
-    clean: Float[Tensor, "*batch J C"],
-    noise: Float[Tensor, "*batch J C"],
-    alpha: Tensor,
-    alpha_next: Tensor,
-    mean: Float[Tensor, "*batch J C"] | float = 0.0,
-    eta: float = 0.0,
-    fresh_noise: Float[Tensor, "*batch J C"] | float = 0.0,
-) -> Float[Tensor, "*batch J C"]:
-    """One reverse step k -> next (Song et al., DDIM, Eq. 12 and 16), centred on the component's mean.
-
-    Args:
-        clean: the current estimate of h_0.
-        noise: the eps^G that belongs to it.
-        alpha: a_k.
-        alpha_next: a of the next, smaller step; 1 after the last.
-        mean: mu^G.
-        eta: 0 deterministic, 1 ancestral.
-        fresh_noise: a new draw of eps^G, used where eta > 0.
-    """
-    sigma = eta * ((1 - alpha / alpha_next) * (1 - alpha_next) / (1 - alpha)).sqrt()
-    direction = (1 - alpha_next - sigma**2).clamp_min(0.0).sqrt()
-    return mean + alpha_next.sqrt() * (clean - mean) + sigma * fresh_noise + direction * noise
 
 
 def ddim_sample(
@@ -122,10 +98,11 @@ def ddim_sample(
     alphas_cumprod: Float[Tensor, " K"],
     timesteps: list[int],
     mean: Float[Tensor, "*batch J C"] | float = 0.0,
-    eta: float = 0.0,
-    draw_noise: Callable[[int], Tensor] | None = None,
 ) -> Float[Tensor, "*batch J C"]:
     """Reverse diffusion (Eq. 8, accelerated as in section 5 of the paper).
+
+    A step is deterministic DDIM (Song et al., ICLR 2021, Eq. 12 with eta = 0): the forward process at the next step,
+    with the estimates of h_0 and eps^G.
 
     Args:
         denoise: (state, k) -> (estimate of h_0, estimate of eps^G).
@@ -133,18 +110,12 @@ def ddim_sample(
         alphas_cumprod: (K,) schedule.
         timesteps: steps to visit, high to low, for example from `ddim_timesteps`.
         mean: mu^G of each sample.
-        eta: of `ddim_step`.
-        draw_noise: number of the call, counted from zero -> fresh eps^G; needed where eta > 0.
 
     Returns:
         h_0.
     """
-    if eta > 0 and draw_noise is None:
-        raise ValueError("eta > 0 needs draw_noise")
     one = torch.ones_like(alphas_cumprod[0])
-    for call, (step, following) in enumerate(zip(timesteps, [*timesteps[1:], FINISHED], strict=True)):
+    for step, following in zip(timesteps, [*timesteps[1:], None], strict=True):
         clean, noise = denoise(state, step)
-        alpha_next = one if following == FINISHED else alphas_cumprod[following]
-        fresh_noise = draw_noise(call) if eta > 0 and draw_noise is not None else 0.0
-        state = ddim_step(clean, noise, alphas_cumprod[step], alpha_next, mean, eta, fresh_noise)
+        state = add_noise(clean, noise, one if following is None else alphas_cumprod[following], mean)
     return state

@@ -1,7 +1,7 @@
 """Gaussian mixtures fitted to many sample sets at once by expectation maximisation (Eq. 6 of the paper).
 
 One problem is the uncertain state of one pose (D = 3J) or of one joint (D = 2 or 3). Problems advance together, each
-until its own likelihood stops rising, and each depends on its own samples and key alone.
+until its own likelihood stops rising, and a result depends only on the samples and the key of its problem.
 
 The log density of a Gaussian is affine in the features (1, x, x x^T), of a diagonal one in (1, x, x^2). So both steps
 of EM are one matrix product each: parameters times features gives the log densities, responsibilities times features
@@ -24,10 +24,9 @@ from noise2pose.errors import InputError
 Covariance = Literal["diagonal", "full"]
 
 _SEEDING, _COMPONENT, _NOISE = 11, 12, 13  # streams of keyed_random
-_CHUNK = {"cpu": 1 << 24, "cuda": 1 << 29}  # bytes of features worked on at once: enough to hide the cost of a call
-_NEGLIGIBLE = (
-    -60.0
-)  # log of a responsibility that does not count; its exponential would be slow to compute, or denormal
+_CHUNK = {"cpu": 1 << 24, "cuda": 1 << 29}  # bytes of features at once: enough to hide the cost of a call
+# Log of a responsibility that is negligible; the exponential of a smaller one is slow to compute, or denormal.
+_NEGLIGIBLE = -60.0
 
 
 class Mixture(NamedTuple):
@@ -43,48 +42,33 @@ class Mixture(NamedTuple):
     means: Float[Tensor, "B M D"]
     scales: Float[Tensor, "B M D"] | Float[Tensor, "B M D D"]
 
-    @property
-    def covariances(self) -> Float[Tensor, "B M D D"]:
-        """Covariance matrix of each component."""
-        if self.scales.ndim == 4:
-            return self.scales @ self.scales.mT
-        return torch.diag_embed(self.scales.square())
-
     def log_prob(self, points: Float[Tensor, "B S D"]) -> Float[Tensor, "B S"]:
         """Log density of each point under its problem's mixture."""
-        offset = self.means.mean(dim=1, keepdim=True)  # the features lose the digits of a large common offset
+        offset = self.means.mean(dim=1, keepdim=True)  # a large common offset would cost the features precision
         centred = self._replace(means=self.means - offset)
         features = _features(points - offset, self.scales.ndim == 4)
         return torch.bmm(_parameters(centred), features).logsumexp(dim=1)
 
-    def draw(
-        self, keys: Int[Tensor, " B"], num_samples: int, *, seed: int = 0
-    ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N D"]]:
+    def draw(self, keys: Int[Tensor, " B"], num_samples: int) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N D"]]:
         """Draws a component for each sample, and noise from it.
 
         Args:
             keys: (B,) sample keys of `noise2pose.keyed_random`.
             num_samples: N per problem.
-            seed: which repetition of the experiment this is.
 
         Returns:
             mu^G (B, N, D), the mean of the drawn component, and eps^G ~ N(0, Sigma^G) (B, N, D); their sum is a draw
             from the mixture (section 4.2 of the paper).
         """
-        chance = keyed_random.uniform(keys, (num_samples,), stream=_COMPONENT, seed=seed)
+        chance = keyed_random.uniform(keys, (num_samples,), stream=_COMPONENT)
         cumulative = self.weights.cumsum(dim=-1)
         chance = chance.to(cumulative.dtype) * cumulative[:, -1:]
         component = torch.searchsorted(cumulative, chance).clamp_max(self.weights.shape[-1] - 1)
-        noise = keyed_random.normal(keys, (num_samples, self.means.shape[-1]), stream=_NOISE, seed=seed)
+        noise = keyed_random.normal(keys, (num_samples, self.means.shape[-1]), stream=_NOISE)
         problem = torch.arange(len(keys), device=keys.device)[:, None]
         scale, noise = self.scales[problem, component], noise.to(self.scales.dtype)
         noise = (scale @ noise[..., None])[..., 0] if scale.ndim == 4 else scale * noise
         return self.means[problem, component], noise
-
-    def sample(self, keys: Int[Tensor, " B"], num_samples: int, *, seed: int = 0) -> Float[Tensor, "B N D"]:
-        """Samples of each mixture; arguments as in `draw`."""
-        mean, noise = self.draw(keys, num_samples, seed=seed)
-        return mean + noise
 
 
 def fit_mixture(
@@ -100,34 +84,36 @@ def fit_mixture(
 ) -> Mixture:
     """Fits B mixtures by EM from k-means++ seeds, on the device and in the precision of the samples.
 
-    Full covariances are worked out in double precision: a component on few samples is close to singular.
+    Full covariances are computed in double precision, because a component of few samples is close to singular.
 
     Args:
         samples: (B, S, D).
         num_components: M, at most S.
-        keys: (B,) sample keys of `noise2pose.keyed_random`, which decide the seeding.
+        keys: (B,) sample keys of `noise2pose.keyed_random`, for the seeding.
         covariance: `diagonal` or `full` components.
         max_iterations: of EM.
         tolerance: a problem is finished when its mean log-likelihood per sample changes by less than this.
         variance_floor: added to every variance, in squared units of the samples.
-        seed: which repetition of the experiment this is.
+        seed: of the repetition of the experiment.
 
     Returns:
-        The mixtures. If all samples of a problem are equal, every component sits on them with the floor as variance.
+        The mixtures. If all samples of a problem are equal, they are the mean of every component, and the floor is its
+        variance.
 
     Raises:
         InputError: if there are fewer samples than components, or a sample is not finite.
     """
     if num_components < 1 or samples.shape[1] < num_components:
         raise InputError(
-            f"a mixture of {num_components} components needs at least as many samples, and one; got {samples.shape[1]}"
+            f"a mixture of {num_components} components cannot be fitted to {samples.shape[1]} samples; give at least "
+            "one component and as many samples"
         )
     if not samples.isfinite().all():
         raise InputError("samples of a mixture must be finite; found NaN or infinity")
     fitted = []
     for part, part_keys in _chunks(samples, keys, covariance):
         work = part.double() if covariance == "full" else part
-        centre = work.mean(dim=1, keepdim=True)  # the features would lose the digits of a large common offset
+        centre = work.mean(dim=1, keepdim=True)  # a large common offset would cost the features precision
         seeds = _seed_means(work - centre, num_components, part_keys, seed)
         mixture = _expectation_maximisation(
             _features(work - centre, covariance == "full"), seeds, max_iterations, tolerance, variance_floor
@@ -142,7 +128,7 @@ def _chunks(samples: Tensor, keys: Tensor, covariance: Covariance) -> Iterator[t
     num_features = 1 + dims + (dims * (dims + 1) // 2 if covariance == "full" else dims)
     budget = _CHUNK.get(samples.device.type, _CHUNK["cpu"])
     size = max(1, budget // (num_features * num_samples * samples.element_size()))
-    # An empty batch is a batch as well.
+    # An empty batch is one chunk.
     return zip(samples.split(size), keys.split(size), strict=True) if num_problems else iter([(samples, keys)])
 
 
@@ -158,7 +144,7 @@ def _features(points: Float[Tensor, "B S D"], full: bool) -> Float[Tensor, "B P 
 
 
 def _parameters(mixture: Mixture) -> Float[Tensor, "B M P"]:
-    """What the features are multiplied by to give log pi_m + log N(x; mu_m, Sigma_m)."""
+    """Coefficients of the features in log pi_m + log N(x; mu_m, Sigma_m)."""
     weights, means, scales = mixture
     if scales.ndim == 4:
         rows, columns = _upper(means.shape[-1], means.device)
@@ -178,7 +164,7 @@ def _parameters(mixture: Mixture) -> Float[Tensor, "B M P"]:
 
 
 def _maximise(moments: Float[Tensor, "B M P"], num_samples: int, dims: int, variance_floor: float) -> Mixture:
-    """The mixture whose components have these sums of features."""
+    """The mixture of components with these sums of features."""
     mass = moments[..., :1]
     # An empty component keeps a vanishing mass and falls back to the mean of all samples.
     share = moments[..., 1:] / mass.clamp_min(1e-8 * num_samples)
@@ -194,7 +180,7 @@ def _maximise(moments: Float[Tensor, "B M P"], num_samples: int, dims: int, vari
 
 
 def _cholesky(covariance: Float[Tensor, "B M D D"], variance_floor: float) -> Float[Tensor, "B M D D"]:
-    """Cholesky factor of the covariance plus the floor; what rounding made indefinite becomes diagonal."""
+    """Cholesky factor of the covariance plus the floor; a matrix that rounding made indefinite becomes diagonal."""
     identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
     factor, failed = torch.linalg.cholesky_ex(covariance + variance_floor * identity)
     variances = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(0.0) + variance_floor
@@ -223,15 +209,14 @@ def _expectation_maximisation(
         joint = logits.sub_(peak).clamp_min_(_NEGLIGIBLE).exp_()
         total = joint.sum(dim=1, keepdim=True)
         likelihood = (total.log() + peak).mean(dim=(1, 2))
-        result[active[running]] = moments[
-            running
-        ]  # a finished problem's answer does not depend on how long others take
+        # The result of a finished problem does not depend on the iterations of others.
+        result[active[running]] = moments[running]
         running &= (likelihood - previous).abs() >= tolerance
         if iteration == max_iterations - 1 or not running.any():
             break
         moments = torch.bmm(joint.div_(total), features.mT)
         previous = likelihood
-        if running.sum() < 0.8 * len(running):  # copying the rest costs about an iteration
+        if running.sum() < 0.8 * len(running):  # a copy of the rest costs about as much as an iteration
             features, moments, previous, active = (x[running] for x in (features, moments, previous, active))
             running = torch.ones_like(active, dtype=torch.bool)
     return _maximise(result, num_samples, dims, variance_floor)
@@ -243,7 +228,7 @@ def _hard_moments(features: Float[Tensor, "B P S"], seeds: Float[Tensor, "B M D"
     # |x - s|^2 up to |x|^2, which is the same for every seed.
     distance = 0.5 * seeds.square().sum(dim=-1, keepdim=True) - torch.bmm(seeds, points)
     nearest = (distance == distance.amin(dim=1, keepdim=True)).to(features.dtype)
-    return torch.bmm(nearest / nearest.sum(dim=1, keepdim=True), features.mT)  # equal seeds share their samples
+    return torch.bmm(nearest / nearest.sum(dim=1, keepdim=True), features.mT)  # samples are shared by equal seeds
 
 
 def _seed_means(

@@ -1,11 +1,11 @@
 """Section 4.1 of the paper: the uncertain pose distribution H_K that the reverse diffusion starts from.
 
 x and y come from the detector's heat-maps, or from the detection and its confidence where there are none; z comes from
-the context encoder or from the histogram of the training poses, the paper's two ways. The paper leaves open how
-image-plane x and y and a camera-space z make one state; here a sample is a point on the viewing ray of a sampled image
-point, at a sampled depth, so that the state is in metres and errors along the ray stay correlated.
+the context encoder or from the histogram of the training poses, the paper's two ways. The paper does not say how x and
+y of the image plane and z of the camera are one state; here a sample is a point on the viewing ray of a sampled image
+point, at a sampled depth, so the state is in metres and errors along the ray are correlated.
 
-Shape letters: B batch, S samples, J joints, H bins of the histogram.
+Shape letters: B batch, S samples, J joints, H bins of the histogram, R rows and C columns of a heat-map.
 """
 
 import torch
@@ -18,7 +18,7 @@ from noise2pose.keypoints.heatmaps import sample_heatmaps
 
 _PIXELS, _DEPTHS = 31, 32  # streams of keyed_random
 # Standard deviation of a detection in metres on the body, for confidence 1 and for confidence 0. It stands for the
-# width of the detector's heat-map, which key-point files do not carry.
+# width of the detector's heat-map, which keypoint files do not contain.
 _SHARP, _BLURRED = 0.02, 0.17
 _DEPTH_RANGE, _DEPTH_BINS = 1.5, 60  # metres to either side of the root; bins of five centimetres
 
@@ -33,8 +33,8 @@ def sample_uncertain_poses(
     """Samples of H_K.
 
     Args:
-        batch: frames; for `keypoints_2d` (pixels, confidence), `camera`, and `heatmaps` with `box` if it has them.
-        pose: root-relative answer of the context encoder, metres; it tells how far away the person is.
+        batch: frames with `keypoints_2d` (pixels, confidence), `camera`, and optionally `heatmaps` with `box`.
+        pose: root-relative pose of the context encoder, metres, from which the distance of the person is estimated.
         depths: samples of z relative to the root, metres, from `encoder_depths` or `histogram_depths`.
         keys: (B,) sample keys of `noise2pose.keyed_random`.
         root: root joint.
@@ -60,7 +60,7 @@ def sample_uncertain_poses(
 def encoder_depths(
     pose: Float[Tensor, "B J 3"], depth_spread: Float[Tensor, " J"], keys: Int[Tensor, " B"], num_samples: int
 ) -> Float[Tensor, "B S J"]:
-    """z around the context encoder's answer, with the spread of its error in depth (metres, per joint)."""
+    """z around the context encoder's pose, with the spread of its error in depth (metres, per joint)."""
     noise = keyed_random.normal(keys, (num_samples, pose.shape[-2]), stream=_DEPTHS).to(pose.dtype)
     return pose[:, None, :, 2] + depth_spread * noise
 
@@ -68,9 +68,9 @@ def encoder_depths(
 def histogram_depths(
     histogram: Float[Tensor, "J H"], keys: Int[Tensor, " B"], num_samples: int
 ) -> Float[Tensor, "B S J"]:
-    """z from the histogram of the training poses: a bin in proportion to its count, then uniformly within the bin."""
+    """z from the histogram of the training poses: a bin in proportion to its count, then uniform within the bin."""
     chance, within = keyed_random.uniform(keys, (2, num_samples, len(histogram)), stream=_DEPTHS).unbind(1)
-    # The small constant gives an empty histogram, before any training, the uniform distribution.
+    # With the small constant an empty histogram (before any training) is the uniform distribution.
     cumulative = (histogram + 1e-6).cumsum(dim=-1)
     chance = chance.movedim(-1, 0).flatten(1).contiguous() * cumulative[:, -1:]  # (J, B S)
     chosen = torch.searchsorted(cumulative, chance).clamp_max(_DEPTH_BINS - 1)
@@ -79,7 +79,7 @@ def histogram_depths(
 
 
 def empty_histogram(num_joints: int) -> Float[Tensor, "J H"]:
-    """Counts of training depths, before there are any."""
+    """The histogram of training depths before training."""
     return torch.zeros(num_joints, _DEPTH_BINS)
 
 
@@ -91,10 +91,10 @@ def count_depths(histogram: Float[Tensor, "J H"], depths: Float[Tensor, "B J"], 
 
 
 def pixels_per_metre(batch: PoseBatch, pose: Float[Tensor, "B J 3"]) -> Float[Tensor, " B"]:
-    """Scale of the person on the image at the root's depth, from its size."""
+    """Scale of the person in the image at the root's depth, estimated from the person's size."""
     keypoints = batch["keypoints_2d"]
     scale, _ = cameras.fit_weak_perspective(pose, keypoints[..., :2], keypoints[..., 2].clamp(0.0, 1.0))
-    return torch.maximum(scale, 1e-3 * batch["camera"]["focal"].mean(dim=-1))  # no farther than 1 km
+    return torch.maximum(scale, 1e-3 * batch["camera"]["focal"].mean(dim=-1))  # at most 1 km away
 
 
 def detection_blur(confidence: Float[Tensor, "B J"], scale: Float[Tensor, " B"]) -> Float[Tensor, "B J"]:

@@ -1,9 +1,9 @@
-"""One mixture for each detected joint of a file: what `scripts/fit_gmm.py` computes, and how it survives a kill.
+"""One mixture for each detected joint of a file, for `noise2pose fit-gmm`; an interrupted fit continues.
 
-Work in progress is the suite's own layout, a folder that can be mapped into memory:
+Work in progress is a folder of the suite's own layout, which can be mapped into memory:
 
     mixtures.npy    (T, J, M, 5) float32: weight, mean x, mean y, deviation x, y, in pixels; view after view
-    manifest.json   which frames belong to which view, settings, the input's checksum, how many frames are done
+    manifest.json   the frames of each view, settings, the input's checksum, number of frames that are done
 
 Shape letters: T frames of all views, J joints, S samples, M components, R rows and C columns of a heat-map.
 """
@@ -28,9 +28,9 @@ from noise2pose.errors import InputError
 from noise2pose.files import write_text
 from noise2pose.object_npz import write_object_npz
 
-CHUNK_FRAMES = 1024  # fitted at once; what a kill loses, and what memory depends on
+CHUNK_FRAMES = 1024  # fitted at once; an interruption loses at most these, and memory grows with them
 _PIXELS = 33  # stream of keyed_random
-_BODY_LENGTH = 1.6  # metres of the longer side of a person's box, which tells the scale where there is no 3-D pose
+_BODY_LENGTH = 1.6  # metres of the longer side of a person's box, for the scale where there is no 3-D pose
 _FLOOR = 0.25  # square pixels
 
 
@@ -62,13 +62,13 @@ class View:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a fit depends on besides its input.
+    """Settings of a fit.
 
     Attributes:
         num_components: M.
         num_samples: S, drawn from each detection.
         confidence: of detections without one.
-        seed: which repetition of the experiment this is.
+        seed: of the repetition of the experiment.
     """
 
     num_components: int = 5
@@ -121,10 +121,10 @@ def _around(
 
 
 class MixtureStore:
-    """The folder of this module's docstring: filled chunk by chunk, and continued where it was left.
+    """The folder of this module's docstring, filled chunk by chunk; it continues where it was interrupted.
 
     Args:
-        folder: made if it is not there.
+        folder: made if missing.
         views: of the file, in its order; all with the same number of joints.
         checksum: of the file.
         settings: of the fit.
@@ -147,7 +147,7 @@ class MixtureStore:
             "done": 0,
         }
         if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder} is a file, but the folder of the work in progress has that name")
+            raise InputError(f"{folder} is a file, and the folder of the work in progress needs that name")
         if self.manifest_path.is_file():
             self._continue(folder)
         else:
@@ -161,11 +161,11 @@ class MixtureStore:
         return self.manifest["done"]
 
     def fit(self) -> Iterator[int]:
-        """Fits what is left, and yields the number of frames after each chunk, once it is on the disk."""
+        """Fits the remaining frames, and yields the number of frames of each chunk when it is on the disk."""
         start = 0
         for view in self.views:
             length = len(view.keypoints)
-            # Chunks never cross views, so that they do not depend on where an earlier run was stopped.
+            # Chunks do not cross views, so they do not depend on where an earlier run was interrupted.
             for first in range(0, length, CHUNK_FRAMES):
                 last = min(first + CHUNK_FRAMES, length)
                 if start + first < self.done:
@@ -180,7 +180,7 @@ class MixtureStore:
         """Writes the layout of the authors' `_gmm.npz`: subject -> action -> cameras -> (T, J, M, 5).
 
         Columns are weight, mean x, mean y in pixels, and deviations x, y in screen coordinates (half the image's width
-        is 1), since the release normalises columns 1 and 2 only and multiplies noise on the screen with the others.
+        is 1), since the release normalises columns 1 and 2 only and scales noise in screen coordinates with the others.
         """
         tree: dict[str, dict[str, list[Any]]] = {}
         start = 0
@@ -214,7 +214,7 @@ class MixtureStore:
         return int(np.prod(self.row)) * np.dtype(np.float32).itemsize
 
     def _write(self, frame: int, fitted: np.ndarray) -> None:
-        """Plain file access: pages of a memory map would count as memory of this process."""
+        """Writes with plain file access, because pages of a memory map count as memory of this process."""
         with self.array_path.open("r+b") as file:
             file.seek(self._offset(frame))
             file.write(np.ascontiguousarray(fitted, dtype=np.float32).tobytes())

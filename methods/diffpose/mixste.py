@@ -1,9 +1,9 @@
 """MixSTE (Zhang et al., CVPR 2022, [49] in the paper): the context encoder for clips, sequence to sequence.
 
-Attention over the joints of a frame and attention over the frames of a joint take turns. The details follow the
+Attention over the joints of a frame and attention over the frames of a joint alternate. The details follow the
 published network; `official.py` renames its weights.
 
-Shape letters: B batch, F frames, J joints, W width.
+Shape letters: B batch, F frames, J joints, L tokens of one attention, W width.
 """
 
 import torch
@@ -15,13 +15,13 @@ from noise2pose.errors import InputError
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm attention and a two-layer net of twice the width, each on a residual path that may be dropped.
+    """Pre-norm attention and a two-layer net of twice the width, each in a residual branch that may be dropped.
 
     Args:
         channels: width.
         num_heads: of the attention.
-        drop_path: chance that a sample goes without a residual path while training (stochastic depth).
-        causal: whether a token sees only those before it.
+        drop_path: probability that a residual branch of a sample is dropped in training (stochastic depth).
+        causal: whether a token attends only to itself and the tokens before it.
     """
 
     def __init__(self, channels: int, num_heads: int, drop_path: float, causal: bool = False) -> None:
@@ -55,13 +55,13 @@ class MixSTE(nn.Module):
     """2-D joints of a clip in, 3-D joints and features of every frame out.
 
     Args:
-        num_frames: longest clip, for which there are position embeddings.
+        num_frames: of the longest clip, the number of position embeddings.
         width: channels W (published: 512).
         num_blocks: pairs of spatial and temporal attention (published: 8).
         num_heads: of the attention (published: 8).
         drop_path: of the last block; it grows linearly from 0 at the first.
         num_joints: J.
-        causal: a frame sees itself and those before it, but none after.
+        causal: a frame attends only to itself and the frames before it.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class MixSTE(nn.Module):
         """Features f_ST of every frame, from 2-D joints in screen coordinates.
 
         Raises:
-            InputError: if the clip is longer than the position embeddings.
+            InputError: if the clip has more frames than there are position embeddings.
         """
         batch, frames, joints, _ = screen.shape
         if frames > self.frame_embedding.shape[1]:

@@ -21,7 +21,7 @@ from methods.diffpose.context import (
     read_encoder,
 )
 from methods.diffpose.denoisers import GraphDenoiser
-from methods.diffpose.variants import Lifted, MixtureDiffusion, ReleasedDiffusion, Variant, settle
+from methods.diffpose.variants import Lifted, MixtureDiffusion, ReleasedDiffusion, Variant, resolve_settings
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -35,8 +35,8 @@ class DiffPose(StagedMethod):
     """Lifts the 2-D joints of a frame or of a clip to 3-D by reverse diffusion from an uncertain pose.
 
     The context encoder is pre-trained, then frozen: either loaded from `context_checkpoint`, or trained in the first
-    `context_epochs` epochs of the same run. Until the denoiser has been trained, the answer is the encoder's. Of a
-    clip, each frame is denoised by itself, with the features that the encoder has of it in the clip.
+    `context_epochs` epochs of the same run. Until the denoiser has been trained, the answer is the encoder's. The
+    frames of a clip are denoised independently, each with its own features of the encoder, which sees the whole clip.
 
     Args:
         variant: `release` (what the authors published), `paper` (what the paper describes), or one of the paper's
@@ -58,14 +58,14 @@ class DiffPose(StagedMethod):
         num_diffusion_steps: K, steps of the training schedule; null for the variant's own (51 and 50).
         start_step: release only: first step of sampling, 24 for detected and 12 for true 2-D.
         num_sampling_steps: DDIM steps, or networks of the stack; null for the variant's own (2 and 5).
-        num_hypotheses: N, one answer is made of; null for the variant's own (5, or 1 where nothing is random).
-        aggregation: `mean` of the hypotheses, or weighted by `reprojection` on the detection, joint by joint.
+        num_hypotheses: N, combined to one answer; null for the variant's own (5, or 1 where nothing is random).
+        aggregation: `mean` of the hypotheses, or a mean weighted by `reprojection` error, for each joint.
         uv_noise_scale: release only: noise on the image channels relative to that on x, y and z.
         depth_from: paper only: z of H_K from the `encoder` or from the `histogram` of the training poses.
         num_components: paper only: M of the mixtures.
-        mixture_of: paper only: components are whole poses (`pose`), or each `joint` has a mixture of its own.
+        mixture_of: paper only: components are whole poses (`pose`), or each `joint` has its own mixture.
         covariance: paper only: of the components, `diagonal` or `full`.
-        num_mixture_samples: paper only: N_GMM, samples of H_K that a mixture is fitted to.
+        num_mixture_samples: paper only: N_GMM, samples of H_K for the fit of a mixture.
         num_em_iterations: paper only: of the fit.
         learning_rate: of Adam, for encoder and denoiser, at its peak.
         warmup_steps: optimiser steps of linear warm-up before each cosine.
@@ -111,7 +111,7 @@ class DiffPose(StagedMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        settings = settle(
+        settings = resolve_settings(
             variant, width, num_blocks, num_diffusion_steps, num_sampling_steps, num_hypotheses,
             num_components, num_mixture_samples,
         )  # fmt: skip
@@ -149,8 +149,8 @@ class DiffPose(StagedMethod):
             mixture = (num_components, mixture_of, covariance, num_em_iterations)
             self.diffusion = MixtureDiffusion(denoiser(3, context_width), steps, sampling_steps, *mixture)
         self.num_steps = len(self.diffusion.timesteps)
-        # Running estimate of the encoder's error in depth, which spreads z in H_K. On training poses it is less than on
-        # unseen people, one reason why hypotheses are too sure; it starts at what such encoders reach on unseen ones.
+        # Running estimate of the encoder's error in depth, the spread of z in H_K. It is smaller on training poses than
+        # for unseen people, one reason why hypotheses are overconfident; the initial value is typical of unseen people.
         self.register_buffer("depth_spread", torch.full((self.skeleton.num_joints,), 0.08))
         self.register_buffer("depth_histogram", initialisation.empty_histogram(self.skeleton.num_joints))
         self.register_buffer("denoiser_steps", torch.zeros((), dtype=torch.int64))
@@ -213,14 +213,14 @@ class DiffPose(StagedMethod):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
-        if not any(key.startswith(_ENCODER) for key in state):  # an imported GCNdiff carries the denoiser alone
+        if not any(key.startswith(_ENCODER) for key in state):  # an imported GCNdiff holds the denoiser only
             if self.context_checkpoint is None:
-                raise InputError("the checkpoint holds a denoiser alone: give its encoder as model.context_checkpoint")
+                raise InputError("the checkpoint holds a denoiser only: give its encoder as model.context_checkpoint")
             encoder = read_encoder(self.context_checkpoint, self.encoder)
             state.update({_ENCODER + key: value for key, value in encoder.items()})
 
     def _lift(self, batch: PoseBatch) -> Lifted:
-        """What the encoder says of each frame, clips laid out one after the other."""
+        """The encoder's output for each frame; the frames of clips one after the other."""
         encoded = encode(self.encoder, batch, self.skeleton, self.num_frames, self.flip_test and not self.training)
         return Lifted(*(part.flatten(0, -3) for part in encoded))
 

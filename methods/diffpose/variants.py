@@ -1,9 +1,9 @@
 """The two DiffPoses: what the authors released and what the paper describes.
 
-Each holds its network and its schedule, and answers `loss` and `sample` from what the frozen context encoder says.
-`ablations.py` has what the paper compares them with.
+Each holds its network and its schedule, and computes `loss` and `sample` from the output of the frozen context encoder.
+`ablations.py` has the variants that the paper compares them with.
 
-Shape letters: B batch, N hypotheses, J joints, C state channels.
+Shape letters: B batch, N hypotheses, S samples of H_K, J joints, D channels of the features.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ _VARIANCE_FLOOR = 1e-6  # square metres, of the components
 
 @dataclass(frozen=True)
 class Settings:
-    """What a variant is; apart from its title the fields are arguments of `DiffPose`."""
+    """Settings of a variant; all fields but the title are arguments of `DiffPose`."""
 
     title: str
     width: int = 256
@@ -43,7 +43,7 @@ _DEFAULTS: dict[Variant, Settings] = {
 }
 
 
-def settle(
+def resolve_settings(
     variant: Variant,
     width: int | None,
     num_blocks: int | None,
@@ -53,12 +53,12 @@ def settle(
     num_components: int,
     num_mixture_samples: int,
 ) -> Settings:
-    """A variant's own settings where nothing else is asked for.
+    """The given settings, with the variant's defaults for those that are None.
 
     Raises:
-        InputError: if they cannot be had.
+        InputError: if a setting is out of range.
     """
-    asked = {
+    given = {
         "width": width,
         "num_blocks": num_blocks,
         "num_diffusion_steps": num_diffusion_steps,
@@ -66,7 +66,7 @@ def settle(
         "num_hypotheses": num_hypotheses,
     }
     default = _DEFAULTS[variant]
-    settings = replace(default, **{name: value for name, value in asked.items() if value is not None})
+    settings = replace(default, **{name: value for name, value in given.items() if value is not None})
     if not 1 <= settings.num_sampling_steps <= settings.num_diffusion_steps:
         raise InputError(
             f"model.num_sampling_steps is {settings.num_sampling_steps}, expected 1 to num_diffusion_steps "
@@ -84,10 +84,10 @@ def settle(
 
 
 class Lifted(NamedTuple):
-    """What the frozen context encoder says of a batch of frames."""
+    """Output of the frozen context encoder for a batch of frames."""
 
     screen: Float[Tensor, "B J 2"]  # 2-D input, screen coordinates
-    pose: Float[Tensor, "B J 3"]  # its answer, root-relative metres
+    pose: Float[Tensor, "B J 3"]  # root-relative metres
     features: Float[Tensor, "B J D"]  # f_ST
     uncertain_poses: Float[Tensor, "B S J 3"] | None = None  # samples of H_K, for the paper's variant
 
@@ -95,9 +95,9 @@ class Lifted(NamedTuple):
 class ReleasedDiffusion(nn.Module):
     """The release: state (u, v, x, y, z), predicted noise, a schedule that stays near the clean pose.
 
-    Training noises the true pose; at test the state starts from the detection and the encoder's pose with no noise
-    added, so all hypotheses would be equal and there is one. The in-place root-centring of the release, which moves no
-    joint but the root, is not copied.
+    Training adds noise to the true pose; at test the state starts from the detection and the encoder's pose without
+    noise, so all hypotheses would be equal, and there is only one. The in-place root-centring of the release, which
+    moves no joint but the root, is not copied.
 
     Args:
         denoiser: network with five state channels and no context.
@@ -153,7 +153,7 @@ class MixtureDiffusion(nn.Module):
 
     Equation 9 asks the network for h_{k-1} itself. Neighbouring steps differ by less than the network's error, which
     then accumulates over the chain; so the network predicts a correction of the encoder's pose, h_0 = pose + g, and
-    h_{k-1} follows from it (`diffusion.ddim_step`), which is the same target under another parametrisation. The loss
+    h_{k-1} follows from it (`diffusion.ddim_sample`), which is the same target under another parametrisation. The loss
     weighs all steps equally in h_0.
 
     Args:
@@ -162,7 +162,7 @@ class MixtureDiffusion(nn.Module):
         num_sampling_steps: of DDIM.
         num_components: M of the mixture.
         mixture_of: `pose` for components that are whole poses (the paper), `joint` for a mixture per joint whose
-            components are drawn independently (the release's file).
+            components are drawn independently (as in the release's file).
         covariance: of the components, `diagonal` or `full`.
         num_em_iterations: of its fit.
     """
@@ -208,7 +208,7 @@ class MixtureDiffusion(nn.Module):
             keys,
             covariance=self.covariance,
             max_iterations=self.num_em_iterations,
-            tolerance=0.0,  # the same number for every problem, so that an answer depends little on its batch
+            tolerance=0.0,  # the same number of iterations for every problem, whatever its batch
             variance_floor=_VARIANCE_FLOOR,
         )
         mean, noise = mixture.draw(keys, num_hypotheses)
