@@ -2,8 +2,8 @@
 
 from datamodules.base import Split
 from datamodules.prepared.people import AnnotatedPeople
+from datamodules.published_protocols import published
 from noise2pose.metrics.protocols import Protocol
-from noise2pose.metrics.published_protocols import published
 
 
 class COCO(AnnotatedPeople):

@@ -7,10 +7,10 @@ import torch
 
 from datamodules.base import Split
 from datamodules.prepared.people import AnnotatedPeople
+from datamodules.published_protocols import published
 from datamodules.sources.crowdpose import FIT_ERROR
 from noise2pose.batch import PoseBatch
 from noise2pose.metrics.protocols import Protocol
-from noise2pose.metrics.published_protocols import published
 
 
 class CrowdPose(AnnotatedPeople):

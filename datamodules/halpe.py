@@ -8,9 +8,9 @@ from datamodules.base import Split
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.prepared.people import AnnotatedPeople
 from datamodules.prepared.rows import PreparedRows
+from datamodules.published_protocols import published
 from datamodules.sources.halpe.cleansing import Cleansed, HalpeCleansing, cleanse
 from noise2pose.metrics.protocols import Protocol
-from noise2pose.metrics.published_protocols import published
 
 _RULES = HalpeCleansing()
 

@@ -5,11 +5,11 @@ from typing import Any, Literal
 from datamodules.base import Split
 from datamodules.prepared.data import PreparedData
 from datamodules.prepared.rows import PreparedRows
+from datamodules.published_protocols import published
 from datamodules.sources.human36m.cameras import FRONTAL
 from datamodules.sources.human36m.sequences import SPLITS, sort_actions, sort_subjects
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
-from noise2pose.metrics.published_protocols import published
 
 _SHARE = 6  # one of so many takes of each training subject is for validation
 

@@ -9,11 +9,11 @@ from datamodules.base import Split
 from datamodules.prepared.data import PreparedData
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.prepared.rows import PreparedRows
+from datamodules.published_protocols import published
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
-from noise2pose.metrics.published_protocols import published
 
 Annotation = Literal["annot3", "univ_annot3"]
 

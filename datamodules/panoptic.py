@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from datamodules.base import Split
 from datamodules.prepared.data import PreparedData
+from datamodules.published_protocols import published
 from datamodules.sources.panoptic.files import CAMERAS, PUBLISHED
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
-from noise2pose.metrics.published_protocols import published
 
 
 class Panoptic(PreparedData):

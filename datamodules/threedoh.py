@@ -7,9 +7,9 @@ import numpy as np
 from datamodules.base import Split
 from datamodules.prepared.bodies import BodyData
 from datamodules.prepared.rows import PreparedRows
+from datamodules.published_protocols import published
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
-from noise2pose.metrics.published_protocols import published
 
 
 class ThreeDOH(BodyData):

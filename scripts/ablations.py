@@ -165,7 +165,7 @@ def diffpose_table(seeds: list[int]) -> str:
             gain = 1.0 - value / baseline.setdefault(key.name, value)
             cells += [number(key, value), f"{100 * gain:+.1f} %"]
         coverage = [number(key, median(tests, key.name)) for key in (coverage_50, coverage_90)]
-        cells += [str(tests[0]["num_hypotheses"]), " / ".join(coverage) if all(coverage) else ""]
+        cells += [str(tests[0]["protocols"][0]["num_hypotheses"]), " / ".join(coverage) if all(coverage) else ""]
         cells += [number(key, median(tests, key.name)) for key in scores]
         rows.append([*cells, seconds, str(len(tests))])
     return markdown(header, rows)
@@ -194,7 +194,7 @@ def finished(method: str, experiment: str, seeds: list[int]) -> tuple[list[dict[
 
 def values_of(tests: list[dict[str, Any]], key: str) -> list[float] | None:
     """A metric of the first test set in each test, None if the method does not have it."""
-    found = [test["metrics"].get(f"test/{test['dataset']}/{key}") for test in tests]
+    found = [test["metrics"].get(f"test/{test['protocols'][0]['dataset']}/{key}") for test in tests]
     return None if None in found else found
 
 

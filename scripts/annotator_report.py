@@ -1,7 +1,6 @@
 """What refinement by DiffAnnot is worth, in the layout of the paper's Tables II and III, with every control."""
 
 import argparse
-import dataclasses
 import importlib
 import json
 import shlex
@@ -17,6 +16,7 @@ import yaml
 from noise2pose.errors import InputError
 from noise2pose.files import commit, write_text
 from noise2pose.metrics.keys import MetricKey, named
+from noise2pose.metrics.protocols import Protocol
 from noise2pose.reports.comparability import source_in_words
 
 DESCRIPTION = """What refinement by DiffAnnot is worth: the paper's Tables II and III, with every control.
@@ -107,7 +107,7 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
         "commit": commit(),
         "device": f"cpu, {torch.get_num_threads()} threads",
         "people": people,
-        "protocol": dataclasses.asdict(protocol),
+        "protocol": protocol.as_dict(),
         "max_steps": arguments.max_steps,
         "patience": [method.refiner.patience for method in methods],
         "settings": [{name: each._asdict() for name, each in one.settings.items()} for one in measured],
@@ -117,7 +117,7 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
         for name in ("deployable", "oracle", "half_joints")
     }
     write_text(arguments.output / "numbers.json", json.dumps({**about, **tables}, indent=2) + "\n")
-    text = _markdown(about, tables, len(measured))
+    text = _markdown(protocol, about, tables, len(measured))
     write_text(arguments.output / "tables.md", text)
     return text + f"\n{arguments.output / 'tables.md'}, {arguments.output / 'numbers.json'}"
 
@@ -144,10 +144,9 @@ def _batches(module: Any, split: str, max_people: int) -> list[Any]:
     return [batch_of(samples, part) for part in chosen.split(module.eval_batch_size)]
 
 
-def _markdown(about: dict[str, Any], tables: dict[str, Any], seeds: int) -> str:
-    protocol = about["protocol"]
+def _markdown(protocol: Protocol, about: dict[str, Any], tables: dict[str, Any], seeds: int) -> str:
     lines = [
-        f"{protocol['dataset']}, {about['people']} people of the test split; {source_in_words(protocol)} 2-D joints; "
+        f"{protocol.dataset}, {about['people']} people of the test split; {source_in_words(protocol)} 2-D joints; "
         f"14 joints, millimetres, relative to the pelvis; median (range) of {seeds} checkpoints.",
         f"`{about['command']}`, commit {about['commit']}, {about['device']}.",
         "",

@@ -96,7 +96,7 @@ def write_oracle(runs: Sequence[Run], folder: Path) -> Path:
     groups, error, choice = group_by_protocol(runs), main_error(3), f"best_of_{len(runs)}_checkpoints"
     metrics, chosen = {}, {}
     for group in groups:
-        dataset = group.protocol["dataset"]
+        dataset = group.protocol.dataset
         if len(group.runs) < len(runs) or any(run.metric(error.name) is None for run in group.runs):
             raise InputError(
                 f"--oracle_per_set: not all of the runs have an {error.caption} on {dataset} by one protocol"
@@ -110,11 +110,9 @@ def write_oracle(runs: Sequence[Run], folder: Path) -> Path:
                 metrics[f"test/{dataset}/{oracle_key(choice, key.name, null=True)}"] = sum(values) / len(values)
     first: dict[str, Any] = runs[0].test
     record = {
-        **{key: first[key] for key in ("method", "steps", "parameters", "device", "poses_per_second")},
+        **{key: first[key] for key in ("method", "num_steps", "parameters", "device", "poses_per_second")},
         "run": folder.name,
-        "dataset": groups[0].protocol["dataset"],
-        "protocol": groups[0].protocol,
-        "protocols": [group.protocol for group in groups],
+        "protocols": [group.protocol.as_dict() for group in groups],
         "command": f"python scripts/compare.py {' '.join(run.name for run in runs)} --oracle_per_set {folder.name}",
         "checkpoint": chosen,
         "metrics": metrics,

@@ -5,29 +5,38 @@ from pathlib import Path
 
 import numpy as np
 
+from noise2pose.metrics.protocols import Protocol
+
 NUM_JOINTS = 17
 
 
-def write_run(folder: Path, method: str = "DiffPose (release)", mpjpe: float = 60.0, num_samples: int = 2, **changes):
-    """Writes a tested run; `changes` replace values of the protocol or, if it has none of that name, of `test.json`."""
+def write_run(
+    folder: Path, method: str = "DiffPose (release)", mpjpe: float = 60.0, num_samples: int = 2, tables=None, **changes
+):
+    """Writes a tested run.
+
+    Args:
+        folder: of the run.
+        method: its title.
+        mpjpe: of the test and, at last, of the validation.
+        num_samples: that it keeps.
+        tables: by group, of each data set.
+        changes: replace values of the protocol or, if that has none of the name, of `test.json`.
+    """
     folder.mkdir(parents=True)
-    protocol = {
-        "name": "toy_frames",
-        "dataset": "toy",
-        "split": "test: everyone",
-        "skeleton": "h36m_17",
-        "joints": None,
-        "root": 0,
-        "keypoints_2d": "synthetic",
-        "alignment": "root",
-        "units": "mm",
-        "num_hypotheses": 5,
-    }
+    protocol = Protocol(
+        name="toy_frames",
+        dataset="toy",
+        split="test: everyone",
+        skeleton="h36m_17",
+        keypoints_2d="synthetic",
+        num_hypotheses=5,
+    ).as_dict()
     about = {
         "run": folder.name,
         "method": method,
-        "dataset": "toy",
-        "protocol": protocol,
+        "protocols": [protocol],
+        "num_steps": 2,
         "parameters": 485582,
         "device": "cpu, 2 threads",
         "commit": "abc1234",
@@ -36,7 +45,6 @@ def write_run(folder: Path, method: str = "DiffPose (release)", mpjpe: float = 6
     fit = {**about, "seconds": 300.0, "epochs": 2, "steps": 100, "command": "python scripts/train.py fit --name toy"}
     test = {
         **about,
-        "steps": 2,
         "poses_per_second": 2457.6,
         "command": f"python scripts/train.py test --name {folder.name}",
         "checkpoint": "runs/toy/checkpoints/best.ckpt",
@@ -51,6 +59,7 @@ def write_run(folder: Path, method: str = "DiffPose (release)", mpjpe: float = 6
             "test/toy/oracle/best_of_5/mpjpe": 31.25,
             "test/toy/oracle/best_of_5_null/mpjpe": 41.75,
         },
+        "groups": tables or {},
     }
     for key, value in changes.items():
         (protocol if key in protocol else test)[key] = value

@@ -236,19 +236,12 @@ def _describe(trainer: L.Trainer, pl_module: L.LightningModule, config: Any) -> 
     """What a number needs beside it to be read and repeated."""
     assert isinstance(pl_module, PoseMethod)
     number = pl_module.num_hypotheses
-    protocols = [{**protocol.as_dict(), "num_hypotheses": number} for protocol in pl_module.protocols]
-    protocol = protocols[0]
     device = pl_module.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     return {
         "run": Path(trainer.default_root_dir).name,
         "method": pl_module.title,
-        "dataset": protocol["dataset"],
-        "protocol": protocol,
-        "protocols": protocols,  # of every evaluation set; the first is the one above
-        "input_2d": protocol["keypoints_2d"],
-        "num_hypotheses": number,
-        "steps": pl_module.num_steps,
+        "protocols": [{**protocol.as_dict(), "num_hypotheses": number} for protocol in pl_module.protocols],
         "num_steps": pl_module.num_steps,
         "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
         "device": f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name,

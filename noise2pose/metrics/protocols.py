@@ -1,10 +1,10 @@
 """What a number means: the choices without which two errors must not be compared.
 
-A data module states the protocol of its numbers; it is logged with every run and printed in every table. Those of the
-literature are in `noise2pose.metrics.published_protocols`.
+A data module states the protocol of its numbers; it is logged with every run and printed in every table.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from noise2pose.errors import InputError
@@ -40,6 +40,8 @@ class Protocol:
         regressor: what makes joints of meshes, in words; empty where there are no meshes.
         groups: key of the batch that says to which group a sample belongs, for a table by `action` (the first word of
             its name) or by `sequence`; None for no table.
+        group_captions: heading of the column of each group, in the order of the columns; groups that are not named
+            follow under their own names.
         average: mean over poses, or unweighted mean of the means of the actions or sequences.
         smpl_joints: whether the variant with SMPL's 24 joints and SMPL's pelvis as root is logged too, as `mpjpe_24`
             and `pa_mpjpe_24`; not comparable with the others.
@@ -63,6 +65,7 @@ class Protocol:
     ground_truth: str = ""
     regressor: str = ""
     groups: Literal["action", "sequence"] | None = None
+    group_captions: Mapping[str, str] = field(default_factory=dict)
     average: Literal["poses", "actions", "sequences"] = "poses"
     smpl_joints: bool = False
     vertex_root: Literal["skeleton", "smpl"] = "skeleton"
@@ -71,6 +74,18 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.average != "poses" and self.average != f"{self.groups}s":
             raise InputError(f"protocol {self.name}: a mean over {self.average} needs groups `{self.average[:-1]}`")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Protocol":
+        """The protocol that `as_dict` gave; what is missing has its default.
+
+        Raises:
+            InputError: if an attribute is unknown, or one without a default is missing.
+        """
+        try:
+            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        except TypeError as error:  # it names the attribute
+            raise InputError(f"not a protocol: {str(error).removeprefix('Protocol.__init__() ')}") from error
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for YAML, JSON and W&B."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from noise2pose.metrics.keys import main_error
+from noise2pose.metrics.protocols import Protocol
 from noise2pose.reports.runs import Run
 
 # What two numbers must share to be compared, and how it is called.
@@ -29,8 +30,6 @@ _COMPARABLE = {
     "dimensions": "dimensions",
     "units": "units",
 }
-# What records mean that are older than an attribute of `metrics.protocols.Protocol`.
-_DEFAULTS = {"vertex_root": "skeleton", "ground_truth": "", "regressor": "", "average": "poses", "dimensions": 3}
 
 
 @dataclass(frozen=True)
@@ -44,21 +43,21 @@ class Group:
     """
 
     letter: str
-    protocol: dict[str, Any]
+    protocol: Protocol
     runs: list[Run]
 
     @property
     def heading(self) -> str:
         """What stands above its rows."""
-        return f"Protocol {self.letter} ({self.protocol['name']}): {protocol_in_words(self.protocol)}"
+        return f"Protocol {self.letter} ({self.protocol.name}): {protocol_in_words(self.protocol)}"
 
 
 def group_by_protocol(runs: Iterable[Run]) -> list[Group]:
     """The tested runs, those that may be compared together; one tested on several sets is in as many groups."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         for tested in run.evaluation_sets():
-            groups.setdefault(json.dumps([_choice(tested.protocol, key) for key in _COMPARABLE]), []).append(tested)
+            groups.setdefault(tuple(getattr(tested.protocol, key) for key in _COMPARABLE), []).append(tested)
     return [
         Group(chr(ord("A") + i), members[0].protocol, sorted(members, key=_rank))
         for i, members in enumerate(groups.values())
@@ -72,7 +71,7 @@ def warnings(groups: Sequence[Group]) -> list[str]:
     if any(name != names[0] for name in names):  # else the groups are evaluation sets that all runs were tested on
         differing = []
         for key, words in _COMPARABLE.items():
-            values = list(dict.fromkeys(json.dumps(_choice(group.protocol, key)) for group in groups))
+            values = list(dict.fromkeys(json.dumps(getattr(group.protocol, key)) for group in groups))
             if len(values) > 1:
                 differing.append(f"{words} ({' / '.join(value.strip(chr(34)) for value in values)})")
         found.append(
@@ -105,40 +104,37 @@ def same_samples(first: Run, second: Run) -> bool:
     )
 
 
-def protocol_in_words(protocol: dict[str, Any]) -> str:
+def protocol_in_words(protocol: Protocol) -> str:
     """One sentence with everything that a number of this protocol depends on."""
-    flat = _choice(protocol, "dimensions") == 2
-    joints = protocol.get("joints")
-    which = "all joints" if joints is None else f"joints {', '.join(map(str, joints))}"
+    which = "all joints" if protocol.joints is None else f"joints {', '.join(map(str, protocol.joints))}"
+    where = (
+        "reprojected into the whole picture"
+        if protocol.dimensions == 2
+        else f"both poses centred on joint {protocol.root}"
+    )
     words = [
-        f"{protocol['dataset']}, {protocol['split']}; 2-D input: {source_in_words(protocol)}; error in "
-        f"{protocol['units']} over {which} of {protocol['skeleton']}, "
-        + ("reprojected into the whole picture" if flat else f"both poses centred on joint {protocol['root']}")
+        f"{protocol.dataset}, {protocol.split}; 2-D input: {source_in_words(protocol)}; error in {protocol.units} over "
+        f"{which} of {protocol.skeleton}, {where}"
     ]
-    if protocol.get("pck_joints"):
-        words.append(f"PCK and AUC over joints {', '.join(map(str, protocol['pck_joints']))}")
-    if protocol.get("ground_truth"):
-        words.append(f"ground truth: {protocol['ground_truth']}")
-    if protocol.get("regressor"):
-        words.append(f"joints by {protocol['regressor']}")
-    if _choice(protocol, "vertex_root") == "smpl":
+    if protocol.pck_joints:
+        words.append(f"PCK and AUC over joints {', '.join(map(str, protocol.pck_joints))}")
+    if protocol.ground_truth:
+        words.append(f"ground truth: {protocol.ground_truth}")
+    if protocol.regressor:
+        words.append(f"joints by {protocol.regressor}")
+    if protocol.vertex_root == "smpl":
         words.append("vertices centred on SMPL's pelvis")
-    if _choice(protocol, "average") != "poses":
-        words.append(f"unweighted mean over {protocol['average']}")
+    if protocol.average != "poses":
+        words.append(f"unweighted mean over {protocol.average}")
     return "; ".join(words)
 
 
-def source_in_words(protocol: dict[str, Any]) -> str:
+def source_in_words(protocol: Protocol) -> str:
     """Where the 2-D input came from, and that of the training, if elsewhere."""
-    trained = protocol.get("train_keypoints_2d")
-    return f"{protocol['keypoints_2d']} (trained on {trained})" if trained else str(protocol["keypoints_2d"])
-
-
-def _choice(protocol: dict[str, Any], key: str) -> Any:
-    value = protocol.get(key)
-    return _DEFAULTS.get(key) if value is None else value
+    trained = protocol.train_keypoints_2d
+    return f"{protocol.keypoints_2d} (trained on {trained})" if trained else protocol.keypoints_2d
 
 
 def _rank(run: Run) -> float:
-    value = run.metric(main_error(_choice(run.protocol, "dimensions")).name)
+    value = run.metric(main_error(run.protocol.dimensions).name)
     return value if value is not None and math.isfinite(value) else math.inf

@@ -94,7 +94,7 @@ def sample_pictures(group: Group) -> list[Picture]:
     chosen = [common[i] for i in np.linspace(0, len(common) - 1, min(_NUM_SAMPLES, len(common))).astype(int)]
     if not chosen:
         return []
-    first, root, pictures = _samples(runs[0]), group.protocol["root"], []
+    first, root, pictures = _samples(runs[0]), group.protocol.root, []
     skeleton = skeletons.get(first.skeleton)
     if skeleton.num_joints != first.target.shape[1]:
         raise InputError(
@@ -129,10 +129,10 @@ def sample_pictures(group: Group) -> list[Picture]:
 
 def sample_errors(run: Run) -> np.ndarray:
     """(S,) MPJPE of each sample in millimetres, over the joints and around the root of the run's protocol."""
-    samples, root, joints = _samples(run), run.protocol["root"], run.protocol.get("joints")
+    samples, root, joints = _samples(run), run.protocol.root, run.protocol.joints
     offset = (samples.prediction - samples.prediction[:, root, None]) - (samples.target - samples.target[:, root, None])
     distance = np.linalg.norm(offset, axis=-1)
-    return 1000 * distance[:, slice(None) if joints is None else joints].mean(axis=1)
+    return 1000 * distance[:, slice(None) if joints is None else list(joints)].mean(axis=1)
 
 
 def _samples(run: Run) -> Samples:

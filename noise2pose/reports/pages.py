@@ -102,7 +102,7 @@ def _sections(runs: Sequence[Run]) -> list[_Section]:
     sections = [_Section("Results", [LEGEND, device_note(devices)], tables)]
     for group in groups:
         if rows := rows_by_group(group):
-            title = BY_GROUP_TITLE.format(of=group.protocol["groups"])
+            title = BY_GROUP_TITLE.format(of=group.protocol.groups)
             sections.append(_Section(f"Results of protocol {group.letter}", [], [(title, rows)]))
     calibrated = [(f"Protocol {group.letter}", rows) for group in groups if (rows := calibration_rows(group.runs))]
     if calibrated:
@@ -123,7 +123,7 @@ def _sections(runs: Sequence[Run]) -> list[_Section]:
         sections.append(_Section("Validation while training", pictures=curves))
     for group in groups:
         where = f"Predictions, protocol {group.letter}" if len(groups) > 1 else "Predictions"
-        if all(len(run.test.get("protocols") or ()) > 1 and not run.samples for run in group.runs):
+        if all(len(run.test["protocols"]) > 1 and not run.samples for run in group.runs):
             continue  # samples are kept of the first set only
         shown = sample_pictures(group)
         absent = [run.name for run in group.runs if not run.samples]
@@ -140,7 +140,7 @@ def _facts(run: Run) -> dict[str, str]:
     for number, one in enumerate(tested, start=1):
         which = f" {number}" if len(tested) > 1 else ""
         facts[f"protocol{which}"] = (
-            f"{one.protocol['name']}: {protocol_in_words(one.protocol)}; hypotheses: {one.protocol['num_hypotheses']}"
+            f"{one.protocol.name}: {protocol_in_words(one.protocol)}; hypotheses: {one.protocol.num_hypotheses}"
         )
         facts[f"test metrics{which}"] = ", ".join(f"{name} {value:.4g}" for name, value in one.metrics().items())
     if not tested:

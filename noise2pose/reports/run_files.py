@@ -16,6 +16,7 @@ import numpy as np
 
 from noise2pose.errors import InputError
 from noise2pose.metrics.keys import main_error
+from noise2pose.metrics.protocols import Protocol
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,10 @@ def check_groups(groups: Any, where: str) -> None:
         raise InputError(f"{where}: hold no tables ({error})") from error
 
 
-def check_fit(samples: Samples, protocol: dict[str, Any], path: Path) -> None:
-    if samples.skeleton != protocol["skeleton"]:
-        raise InputError(f"{path}: skeleton is {samples.skeleton}, but {protocol['skeleton']} in test.json beside it")
+def check_fit(samples: Samples, protocol: Protocol, path: Path) -> None:
+    if samples.skeleton != protocol.skeleton:
+        raise InputError(f"{path}: skeleton is {samples.skeleton}, but {protocol.skeleton} in test.json beside it")
     number = samples.target.shape[1]
-    for joint in (protocol["root"], *(protocol.get("joints") or ())):
+    for joint in (protocol.root, *(protocol.joints or ())):
         if not (is_a(joint, int) and 0 <= joint < number):
             raise InputError(f"{path}: {number} joints, but the protocol in test.json beside it names joint {joint!r}")

@@ -15,6 +15,7 @@ import yaml
 
 from noise2pose.errors import InputError
 from noise2pose.metrics.keys import CALIBRATION, ORACLE, main_error, oracle_key
+from noise2pose.metrics.protocols import Protocol
 from noise2pose.reports.run_files import (
     Samples,
     check_fit,
@@ -30,9 +31,8 @@ _FILES = ("config.yaml", "metrics.csv", "fit.json", "test.json")
 _FIT = {"seconds": float, "steps": int, "parameters": int, "device": str, "command": str}
 _TEST = {
     "method": str,
-    "dataset": str,
-    "protocol": dict,
-    "steps": int,
+    "protocols": list,
+    "num_steps": int,
     "parameters": int,
     "poses_per_second": float,
     "device": str,
@@ -50,7 +50,6 @@ _PROTOCOL = {
     "units": str,
     "num_hypotheses": int,
 }
-_ORACLE = re.compile(oracle_key("(?P<choice>.+)", main_error(3).name))
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ class Run:
         folder: where it is.
         fit: `fit.json`, empty if the run was not trained here.
         test: `test.json`, empty if the run has not been tested.
+        protocols: of the evaluation sets that it was tested on.
         curves: validation MPJPE in millimetres of each data set: (T,) training steps and (T,) values.
         samples: `test_samples.npz`.
     """
@@ -68,6 +68,7 @@ class Run:
     folder: Path
     fit: dict[str, Any] = field(default_factory=dict)
     test: dict[str, Any] = field(default_factory=dict)
+    protocols: tuple[Protocol, ...] = ()
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     samples: Samples | None = None
 
@@ -82,31 +83,26 @@ class Run:
         return title if isinstance(title, str) else _class_name(self.folder / "config.yaml")
 
     @property
-    def protocol(self) -> dict[str, Any]:
-        """What its test numbers mean; empty if it has not been tested."""
-        return self.test.get("protocol", {})
+    def protocol(self) -> Protocol:
+        """What its test numbers mean; only a tested run has one."""
+        return self.protocols[0]
 
     def evaluation_sets(self) -> list["Run"]:
         """This run as it would be had it been tested on one set alone, for each of its sets; none if not tested.
 
         Samples and sparsification are kept of the first set only.
         """
-        protocols = self.test.get("protocols") or []
-        if len(protocols) < 2:
+        if len(self.protocols) < 2:
             return [self] if self.test else []
         return [
             replace(
                 self,
-                test={
-                    **self.test,
-                    "dataset": protocol["dataset"],
-                    "protocol": protocol,
-                    "calibration": {} if number else self.test.get("calibration"),
-                },
-                curves={name: curve for name, curve in self.curves.items() if name == protocol["dataset"]},
+                test={**self.test, "calibration": {} if number else self.test.get("calibration")},
+                protocols=(protocol,),
+                curves={name: curve for name, curve in self.curves.items() if name == protocol.dataset},
                 samples=None if number else self.samples,
             )
-            for number, protocol in enumerate(protocols)
+            for number, protocol in enumerate(self.protocols)
         ]
 
     @property
@@ -119,15 +115,12 @@ class Run:
 
     def metrics(self) -> dict[str, float]:
         """Every deployable test metric by its last name; never one that was chosen with the ground truth."""
-        prefix = f"test/{self.test.get('dataset')}/"
-        found = {key.removeprefix(prefix): value for key, value in self._tested().items() if key.startswith(prefix)}
-        return {name: value for name, value in found.items() if "/" not in name}
+        return {name: value for name, value in self._tested().items() if "/" not in name}
 
     def calibration(self) -> dict[str, float]:
         """How well the spread of the hypotheses tells their error, by key; empty for a method with one answer."""
-        prefix = f"test/{self.test.get('dataset')}/"
         tested = self._tested()
-        return {key.name: tested[name] for key in CALIBRATION if (name := f"{prefix}{key.name}") in tested}
+        return {key.name: tested[key.name] for key in CALIBRATION if key.name in tested}
 
     def sparsification(self) -> dict[str, list[float]]:
         """`removed` per cent, `error` and `oracle_error` in mm, see `metrics.calibration`; empty if not recorded."""
@@ -142,17 +135,15 @@ class Run:
 
     def by_group(self) -> dict[str, Any]:
         """Its errors by action or sequence, as `methods.evaluation` writes them; empty if none were recorded."""
-        return (self.test.get("groups") or {}).get(self.test.get("dataset")) or {}
+        return (self.test.get("groups") or {}).get(self.protocol.dataset) or {}
 
     def oracle(self) -> dict[str, tuple[float, float | None]]:
-        """MPJPE of each choice made with the ground truth, and of its null control."""
-        prefix, answer = f"test/{self.test.get('dataset')}/", f"{ORACLE}{main_error(3).name}"
-        found = {}
-        for key, value in self._tested().items():
-            name = key.removeprefix(prefix)
-            if match := _ORACLE.fullmatch(name):
-                found[match["choice"]] = value
-            elif name == answer:  # of a method that needs the ground truth to answer at all
+        """The error of each choice made with the ground truth, and of its null control."""
+        error, found = main_error(3).name, {}
+        for name, value in self._tested().items():
+            if match := re.fullmatch(oracle_key("(.+)", error), name):
+                found[match[1]] = value
+            elif name == f"{ORACLE}{error}":  # of a method that needs the ground truth to answer at all
                 found["answer"] = value
         return {name: (found[name], found.get(f"{name}_null")) for name in found if not name.endswith("_null")}
 
@@ -163,7 +154,10 @@ class Run:
         return f"python scripts/train.py test -c {config} --ckpt_path best"
 
     def _tested(self) -> dict[str, float]:
-        return self.test.get("metrics", {})
+        """The test metrics of the first evaluation set, by key."""
+        prefix = f"test/{self.protocol.dataset}/" if self.test else ""
+        found = self.test.get("metrics", {})
+        return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
 
 
 def load_run(path: Path | str) -> Run:
@@ -177,27 +171,40 @@ def load_run(path: Path | str) -> Run:
     """
     folder = _find(Path(path))
     test = read_json(folder / "test.json", _TEST)
-    if test:
-        for protocol in (test["protocol"], *(test.get("protocols") or ())):
-            check_types(protocol, _PROTOCOL, f"{folder / 'test.json'}: protocol")
-        for key, value in test["metrics"].items():
-            if not is_a(value, float):
-                raise InputError(f"{folder / 'test.json'}: metric {key} is {value!r}, expected a number")
-        prefix = f"test/{test['dataset']}/"
-        error = f"{prefix}{main_error(2 if test['protocol'].get('dimensions') == 2 else 3).name}"
-        if error not in test["metrics"] and not any(key.startswith(prefix + ORACLE) for key in test["metrics"]):
-            raise InputError(f"{folder / 'test.json'}: metrics lack {error}")
-        check_groups(test.get("groups") or {}, f"{folder / 'test.json'}: groups")
+    protocols = _check_test(test, folder / "test.json") if test else ()
     samples = read_samples(folder / "test_samples.npz") if test else None
     if samples:
-        check_fit(samples, test["protocol"], folder / "test_samples.npz")
+        check_fit(samples, protocols[0], folder / "test_samples.npz")
     return Run(
         folder=folder,
         fit=read_json(folder / "fit.json", _FIT),
         test=test,
+        protocols=protocols,
         curves=read_curves(folder / "metrics.csv"),
         samples=samples,
     )
+
+
+def _check_test(test: dict[str, Any], path: Path) -> tuple[Protocol, ...]:
+    """Checks what was tested and returns the protocols."""
+    protocols = []
+    for record in test["protocols"]:
+        try:
+            check_types(record, _PROTOCOL, f"{path}: protocol")
+            protocols.append(Protocol.from_dict(record))
+        except (InputError, TypeError) as error:
+            raise InputError(f"{path}: protocols: {error}") from error
+    if not protocols:
+        raise InputError(f"{path}: protocols is empty")
+    for key, value in test["metrics"].items():
+        if not is_a(value, float):
+            raise InputError(f"{path}: metric {key} is {value!r}, expected a number")
+    prefix = f"test/{protocols[0].dataset}/"
+    error = prefix + main_error(protocols[0].dimensions).name
+    if error not in test["metrics"] and not any(key.startswith(prefix + ORACLE) for key in test["metrics"]):
+        raise InputError(f"{path}: metrics lack {error}")
+    check_groups(test.get("groups") or {}, f"{path}: groups")
+    return tuple(protocols)
 
 
 def _find(path: Path) -> Path:

@@ -11,26 +11,6 @@ from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS, MetricKey, PoseErr
 from noise2pose.reports.comparability import Group, group_by_protocol, source_in_words, warnings
 from noise2pose.reports.runs import Run
 
-# The columns of the tables by action, in the order of the literature, by the first word of the action.
-HUMAN36M_ACTIONS = {
-    "Directions": "Dir",
-    "Discussion": "Disc",
-    "Eating": "Eat",
-    "Greeting": "Greet",
-    "Phoning": "Phone",
-    "Photo": "Photo",
-    "Posing": "Pose",
-    "Purchases": "Purch",
-    "Sitting": "Sit",
-    "SittingDown": "SitD",
-    "Smoking": "Smoke",
-    "Waiting": "Wait",
-    "WalkDog": "WalkD",
-    "Walking": "Walk",
-    "WalkTogether": "WalkT",
-}
-
-
 WIDTH = 140  # columns of a terminal
 LEFT_ALIGNED = ("run", "method", "data", "protocol", "2-D", "chosen with the truth", "error")
 SAME_IN_A_GROUP = ("data", "protocol", "2-D")
@@ -79,11 +59,11 @@ def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") 
         cells = {
             "run": run.name,
             "method": run.method,
-            "data": run.protocol.get("dataset", "-"),
+            "data": run.protocol.dataset if run.test else "-",
             "protocol": letter,
             "2-D": source_in_words(run.protocol) if run.test else "-",
-            "hyp.": str(run.protocol.get("num_hypotheses", "-")),
-            "steps": str(run.test.get("steps", "-")),
+            "hyp.": str(run.protocol.num_hypotheses) if run.test else "-",
+            "steps": str(run.test.get("num_steps", "-")),
             **{key.caption: _number(key, run.metric(key.name)) for key in errors},
             "params": _parameters(run.parameters),
             "poses/s": _on(devices, run.test, f"{run.test['poses_per_second']:,.0f}" if run.test else "-"),
@@ -94,19 +74,17 @@ def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") 
 
 
 def rows_by_group(group: Group) -> list[Row]:
-    """Errors by action or sequence, one row a run and error, the last two columns both averages.
-
-    The columns of Human3.6M's 15 actions stand in the order of the literature.
-    """
+    """Errors by action or sequence, one row a run and error, the last two columns both averages."""
+    captions = group.protocol.group_captions
     tables = [(run, run.by_group().get("metrics", {})) for run in group.runs]
     rows = []
     for key in _errors_of(group.runs):
         shown = [(run, metrics[key.name]) for run, metrics in tables if key.name in metrics]
         found = {name for _, table in shown for name in table["values"]}
-        order = [*(name for name in HUMAN36M_ACTIONS if name in found), *sorted(found.difference(HUMAN36M_ACTIONS))]
+        order = [*(name for name in captions if name in found), *sorted(found.difference(captions))]
         for run, table in shown:
             cells = {"run": run.name, "method": run.method, "error": key.caption}
-            cells |= {HUMAN36M_ACTIONS.get(name) or name: _number(key, table["values"].get(name)) for name in order}
+            cells |= {captions.get(name) or name: _number(key, table["values"].get(name)) for name in order}
             cells |= {"mean": key.text(table["mean_of_groups"]), "poses": key.text(table["mean_over_poses"])}
             rows.append(Row(cells))
     return rows
@@ -137,7 +115,7 @@ def calibration_rows(runs: Iterable[Run]) -> list[Row]:
             {
                 "run": run.name,
                 "method": run.method,
-                "hyp.": str(run.protocol.get("num_hypotheses", "-")),
+                "hyp.": str(run.protocol.num_hypotheses),
                 **{key.caption: _number(key, found.get(key.name)) for key in CALIBRATION},
             }
         )
@@ -180,7 +158,7 @@ def text_report(runs: Sequence[Run]) -> str:
     parts += [f"{run.name} is not tested yet; type:\n  {run.test_command}" for run in untested]
     for group in groups:
         if rows := rows_by_group(group):
-            title = f"{BY_GROUP_TITLE.format(of=group.protocol['groups'])} (protocol {group.letter})"
+            title = f"{BY_GROUP_TITLE.format(of=group.protocol.groups)} (protocol {group.letter})"
             parts.append("\n".join([title, *_aligned(rows)]))
     for group in groups:
         if rows := calibration_rows(group.runs):
@@ -198,13 +176,13 @@ def _wrap(text: str) -> str:
 
 def _errors_of(runs: Sequence[Run]) -> list[PoseErrorKey]:
     """The errors that have a column in the table of runs of one protocol."""
-    protocol = runs[0].protocol
-    dimensions = 2 if protocol.get("dimensions") == 2 else 3
+    dimensions = runs[0].protocol.dimensions if runs[0].test else 3
+    names_pck_joints = bool(runs[0].test and runs[0].protocol.pck_joints)
 
     def is_shown(key: PoseErrorKey) -> bool:
         if key.column == "measured":
             return any(run.metric(key.name) is not None for run in runs)
-        return key.column == "always" or (key.column == "pck" and bool(protocol.get("pck_joints")))
+        return key.column == "always" or (key.column == "pck" and names_pck_joints)
 
     return [key for key in POSE_ERRORS if key.dimensions == dimensions and is_shown(key)]
 

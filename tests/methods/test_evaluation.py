@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from datamodules.base import select
+from datamodules.published_protocols import published
 from methods.evaluation import EvaluationSet
 from noise2pose import cameras, skeletons
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.metrics import functional
 from noise2pose.metrics.protocols import LIMB_JOINTS, MESH_JOINTS, Protocol
-from noise2pose.metrics.published_protocols import published
 from tests.parity.procedural import read_fixture
 from tests.places import PARITY
 from tests.tiny import TinyPeople, TinyPoses

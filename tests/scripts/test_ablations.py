@@ -18,7 +18,7 @@ def runs(tmp_path, monkeypatch):
         folder = tmp_path / "runs" / f"ablation_dpmesh_random_seed{seed}"
         folder.mkdir(parents=True)
         metrics = {f"test/people/{key}": error for key in ("mpjpe", "pa_mpjpe", "pve")}
-        (folder / "test.json").write_text(json.dumps({"dataset": "people", "metrics": metrics}))
+        (folder / "test.json").write_text(json.dumps({"protocols": [{"dataset": "people"}], "metrics": metrics}))
         (folder / "fit.json").write_text(json.dumps({"seconds": 60.0 + seed}))
     return tmp_path
 

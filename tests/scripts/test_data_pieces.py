@@ -54,4 +54,4 @@ def test_one_method_trains_and_is_tested_on_three_data_sets(home, data, monkeypa
     record = json.loads((home / "runs" / data / "test.json").read_text())
     dataset = data.removesuffix("_frame").replace("cmu", "cmu_mocap")
     assert 0 < record["metrics"][f"test/{dataset}/mpjpe"] < 1e5  # it has hardly been trained
-    assert record["protocol"]["dataset"] == dataset and record["protocol"]["skeleton"] == "h36m_17"
+    assert record["protocols"][0]["dataset"] == dataset and record["protocols"][0]["skeleton"] == "h36m_17"

@@ -90,7 +90,7 @@ def test_one_run_is_one_folder_and_is_never_overwritten(folder, train):
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["ckpt_path"] is None and config["trainer"]["default_root_dir"] == "runs/a"
     fit = json.loads((run / "fit.json").read_text())
-    assert fit["steps"] == 12 and fit["epochs"] == 3 and fit["dataset"] == "tiny" and fit["seconds"] > 0
+    assert fit["steps"] == 12 and fit["epochs"] == 3 and fit["protocols"][0]["dataset"] == "tiny" and fit["seconds"] > 0
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     shutil.copy(run / "checkpoints" / "last.ckpt", folder / "elsewhere.ckpt")
     for more in ((), ("--ckpt_path", "elsewhere.ckpt")):
@@ -266,8 +266,10 @@ def test_wandb_offline_keeps_the_best_value_and_the_protocol(folder):
     best = min(float(row[column]) for row in rows[1:] if row[column])
     assert found["summary"]["val/tiny/mpjpe"]["min"] == pytest.approx(best)
     assert {"train/loss", "val/tiny/pa_mpjpe", "val/tiny/pck", "val/tiny/auc"} <= set(found["summary"])
-    assert found["config"]["method"] == "DiffPose (release)" and found["config"]["dataset"] == "tiny"
-    assert found["config"]["protocol"]["keypoints_2d"] == "gt" and found["config"]["model"]["init_args"]["width"] == 16
+    assert found["config"]["method"] == "DiffPose (release)" and found["config"]["num_steps"] == 2
+    (protocol,) = found["config"]["protocols"]
+    assert protocol["dataset"] == "tiny" and protocol["keypoints_2d"] == "gt"
+    assert found["config"]["model"]["init_args"]["width"] == 16
     assert found["run_id"] == "w"
 
 
@@ -337,4 +339,4 @@ def test_one_batch_is_not_all_batches(train, folder):
     assert json.loads((folder / "runs" / "run" / "fit.json").read_text())["steps"] == 3  # one in each of three epochs
     train("test", "-c", "tiny.yaml", "--ckpt_path", "best", "--trainer.limit_test_batches", "1")
     record = json.loads((folder / "runs" / "run" / "test.json").read_text())
-    assert record["protocol"]["split"].endswith("ONLY 1 BATCHES")  # so that no table shows it as the whole
+    assert record["protocols"][0]["split"].endswith("ONLY 1 BATCHES")  # so that no table shows it as the whole

@@ -11,8 +11,6 @@ from noise2pose.metrics import functional
 from noise2pose.metrics.pose_errors import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK, MPJPE2DOfBox
 from noise2pose.metrics.pose_metric import GroupMean
 from noise2pose.metrics.protocols import Protocol
-from noise2pose.metrics.published_protocols import PUBLISHED, published
-from tests.places import ROOT
 
 CASES = [
     (MPJPE, functional.mpjpe, 1000.0),
@@ -221,17 +219,11 @@ def test_a_protocol_is_plain_values():
     assert protocol.as_dict()["num_hypotheses"] == 1 and protocol.as_dict()["units"] == "mm"
     assert Protocol(name="p", dataset="d", split="test", skeleton="h36m_17").as_dict()["joints"] is None
     assert json.loads(json.dumps(protocol.as_dict())) == protocol.as_dict()
+    assert Protocol.from_dict(json.loads(json.dumps(protocol.as_dict()))) == protocol
+    with pytest.raises(InputError, match="not a protocol: .*unexpected keyword argument 'joint'"):
+        Protocol.from_dict({"joint": 1})
 
 
 def test_a_mean_over_groups_needs_groups():
     with pytest.raises(InputError, match="^protocol p: a mean over actions needs groups `action`"):
         Protocol(name="p", dataset="d", split="test", skeleton="h36m_17", average="actions", groups="sequence")
-
-
-def test_published_protocols_are_known_by_name_and_documented():
-    text = (ROOT / "docs" / "protocols.md").read_text()
-    for name, protocol in PUBLISHED.items():
-        assert f"`{name}`" in text and protocol.name == name and protocol.ground_truth
-    assert published("threedpw", split="validation").split == "validation"
-    with pytest.raises(InputError, match="^unknown protocol human37m; known are human36m_lifting, "):
-        published("human37m")

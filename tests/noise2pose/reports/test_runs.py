@@ -104,7 +104,9 @@ def test_a_broken_line_of_the_log_is_named(folder, line):
     [
         ({"metrics": {"test/toy/mpjpe": "small"}}, "metric test/toy/mpjpe is 'small', expected a number"),
         ({"metrics": {"test/other/mpjpe": 1.0}}, "metrics lack test/toy/mpjpe"),
-        ({"protocol": {}}, "protocol: name is missing"),
+        ({"protocols": [{}]}, "protocol: name is missing"),
+        ({"protocols": [3]}, "protocols: .*not iterable"),
+        ({"protocols": []}, "protocols is empty"),
         ({"poses_per_second": True}, "poses_per_second is True, expected float"),
     ],
 )

@@ -3,9 +3,8 @@ import re
 import numpy as np
 import pytest
 
+from datamodules.published_protocols import published
 from noise2pose.errors import InputError
-from noise2pose.metrics.protocols import Protocol
-from noise2pose.reports import comparability
 from noise2pose.reports.comparability import group_by_protocol, warnings
 from noise2pose.reports.runs import load_run
 from noise2pose.reports.tables import labels, result_rows, rows_by_group, text_report
@@ -116,23 +115,11 @@ def test_labels_tell_runs_of_one_method_apart(make):
     assert labels(runs) == ["DiffPose (release): a", "DiffPose (release): b", "context encoder"]
 
 
-def test_records_older_than_an_attribute_compare_with_those_that_have_it(make):
-    defaults = Protocol(name="p", dataset="d", split="s", skeleton="h36m_17").as_dict()
-    assert all(defaults[key] == value for key, value in comparability._DEFAULTS.items())
-    newer = {key: defaults[key] for key in comparability._DEFAULTS}
-    old, new = make("a"), make("b")
-    new.protocol.update(newer)
-    assert len(group_by_protocol([old, new])) == 1
-    new.protocol["average"] = "actions"
-    (warning,) = warnings(group_by_protocol([old, new]))
-    assert "average (poses / actions)" in warning
-
-
 def test_actions_stand_in_the_order_of_the_literature(make):
     values = {"Walking": 3.0, "WalkTogether": 4.0, "Sitting": 2.0, "Directions": 1.0, "Juggling": 9.0}
     table = {"of": "action", "metrics": {"mpjpe": {"values": values, "mean_of_groups": 3.8, "mean_over_poses": 3.1}}}
-    runs = [make("a", groups={"toy": table}), make("b", mpjpe=50.0)]
-    runs[0].protocol["groups"] = runs[1].protocol["groups"] = "action"
+    about = {"groups": "action", "group_captions": published("human36m_lifting").as_dict()["group_captions"]}
+    runs = [make("a", **about, tables={"toy": table}), make("b", mpjpe=50.0, **about)]
     (row,) = rows_by_group(group_by_protocol(runs)[0])
     assert list(row.cells)[2:] == ["error", "Dir", "Sit", "Walk", "WalkT", "Juggling", "mean", "poses"]
     assert list(row.cells.values())[2:] == ["MPJPE", "1.0", "2.0", "3.0", "4.0", "9.0", "3.8", "3.1"]
@@ -142,4 +129,4 @@ def test_actions_stand_in_the_order_of_the_literature(make):
 @pytest.mark.parametrize("broken", [{"toy": 3}, {"toy": {"of": "action", "metrics": {"mpjpe": {"values": {}}}}}, [1]])
 def test_broken_tables_are_named(make, broken):
     with pytest.raises(InputError, match="test.json: groups"):
-        make("a", groups=broken)
+        make("a", tables=broken)
