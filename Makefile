@@ -2,11 +2,14 @@
 # make test   runs the tests
 # make check  what CI adds: formatting, lint, types
 #
-# Both make their own .venv and install pinned versions first. The CPU build of torch is taken where its index can be
-# reached. For the CUDA build:  make install TORCH_INDEX=https://pypi.org/simple
+# Both make their own .venv and install pinned versions first, with the small CPU build of torch where PyTorch's own index
+# can be reached. For the CUDA build, from the default index:  make install TORCH=cuda   (later commands keep it)
 PYTHON ?= python3
+TORCH ?= $(if $(wildcard .venv/.installed-cuda),cuda,cpu)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
+INSTALLED := .venv/.installed-$(TORCH)
+OTHER_BUILD := $(filter-out $(INSTALLED),$(wildcard .venv/.installed-cpu .venv/.installed-cuda))
 
 .PHONY: demo test check install clean
 
@@ -21,17 +24,21 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-install: .venv/.installed
+install: $(INSTALLED)
 
-.venv/.installed: pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
+	@case $(TORCH) in cpu | cuda) ;; *) echo "TORCH=$(TORCH): expected cpu or cuda"; exit 1 ;; esac
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "noise2pose needs Python 3.11 to 3.13; name one with: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing (a few minutes the first time) ..."
-	@# torch alone first: its Linux wheels on PyPI would bring the CUDA libraries along
-	@$(BIN)/python -m pip install --quiet --no-deps --retries 1 --index-url $(TORCH_INDEX) -c constraints.txt torch || \
+	@test -z "$(OTHER_BUILD)" || $(BIN)/python -m pip uninstall --quiet --yes torch
+	@# torch alone first: the Linux wheels of the default index would bring the CUDA libraries along
+	@test $(TORCH) = cuda || \
+		$(BIN)/python -m pip install --quiet --no-deps --retries 1 --index-url $(TORCH_INDEX) -c constraints.txt torch || \
 		echo "$(TORCH_INDEX) cannot be reached; taking torch from the default index"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@rm -f $(OTHER_BUILD)
 	@touch $@
 	@echo "installed; now: source .venv/bin/activate"
 

@@ -1,8 +1,10 @@
-"""Files that are written whole or not at all, so that a killed process leaves nothing half-written; and the commit."""
+"""Files written whole or not at all, so that a killed process leaves nothing half-written; what made them."""
 
 import hashlib
 import os
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -59,6 +61,12 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal digits, read piece by piece."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def command() -> str:
+    """The command line of this process, as a user would type it again."""
+    called_by_name = Path(sys.argv[0]).name == "noise2pose"
+    return shlex.join(["noise2pose", *sys.argv[1:]] if called_by_name else ["python", *sys.argv])
 
 
 @cache

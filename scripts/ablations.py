@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from noise2pose.files import write_text
 from noise2pose.metrics.keys import CALIBRATION, MetricKey, named
-from scripts import program
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "configs" / "experiments"
@@ -241,10 +240,8 @@ STUDIES = {
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=program("ablations"), description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("method", choices=STUDIES, help="whose ablations")
+    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method", choices=list(STUDIES), help="whose ablations")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds to run (default: 0 1 2)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="experiments to run")
     parser.add_argument("--table", action="store_true", help="train nothing, print what is finished")

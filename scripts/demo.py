@@ -12,8 +12,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts import program
-
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("width=32", "num_blocks=2", "dropout=0.1")
 DESCRIPTION = """Train DiffPose and its context encoder for a few minutes, test both, and compare them.
@@ -58,9 +56,7 @@ def model_options(*values: str) -> list[str]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=program("demo"), description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=5, help="of the encoder, and of the denoiser (default: 5)")
     parser.add_argument("--output", default="report", help="folder of the report (default: report)")
     arguments = parser.parse_args(args)

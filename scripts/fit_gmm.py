@@ -4,33 +4,33 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-from methods.diffpose.keypoint_mixtures import MixtureStore, Settings, View
 from noise2pose.errors import InputError
 from noise2pose.files import sha256, write_text
 from noise2pose.object_npz import read_object_npz
 
-DESCRIPTION = """Fit a Gaussian mixture to every detected joint of a 2-D keypoint file: the `_gmm.npz` that DiffPose's
-release reads and does not say how to make.
+if TYPE_CHECKING:
+    from methods.diffpose.keypoint_mixtures import View
+
+DESCRIPTION = """Fit a Gaussian mixture to every detected joint of a 2-D keypoint file. This makes the `_gmm.npz` that
+DiffPose's release reads but does not tell how to make.
 
   python scripts/fit_gmm.py --keypoints data_2d_h36m_cpn_ft_h36m_dbb.npz --output data_2d_h36m_cpn_gmm.npz
 
-The work can be stopped, or killed, at any time: the same command continues it, and ends with the same file.
+The command can be stopped or killed at any time; started again it continues, and the file that it writes is the same.
 """
-EPILOG = """the input, in VideoPose3D's layout (subject -> action -> list of cameras -> array, pickled into the npz; no
-code of the file is run):
+EPILOG = """the input, in VideoPose3D's layout (subject -> action -> list of cameras -> array, pickled into the npz;
+code in the file is not run):
   positions_2d   (frames, joints, 2) pixels, or 3 with the confidence
   confidences    optional, the same nesting: (frames, joints) in [0, 1]
-  heatmaps       optional, the same nesting: (frames, joints, rows, columns), not negative, in any scale; with
+  heatmaps       optional, the same nesting: (frames, joints, rows, columns), not negative, in any scale; together with
   boxes          (frames, 3): centre x, centre y and side of the square that the heat-maps cover, pixels
 
-A joint's samples are drawn from its heat-map. Without heat-maps they are drawn around the detection, 2 cm wide on the
-body where the confidence is 1 and 17 cm where it is 0: one blob, of which several components can only tell the width.
+A joint's samples are drawn from its heat-map. Without heat-maps they are drawn around the detection, with a deviation
+of 2 cm on the body where the confidence is 1 and 17 cm where it is 0; several components then only describe that width.
 
 the output:
   FILE_gmm.npz          the release's layout: `positions_2d`, subject -> action -> cameras -> (frames, joints, M, 5):
@@ -38,7 +38,7 @@ the output:
                         width is 1), as the release uses them
   FILE_gmm.npz.sha256   its checksum, as `sha256sum -c` reads it
   FILE_gmm/             this project's own layout, for memory mapping: mixtures.npy (frames, joints, M, 5), the same
-                        with deviations in pixels, and manifest.json, which says which frames are whose
+                        with deviations in pixels, and manifest.json, which lists the frames of each view
 """
 
 
@@ -54,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "--num_samples", type=int, default=100, help="samples that a mixture is fitted to (default: 100)"
     )
     parser.add_argument(
-        "--confidence", type=float, default=0.75, help="of detections where the file has none (default: 0.75)"
+        "--confidence", type=float, default=0.75, help="of detections, if the file has none (default: 0.75)"
     )
     parser.add_argument("--image_width", type=float, default=1000.0, help="pixels (default: 1000, Human3.6M's)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
@@ -72,7 +72,16 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def fit(arguments: argparse.Namespace) -> None:
-    """Fits what is left to fit, and writes the files."""
+    """Fits the remaining mixtures and writes the files.
+
+    Raises:
+        InputError: if an option is out of range, or as `read_views`.
+    """
+    import torch  # here, so that `--help` need not wait for it
+    from tqdm import tqdm
+
+    from methods.diffpose.keypoint_mixtures import MixtureStore, Settings
+
     output: Path = arguments.output
     if output.suffix != ".npz":
         raise InputError(f"--output {output}: expected a name that ends in .npz")
@@ -81,7 +90,7 @@ def fit(arguments: argparse.Namespace) -> None:
     if arguments.image_width <= 0 or (arguments.threads is not None and arguments.threads < 1):
         raise InputError("--image_width and --threads must be positive")
     if arguments.num_components < 1 or arguments.num_samples < arguments.num_components:
-        raise InputError("--num_components must be at least 1 and --num_samples at least as many")
+        raise InputError("--num_components must be at least 1, and --num_samples at least as large")
     if not 0.0 <= arguments.confidence <= 1.0:
         raise InputError(f"--confidence is {arguments.confidence}, expected 0 to 1")
     if arguments.threads is not None:
@@ -98,17 +107,19 @@ def fit(arguments: argparse.Namespace) -> None:
     print(f"{output}: {store.num_frames} frames of {len(views)} views, sha256 {checksum}")
 
 
-def read_views(path: Path) -> Iterator[View]:
-    """Every camera of every action of every subject of a file, checked.
+def read_views(path: Path) -> "Iterator[View]":
+    """Yields every camera of every action of every subject of a file after checking it.
 
     Raises:
         InputError: if the file is not in the layout of this command, or holds NaN; it names subject, action and camera.
     """
+    from methods.diffpose.keypoint_mixtures import View
+
     content = read_object_npz(path)
     if "positions_2d" not in content:
         raise InputError(f"{path}: no positions_2d, only {', '.join(content) or 'nothing'}")
     if ("heatmaps" in content) != ("boxes" in content):
-        raise InputError(f"{path}: heatmaps and boxes go together, it has only one of them")
+        raise InputError(f"{path}: found only one of heatmaps and boxes, expected both or neither")
     joints = None
     for subject, actions in _items(path, "positions_2d", content["positions_2d"]):
         for action, cameras in _items(path, f"positions_2d {subject}", actions):
@@ -136,7 +147,7 @@ def read_views(path: Path) -> Iterator[View]:
                         raise InputError(f"{where}: {key} holds NaN or infinity")
                 if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
                     raise InputError(
-                        f"{where}: confidences reach from {confidence.min()} to {confidence.max()}, not 0 to 1"
+                        f"{where}: confidences range from {confidence.min()} to {confidence.max()}, expected 0 to 1"
                     )
                 yield View(
                     subject, action, camera, points[..., :2], confidence, found.get("heatmaps"), found.get("boxes")
@@ -153,7 +164,7 @@ def _items(path: Path, where: str, tree: Any) -> list[tuple[str, Any]]:
 
 def _cameras(path: Path, where: str, cameras: Any) -> list[Any]:
     if isinstance(cameras, np.ndarray) and cameras.ndim == 3 and cameras.dtype != object:
-        return [cameras]  # a single camera needs no list
+        return [cameras]  # a single camera, without a list around it
     if not isinstance(cameras, list | tuple | np.ndarray):
         raise InputError(f"{path}: {where} is {type(cameras).__name__}, expected a list with an array for each camera")
     return list(cameras)
@@ -162,13 +173,13 @@ def _cameras(path: Path, where: str, cameras: Any) -> list[Any]:
 def _companion(
     where: str, tree: Any, key: str, place: tuple[str, str, int], frames_and_joints: tuple[int, ...]
 ) -> np.ndarray:
-    """The array of another key that belongs to a view."""
+    """The array that another key holds for a view."""
     frames, joints = frames_and_joints
     subject, action, camera = place
     try:
         values = np.asarray(_cameras(Path(where), key, tree[subject][action])[camera])
     except (KeyError, IndexError, TypeError) as error:
-        raise InputError(f"{where}: {key} has nothing for this view ({error!r})") from error
+        raise InputError(f"{where}: {key} has no entry for this view ({error!r})") from error
     begin = {"confidences": (frames, joints), "heatmaps": (frames, joints), "boxes": (frames, 3)}[key]
     if values.dtype.kind not in "fiu" or values.ndim != (4 if key == "heatmaps" else 2) or values.shape[:2] != begin:
         rest = ", rows, columns" if key == "heatmaps" else ""

@@ -24,7 +24,6 @@ from methods.callbacks.predictions import PredictionWriter
 from methods.callbacks.run_record import RunRecord
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
 from noise2pose.errors import InputError
-from scripts import program
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 LIMITS = tuple(f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
@@ -109,6 +108,8 @@ class _Parser(LightningArgumentParser):
         part = re.search(r'^Parser key "(model|data)":', message)
         named = re.search(r"class_path '(\S+)'", message)
         about = f"--{part[1]}.help {named[1]}" if part and named else "--help"
+        if missing := re.search(r"required: .*(model|data)$", message):
+            message = f"--{missing[1]} is missing: give an experiment with -c configs/experiments/NAME.yaml"
         self.exit(2, f"error: {_in_a_line(message)}\nall options: {command} {about}\n")
 
 
@@ -203,7 +204,8 @@ def main(args: ArgsType = None) -> int:
             auto_configure_optimizers=False,
             parser_kwargs={
                 "parser_mode": "omegaconf+",
-                "prog": program("train"),
+                # sys.argv stays as it is, because processes of further GPUs are started with it.
+                "prog": "noise2pose train" if Path(sys.argv[0]).name == "noise2pose" else "python scripts/train.py",
                 "description": DESCRIPTION,
                 "formatter_class": _Help,
                 **settings,

@@ -7,8 +7,6 @@ With several processes each has its own: annotations_RANK/ and predictions_RANK.
 """
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from methods.callbacks.run_record import RunRecord
 from noise2pose.annotation.layout import annotate_batch
 from noise2pose.annotation.writer import AnnotationWriter, fingerprint
 from noise2pose.batch import PoseBatch, Prediction
-from noise2pose.files import sha256, write_npz
+from noise2pose.files import command, sha256, write_npz
 
 
 class PredictionWriter(Callback):
@@ -93,7 +91,7 @@ def _info(trainer: L.Trainer, method: PoseMethod) -> dict[str, Any]:
         "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
         "body": method.body_name,
         "gender": method.body.gender if method.body else "neutral",
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command(),
     }
 
 

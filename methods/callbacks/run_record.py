@@ -13,8 +13,6 @@ runs/<name>/config.yaml         resolved configuration of the training
 import csv
 import json
 import os
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ from torch import Tensor
 
 from methods.base import PoseMethod
 from noise2pose.batch import PoseBatch, Prediction
-from noise2pose.files import commit, write_npz, write_text
+from noise2pose.files import command, commit, write_npz, write_text
 from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS
 
 _NUM_SAMPLES = 8  # predictions kept for pictures
@@ -245,7 +243,7 @@ def _describe(trainer: L.Trainer, pl_module: L.LightningModule, config: Any) -> 
         "num_steps": pl_module.num_steps,
         "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
         "device": f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command(),
         "commit": commit(),
         "seed": config.seed_everything,
     }

@@ -153,10 +153,10 @@ def test_other_settings_do_not_continue_an_older_fit(tmp_path, capsys):
             "S1/Walk/0: positions_2d holds NaN",
         ),
         ({"positions_2d": {}}, "holds no view"),
-        ({"positions_2d": {"S1": {"W": [np.ones((3, 1, 2))]}}, "heatmaps": {}}, "heatmaps and boxes go together"),
+        ({"positions_2d": {"S1": {"W": [np.ones((3, 1, 2))]}}, "heatmaps": {}}, "only one of heatmaps and boxes"),
         (
             {"positions_2d": {"S1": {"W": [np.ones((3, 1, 2))]}}, "confidences": {"S1": {}}},
-            "confidences has nothing for",
+            "confidences has no entry for",
         ),
         (
             {"positions_2d": {"S1": {"W": [np.ones((3, 1, 2))]}}, "confidences": {"S1": {"W": [np.ones((2, 1))]}}},
@@ -167,7 +167,7 @@ def test_other_settings_do_not_continue_an_older_fit(tmp_path, capsys):
                 "positions_2d": {"S1": {"W": [np.ones((3, 1, 2))]}},
                 "confidences": {"S1": {"W": [np.full((3, 1), 93.0)]}},
             },
-            "confidences reach from 93.0 to 93.0, not 0 to 1",
+            "confidences range from 93.0 to 93.0, expected 0 to 1",
         ),
         ({"positions_2d": {"S1": {"W": [np.full((3, 1, 2), "a")]}}}, "expected numbers"),
     ],
@@ -185,7 +185,7 @@ def test_impossible_options_are_refused(tmp_path, capsys):
     write_keypoints(tmp_path / "in.npz")
     for options, message in (
         (("--num_components", 0), "--num_components must be at least 1"),
-        (("--num_samples", 3), "--num_samples at least as many"),
+        (("--num_samples", 3), "--num_samples at least as large"),
         (("--confidence", 2), "--confidence is 2.0"),
         (("--threads", 0), "must be positive"),
         (("--image_width", 0), "must be positive"),
