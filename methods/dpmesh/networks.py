@@ -1,6 +1,6 @@
-"""DPMesh's network: a backbone that answers with one feature map, and a regressor that reads it.
+"""DPMesh's network: a backbone that computes one feature map, and a regressor that reads it.
 
-Shape letters: B batch, S side of the picture, F channels of the feature map.
+Shape letters: B batch, J joints, s side of the given images.
 """
 
 import copy
@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from methods.checkpoints import describe_method, load_method, make_described_method, read_torch_file
 from methods.dpmesh.backbone.baselines import ResNetFeatures, TransformerFeatures
 from methods.dpmesh.backbone.context import Context
-from methods.dpmesh.backbone.features import DiffusionFeatures, PictureFeatures
+from methods.dpmesh.backbone.features import DiffusionFeatures, ImageFeatures
 from methods.dpmesh.conditions import Conditions, resized
 from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
 from methods.dpmesh.regressor.pose_heads import CodebookHead, PoseHead, Rot6dHead, VPoserDecoder, VPoserHead
@@ -24,19 +24,24 @@ from methods.dpmesh.regressor.regressor import RELEASE, Estimate, Regressor
 from methods.dpmesh.sizes import SIZES, BackboneName, Sides, Size, sides_of
 from noise2pose.errors import InputError
 
+PoseHeadName = Literal["vq_soft", "vq_ce", "rot6d", "vposer"]
+
+_WITH_CODEBOOK = ("vq_soft", "vq_ce")
+_VPOSER = "bodyprior_dec_"  # begins the names of the tensors of VPoser's decoder
+
 
 class MeshNetwork(nn.Module):
-    """From a picture and the conditions to a body and a camera.
+    """From an image and the conditions to a body and a camera.
 
     Args:
         features: the backbone.
         regressor: takes its feature map.
-        sides: S, what pictures are resized to, and of what comes after.
-        balance: learned weights of the losses, if they are learned.
+        sides: that images are resized to, and of the feature maps.
+        balance: learned weights of the losses; None where the weights are fixed.
     """
 
     def __init__(
-        self, features: PictureFeatures, regressor: Regressor, sides: Sides, balance: UncertaintyWeights | None
+        self, features: ImageFeatures, regressor: Regressor, sides: Sides, balance: UncertaintyWeights | None
     ) -> None:
         super().__init__()
         self.features = features
@@ -45,22 +50,22 @@ class MeshNetwork(nn.Module):
         self.balance = balance
 
     def forward(self, image: Float[Tensor, "B 3 s s"], conditions: Conditions) -> tuple[Estimate, list[Tensor]]:
-        """The estimate, and the levels of the backbone that a student is taught."""
-        found = self.features(resized(image, self.sides.image), conditions)
+        """The estimate, and the levels of the backbone, which student and teacher are compared by."""
+        features = self.features(resized(image, self.sides.image), conditions)
         # Rotations, cameras and places need more digits than bfloat16 has.
         with torch.autocast(image.device.type, enabled=False):
-            return self.regressor(found.fused.float()), found.levels
+            return self.regressor(features.fused.float()), features.levels
 
     def levels(self, image: Float[Tensor, "B 3 s s"], conditions: Conditions) -> list[Tensor]:
-        """The levels alone."""
+        """The levels of the backbone alone."""
         return self.features(resized(image, self.sides.image), conditions).levels
 
     def attention(self, image: Float[Tensor, "B 3 s s"], conditions: Conditions) -> dict[int, Float[Tensor, "B J _ _"]]:
-        """Where the backbone looks for each joint, by the sides of its levels."""
+        """The backbone's cross-attention to each joint, by the sides of its levels."""
         return self.features.attention(resized(image, self.sides.image), conditions)
 
     def parameter_groups(self, weight_decay: float) -> list[tuple[float, list[Parameter]]]:
-        """What is trained, with the weight decay of each group."""
+        """The trained parameters, with the weight decay of each group."""
         scales = [] if self.balance is None else list(self.balance.parameters())
         trained = [p for part in (self.features, self.regressor) for p in part.parameters() if p.requires_grad]
         return [(weight_decay, trained), *([(0.0, scales)] if scales else [])]
@@ -78,19 +83,19 @@ def make_network(
     release: bool = False,
     sides: Sides | None = None,
 ) -> MeshNetwork:
-    """A network with weights yet to be trained or loaded.
+    """A network that is not trained yet.
 
     Args:
         backbone: which one.
-        size: of everything.
+        size: of all parts.
         pose_head: of the regressor.
-        num_joints: of the conditions.
+        num_joints: J.
         uncertainty: learn the weights of the losses.
-        heatmaps: whether the backbone is shown the heat-maps.
+        heatmaps: give the heat-maps to the backbone.
         context: of the diffusion backbone.
-        diffusion: further settings of it, see `Backbone`.
+        diffusion: further settings of the diffusion backbone, see `Backbone`.
         release: make the regressor as it was published.
-        sides: of the picture and of what comes after, if not those of the size.
+        sides: of images and feature maps; by default those of the size.
     """
     sizes, sides = SIZES[size], sides or sides_of(size)
     if backbone == "diffusion":
@@ -116,22 +121,16 @@ def make_network(
 
 
 def make_teacher(student: MeshNetwork) -> MeshNetwork:
-    """A network like the student's, with the same weights; what training leaves as it is, they have in common.
+    """A copy of the student's network that shares the student's frozen parameters.
 
-    Stable Diffusion's weights are frozen, and are most of the memory.
+    These are Stable Diffusion's weights, which take most of the memory.
     """
     shared: dict[int, Any] = {id(p): p for p in student.parameters() if not p.requires_grad}
     teacher = copy.deepcopy(student, shared)
     for ours, copied in zip(student.modules(), teacher.modules(), strict=True):
-        if ours._compiled_call_impl is not None:  # which a copy has not
+        if ours._compiled_call_impl is not None:  # which is not copied
             copied.compile()
     return teacher
-
-
-PoseHeadName = Literal["vq_soft", "vq_ce", "rot6d", "vposer"]
-
-_WITH_CODEBOOK = ("vq_soft", "vq_ce")
-_VPOSER = "bodyprior_dec_"  # how the tensors of VPoser's decoder are called
 
 
 def make_pose_head(
@@ -145,14 +144,14 @@ def make_pose_head(
     """A pose head, and the description of its codebook.
 
     Args:
-        name: `vq_soft` for averages of codes, `vq_ce` for the most probable codes, which are also learnt as classes,
-            `rot6d` for rotations, `vposer` for codes of VPoser (release).
+        name: `vq_soft` for averages of codes, `vq_ce` for the most probable codes, which also have a cross-entropy
+            loss, `rot6d` for rotations, `vposer` for codes of VPoser (release).
         width: of the decoder's states.
         num_layers: of the decoder.
         codebook_checkpoint: checkpoint of `methods.dpmesh.Codebook`, or the name of a shipped one.
-        codebook: description of a codebook whose weights will come with those of the whole model; used where the
-            checkpoint is not given, or is gone.
-        vposer_file: weights of VPoser; None where they will come with those of the whole model.
+        codebook: description of a codebook whose weights are loaded with those of the whole model; used if the
+            checkpoint is not given or does not exist any more.
+        vposer_file: weights of VPoser; None if they are loaded with those of the whole model.
 
     Raises:
         InputError: if there is no such head, or a file is missing or of another kind.
@@ -163,7 +162,7 @@ def make_pose_head(
         ("vposer_file", vposer_file, ("vposer",)),
     ):
         if value is not None and name not in heads:
-            raise InputError(f"model.{option} is for model.pose_head {' or '.join(heads)}, which is {name}")
+            raise InputError(f"model.{option} is for model.pose_head {' or '.join(heads)}, and that is {name}")
     if name == "rot6d":
         return Rot6dHead(width, num_layers), None
     if name == "vposer":
@@ -180,8 +179,8 @@ def make_pose_head(
     else:
         raise InputError(
             f"model.pose_head {name} needs a trained codebook: train one (configs/experiments/dpmesh_codebook_*.yaml) "
-            "and give model.codebook_checkpoint FILE, or set model.pose_head to rot6d; to resume or "
-            "test a run, give its own -c runs/NAME/config.yaml"
+            "and give model.codebook_checkpoint FILE, or set model.pose_head to rot6d; to resume or test a run, give "
+            "its own -c runs/NAME/config.yaml"
         )
     return CodebookHead(method.codebook, name == "vq_ce", width, num_layers), describe_method(method)
 

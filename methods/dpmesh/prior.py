@@ -1,7 +1,7 @@
 """A small diffusion prior: a latent diffusion model of people that is controlled by heat-maps of their joints.
 
-It allows to measure what a diffusion prior gains where Stable Diffusion's weights are not available: it is trained on
-images of people alone, and `DPMesh` starts from it (`model.prior_checkpoint`).
+With it, the gain of a diffusion prior can be measured also where Stable Diffusion's weights are not available: it is
+trained on images of people alone, and `DPMesh` starts from it (`model.prior_checkpoint`).
 
 Shape letters: B batch, S side of the image, C channels and h side of the latents.
 """

@@ -1,9 +1,9 @@
-"""Noisy key-point reasoning: what a student that sees noisy key-points learns from a teacher that sees true ones.
+"""Noisy keypoint reasoning: a student that sees noisy keypoints learns from a teacher that sees true ones.
 
 Equations 7 and 8 of the paper. Equation 8 has neither the minus sign nor the temperature of SimCLR (Chen et al., ICML
-2020), which it cites: as printed, it would drive the features apart. Here is SimCLR's loss, symmetric in both networks.
+2020), which it cites: as printed, it would drive the features apart. This is SimCLR's loss, symmetric in both networks.
 
-Shape letters: B samples, D values of a feature map.
+Shape letters: P processes, B samples, D values of a feature map.
 """
 
 from typing import Any, Literal, get_args
@@ -19,6 +19,8 @@ from noise2pose.errors import InputError
 
 Reasoning = Literal["off", "mse", "contrastive", "both"]
 
+_NETWORK = "network."  # where a DPMesh has the student
+
 
 def reasoning_losses(
     student: list[Tensor],
@@ -31,11 +33,11 @@ def reasoning_losses(
 
     Args:
         student: feature maps (B, ...), one of each level.
-        teacher: those of the teacher for the same samples; no gradient goes there.
+        teacher: those of the teacher for the same samples; they get no gradient.
         kind: which terms.
         temperature: of the contrastive term.
         gathered: for the contrastive term, (P, 2, B, D) normalised features of student and teacher of all P processes
-            at each level, see `stack_views`; None for those at hand.
+            at each level, see `stack_views`; by default those of this process alone.
 
     Raises:
         InputError: if there is no such kind.
@@ -50,15 +52,15 @@ def reasoning_losses(
     if kind in ("contrastive", "both"):
         if gathered is None:
             gathered = [views[None] for views in stack_views(student, teacher)]
-        values = [nt_xent_of_views(views, temperature) for views in gathered]
+        values = [nt_xent(views, temperature) for views in gathered]
         terms["contrastive"] = torch.stack(values).mean()
     return terms
 
 
 def stack_views(student: list[Tensor], teacher: list[Tensor]) -> list[Float[Tensor, "2 B D"]]:
-    """What processes exchange: normalised features of each level, the student's and the teacher's.
+    """Normalised features of each level, the student's and the teacher's, which processes exchange.
 
-    In float32 also where the networks compute in less: similarities are sums over many values.
+    They are float32 also under mixed precision: similarities are sums over many values.
     """
     return [
         F.normalize(torch.stack((ours.flatten(1).float(), theirs.detach().flatten(1).float())), dim=-1)
@@ -66,19 +68,13 @@ def stack_views(student: list[Tensor], teacher: list[Tensor]) -> list[Float[Tens
     ]
 
 
-def nt_xent(student: Tensor, teacher: Tensor, temperature: float) -> Float[Tensor, ""]:
-    """Symmetric NT-Xent: each sample's two views belong together, all other views of both networks are negatives.
+def nt_xent(views: Float[Tensor, "P 2 B D"], temperature: float) -> Float[Tensor, ""]:
+    """Symmetric NT-Xent: the two views of a sample are a positive pair, all other views of both networks negatives.
 
     Args:
-        student: (B, ...) one view, flattened here.
-        teacher: (B, ...) the other view; no gradient goes there.
+        views: normalised features of all P processes, see `stack_views`.
         temperature: divides the cosine similarities.
     """
-    return nt_xent_of_views(stack_views([student], [teacher])[0][None], temperature)
-
-
-def nt_xent_of_views(views: Float[Tensor, "P 2 B D"], temperature: float) -> Float[Tensor, ""]:
-    """NT-Xent of normalised views of P processes; see `nt_xent`."""
     first, second = views.transpose(0, 1).flatten(1, 2)
     both = torch.cat((first, second))
     similarity = both @ both.T / temperature
@@ -88,23 +84,20 @@ def nt_xent_of_views(views: Float[Tensor, "P 2 B D"], temperature: float) -> Flo
     return F.cross_entropy(similarity.masked_fill(own, -torch.inf), partner)
 
 
-_PREFIX = "network."
-
-
 def read_teacher(path_or_name: str, teacher: MeshNetwork, student: MeshNetwork) -> None:
-    """Fills the teacher from the checkpoint of a trained DPMesh, of which the network is taken.
+    """Fills the teacher with the network of a trained DPMesh.
 
     Args:
         path_or_name: of the checkpoint.
         teacher: to fill.
-        student: has what is frozen in common with the teacher, and has its weights already.
+        student: shares the frozen parameters with the teacher; they are filled already.
 
     Raises:
-        InputError: if there is no such checkpoint, it is of another network, or of one with other frozen weights.
+        InputError: if there is no such checkpoint, or if it is of another network or has other frozen weights.
     """
     checkpoint: Any = read_torch_file(find_checkpoint(path_or_name))
     state = checkpoint.get("state_dict", {}) if isinstance(checkpoint, dict) else {}
-    weights = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
+    weights = {key.removeprefix(_NETWORK): value for key, value in state.items() if key.startswith(_NETWORK)}
     expected = teacher.state_dict()
     wrong = sorted(
         key

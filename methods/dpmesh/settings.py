@@ -1,4 +1,4 @@
-"""Settings of DPMesh that cannot work: numbers out of range, contradictions, weights that are not there."""
+"""Checks of DPMesh's settings: numbers out of range, contradictions, missing weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,34 +10,45 @@ from methods.dpmesh.stable_diffusion.files import WHERE
 from noise2pose.errors import InputError
 
 _INFINITE = float("inf")
-_NOT_NEGATIVE, _SHARE = (0, _INFINITE), (0, 1)
-_TRAINING = {"learning_rate": _NOT_NEGATIVE, "warmup_steps": _NOT_NEGATIVE}
-_RANGES = {
-    **{"timestep": (0, 999), "joint_dropout": _SHARE, "image_noise": _SHARE, "teacher_epochs": _NOT_NEGATIVE},
+_NOT_NEGATIVE, _POSITIVE, _SHARE = (0, _INFINITE), (1, _INFINITE), (0, 1)
+# Least and largest value of each number.
+_OF_TRAINING = {"learning_rate": _NOT_NEGATIVE, "warmup_steps": _NOT_NEGATIVE}
+_OF_DPMESH = _OF_TRAINING | {
+    "timestep": (0, 999),
+    "joint_dropout": _SHARE,
+    "image_noise": _SHARE,
+    "teacher_epochs": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
     **{f"{name}_weight": _NOT_NEGATIVE for name in ("nkr", "token", *WEIGHTS)},
-    **{"weight_decay": _NOT_NEGATIVE, **_TRAINING},
 }
-_RANGES_OF_A_PRIOR = {
-    **{"autoencoder_epochs": (1, _INFINITE), "condition_dropout": _SHARE, "kl_weight": _NOT_NEGATIVE},
-    **{"image_noise": _SHARE, "weight_decay": _NOT_NEGATIVE, **_TRAINING},
+_OF_PRIOR = _OF_TRAINING | {
+    "autoencoder_epochs": _POSITIVE,
+    "condition_dropout": _SHARE,
+    "image_noise": _SHARE,
+    "kl_weight": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
 }
-_RANGES_OF_A_CODEBOOK = {
-    **{f"num_{name}": (1, _INFINITE) for name in ("tokens", "codes")},
-    **{"decay": _SHARE, "revive_below": _SHARE, **_TRAINING},
-    **{f"{name}_weight": _NOT_NEGATIVE for name in ("rotation", "commitment", "joints")},
+_OF_CODEBOOK = _OF_TRAINING | {
+    "num_tokens": _POSITIVE,
+    "num_codes": _POSITIVE,
+    "decay": _SHARE,
+    "revive_below": _SHARE,
+    "rotation_weight": _NOT_NEGATIVE,
+    "commitment_weight": _NOT_NEGATIVE,
+    "joints_weight": _NOT_NEGATIVE,
 }
 
 
 def check_settings(settings: Any) -> None:
-    """Refuses numbers out of range, weights from two files, and files that nothing would use.
+    """Refuses numbers out of range, weights from two files, and files that would not be used.
 
     Args:
-        settings: of a `DPMesh`, its hyper-parameters.
+        settings: hyper-parameters of a `DPMesh`.
 
     Raises:
-        InputError: if there is something of that.
+        InputError: for the first such setting.
     """
-    _check_ranges(settings, _RANGES)
+    _check_ranges(settings, _OF_DPMESH)
     if not settings.nkr_temperature > 0:
         raise InputError(f"model.nkr_temperature is {settings.nkr_temperature}, expected more than 0")
     if settings.pretrained and settings.prior_checkpoint:
@@ -53,35 +64,35 @@ def check_settings(settings: Any) -> None:
         )
     for name in ("teacher_epochs", "teacher_checkpoint"):
         if settings[name] and settings.nkr == "off":
-            raise InputError(f"model.{name} is for noisy key-point reasoning, and model.nkr is off")
+            raise InputError(f"model.{name} is for noisy keypoint reasoning, and model.nkr is off")
 
 
 def check_prior_settings(settings: Any) -> None:
     """As `check_settings`, of a `Prior`."""
-    _check_ranges(settings, _RANGES_OF_A_PRIOR)
+    _check_ranges(settings, _OF_PRIOR)
 
 
 def check_codebook_settings(settings: Any) -> None:
     """As `check_settings`, of a `Codebook`."""
-    _check_ranges(settings, _RANGES_OF_A_CODEBOOK)
+    _check_ranges(settings, _OF_CODEBOOK)
 
 
 def _check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
     for name, (least, largest) in ranges.items():
-        if not least <= settings[name] <= largest:
+        if name in settings and not least <= settings[name] <= largest:
             expected = f"at least {least}" if largest == _INFINITE else f"{least} to {largest}"
             raise InputError(f"model.{name} is {settings[name]}, expected {expected}")
 
 
 def check_start(settings: Any, image_size: int) -> None:
-    """Refuses a training whose frozen parts would be noise, or of pictures of another size.
+    """Refuses a training whose frozen parts would have random weights, or weights for images of another size.
 
     Args:
         settings: of a `DPMesh`.
-        image_size: side of its pictures.
+        image_size: side of its images.
 
     Raises:
-        InputError: if weights are missing (says where to get them), or the prior does not fit.
+        InputError: if weights are missing (says where to get them), or if the prior does not fit.
     """
     start = settings.pretrained or settings.prior_checkpoint
     frozen = settings.backbone == "diffusion" and settings.unet_training != "full"
@@ -98,5 +109,5 @@ def check_start(settings: Any, image_size: int) -> None:
             raise InputError(f"model.codebook_checkpoint: {error}") from error
     if settings.prior_checkpoint is not None:
         if settings.latent != "sd":
-            raise InputError(f"model.latent is {settings.latent}, and a prior has latents as sd: take that")
+            raise InputError(f"model.latent is {settings.latent}, and a prior's latents are sd: set model.latent to sd")
         check_prior(settings.prior_checkpoint, image_size, settings.skeleton)

@@ -1,4 +1,4 @@
-"""The two sizes of DPMesh, beside those of the diffusion backbone, which knows its own."""
+"""The two sizes of DPMesh; those of its diffusion backbone are in `methods.dpmesh.stable_diffusion.networks`."""
 
 from typing import Literal, NamedTuple
 
@@ -9,10 +9,10 @@ BackboneName = Literal["diffusion", "resnet50", "transformer"]
 
 
 class Sizes(NamedTuple):
-    """Of everything behind the backbone, and of the transformer that it is compared with.
+    """Sizes of everything after the backbone, and of the transformer that the backbone is compared with.
 
     Attributes:
-        image: side of the pictures that backbones take unless another is asked for, pixels.
+        image: default side of the images, pixels.
         stride: pixels of a latent, along each axis.
         features: channels of the feature map that the regressor reads.
         width: of the regressor.
@@ -20,7 +20,7 @@ class Sizes(NamedTuple):
         num_decoder_layers: of the regressor.
         feedforward: of the regressor.
         volume_feedforward: of the regressor.
-        dropout: of the regressor; with it, attention on a processor takes several times as long.
+        dropout: of the regressor; with it, attention on a CPU takes several times as long.
         transformer: embedding, depth and heads.
     """
 
@@ -43,10 +43,10 @@ SIZES: dict[Size, Sizes] = {
 
 
 class Sides(NamedTuple):
-    """Of what a network sees and makes of it.
+    """Sides of a network's input and of its feature maps.
 
     Attributes:
-        image: of the picture, pixels.
+        image: of the images, pixels.
         latents: of the latents and the heat-maps.
         cells: of the feature map that the regressor reads.
     """
@@ -57,7 +57,7 @@ class Sides(NamedTuple):
 
 
 def sides_of(size: Size, image_size: int | None = None) -> Sides:
-    """Sides for pictures of `image_size` pixels, or of those that the size is made for.
+    """Sides for images of `image_size` pixels, by default those of the size.
 
     Raises:
         InputError: if the U-Net cannot halve such latents three times.

@@ -1,6 +1,6 @@
 """HMR's adversarial prior: 25 small discriminators of a body's rotations and shape, with mmhuman3d's tensor names.
 
-Shape letters: B batch.
+Shape letters: B batch, R real bodies.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from methods.hmr.regressor import NUM_BETAS, NUM_ROTATIONS
 
-_NUM_JOINTS = NUM_ROTATIONS - 1  # the root is nobody's business: people may face any way
+_NUM_JOINTS = NUM_ROTATIONS - 1  # without the root: people may face any direction
 _JOINT_WIDTH = 32
 
 
@@ -69,7 +69,7 @@ class _Layers(nn.Module):
 def prior_loss(
     discriminators: Discriminators, rotations: Float[Tensor, "B 24 3 3"], betas: Float[Tensor, "B 10"]
 ) -> Float[Tensor, ""]:
-    """How far the estimates are from passing as bodies of the data (LSGAN); its gradient leaves the judges alone."""
+    """The regressor's loss (LSGAN): 1 is wanted for estimates; the discriminators get no gradient."""
     frozen = {name: weight.detach() for name, weight in discriminators.named_parameters()}
     return (torch.func.functional_call(discriminators, frozen, (rotations, betas)) - 1.0).square().mean()
 
@@ -79,10 +79,10 @@ def discriminator_loss(
     estimated: tuple[Float[Tensor, "B 24 3 3"], Float[Tensor, "B 10"]],
     real: tuple[Float[Tensor, "R 24 3 3"], Float[Tensor, "R 10"]],
 ) -> Float[Tensor, ""]:
-    """How far the judges are from telling estimates (0) from bodies of the data (1); its gradient reaches only them.
+    """The discriminators' loss: 0 is wanted for estimates and 1 for bodies of the data; estimates get no gradient.
 
-    Estimates and bodies are not compared in pairs, so it does not matter whose body is in which row; there may be none.
+    Estimates and bodies are not compared in pairs, so their order does not matter; there may be no bodies.
     """
-    told = discriminators(estimated[0].detach(), estimated[1].detach()).square().mean()
-    accepted = (discriminators(*real) - 1.0).square().sum() / max(25 * len(real[0]), 1)
-    return told + accepted
+    of_estimates = discriminators(estimated[0].detach(), estimated[1].detach()).square().mean()
+    of_bodies = (discriminators(*real) - 1.0).square().sum() / max(25 * len(real[0]), 1)
+    return of_estimates + of_bodies

@@ -220,12 +220,12 @@ class HMR(PoseMethod):
             joints = torch.cat((joints[..., :2] + noise, joints[..., 2:]), dim=-1)
         return joints
 
-    def _discriminator_loss(self, judges: Discriminators, estimate: Estimate, batch: PoseBatch) -> Tensor:
+    def _discriminator_loss(self, discriminators: Discriminators, estimate: Estimate, batch: PoseBatch) -> Tensor:
         if "smpl" not in batch:
             raise InputError("model.adversarial needs data with body parameters, and this data has none")
         known = known_bodies(batch)
         real = rotations_of(batch["smpl"])[known], batch["smpl"]["betas"][known]
-        loss = discriminator_loss(judges, (estimate.rotations, estimate.betas), real)
+        loss = discriminator_loss(discriminators, (estimate.rotations, estimate.betas), real)
         self.log("train/loss_discriminator", loss.detach())
         return loss
 

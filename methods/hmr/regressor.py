@@ -1,6 +1,6 @@
 """HMR's iterative regressor: from features to the rotations, the shape and the weak-perspective camera of a body.
 
-`KeypointFeatures` gives the same features from 2-D joints instead of an image.
+`KeypointFeatures` computes features for it from 2-D joints, where an image backbone does from an image.
 
 Shape letters: J joints, W width of the features.
 """
@@ -18,19 +18,25 @@ NUM_POSE = 6 * NUM_ROTATIONS
 
 
 class Estimate(NamedTuple):
-    """What the regressor says of a person."""
+    """The regressor's estimate of a person.
 
-    rotations: Float[Tensor, "*batch 24 3 3"]  # root first, in the camera frame; the others relative to their parents
+    Attributes:
+        rotations: the root's in the camera frame, then the others relative to their parents.
+        betas: shape.
+        camera: (s, tx, ty) of the crop, see `cameras.crop_to_full_translation`.
+    """
+
+    rotations: Float[Tensor, "*batch 24 3 3"]
     betas: Float[Tensor, "*batch 10"]
-    camera: Float[Tensor, "*batch 3"]  # (s, tx, ty) of the crop, see `cameras.crop_to_full_translation`
+    camera: Float[Tensor, "*batch 3"]
 
 
 class Regressor(nn.Module):
-    """Starts from the mean parameters and corrects them in a few steps of one network, each fed with the last answer.
+    """Starts from the mean parameters and corrects them in a few steps of one network, which takes the last estimate.
 
     The state is [24 rotations in 6-D, interleaved | 10 betas | camera]. There is no activation between the two layers,
-    as in SPIN and mmhuman3d (Kanazawa's TensorFlow code has one). Published mean parameters belong to SMPL; without
-    them the body stands in its rest pose and faces the camera.
+    as in SPIN and mmhuman3d (Kanazawa's TensorFlow code has one). Published mean parameters belong to SMPL and are not
+    shipped; without them the body stands in its rest pose and faces the camera.
 
     Args:
         width: of the features.
@@ -90,7 +96,7 @@ class KeypointFeatures(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, keypoints: Float[Tensor, "*batch J 3"]) -> Float[Tensor, "*batch W"]:
-        """Features of joints as `crops.joints_in_box` gives them."""
+        """Features of joints, in the units of `crops.joints_in_box`."""
         features = self.input(keypoints.flatten(-2))
         for block in self.blocks:
             features = features + block(features)

@@ -1,1 +1,1 @@
-"""The diffusion backbone: ControlNet and U-Net in one step, recorded attention, and the baselines beside it."""
+"""The diffusion backbone (ControlNet and U-Net in one step, with recorded attention) and its baselines."""

@@ -1,4 +1,4 @@
-"""What a backbone reads off a U-Net: outputs of layers, and the probabilities of attention.
+"""Recording of a U-Net's forward pass: outputs of layers, and attention maps.
 
 Shape letters: B batch, H heads, Q queries (pixels), T tokens, D channels, s side of a map.
 """
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class Record:
-    """What layers left behind in one forward pass, by their names.
+    """Tensors that layers recorded in one forward pass, by the names of the layers.
 
     A layer that runs again (gradient checkpointing, compilation) replaces its own entry, so nothing is counted twice.
-    What runs after `take`, in a backward pass, leaves nothing here: the graph behind it would be kept alive.
+    After `take`, that is in a backward pass, nothing is recorded: it would keep the graph behind it alive.
     """
 
     def __init__(self) -> None:
@@ -21,27 +21,27 @@ class Record:
         self.open = False
 
     def start(self) -> None:
-        """Begins a forward pass."""
+        """Begins to record a forward pass."""
         self.entries.clear()
         self.open = True
 
     def keep(self, name: str, value: Tensor) -> None:
-        """Of a layer."""
+        """Records a tensor of a layer."""
         if self.open:
             self.entries[name] = value
 
     def take(self) -> dict[str, Tensor]:
-        """Ends a forward pass: what it left."""
+        """Ends the recording and returns it."""
         entries, self.entries, self.open = self.entries, {}, False
         return entries
 
 
 class OutputHook:
-    """Forward hook that keeps a module's output. An object and no function, so that a copied module has its own.
+    """Forward hook that records a module's output; an object, so that a copied module has a copy of its own.
 
     Args:
         name: of the output.
-        record: where it goes.
+        record: takes it.
     """
 
     def __init__(self, name: str, record: Record) -> None:
@@ -49,19 +49,18 @@ class OutputHook:
         self.record = record
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """Called by the module."""
+        """Records the output, or the first of several."""
         self.record.keep(self.name, output[0] if isinstance(output, tuple) else output)
 
 
 class RecordingProcessor:
-    """Attention of diffusers by explicit softmax, whose probabilities are kept.
+    """Attention processor of diffusers that computes the softmax explicitly and records its probabilities.
 
-    The layers' own modules are called, so LoRA layers in their place are in effect. With the few tokens of a pose, the
-    probabilities cost little.
+    The layer's own modules are called, LoRA included. There are few tokens of joints, so the probabilities cost little.
 
     Args:
         name: of the layer.
-        record: where its map goes.
+        record: takes its map.
     """
 
     def __init__(self, name: str, record: Record) -> None:
@@ -96,7 +95,7 @@ class RecordingProcessor:
 
 
 def square_maps(probabilities: Float[Tensor, "B H Q T"]) -> Float[Tensor, "B T s s"]:
-    """One picture for each token: the mean over the heads."""
+    """One map for each token: the mean over the heads."""
     mean = probabilities.mean(dim=1)
     side = int(mean.shape[1] ** 0.5)
     return mean.transpose(1, 2).unflatten(2, (side, side))

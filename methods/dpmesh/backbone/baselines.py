@@ -1,9 +1,10 @@
-"""Backbones that DPMesh is compared with (Table 4 of the paper): the same heat-maps, and the same regressor after them.
+"""Backbones that DPMesh is compared with (Table 4 of the paper), with the same heat-maps and the same regressor.
 
-As in the paper, the heat-maps are concatenated with early features of the picture. The answer's cells lie where those
-of the diffusion backbone do.
+As in the paper, the heat-maps are concatenated with early features of the image. The cells of the feature map are those
+of the diffusion backbone.
 
-Shape letters: B batch, S side of the picture, J joints, F channels and c sides of the answer.
+Shape letters: B batch, S side of the image, J joints, F channels and c side of the feature map, E width and s side of
+the transformer's tokens, L and M tokens.
 """
 
 from pathlib import Path
@@ -14,16 +15,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.backbones import ResNet50
-from methods.dpmesh.backbone.features import Features, PictureFeatures
+from methods.dpmesh.backbone.features import Features, ImageFeatures
 from methods.dpmesh.conditions import Conditions
 from methods.official_weights import load, read_published, state_dict_in
 from noise2pose.errors import InputError
 
-_MEAN, _STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # of the pictures that published vision transformers were trained on
+_MEAN, _STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # of the images that published vision transformers were trained on
+_PATCH = 16  # pixels
 
 
-class ResNetFeatures(PictureFeatures):
-    """ResNet-50 whose stem also sees the heat-maps.
+class ResNetFeatures(ImageFeatures):
+    """ResNet-50 with the heat-maps beside the features of its stem.
 
     Args:
         num_joints: J.
@@ -51,8 +53,8 @@ class ResNetFeatures(PictureFeatures):
         _load(self.backbone, Path(source), {}, ("fc.",))
 
 
-class TransformerFeatures(PictureFeatures):
-    """A vision transformer (Dosovitskiy et al., ICLR 2021) whose tokens also see the heat-maps of their patches.
+class TransformerFeatures(ImageFeatures):
+    """A vision transformer (Dosovitskiy et al., ICLR 2021) with the heat-maps of each patch beside its token.
 
     Tensor names below `backbone` are timm's, so that published ImageNet weights fit; the paper's is `vit_large_patch16`
     (embedding 1024, depth 24, heads 16).
@@ -82,19 +84,19 @@ class TransformerFeatures(PictureFeatures):
         self.backbone = _VisionTransformer(image_size, embedding, depth, num_heads)
         self.early = nn.Linear(embedding + num_joints, embedding)
         nn.init.zeros_(self.early.bias)
-        with torch.no_grad():  # at first the tokens are those of the picture, which published weights are for
+        with torch.no_grad():  # training starts from the tokens of the image alone, which published weights expect
             self.early.weight[:, :embedding] = torch.eye(embedding)
         self.output = nn.Conv2d(embedding, width, 1)
 
     def forward(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> Features:
         patches = self.backbone.patch_embed(image)
         maps = _resized(conditions.heatmaps, patches.shape[-1])
-        told = self.early(torch.cat((patches, maps), dim=1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        levels = self.backbone(told)
+        tokens = self.early(torch.cat((patches, maps), dim=1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        levels = self.backbone(tokens)
         return Features(self.output(_resized(levels[-1], self.cells)), levels)
 
     def load_pretrained(self, source: str) -> None:
-        """Takes weights with timm's tensor names from a file; positions are interpolated to another picture size."""
+        """Takes weights with timm's tensor names from a file; positions are interpolated to another image size."""
         grid = {"pos_embed": self.backbone.pos_embed.shape[1]}
         _load(self.backbone, Path(source), grid, ("head.", "head_dist.", "pre_logits.", "fc_norm."))
 
@@ -122,9 +124,6 @@ class _VisionTransformer(nn.Module):
                 levels.append(tokens)
         levels.append(self.norm(tokens))
         return [level[:, 1:].mT.unflatten(-1, (side, side)) for level in levels]
-
-
-_PATCH = 16  # pixels
 
 
 class _PatchEmbedding(nn.Module):
@@ -165,7 +164,7 @@ class _Attention(nn.Module):
 
 
 def _resized(maps: Tensor, side: int) -> Tensor:
-    """Maps at another size, averaged on the way to a smaller one."""
+    """Maps with another side; a smaller one by averages if it divides the old side, else bilinear."""
     if maps.shape[-1] == side:
         return maps
     if maps.shape[-1] % side == 0:
@@ -174,7 +173,7 @@ def _resized(maps: Tensor, side: int) -> Tensor:
 
 
 def _load(network: nn.Module, path: Path, grids: dict[str, int], left_out: tuple[str, ...]) -> None:
-    """Fills a network from a file, without the classifier; positions of another picture size are interpolated."""
+    """Fills a network from a file, without the classifier; positions of another image size are interpolated."""
     try:
         weights = state_dict_in(read_published(path), network.state_dict())
         weights = {key: value for key, value in weights.items() if not key.startswith(left_out)}
@@ -187,7 +186,7 @@ def _load(network: nn.Module, path: Path, grids: dict[str, int], left_out: tuple
 
 
 def _other_grid(positions: Float[Tensor, "1 L E"], length: int) -> Float[Tensor, "1 M E"]:
-    """Position codes of a square of patches, after the one of the class, for another square."""
+    """Position codes interpolated from one square of patches to another; the first code, of the class, stays."""
     side, wanted = round((positions.shape[1] - 1) ** 0.5), round((length - 1) ** 0.5)
     if side * side != positions.shape[1] - 1:
         raise InputError(f"{positions.shape[1] - 1} positions of patches are not a square")

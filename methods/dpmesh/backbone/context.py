@@ -13,12 +13,12 @@ Context = Literal["mlp2_visible", "linear30", "none"]
 
 
 class ContextTokens(NamedTuple):
-    """What the U-Net attends to.
+    """Tokens that the U-Net attends to.
 
     Attributes:
         tokens: one for each joint.
-        present: which of them count in the U-Net's attention; None counts all. If none counts in a sample, its
-            attention is over all of its tokens. The ControlNet attends to all: absent joints differ by their tokens.
+        present: tokens that the U-Net attends to; None for all. Where a sample has none, attention is over all of its
+            tokens. The ControlNet attends to all tokens in any case: those of absent joints differ.
     """
 
     tokens: Float[Tensor, "B T D"]
@@ -26,7 +26,7 @@ class ContextTokens(NamedTuple):
 
 
 class VisibleContext(nn.Module):
-    """`mlp2_visible`, the paper's: two layers on each joint that was found, a learned token for each that was not.
+    """`mlp2_visible` (paper): two layers on each joint that was found, a learned token for each absent one.
 
     Args:
         num_joints: J.
@@ -42,7 +42,7 @@ class VisibleContext(nn.Module):
         """Tokens of joints.
 
         Args:
-            points: places in the crop, which spans [0, 1] on both axes; anything where absent.
+            points: places in the crop, which spans [0, 1] on both axes; those of absent joints are ignored.
             present: which joints were found.
         """
         tokens = torch.where(present[..., None], self.mlp(_without_absent(points, present)), self.null)
@@ -50,10 +50,10 @@ class VisibleContext(nn.Module):
 
 
 class LinearContext(nn.Module):
-    """`linear30`, the release's: one layer on every joint, absent ones at (0, 0) as in its training, all attended to.
+    """`linear30` (release): one layer on every joint, absent ones at (0, 0) as in its training; all are attended to.
 
     Args:
-        num_joints: J, which no weight depends on.
+        num_joints: J; no weight depends on it.
         width: D.
     """
 
@@ -68,7 +68,7 @@ class LinearContext(nn.Module):
 
 
 class NullContext(nn.Module):
-    """`none`: learned tokens that know nothing of the picture, for the ablation without context.
+    """`none`: learned tokens that do not depend on the joints, for the ablation without context.
 
     Args:
         num_joints: J.
@@ -92,5 +92,5 @@ CONTEXTS: dict[Context, type[VisibleContext | LinearContext | NullContext]] = {
 
 
 def _without_absent(points: Tensor, present: Tensor) -> Tensor:
-    """Zeros where absent, so that coordinates left there, NaN among them, reach no layer."""
+    """Zeros where absent, so that the coordinates there, which may be NaN, reach no layer."""
     return torch.where(present[..., None], points, 0.0)

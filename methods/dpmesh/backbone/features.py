@@ -1,6 +1,6 @@
-"""What every backbone of DPMesh answers, and the diffusion backbone with all that belongs to it.
+"""The interface of DPMesh's backbones, and the diffusion backbone with its context tokens and its fusion head.
 
-Shape letters: B batch, S side of the picture, J joints, F channels and c sides of the feature map.
+Shape letters: B batch, S side of the image, J joints, F channels and c side of the feature map.
 """
 
 from abc import abstractmethod
@@ -18,48 +18,48 @@ from methods.dpmesh.conditions import Conditions
 from methods.dpmesh.sizes import sides_of
 from noise2pose.errors import InputError
 
-_TAUGHT = ("level_8", "level_16", "level_32")  # the paper's sides
+_TAUGHT = ("level_8", "level_16", "level_32")  # levels of `Features` (paper)
 
 
 class Features(NamedTuple):
-    """What a backbone says of a crop.
+    """Output of a backbone.
 
     Attributes:
-        fused: what the regressor takes.
-        levels: feature maps of different depth, which a student is taught: see `methods.dpmesh.reasoning`.
+        fused: feature map for the regressor.
+        levels: feature maps of different depth, which a student learns from a teacher: see `methods.dpmesh.reasoning`.
     """
 
     fused: Float[Tensor, "B F c c"]
     levels: list[Tensor]
 
 
-class PictureFeatures(nn.Module):
-    """A network from a picture and the conditions to one feature map."""
+class ImageFeatures(nn.Module):
+    """A network from an image and the conditions to one feature map."""
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> Features:
-        """Features of an RGB picture in [0, 1]."""
+        """Features of an RGB image in [0, 1]."""
 
     def attention(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> dict[int, Float[Tensor, "B J _ _"]]:
-        """Cross-attention to each joint, by the sides of the levels; nothing where no token knows of a joint."""
+        """Cross-attention to each joint, by the sides of the levels; empty where no token depends on a joint."""
         return {}
 
     @abstractmethod
     def load_pretrained(self, source: str) -> None:
-        """Takes the weights that training starts from.
+        """Loads the weights that training starts from.
 
         Raises:
             InputError: if there is no such file, or if its weights are of another network.
         """
 
 
-class DiffusionFeatures(PictureFeatures):
-    """A diffusion model's U-Net, told of the joints by heat-maps and context tokens, and the fusion head on its levels.
+class DiffusionFeatures(ImageFeatures):
+    """A diffusion model's U-Net, conditioned on heat-maps and context tokens of the joints, and its fusion head.
 
     Args:
         num_joints: J.
         width: F.
-        heatmaps: have a ControlNet, which looks at the heat-maps.
+        heatmaps: make a ControlNet, which takes the heat-maps.
         context: how joints become tokens.
         settings: further arguments of `Backbone`.
     """
@@ -69,7 +69,7 @@ class DiffusionFeatures(PictureFeatures):
     ) -> None:
         super().__init__()
         self.backbone = Backbone(num_joints, control=heatmaps, **settings)
-        self.told = context != "none"
+        self.has_context = context != "none"
         self.context = CONTEXTS[context](num_joints, self.backbone.context_width)
         self.fusion = FusionHead(self.backbone.channels, width)
 
@@ -78,7 +78,7 @@ class DiffusionFeatures(PictureFeatures):
         return Features(self.fusion(pyramid), [pyramid[name] for name in _TAUGHT])
 
     def attention(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> dict[int, Float[Tensor, "B J _ _"]]:
-        return self.backbone.attention(self._pyramid(image, conditions)) if self.told else {}
+        return self.backbone.attention(self._pyramid(image, conditions)) if self.has_context else {}
 
     def _pyramid(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> dict[str, Float[Tensor, "B _ _ _"]]:
         latents = self.backbone.encode(image)
@@ -87,13 +87,13 @@ class DiffusionFeatures(PictureFeatures):
         return self.backbone(latents, heatmaps, tokens)
 
     def load_pretrained(self, source: str) -> None:
-        """Takes autoencoder, U-Net, ControlNet and context from the checkpoint of a `methods.dpmesh.Prior`."""
-        weights = read_prior(source)
+        """Loads autoencoder, U-Net, ControlNet and context from the checkpoint of a `methods.dpmesh.Prior`."""
+        weights = _read_prior(source)["state_dict"]
         try:
-            self.backbone.load_pretrained(part_of(weights, "backbone."))
+            self.backbone.load_pretrained(_below("backbone.", weights))
         except InputError as error:
             raise InputError(f"model.prior_checkpoint: {source}: {error}") from error
-        context, expected = part_of(weights, "context."), self.context.state_dict()
+        context, expected = _below("context.", weights), self.context.state_dict()
         if missing := [key for key in expected if key not in context or context[key].shape != expected[key].shape]:
             raise InputError(
                 f"model.prior_checkpoint: {source} was trained with another context (no context.{missing[0]}); set "
@@ -103,21 +103,21 @@ class DiffusionFeatures(PictureFeatures):
 
 
 def check_prior(path_or_name: str, image_size: int, skeleton: str) -> None:
-    """Refuses a prior that was trained on pictures of another size or other joints: its weights would fit nevertheless.
+    """Refuses a prior that was trained on images of another size or on other joints, whose weights would fit.
 
     Args:
         path_or_name: of its checkpoint.
-        image_size: side of the pictures of the network that starts from it.
-        skeleton: name of its joints.
+        image_size: side of the images of the network that starts from it.
+        skeleton: name of the joints of that network.
 
     Raises:
-        InputError: if they differ, or as `read_prior`.
+        InputError: if either differs, or if there is no such checkpoint or it is not of a prior.
     """
-    settings = _read_checkpoint(path_or_name).get("hyper_parameters", {})
+    settings = _read_prior(path_or_name).get("hyper_parameters", {})
     found = sides_of(settings.get("size", "tiny"), settings.get("image_size")).image
     if found != image_size:
         raise InputError(
-            f"model.prior_checkpoint: {path_or_name} was trained on pictures of {found} pixels; set model.image_size "
+            f"model.prior_checkpoint: {path_or_name} was trained on images of {found} pixels; set model.image_size "
             f"to {found} (it is {image_size})"
         )
     if (known := settings.get("skeleton", skeleton)) != skeleton:
@@ -126,16 +126,7 @@ def check_prior(path_or_name: str, image_size: int, skeleton: str) -> None:
         )
 
 
-def read_prior(path_or_name: str) -> dict[str, Tensor]:
-    """Weights in the checkpoint of a prior.
-
-    Raises:
-        InputError: if there is no such checkpoint, or it is of something else.
-    """
-    return _read_checkpoint(path_or_name)["state_dict"]
-
-
-def _read_checkpoint(path_or_name: str) -> dict[str, Any]:
+def _read_prior(path_or_name: str) -> dict[str, Any]:
     try:
         checkpoint = read_torch_file(find_checkpoint(path_or_name))
     except InputError as error:
@@ -145,10 +136,9 @@ def _read_checkpoint(path_or_name: str) -> dict[str, Any]:
         ) from error
     weights = checkpoint.get("state_dict", {}) if isinstance(checkpoint, dict) else {}
     if not any(key.startswith("backbone.unet.") for key in weights):
-        raise InputError(f"model.prior_checkpoint: {path_or_name} is no checkpoint of methods.dpmesh.Prior")
+        raise InputError(f"model.prior_checkpoint: {path_or_name} is not a checkpoint of methods.dpmesh.Prior")
     return checkpoint
 
 
-def part_of(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The weights below a prefix, without it."""
+def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

@@ -1,6 +1,8 @@
-"""DPMesh's fusion head: the pyramid of the backbone becomes one feature map (paper, section 3.2; release `outmodules`).
+"""DPMesh's fusion head: one feature map from the pyramid of the backbone (paper, section 3.2; release `outmodules`).
 
-Shape letters: B batch, W width; H, h sides of a level, which are named for latents of side 32.
+Levels are named after their sides where the latents have side 32.
+
+Shape letters: B batch, W width, h side of the feature map.
 """
 
 from collections.abc import Mapping
@@ -15,20 +17,19 @@ _LEVELS = ("level_4", "level_8", "level_16", "level_32")
 
 
 class FusionHead(nn.Module):
-    """Brings four levels to the side of the second, and merges them.
+    """Resizes four levels to the side of `level_8`, and merges them.
 
     The finest is halved twice, the next once, and the coarsest is doubled.
 
     Args:
-        channels: of `level_4`, `level_8`, `level_16` and `level_32`, attention maps included where the backbone
-            appends them.
+        channels: of `level_4`, `level_8`, `level_16` and `level_32`, appended attention maps included.
         width: W, a multiple of 16 (published: 2048).
     """
 
     def __init__(self, channels: Mapping[str, int], width: int = 2048) -> None:
         super().__init__()
         coarsest, coarse, fine, finest = (channels[level] for level in _LEVELS)
-        inner = finest - finest % _GROUPS  # appended maps need not leave whole groups
+        inner = finest - finest % _GROUPS  # with appended maps, the groups need not be whole
         self.from_32 = nn.Sequential(
             nn.Conv2d(finest, inner, 3, stride=2, padding=1),
             nn.GroupNorm(_GROUPS, inner),
@@ -53,10 +54,5 @@ class FusionHead(nn.Module):
             pyramid: the four levels; each is half as wide as the next.
         """
         doubled = F.interpolate(pyramid["level_4"], scale_factor=2.0, mode="nearest")
-        levels = (
-            self.from_32(pyramid["level_32"]),
-            self.from_16(pyramid["level_16"]),
-            pyramid["level_8"],
-            doubled,
-        )
-        return self.merge(torch.cat(levels, dim=1))
+        fine, finest = self.from_16(pyramid["level_16"]), self.from_32(pyramid["level_32"])
+        return self.merge(torch.cat((finest, fine, pyramid["level_8"], doubled), dim=1))

@@ -1,6 +1,7 @@
-"""The U-Net of a latent diffusion model as a backbone: one step, and its features are read (paper 3.1 and 3.2).
+"""The U-Net of a latent diffusion model as a backbone: the features of one step (paper, sections 3.1 and 3.2).
 
-Shape letters: B batch, J joints (one context token each), C latent channels, S side of a picture, h side of latents.
+Shape letters: B batch, J joints (one context token each), D width of a token, C latent channels, S side of the image, h
+side of the latents.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ from noise2pose.errors import InputError
 LatentConvention = Literal["sd", "release"]
 Training = Literal["lora", "full", "frozen"]
 LoRAScope = Literal["attn2", "attn", "attn_ff"]
-# Linear layers that LoRA is added to: the paper's, and two wider ones; the last is the release's.
+# Linear layers that LoRA is added to: those of the paper, and two wider choices, of which the last is the release's.
 LORA_LAYERS: dict[LoRAScope, str] = {
     "attn2": r".*attn2\.(to_q|to_k|to_v|to_out\.0)",
     "attn": r".*attn[12]\.(to_q|to_k|to_v|to_out\.0)",
@@ -27,7 +28,7 @@ LORA_LAYERS: dict[LoRAScope, str] = {
 }
 SIDES = (4, 8, 16, 32)  # of the levels, where latents have 32
 _ADAPTER = "default"
-# Blocks of the U-Net whose cross-attention sees a map of this side; the middle block is left out.
+# Blocks of the U-Net whose cross-attention has maps of this side, without the middle block.
 _ATTENDING = {
     8: ("down_blocks.2.", "up_blocks.1."),
     16: ("down_blocks.1.", "up_blocks.2."),
@@ -38,16 +39,16 @@ _ATTENDING = {
 class Backbone(nn.Module):
     """Autoencoder's encoder, U-Net and ControlNet, whose one step makes a pyramid of features and attention maps.
 
-    What is trained is settled here, once, by `requires_grad`: the ControlNet (`controlnet.*`) unless `train_controlnet`
-    is false, and of the U-Net (`unet.*`) its LoRA layers (`*.lora_A.*`, `*.lora_B.*`), all of it or nothing, as
-    `unet_training` says. The autoencoder (`autoencoder.*`) is frozen. `trainable_parameters` gives exactly these.
+    `requires_grad` says what is trained, and is set here once: of the U-Net (`unet.*`) its LoRA layers (`*.lora_A.*`,
+    `*.lora_B.*`), all of it or nothing, see `unet_training`; the ControlNet (`controlnet.*`), see `train_controlnet`.
+    The autoencoder (`autoencoder.*`) is frozen.
 
     Args:
-        num_joints: J, which are as many heat-maps and context tokens.
+        num_joints: J, the number of heat-maps and of context tokens.
         size: `tiny`, or `sd15` for the sizes of Stable Diffusion 1.5.
         weights: of Stable Diffusion 1.5: a folder as diffusers saves it, or one `.safetensors` or `.ckpt` file, see
             `methods.dpmesh.stable_diffusion.files`; only with `sd15`. None starts from random weights.
-        control_weights: of a published ControlNet, likewise. None starts from the U-Net's.
+        control_weights: of a published ControlNet, folder or file. None starts from the U-Net's weights.
         latent: `sd` encodes pixels in [-1, 1] and scales latents to unit variance, as the U-Net was trained; `release`
             leaves pixels in [0, 1] and latents as they are.
         timestep: of the one step.
@@ -55,16 +56,16 @@ class Backbone(nn.Module):
         control: make a ControlNet for heat-maps.
         unet_training: `lora`, `full` or `frozen`.
         lora_scope: which layers have LoRA.
-        lora_rank: of LoRA, whose scale is 1.
+        lora_rank: of LoRA; its scale is 1.
         train_controlnet: train the ControlNet.
         generative: keep the U-Net's output layers and the autoencoder's decoder, which only `epsilon` and `decode` use.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
         channels_last: memory layout of convolutions.
         compile: compile U-Net and ControlNet at the first pass.
-        networks: take these in place of those of `size` and `weights`.
+        networks: used instead of networks of `size` and `weights`.
 
     Raises:
-        InputError: if the weights are not there or do not fit.
+        InputError: if the weights are missing or do not fit.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Backbone(nn.Module):
             f"level_{side}": width + (num_joints if side in self._map_layers else 0)
             for side, width in zip(SIDES, reversed(widths), strict=True)
         }
-        self._tap(self.unet)
+        self._record_layers(self.unet)
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
             if self.controlnet is not None:
@@ -131,29 +132,29 @@ class Backbone(nn.Module):
         """Features of one step without noise.
 
         Args:
-            latents: of the picture, see `encode`.
+            latents: of the image, see `encode`.
             heatmaps: of the joints; None without a ControlNet.
-            context: tokens of the joints; a bare tensor attends to all.
+            context: tokens of the joints; if they are a plain tensor, all are attended to.
 
         Returns:
-            `level_4`, `level_8`, `level_16`, `level_32`, named for their sides where h is 32; `channels` has their
-            channels. Attention maps, one a token, come after the features.
+            `level_4`, `level_8`, `level_16`, `level_32`, named after their sides where h is 32; their channels are in
+            `channels`. Attention maps, one a token, come after the features.
         """
         times = latents.new_full((len(latents),), self.timestep, dtype=torch.long)
         self._record.start()
         try:
             self._step(latents, heatmaps, context, times)
         finally:
-            found = self._record.take()
-        levels = {name: found[name] for name in self.channels}
+            recorded = self._record.take()
+        levels = {name: recorded[name] for name in self.channels}
         for side, layers in self._map_layers.items():
-            mean = torch.stack([found[layer] for layer in layers]).mean(dim=0)
+            mean = torch.stack([recorded[layer] for layer in layers]).mean(dim=0)
             features = levels[f"level_{side}"]
             levels[f"level_{side}"] = torch.cat((features, mean.to(features.dtype)), dim=1)
         return levels
 
     def attention(self, levels: Mapping[str, Tensor]) -> dict[int, Float[Tensor, "B J _ _"]]:
-        """The attention maps, one a token, in what `forward` answered; by the sides of their levels."""
+        """The attention maps, one a token, in the output of `forward`, by the sides of their levels."""
         return {side: levels[f"level_{side}"][:, -self.num_joints :] for side in self._map_layers}
 
     def epsilon(
@@ -163,27 +164,34 @@ class Backbone(nn.Module):
         heatmaps: Float[Tensor, "B J h h"] | None,
         context: ContextTokens | Float[Tensor, "B J D"],
     ) -> Float[Tensor, "B C h h"]:
-        """The noise in latents, of a backbone that is `generative`.
+        """Predicted noise of latents; only for a `generative` backbone.
 
         Args:
             latents: with noise.
             times: of the diffusion, 0 to 999.
-            heatmaps: as `forward`.
-            context: as `forward`.
+            heatmaps: as for `forward`.
+            context: as for `forward`.
+
+        Raises:
+            InputError: if the backbone is not generative.
         """
         if isinstance(self.unet.conv_out, nn.Identity):
             raise InputError("this backbone has no output layers: it was made with generative=False")
         return self._step(latents, heatmaps, context, times)
 
     def encode(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C h h"]:
-        """Latents of RGB pictures in [0, 1]: the mean of the posterior, by the convention of `latent`."""
+        """Latents of RGB images in [0, 1]: the mean of the posterior, in the convention of `latent`."""
         assert self.autoencoder is not None, "these networks came without an autoencoder"
         pixels = 2.0 * image - 1.0 if self.latent == "sd" else image
         latents = self.autoencoder.encode(pixels).latent_dist.mode()
         return latents * self.latent_scale if self.latent == "sd" else latents
 
     def decode(self, latents: Float[Tensor, "B C h h"]) -> Float[Tensor, "B 3 S S"]:
-        """Pictures of latents, of a backbone that is `generative`; they may leave [0, 1]."""
+        """Images of latents, which may leave [0, 1]; only for a `generative` backbone.
+
+        Raises:
+            InputError: if the backbone is not generative.
+        """
         assert self.autoencoder is not None, "these networks came without an autoencoder"
         if self.autoencoder.decoder is None:
             raise InputError("this backbone has no decoder: it was made with generative=False")
@@ -191,17 +199,13 @@ class Backbone(nn.Module):
             return self.autoencoder.decode(latents).sample
         return 0.5 * self.autoencoder.decode(latents / self.latent_scale).sample + 0.5
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """What is trained, see the class."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
     def load_pretrained(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Takes the weights of another backbone of the same sizes, such as a trained prior's.
+        """Loads the weights of another backbone of the same sizes, such as a trained prior's.
 
-        It may be `generative`, and without LoRA, where this one is not; LoRA layers stay as they are.
+        The other one may be `generative` and may lack LoRA; the LoRA layers of this one stay as they are.
 
         Raises:
-            InputError: if a weight is missing or of another shape; all are named.
+            InputError: if a weight is missing or of another shape; names all of them.
         """
         problems, renamed = [], {}
         for name, value in self.state_dict().items():
@@ -229,7 +233,7 @@ class Backbone(nn.Module):
         return self.unet(latents, times, tokens, encoder_attention_mask=present, return_dict=False, **residuals)[0]
 
     def drop_outputs(self) -> None:
-        """Forgets the layers that only `epsilon` and `decode` use."""
+        """Removes the layers that only `epsilon` and `decode` use."""
         self.unet.conv_norm_out = self.unet.conv_act = self.unet.conv_out = nn.Identity()
         if self.autoencoder is not None:
             self.autoencoder.decoder = self.autoencoder.post_quant_conv = None
@@ -249,16 +253,16 @@ class Backbone(nn.Module):
         if self.controlnet is not None:
             self.controlnet.requires_grad_(controlnet)
 
-    def _tap(self, unet: Any) -> None:
-        """Has layers of the U-Net leave their features and attention maps in the record."""
+    def _record_layers(self, unet: Any) -> None:
+        """Makes layers of the U-Net record their features and attention maps."""
         last = unet.config["layers_per_block"]
-        taps = {
+        levels = {
             "level_4": unet.up_blocks[0].resnets[last - 1],
             "level_8": unet.up_blocks[1].attentions[last - 1],
             "level_16": unet.up_blocks[2].attentions[last - 1],
             "level_32": unet.up_blocks[3].attentions[last],
         }
-        for name, module in taps.items():
+        for name, module in levels.items():
             module.register_forward_hook(OutputHook(name, self._record))
         processors = dict(unet.attn_processors)
         for layers in self._map_layers.values():
@@ -274,8 +278,8 @@ def _networks(
         return make_networks(size, num_joints, control)
     if size != "sd15" or weights is None:
         raise InputError(
-            "Stable Diffusion's weights (model.pretrained) are read with size: sd15 only, and a ControlNet's "
-            "(model.control_pretrained) only beside them"
+            "weights of Stable Diffusion (model.pretrained) need model.size sd15, and weights of a ControlNet "
+            "(model.control_pretrained) need model.pretrained as well"
         )
     from methods.dpmesh.stable_diffusion.files import read_networks
 
@@ -283,6 +287,6 @@ def _networks(
 
 
 def _cross_attention(unet: Any, side: int) -> list[str]:
-    """Names of the layers whose maps have a side, from the down and the up path."""
+    """Names of the cross-attention layers whose maps have a side, from the down and the up path."""
     names = (name.removesuffix(".processor") for name in unet.attn_processors)
     return [name for name in names if name.endswith("attn2") and name.startswith(_ATTENDING[side])]

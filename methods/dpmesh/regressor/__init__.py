@@ -1,1 +1,1 @@
-"""From backbone features to a body: volume, transformer, pose heads and camera."""
+"""From the feature map of the backbone to a body: volume, transformer, pose heads and camera."""

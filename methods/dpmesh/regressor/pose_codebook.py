@@ -1,9 +1,9 @@
-"""DPMesh's pose codebook: a VQ-VAE that writes the pose of a body as a few entries of a learned codebook.
+"""DPMesh's pose codebook: a VQ-VAE that encodes the pose of a body as a few entries of a learned codebook.
 
 The networks are those of the release (`vq_model.py`, after PCT: Geng et al., "Human Pose as Compositional Tokens", CVPR
-2023) with its tensor names. Three things differ: the codebook learns only when it is told to, where the release moves
-it in every forward pass, evaluation included; the decoder's numbers become the nearest rotations, where the release
-puts raw numbers into a formula for quaternions; and codes that nothing uses any more are brought back.
+2023) with its tensor names. Three things differ. The codebook is updated only by `learn` and `revive`; the release
+updates it in every forward pass, also in evaluation. The decoder's numbers become the nearest rotations; the release
+puts them into a formula for quaternions as they are. Codes that are not used any more are replaced.
 
 Shape letters: B batch, T tokens, K codes, D width of a code.
 """
@@ -25,13 +25,13 @@ RotationFormat = Literal["matrix", "6d"]
 
 
 class Reconstruction(NamedTuple):
-    """A pose that went through the codebook.
+    """A pose after encoder, codebook and decoder.
 
     Attributes:
-        values: what the decoder says, before it becomes rotations.
+        values: the decoder's numbers, see `PoseCodebook.rotations`.
         features: the encoder's tokens, before each is replaced by the nearest code.
         indices: the nearest codes.
-        commitment: mean square of what the features differ from their codes; its gradient moves the features alone.
+        commitment: mean squared difference of the features from their codes; only the features get its gradient.
     """
 
     values: Float[Tensor, "B 23 values"]
@@ -43,11 +43,11 @@ class Reconstruction(NamedTuple):
 class PoseCodebook(nn.Module):
     """Encoder, codebook and decoder of body poses.
 
-    Nothing but `learn` and `revive` changes the codebook. A new one is empty: the first `revive` fills it.
+    Only `learn` and `revive` change the codebook. A new one is empty: the first `revive` fills it.
 
     Args:
         num_tokens: T, codes of a pose.
-        num_codes: K, in the codebook.
+        num_codes: K, of the codebook.
         code_width: D.
         encoder_width: channels of a joint in the encoder.
         encoder_blocks: mixer layers of the encoder.
@@ -56,9 +56,9 @@ class PoseCodebook(nn.Module):
         decoder_blocks: mixer layers of the decoder.
         decoder_hidden: units of its channel mixing.
         token_hidden: units of the token mixing of both.
-        rotation_format: `matrix` for nine numbers a joint, which become the nearest rotation (SVD), as released; `6d`
+        rotation_format: `matrix` for nine numbers a joint, as released, which become the nearest rotation (SVD); `6d`
             for the first two columns of the matrix, which become a rotation by Gram-Schmidt.
-        decay: of the moving averages that the codes are.
+        decay: of the codes, which are moving averages of features.
     """
 
     codebook: Tensor
@@ -102,41 +102,36 @@ class PoseCodebook(nn.Module):
         )
         self.decoder_layer_norm = nn.LayerNorm(decoder_width)
         self.recover_embed = nn.Linear(decoder_width, values)
-        with (
-            torch.no_grad()
-        ):  # poses are corrections of the rest pose, which also keeps the first SVDs well away from 0
+        # Training starts from the rest pose, which also keeps the first SVDs well away from 0.
+        with torch.no_grad():
             self.recover_embed.bias.copy_(self.values_of(torch.eye(3).flatten()))
 
-    def forward(self, pose: Float[Tensor, "B 23 9"]) -> Reconstruction:
-        """Encodes and decodes; the gradient passes from the codes to the features as if they were the same.
-
-        Args:
-            pose: rotation matrices relative to the parent joints, row by row.
-        """
-        return self.reconstruct(self.features(pose))
-
     def reconstruct(self, features: Float[Tensor, "B T D"]) -> Reconstruction:
-        """Decodes the encoder's tokens through their codes, as `forward`."""
+        """Decodes the nearest codes of `features`, which get the gradient of the codes (straight-through)."""
         indices = self.nearest(features)
         quantised = self.codes(indices)
         commitment = (features - quantised).square().sum() / max(features.numel(), 1)
         return Reconstruction(self.decode(features + (quantised - features).detach()), features, indices, commitment)
 
     def encode(self, pose: Float[Tensor, "B 23 9"]) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
-        """The codes of a pose: their numbers and they themselves, without a gradient."""
+        """Indices of the codes of a pose, and the codes themselves; no gradient reaches the encoder."""
         indices = self.nearest(self.features(pose))
         return indices, self.codes(indices)
 
     def decode_indices(self, indices: Int[Tensor, "B T"]) -> Float[Tensor, "B 23 3 3"]:
-        """The rotations that codes stand for."""
+        """The rotations that codes are decoded to."""
         return self.rotations(self.decode(self.codes(indices)))
 
     def decode_soft(self, logits: Float[Tensor, "B T K"]) -> Float[Tensor, "B 23 3 3"]:
-        """The rotations that averages of codes stand for, with a gradient for the logits."""
+        """The rotations that averages of codes are decoded to, with a gradient for the logits."""
         return self.rotations(self.decode(logits.softmax(dim=-1) @ self.codebook))
 
     def features(self, pose: Float[Tensor, "B 23 9"]) -> Float[Tensor, "B T D"]:
-        """The encoder's tokens."""
+        """The encoder's tokens.
+
+        Args:
+            pose: rotation matrices relative to the parent joints, row by row.
+        """
         x = self.start_embed(self.values_of(pose))
         for layer in self.encoder:
             x = layer(x)
@@ -145,25 +140,25 @@ class PoseCodebook(nn.Module):
 
     @torch.no_grad()
     def nearest(self, features: Float[Tensor, "B T D"]) -> Int[Tensor, "B T"]:
-        """Number of the nearest code of each token, Euclidean; always in single precision."""
+        """Index of the nearest code of each token (Euclidean distance); always in single precision."""
         with torch.autocast(features.device.type, enabled=False):
             codebook = self.codebook.float()
             distance = codebook.square().sum(dim=-1) - 2.0 * (features.float() @ codebook.T)
         return distance.argmin(dim=-1)
 
     def codes(self, indices: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """The codes of these numbers."""
+        """The codes with these indices."""
         return self.codebook[indices]
 
     def decode(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B 23 values"]:
-        """The decoder's numbers for each joint, which `rotations` takes."""
+        """The decoder's numbers for each joint, see `rotations`."""
         x = self.decoder_start(self.decoder_token_mlp(tokens.transpose(1, 2)).transpose(1, 2))
         for layer in self.decoder:
             x = layer(x)
         return self.recover_embed(self.decoder_layer_norm(x))
 
     def rotations(self, values: Float[Tensor, "*batch values"]) -> Float[Tensor, "*batch 3 3"]:
-        """Proper rotations from the decoder's numbers, in single precision at least."""
+        """Rotations from the decoder's numbers, in single precision at least."""
         with torch.autocast(values.device.type, enabled=False):
             values = values if values.dtype == torch.float64 else values.float()
             if self.rotation_format == "6d":
@@ -172,19 +167,19 @@ class PoseCodebook(nn.Module):
 
     @torch.no_grad()
     def learn(self, features: Float[Tensor, "B T D"], indices: Int[Tensor, "B T"]) -> None:
-        """Moves the codes towards the features that they are nearest to, of all processes together.
+        """Moves the codes towards the features that are nearest to them, over all processes.
 
         Args:
             features: of a training batch.
             indices: their nearest codes.
 
         Raises:
-            RuntimeError: outside training.
+            RuntimeError: in evaluation mode.
         """
         if not self.training:
             raise RuntimeError("the codebook learns in training mode only")
         tokens = features.detach().float().flatten(0, 1)
-        # Uses and sums in one tensor, so that processes exchange only one.
+        # Counts and sums are one tensor, so that processes exchange only one.
         used = self.ema_w.new_zeros(self.num_codes, 1 + self.code_width)
         used.index_add_(0, indices.flatten(), torch.cat((torch.ones_like(tokens[:, :1]), tokens), dim=-1))
         _add_processes(used)
@@ -196,32 +191,32 @@ class PoseCodebook(nn.Module):
         self.codebook.copy_(self.ema_w / self.ema_cluster_size[:, None])
 
     def dead(self, share: float) -> Bool[Tensor, " K"]:
-        """Which codes are used at most this share of the average; all of a new codebook."""
+        """Codes whose use is at most this share of the average; in a new codebook, all of them."""
         return self.ema_cluster_size <= share * self.ema_cluster_size.mean()
 
     @torch.no_grad()
     def revive(self, features: Float[Tensor, "B T D"], share: float, seed: int) -> int:
-        """Puts features in the place of dead codes, and counts them as used as often as the average.
+        """Replaces dead codes by features, with the average use of all codes.
 
-        Which feature replaces which code depends on the seed alone; every process gives some.
+        Which feature replaces which code depends on the seed alone; the features come from all processes.
 
         Args:
             features: of a training batch.
-            share: of the average use, at or below which a code is dead; at 0 none is once it has been used.
-            seed: another one for each step.
+            share: of the average use, at or below which a code is dead; at 0, a code that has been used never is.
+            seed: differs at each step.
 
         Returns:
-            How many codes were replaced.
+            The number of replaced codes.
 
         Raises:
-            RuntimeError: outside training.
+            RuntimeError: in evaluation mode.
         """
         if not self.training:
             raise RuntimeError("the codebook learns in training mode only")
         numbers = self.dead(share).nonzero()[:, 0]
         if not len(numbers):
             return 0
-        rank, processes = (distributed.get_rank(), distributed.get_world_size()) if _together() else (0, 1)
+        rank, processes = (distributed.get_rank(), distributed.get_world_size()) if _is_distributed() else (0, 1)
         tokens = features.detach().float().flatten(0, 1)
         keys = torch.arange(len(tokens), device=tokens.device)
         order = keyed_random.uniform(keys, (), stream=_STREAM, seed=seed).argsort()
@@ -236,7 +231,7 @@ class PoseCodebook(nn.Module):
         return len(numbers)
 
     def values_of(self, pose: Float[Tensor, "*batch 9"]) -> Float[Tensor, "*batch values"]:
-        """Matrices, row by row, in the format of the network: what the decoder should say of a pose."""
+        """Matrices, row by row, in the format of the network: the target of `decode`."""
         if self.rotation_format == "matrix":
             return pose
         return rotations.rotmat_to_interleaved_6d(pose.unflatten(-1, (3, 3)))
@@ -265,7 +260,7 @@ class Mixer(nn.Module):
 
 
 class _TwoLayers(nn.Module):
-    """Two linear layers with a GELU; the release's tensor names leave a place for dropout, which it sets to 0."""
+    """Two linear layers with a GELU; the identity has the place of the release's dropout, which is 0."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -275,11 +270,11 @@ class _TwoLayers(nn.Module):
         return self.ff(x)
 
 
-def _together() -> bool:
+def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
 def _add_processes(tensor: Tensor) -> None:
-    """Adds up, in place, what all processes have."""
-    if _together():
+    """Sums a tensor over all processes, in place."""
+    if _is_distributed():
         distributed.all_reduce(tensor)

@@ -1,7 +1,7 @@
 """DPMesh's regressor: from one feature map to a body and a camera (paper, section 3.3; the release follows JOTR).
 
 Shape letters: B batch, F channels of the feature map, D width, H rows and columns of the feature map, Z depths, L
-decoder layers, J joints that the decoder follows (`IMAGE_JOINTS`).
+decoder layers, J joints that the decoder locates (`IMAGE_JOINTS`), N queries of the body, M tokens of the image.
 """
 
 from typing import NamedTuple
@@ -15,42 +15,51 @@ from methods.dpmesh.regressor.transformer import TEMPERATURE, DecoderLayer, Enco
 from methods.dpmesh.regressor.volume import Volume
 from noise2pose import rotations
 
-# Joints whose places in the image the decoder follows, in the release's order; "neck" is Human3.6M's thorax.
+# Joints that the decoder locates in the image, in the release's order; its "neck" is Human3.6M's thorax.
 IMAGE_JOINTS = (
     *("pelvis", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "thorax", "head_top"),
     *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
 )
 NUM_BETAS, NUM_CAMERA = 10, 3
 RELEASE = {"position_temperature": 1.0, "learned_exponent": True}  # arguments of a `Regressor` as released
-_EDGE = 1e-5  # of (0, 1), which logits are kept away from
+_EDGE = 1e-5  # least distance of places from 0 and 1, where logits are infinite
 
 
 class Estimate(NamedTuple):
-    """What the regressor says of a person."""
+    """The regressor's estimate of a person.
 
-    root: Float[Tensor, "B 3 3"]  # of the body, in the camera frame
-    body_pose: Float[Tensor, "B 23 3 3"]  # of SMPL's other joints, relative to their parents
-    pose_code: (
-        Tensor  # what `body_pose` was decoded from, see `methods.dpmesh.regressor.pose_heads`; logits with a codebook
-    )
+    Attributes:
+        root: rotation of the body in the camera frame.
+        body_pose: rotations of SMPL's other joints, relative to their parents.
+        pose_code: numbers that `body_pose` was decoded from, see `methods.dpmesh.regressor.pose_heads`.
+        betas: shape.
+        camera: see `methods.dpmesh.regressor.camera`.
+        joint_img: (x, y, z) of `IMAGE_JOINTS` in the volume, in (0, 1), after each layer.
+        plane: feature map that the queries attend to, before its encoder.
+        volume: voxels.
+    """
+
+    root: Float[Tensor, "B 3 3"]
+    body_pose: Float[Tensor, "B 23 3 3"]
+    pose_code: Tensor
     betas: Float[Tensor, "B 10"]
-    camera: Float[Tensor, "B 3"]  # see `methods.dpmesh.regressor.camera`
-    joint_img: Float[Tensor, "L B J 3"]  # (x, y, z) of `IMAGE_JOINTS` in the volume, in (0, 1), after each layer
-    plane: Float[Tensor, "B D H H"]  # what the queries look at: the image, before its encoder
-    volume: Float[Tensor, "B D Z H H"]  # and the voxels
+    camera: Float[Tensor, "B 3"]
+    joint_img: Float[Tensor, "L B J 3"]
+    plane: Float[Tensor, "B D H H"]
+    volume: Float[Tensor, "B D Z H H"]
 
     @property
     def rotations(self) -> Float[Tensor, "B 24 3 3"]:
-        """Root first."""
+        """All rotations, root first."""
         return torch.cat((self.root[:, None], self.body_pose), dim=1)
 
 
 class Regressor(nn.Module):
-    """Queries for pose, shape, camera and 15 joints look at the image, and at the volume where the joints are.
+    """Queries for pose, shape, camera and 15 joints attend to the image, and to the volume at the joints.
 
     Args:
         feature_width: F.
-        pose_head: from the states of the pose queries to rotations; made with the same `width` and
+        pose_head: from the states of the pose queries to rotations; it must have the same `width` and
             `num_decoder_layers`.
         width: D, a multiple of 4 and of `num_heads`.
         rows: H.
@@ -61,9 +70,9 @@ class Regressor(nn.Module):
         feedforward: hidden units of decoder and image encoder.
         volume_feedforward: hidden units of the volume's encoder.
         dropout: of the transformers.
-        position_temperature: of the code of the image's cells; 1 is what the release computes, whose frequencies are
-            all 1 because an exponent is rounded.
-        learned_exponent: uneven depths as released, see `methods.dpmesh.regressor.volume`.
+        position_temperature: of the position codes of the image; 1 for those of the release, whose frequencies are all
+            1 because it rounds an exponent.
+        learned_exponent: uneven depths, as released, see `methods.dpmesh.regressor.volume`.
     """
 
     plane_positions: Tensor
@@ -99,7 +108,7 @@ class Regressor(nn.Module):
         self.root_head = Cascade(width, 6, num_decoder_layers, rotations.rotmat_to_interleaved_6d(facing))
         self.pose_head = pose_head
         self.shape_head = Cascade(width, NUM_BETAS, num_decoder_layers)
-        # Where training starts, the box is two metres wide.
+        # Training starts with a box that shows two metres.
         self.camera_head = Cascade(width, NUM_CAMERA, num_decoder_layers, torch.tensor((0.0, 0.0, 1.4)))
 
     def forward(self, features: Float[Tensor, "B F H H"]) -> Estimate:
@@ -116,9 +125,9 @@ class Regressor(nn.Module):
 
 
 class JointDecoder(nn.Module):
-    """Decoder layers between which the joints are located, and what the volume holds there joins the memory.
+    """Decoder layers; after each, the joints are located and the volume at their places is added to the memory.
 
-    Unlike in DETR, the one normalisation after the layers is on the way from each layer to the next.
+    Unlike in DETR, the one final normalisation is applied after each layer, before the next.
 
     Args:
         width: D.
@@ -146,29 +155,29 @@ class JointDecoder(nn.Module):
         volume: Float[Tensor, "B D Z H H"],
         sampler: Volume,
     ) -> tuple[Float[Tensor, "L B N D"], Float[Tensor, "L B J 3"]]:
-        """States of the body's queries and places of the joints, after each layer.
+        """States of the body's queries, and places of the joints, after each layer.
 
         Args:
-            body_queries: who the first N queries are.
-            joint_queries: who the others are.
+            body_queries: embeddings of the first N queries.
+            joint_queries: embeddings of the other queries.
             memory: tokens of the image.
-            positions: of those tokens.
+            positions: codes of these tokens.
             volume: voxels.
-            sampler: looks places up in them.
+            sampler: interpolates in them.
         """
         batch, num_body = len(memory), len(body_queries)
         queries = torch.cat((body_queries, joint_queries))
         start = torch.cat((self.body_start.expand_as(body_queries), self.joint_start.expand_as(joint_queries)))
         states = start.expand(batch, -1, -1)
         fixed_positions = positions.expand(batch, -1, -1)
-        seen, places = memory, fixed_positions
+        attended, places = memory, fixed_positions
         body_states, located = [], []
         logit = None
         for layer, locate in zip(self.layers, self.locate, strict=True):
             if logit is not None:
-                seen = torch.cat((memory, sampler.sample(volume, located[-1])), dim=1)
+                attended = torch.cat((memory, sampler.sample(volume, located[-1])), dim=1)
                 places = torch.cat((fixed_positions, self.place(logit)), dim=1)
-            states = self.norm(layer(states, queries, seen, places))
+            states = self.norm(layer(states, queries, attended, places))
             joints = states[:, num_body:]
             if logit is None:
                 joint_img = locate(joints).sigmoid()

@@ -1,11 +1,11 @@
 """Transformer layers of DPMesh's regressor: post-norm, with positions added to queries and keys only, as in DETR.
 
-Unlike in the release, weights of the attention are not dropped out: only without that can attention be fused, and the
-volume's attention is most of what the regressor costs.
+Unlike in the release, there is no dropout of attention weights: fused attention cannot do that, and most of the
+regressor's time is attention in the volume.
 
 Positions are fixed sine and cosine codes ("Attention is all you need", 2017; DETR, Carion et al., ECCV 2020).
 
-Shape letters: H rows, W columns, C channels, B batch, N tokens, M tokens of the memory, Q queries, D width.
+Shape letters: C channels, B batch, N tokens or positions, M tokens of the memory, Q queries, D width.
 """
 
 import math
@@ -19,12 +19,12 @@ TEMPERATURE = 10_000.0
 
 
 def sine_code(positions: Float[Tensor, " N"], channels: int, temperature: float = TEMPERATURE) -> Float[Tensor, "N C"]:
-    """Sine and cosine of each position in turn, at C/2 frequencies from 1 down to about 1 / temperature.
+    """Sine and cosine of each position, alternating, at C/2 frequencies from 1 down to about 1 / temperature.
 
     Args:
-        positions: N numbers.
+        positions: in radians.
         channels: C, even.
-        temperature: 1 makes all frequencies 1.
+        temperature: at 1, all frequencies are 1.
     """
     exponent = torch.arange(0, channels, 2, dtype=torch.float64) / channels
     angle = positions.double()[:, None] / temperature**exponent
@@ -40,8 +40,8 @@ def plane_code(rows: int, columns: int, channels: int, temperature: float = TEMP
     """Codes of the cells of a plane, row by row: half of the channels for y, half for x, each from 0 to 2 pi (DETR).
 
     Args:
-        rows: H.
-        columns: W.
+        rows: of the plane.
+        columns: of the plane.
         channels: C, a multiple of 4.
         temperature: of `sine_code`.
     """
@@ -62,7 +62,7 @@ class EncoderLayer(nn.Module):
         width: D.
         num_heads: of the attention.
         feedforward: units of the hidden layer.
-        dropout: of what the attention and the linear layers give.
+        dropout: of the outputs of attention and linear layers.
     """
 
     def __init__(self, width: int, num_heads: int, feedforward: int, dropout: float) -> None:
@@ -84,7 +84,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Encoder layers in a row.
+    """Encoder layers one after the other.
 
     Args:
         width: D.
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
         num_heads: of each.
         feedforward: of each.
         dropout: of each.
-        final_norm: normalise what the last layer gives once more.
+        final_norm: normalise the output of the last layer once more.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class DecoderLayer(nn.Module):
 
         Args:
             states: of the queries.
-            queries: who they are; added to queries and keys, as positions are.
-            memory: what they look at.
-            positions: of the memory's tokens.
+            queries: embeddings of the queries, used as their positions.
+            memory: tokens that are attended to.
+            positions: codes of these tokens.
         """
         placed = states + queries
         attended = self.self_attn(placed, placed, states, need_weights=False)[0]

@@ -1,6 +1,6 @@
 """The 3-D volume of DPMesh's regressor: voxels in front of the camera, made of a feature map (release, after JOTR).
 
-Places in it are (x, y, z) in [0, 1]: across and down the box, and away from the camera; 0.5 is the depth of the root.
+Places in it are (x, y, z) in [0, 1]: right and down in the box, and away from the camera; 0.5 is the depth of the root.
 
 Shape letters: B batch, F channels of the feature map, D width; H, W, Z rows, columns and depths; J points.
 """
@@ -16,11 +16,11 @@ _LEAST_EXPONENT, _LARGEST_EXPONENT = 1.0, 20.0
 
 
 class Volume(nn.Module):
-    """Turns channels into depths, tells every voxel its place, and lets the voxels look at each other.
+    """Splits channels into depths, adds the place of each voxel, and applies attention between the voxels.
 
-    By default a voxel's place is its centre, and a point is looked up where it lies. The release has depths that are
-    not uniform, at (i / Z)^e with a learned exponent e, but looks a point up at z^e where the inverse belongs, and
-    takes corners for centres; `learned_exponent` is exactly that.
+    By default a voxel's place is its centre, and a point is sampled where it lies. The release has depths that are not
+    uniform, at (i / Z)^e with a learned exponent e, but samples a point at z^e instead of the inverse, and takes the
+    corners of voxels for their centres; `learned_exponent` does exactly that.
 
     Args:
         feature_width: F.
@@ -31,7 +31,7 @@ class Volume(nn.Module):
         num_heads: of the encoder.
         feedforward: of the encoder.
         dropout: of the encoder.
-        learned_exponent: as released.
+        learned_exponent: behave as the release.
     """
 
     positions: Tensor
@@ -65,7 +65,7 @@ class Volume(nn.Module):
         return tokens.transpose(1, 2).unflatten(2, volume.shape[2:])
 
     def sample(self, volume: Float[Tensor, "B D Z H W"], points: Float[Tensor, "B J 3"]) -> Float[Tensor, "B J D"]:
-        """What the voxels around each point say, interpolated linearly."""
+        """Linear interpolation of the voxels at each point."""
         if self.exponent is None:
             grid = 2.0 * points - 1.0
             options = {"align_corners": False, "padding_mode": "border"}

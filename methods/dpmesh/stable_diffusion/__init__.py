@@ -1,1 +1,1 @@
-"""Stable Diffusion's networks and the layouts of its published files."""
+"""Stable Diffusion's networks, and the layouts of its published files."""

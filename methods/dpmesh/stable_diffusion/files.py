@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 and its ControlNets from local files. Nothing is ever downloaded."""
+"""Stable Diffusion 1.5 and its ControlNets, read from local files; nothing is downloaded."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,14 +36,14 @@ def read_networks(path: str | Path, num_joints: int, control: bool, control_weig
             of Stable Diffusion's own code. Sizes are those of the files.
         num_joints: heat-maps of the ControlNet.
         control: make a ControlNet.
-        control_weights: of a published ControlNet, folder or file, whose network for hints is left out. None starts
+        control_weights: of a published ControlNet, folder or file; its network for hint images is left out. None starts
             from the U-Net's down and middle blocks.
 
     Returns:
         Networks in float32. The ControlNet's weights for heat-maps are random.
 
     Raises:
-        InputError: if something is missing (says what to get and where to put it), broken, or of other sizes.
+        InputError: if a file is missing (says what to get and where to put it), damaged, or of other sizes.
     """
     path = Path(path)
     if path.is_dir():
@@ -93,7 +93,7 @@ def _from_folder(folder: Path, part: str) -> Any:
 
 
 def _check_version(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuses networks that are not those of version 1, before their weights are read."""
+    """Refuses networks of other versions than 1, before their weights are read."""
     levels, part = len(config.get("block_out_channels", ())), path.name
     if part == "unet":
         found, expected = (levels, config.get("in_channels"), config.get("cross_attention_dim")), _UNET
@@ -104,7 +104,7 @@ def _check_version(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _check_file(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """The same for the U-Net of a single file."""
+    """`_check_version` for the U-Net in a single file."""
     prefix = ldm_weights.UNET
     first = weights.get(f"{prefix}input_blocks.0.0.weight")
     keys = weights.get(f"{prefix}middle_block.1.transformer_blocks.0.attn2.to_k.weight")
@@ -116,14 +116,14 @@ def _check_file(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 def _refuse(path: Path, found: tuple[int | None, ...], expected: tuple[int, ...]) -> NoReturn:
     names = ("levels", "latent channels", "width of tokens")
-    told = ", ".join(
+    sizes = ", ".join(
         f"{name} {value} (expected {right})" for name, value, right in zip(names, found, expected, strict=False)
     )
-    raise InputError(f"{path} is of another model than Stable Diffusion 1.5: {told}. Instead, {WHERE}")
+    raise InputError(f"{path} is not Stable Diffusion 1.5: {sizes}. Instead, {WHERE}")
 
 
 def _fill_controlnet(controlnet: Any, path: Path) -> None:
-    """Published weights, but for the first layer's weights of heat-maps."""
+    """Loads published weights; the weights of the heat-maps in the first layer stay as they are."""
     if path.is_dir():
         file = path / "diffusion_pytorch_model.safetensors"
         weights, name, prefix = _read(file, _WHERE_CONTROL), str, ""
@@ -150,7 +150,7 @@ def _read(path: Path, where: str) -> Mapping[str, Tensor]:
     """The tensors of one file.
 
     Raises:
-        InputError: if it is not there, or not a file of tensors.
+        InputError: if there is no such file, or it does not hold tensors.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist: {where}")

@@ -1,9 +1,9 @@
-"""What Stable Diffusion's own code (ldm, cldm) calls the tensors that diffusers has, for models of version 1."""
+"""From names of tensors in diffusers to those in Stable Diffusion's own code (ldm, cldm), for models of version 1."""
 
 import re
 
-LAYERS_PER_BLOCK = 2  # of every version 1
-_BLOCK = LAYERS_PER_BLOCK + 1  # layers that are numbered through: a down-sampler, or one layer more on the way up
+LAYERS_PER_BLOCK = 2  # in version 1
+_BLOCK = LAYERS_PER_BLOCK + 1  # numbered layers of a block: with a down-sampler, or one layer more on the way up
 _UNET_LAYERS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
@@ -41,9 +41,9 @@ _AUTOENCODER_PARTS = (
 
 
 def unet_name(name: str) -> str:
-    """The name below `model.diffusion_model.` of a tensor of a U-Net, or below `control_model.` of a ControlNet's.
+    """The name of a U-Net's tensor below `model.diffusion_model.`, or of a ControlNet's below `control_model.`.
 
-    Layers with LoRA are named as cloneofsimo's code does, whose `linear` is the layer itself.
+    LoRA has the names of cloneofsimo's code, where `linear` is the layer itself.
     """
     for ours, theirs in _LORA.items():
         name = name.replace(ours, theirs)
@@ -56,7 +56,7 @@ def unet_name(name: str) -> str:
         if kind == "downsamplers":
             return f"input_blocks.{(block + 1) * _BLOCK}.0.op{rest.removeprefix('.conv')}"
         if kind == "upsamplers":
-            # It follows the block's last attention; the first block has none.
+            # After the block's last attention, which the first block lacks.
             return f"output_blocks.{block * _BLOCK + LAYERS_PER_BLOCK}.{1 if block == 0 else 2}{rest}"
         start = (
             f"input_blocks.{1 + block * _BLOCK + layer}"
@@ -69,13 +69,13 @@ def unet_name(name: str) -> str:
 
 
 def autoencoder_name(name: str, num_levels: int) -> str:
-    """The name below `first_stage_model.` of a tensor of an autoencoder, whose levels are numbered from the finest."""
+    """The name of an autoencoder's tensor below `first_stage_model.`, where levels are numbered from the finest."""
     for pattern, replacement in _AUTOENCODER_PARTS:
         name = re.sub(pattern, replacement, name)
     return re.sub(r"^decoder\.up\.(\d+)\.", lambda match: f"decoder.up.{num_levels - 1 - int(match[1])}.", name)
 
 
 def _inside(rest: str) -> str:
-    """The part of a name inside a residual block; others are as they are."""
+    """The part of a name inside a residual block; unknown parts are kept."""
     _, part, *end = rest.split(".")
     return "." + ".".join([_UNET_RESNET.get(part, part), *end])

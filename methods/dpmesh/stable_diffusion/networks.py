@@ -1,6 +1,7 @@
-"""The three networks of a latent diffusion model: autoencoder, U-Net and ControlNet, as diffusers has them.
+"""The three networks of a latent diffusion model, made with diffusers: autoencoder, U-Net and ControlNet.
 
-Latents have 4 channels, and a quarter of the picture's side with `tiny`, an eighth with `sd15` (Stable Diffusion 1.5).
+Latents have 4 channels; their side is a quarter of the image's with `tiny`, an eighth with `sd15` (Stable Diffusion
+1.5).
 """
 
 from typing import Any, Literal, NamedTuple
@@ -11,7 +12,7 @@ from torch import nn
 Size = Literal["tiny", "sd15"]
 LATENT_SIDE = 32
 LATENT_CHANNELS = 4
-# Of `tiny`, groups of normalisation have at least two channels: with one, they would cancel biases and the time.
+# In `tiny`, groups of normalisation have at least two channels: with one, they would cancel biases and the time step.
 UNET: dict[Size, dict[str, Any]] = {
     "tiny": {
         "block_out_channels": (32, 64, 128, 192),
@@ -26,16 +27,16 @@ AUTOENCODER: dict[Size, dict[str, Any]] = {
     "tiny": {"block_out_channels": (16, 32, 64), "layers_per_block": 1, "norm_num_groups": 8},
     "sd15": {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2},
 }
-# Latents times this have a variance of about one; that of `tiny` is found in training.
+# Latents times this have a variance of about 1; the factor of `tiny` is estimated in training.
 LATENT_SCALE: dict[Size, float] = {"tiny": 1.0, "sd15": 0.18215}
 
 
 class Networks(NamedTuple):
-    """The networks. Their types are Any: layers are exchanged here in ways that diffusers does not declare.
+    """The networks. Their types are Any, because some of their layers are replaced here by others.
 
     Attributes:
-        unet: `UNet2DConditionModel` with its output layers, which make noise of its features.
-        autoencoder: `AutoencoderKL`, pictures to latents and back; None where latents are given.
+        unet: `UNet2DConditionModel` with its output layers.
+        autoencoder: `AutoencoderKL`, images to latents and back; None where latents are given.
         controlnet: `ControlNetModel` of latents and heat-maps; None where there are no heat-maps.
     """
 
@@ -45,7 +46,7 @@ class Networks(NamedTuple):
 
 
 class NoHint(nn.Module):
-    """In place of a ControlNet's network for pictures: the heat-maps come in with the latents."""
+    """Replaces a ControlNet's network for hint images: the heat-maps are channels beside the latents."""
 
     def forward(self, hint: Any) -> float:
         return 0.0
@@ -68,15 +69,15 @@ def make_autoencoder(config: dict[str, Any]) -> Any:
 
 
 def make_controlnet(unet: Any, num_joints: int, copied: bool = True) -> Any:
-    """A ControlNet that takes heat-maps beside the latents and has no network for a picture as hint.
+    """A ControlNet that takes heat-maps beside the latents and has no network for hint images.
 
     Its output layers are zero, so at first it changes nothing.
 
     Args:
-        unet: whose sizes it has.
-        num_joints: heat-maps.
-        copied: start from the weights of the U-Net's down and middle blocks; the first layer's weights of heat-maps
-            are random in any case.
+        unet: of the same sizes.
+        num_joints: number of heat-maps.
+        copied: start from the weights of the U-Net's down and middle blocks; the weights of the heat-maps in the first
+            layer are random in any case.
     """
     from diffusers import ControlNetModel
 
@@ -100,7 +101,7 @@ def make_networks(size: Size, num_joints: int, control: bool = True) -> Networks
     """Networks with random weights.
 
     Args:
-        size: which.
+        size: of the networks.
         num_joints: heat-maps of the ControlNet.
         control: make a ControlNet.
     """

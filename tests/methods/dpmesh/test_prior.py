@@ -61,7 +61,7 @@ def test_dpmesh_starts_from_it(trained, tmp_path):
     with pytest.raises(InputError, match="was trained with another context"):
         other.network.features.load_pretrained(str(path))
     torch.save({"state_dict": {}}, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match="a.ckpt is no checkpoint of methods.dpmesh.Prior"):
+    with pytest.raises(InputError, match="a.ckpt is not a checkpoint of methods.dpmesh.Prior"):
         blind.network.features.load_pretrained(str(tmp_path / "a.ckpt"))
 
 

@@ -7,10 +7,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from methods.dpmesh import DPMesh
-from methods.dpmesh.reasoning import nt_xent, nt_xent_of_views, reasoning_losses, stack_views
+from methods.dpmesh.reasoning import nt_xent, reasoning_losses, stack_views
 from noise2pose.errors import InputError
 from tests.parity.procedural import read_fixture
 from tests.places import PARITY
+
+
+def contrastive(student, teacher, temperature):
+    return reasoning_losses([student], [teacher], "contrastive", temperature)["contrastive"]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +25,7 @@ def recorded():
 
 @pytest.mark.parametrize(("name", "temperature"), [("T1", 1.0), ("T05", 0.5), ("T01", 0.1)])
 def test_the_contrastive_term_is_the_releases(recorded, name, temperature):
-    ours = nt_xent(recorded["input/student"], recorded["input/teacher"], temperature)
+    ours = contrastive(recorded["input/student"], recorded["input/teacher"], temperature)
     assert ours == pytest.approx(recorded[f"output/nt_xent_{name}"].item(), rel=1e-5)
 
 
@@ -44,7 +48,7 @@ def textbook(student, teacher, temperature):
 
 def test_it_is_simclrs_equation():
     student, teacher = torch.randn(2, 5, 3, 4, 4, dtype=torch.float64).float()
-    assert torch.allclose(nt_xent(student, teacher, 0.2), textbook(student, teacher, 0.2), rtol=1e-5)
+    assert torch.allclose(contrastive(student, teacher, 0.2), textbook(student, teacher, 0.2), rtol=1e-5)
 
 
 def test_a_step_along_the_gradient_brings_matching_views_together():
@@ -54,7 +58,7 @@ def test_a_step_along_the_gradient_brings_matching_views_together():
     student = torch.randn(6, 32, requires_grad=True)
     losses = []
     for _ in range(200):
-        loss = nt_xent(student, teacher, 0.5)
+        loss = contrastive(student, teacher, 0.5)
         (gradient,) = torch.autograd.grad(loss, student)
         student = (student - 5.0 * gradient).detach().requires_grad_()
         losses.append(loss.item())
@@ -72,8 +76,8 @@ def test_no_gradient_goes_to_the_teacher():
 def test_processes_together_see_what_one_would():
     student, teacher = torch.randn(2, 8, 16)
     parts = [stack_views([student[a:b]], [teacher[a:b]])[0] for a, b in ((0, 4), (4, 8))]
-    together = nt_xent_of_views(torch.stack(parts), 0.5)
-    assert torch.allclose(together, nt_xent(student, teacher, 0.5))
+    together = nt_xent(torch.stack(parts), 0.5)
+    assert torch.allclose(together, contrastive(student, teacher, 0.5))
 
 
 class Student(L.LightningModule):
@@ -135,6 +139,6 @@ def test_levels_count_alike_and_kinds_are_what_they_say():
 
 def test_one_sample_alone_has_nothing_to_be_told_from():
     student = torch.randn(1, 8, requires_grad=True)
-    loss = nt_xent(student, torch.randn(1, 8), 0.5)
+    loss = contrastive(student, torch.randn(1, 8), 0.5)
     loss.backward()
     assert loss == 0.0 and student.grad.isfinite().all()

@@ -19,29 +19,29 @@ def settings(**options):
     return SimpleNamespace(**{**small, **options})
 
 
-def test_noise_is_trained_only_where_it_is_small_or_nothing_rests():
+def test_random_weights_are_frozen_only_where_they_are_small():
     with pytest.raises(InputError, match="needs the weights of Stable Diffusion 1.5: for model.pretrained, get unet/"):
         check_start(settings(size="sd15"), 256)
     for options in ({}, {"unet_training": "full"}, {"pretrained": "folder"}, {"backbone": "resnet50"}):
         check_start(settings(**{"size": "sd15" if options else "tiny", **options}), 256)
 
 
-def test_a_prior_is_of_the_same_pictures(tmp_path):
+def test_a_prior_has_the_same_image_size_and_joints(tmp_path):
     path = str(tmp_path / "prior.ckpt")
     with pytest.raises(InputError, match="model.prior_checkpoint: .*does not exist; train a prior first: python"):
         check_start(settings(prior_checkpoint=path), 128)
     settings_of_prior = {"size": "tiny", "image_size": 64, "skeleton": "h36m_17"}
     torch.save({"hyper_parameters": settings_of_prior}, path)
-    with pytest.raises(InputError, match="is no checkpoint of methods.dpmesh.Prior"):
+    with pytest.raises(InputError, match="is not a checkpoint of methods.dpmesh.Prior"):
         check_start(settings(prior_checkpoint=path), 128)
     weights = {"backbone.unet.conv_in.bias": torch.zeros(1)}
     torch.save({"hyper_parameters": settings_of_prior, "state_dict": weights}, path)
     check_start(settings(prior_checkpoint=path), 64)
-    with pytest.raises(InputError, match="was trained on pictures of 64 pixels; set model.image_size to 64"):
+    with pytest.raises(InputError, match="was trained on images of 64 pixels; set model.image_size to 64"):
         check_start(settings(prior_checkpoint=path), 128)
     with pytest.raises(InputError, match="was trained on the joints h36m_17"):
         check_start(settings(prior_checkpoint=path, skeleton="coco_17"), 64)
-    with pytest.raises(InputError, match="model.latent is release, and a prior has latents as sd"):
+    with pytest.raises(InputError, match="model.latent is release, and a prior's latents are sd"):
         check_start(settings(prior_checkpoint=path, latent="release"), 64)
 
 
@@ -61,7 +61,7 @@ def test_numbers_out_of_range_are_refused(make, options, message):
         make(**options)
 
 
-def test_weights_of_few_digits_are_refused():
+def test_weights_in_low_precision_are_refused():
     for trained in (Prior(), DPMesh(pose_head="rot6d")):
         with pytest.raises(InputError, match="trainer.precision is bf16-true: take 32-true, or bf16-mixed"):
             trained.check_training(SimpleNamespace(precision="bf16-true"), resumed=False)
@@ -72,11 +72,11 @@ def test_weights_of_few_digits_are_refused():
     [
         ({"nkr": "mse"}, "model.nkr mse needs a teacher"),
         ({"nkr": "mse", "teacher_epochs": 2}, r"trainer.max_epochs \(1\) must exceed model.teacher_epochs \(2\)"),
-        ({"teacher_epochs": 1}, "model.teacher_epochs is for noisy key-point reasoning, and model.nkr is off"),
+        ({"teacher_epochs": 1}, "model.teacher_epochs is for noisy keypoint reasoning, and model.nkr is off"),
         ({"nkr": "mse", "teacher_epochs": 1, "teacher_checkpoint": "a"}, "take one of them"),
         ({"pretrained": "a", "prior_checkpoint": "b"}, "take one of them"),
         ({"prior_checkpoint": "b"}, "model.prior_checkpoint is for the diffusion backbone"),
-        ({"backbone": "diffusion", "control_pretrained": "a"}, "model.control_pretrained.* only beside them"),
+        ({"backbone": "diffusion", "control_pretrained": "a"}, "model.control_pretrained.* need model.pretrained"),
         ({"pose_head": "vq_soft"}, "model.pose_head vq_soft needs a trained codebook"),
         ({"pose_head": "vposer"}, "model.pose_head vposer needs the weights of VPoser"),
         ({"codebook_checkpoint": "a.ckpt"}, "model.codebook_checkpoint is for model.pose_head vq_soft or vq_ce"),

@@ -93,7 +93,7 @@ def test_training_starts_from_a_body_that_faces_the_camera():
 @torch.no_grad()
 def test_a_hard_code_is_taken_only_when_predicting():
     regressor = make("vq_ce").train()
-    assert not regressor.pose_head.codebook.training, "a frozen codebook is at rest"
+    assert not regressor.pose_head.codebook.training, "a frozen codebook stays in evaluation mode"
     estimate = regressor(features())
     soft = regressor.pose_head.codebook.decode_soft(estimate.pose_code)
     assert torch.equal(estimate.body_pose, soft)
