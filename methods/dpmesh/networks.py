@@ -22,6 +22,7 @@ from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
 from methods.dpmesh.regressor.pose_heads import CodebookHead, PoseHead, Rot6dHead, VPoserDecoder, VPoserHead
 from methods.dpmesh.regressor.regressor import RELEASE, Estimate, Regressor
 from methods.dpmesh.sizes import SIZES, BackboneName, Sides, Size, sides_of
+from methods.official_weights import load
 from noise2pose.errors import InputError
 
 PoseHeadName = Literal["vq_soft", "vq_ce", "rot6d", "vposer"]
@@ -203,7 +204,7 @@ def _load_vposer(decoder: VPoserDecoder, path: Path) -> None:
     weights = read_torch_file(path)
     weights = weights.get("state_dict", weights) if isinstance(weights, dict) else {}
     weights = {key[key.index(_VPOSER) :]: value for key, value in weights.items() if _VPOSER in key}
-    expected = decoder.state_dict()
-    if {key: value.shape for key, value in weights.items()} != {key: value.shape for key, value in expected.items()}:
-        raise InputError(f"model.vposer_file: {path} has no decoder of VPoser version 1 ({_VPOSER}fc1 and the like)")
-    decoder.load_state_dict(weights)
+    try:
+        load(decoder, weights, "the decoder of VPoser, version 1")
+    except InputError as error:
+        raise InputError(f"model.vposer_file: {path}: {error}") from error

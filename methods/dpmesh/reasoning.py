@@ -15,6 +15,7 @@ from torch import Tensor
 
 from methods.checkpoints import find_checkpoint, read_torch_file
 from methods.dpmesh.networks import MeshNetwork
+from methods.official_weights import check
 from noise2pose.errors import InputError
 
 Reasoning = Literal["off", "mse", "contrastive", "both"]
@@ -98,19 +99,12 @@ def read_teacher(path_or_name: str, teacher: MeshNetwork, student: MeshNetwork) 
     checkpoint: Any = read_torch_file(find_checkpoint(path_or_name))
     state = checkpoint.get("state_dict", {}) if isinstance(checkpoint, dict) else {}
     weights = {key.removeprefix(_NETWORK): value for key, value in state.items() if key.startswith(_NETWORK)}
-    expected = teacher.state_dict()
-    wrong = sorted(
-        key
-        for key in expected.keys() | weights.keys()
-        if key not in expected or key not in weights or expected[key].shape != weights[key].shape
-    )
     if any(key.startswith("backbone.unet.") for key in state):
         raise InputError(f"model.teacher_checkpoint: {path_or_name} is a diffusion prior, expected a trained DPMesh")
-    if wrong:
-        raise InputError(
-            f"model.teacher_checkpoint: {path_or_name} is no DPMesh of the same settings: {len(wrong)} tensors are "
-            f"unknown, missing or of another shape, first {', '.join(wrong[:3])}"
-        )
+    try:
+        weights = check(teacher, weights, "a DPMesh of these settings")
+    except InputError as error:
+        raise InputError(f"model.teacher_checkpoint: {path_or_name}: {error}") from error
     ours = dict(student.named_parameters())
     shared = [name for name, parameter in teacher.named_parameters() if parameter is ours[name]]
     if other := [name for name in shared if not torch.equal(ours[name], weights[name].to(ours[name]))]:

@@ -15,7 +15,9 @@ def test_a_trained_model_can_be_the_teacher(tmp_path):
     fit(method, tmp_path)
     assert not changed(weights(teacher.network), weights(method.teacher))
     assert not any(parameter.requires_grad for parameter in method.teacher.parameters())
-    with pytest.raises(InputError, match="model.teacher_checkpoint: .* is no DPMesh of the same settings"):
+    with pytest.raises(
+        InputError, match="model.teacher_checkpoint: .* the weights do not fit a DPMesh of these settings"
+    ):
         fit(make(backbone="resnet50", nkr="mse", teacher_checkpoint=str(tmp_path / "teacher.ckpt")), tmp_path)
 
 

@@ -157,11 +157,11 @@ def changed(folder, tmp_path, part, **config):
         (
             "unet",
             {"cross_attention_dim": 1024},
-            r"unet is not Stable Diffusion 1.5: .*width of tokens 1024 \(expected 768\)",
+            r"unet is not Stable Diffusion 1.5.*width of tokens 1024 \(expected 768\)",
         ),
-        ("unet", {"block_out_channels": [64, 64, 128]}, r"unet is not Stable Diffusion 1.5: .*levels 3 \(expected 4\)"),
-        ("unet", {"in_channels": 9}, r"unet is not Stable Diffusion 1.5: .*latent channels 9 \(expected 4\)"),
-        ("vae", {"latent_channels": 16}, r"vae is not Stable Diffusion 1.5: .*latent channels 16 \(expected 4\)"),
+        ("unet", {"block_out_channels": [64, 64, 128]}, r"unet is not Stable Diffusion 1.5.*levels 3 \(expected 4\)"),
+        ("unet", {"in_channels": 9}, r"unet is not Stable Diffusion 1.5.*latent channels 9 \(expected 4\)"),
+        ("vae", {"latent_channels": 16}, r"vae is not Stable Diffusion 1.5.*latent channels 16 \(expected 4\)"),
     ],
 )
 def test_other_models_in_a_folder_are_refused_before_their_weights_are_read(folder, tmp_path, part, config, message):
@@ -175,12 +175,10 @@ def test_other_models_in_a_file_are_refused(networks, tmp_path):
     weights = in_official_names(networks)
     first = "model.diffusion_model.input_blocks.0.0.weight"
     save_file(weights | {first: torch.zeros(WIDTHS[0], 9, 3, 3)}, tmp_path / "inpainting.safetensors")
-    with pytest.raises(InputError, match=r"inpainting\.safetensors is not Stable Diffusion 1.5: .*latent channels 9"):
+    with pytest.raises(InputError, match=r"inpainting\.safetensors is not Stable Diffusion 1.5.*latent channels 9"):
         read(tmp_path / "inpainting.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "anything.safetensors")
-    with pytest.raises(
-        InputError, match=r"anything\.safetensors is not Stable Diffusion 1.5: .*levels 0 \(expected 4\)"
-    ):
+    with pytest.raises(InputError, match=r"anything\.safetensors is not Stable Diffusion 1.5.*levels 0 \(expected 4\)"):
         read(tmp_path / "anything.safetensors")
     lost = "model.diffusion_model.middle_block.0.in_layers.0.weight"
     save_file({key: value for key, value in weights.items() if key != lost}, tmp_path / "lost.safetensors")
