@@ -1,4 +1,4 @@
-"""What every method shares: how it is validated, tested and logged, so that two methods differ in one word only."""
+"""The base of every method: validation, test and logging, so that one word on the command line exchanges a method."""
 
 import copy
 import math
@@ -21,32 +21,31 @@ from noise2pose.errors import InputError
 from noise2pose.metrics.keys import ORACLE, main_error
 from noise2pose.metrics.protocols import Protocol
 
-# What checkpoints are chosen by: MPJPE on the first validation set, in pixels where that has no more than 2-D
-# annotations; not written to any logger.
+# The number that checkpoints are chosen by: MPJPE on the first validation set, in pixels if that has 2-D annotations
+# only; not written to any logger.
 MONITOR = "val_mpjpe"
-_STEP_STRIDE = 1_000_003  # processes draw different numbers as long as there are fewer of them than this
+_STEP_STRIDE = 1_000_003  # up to so many processes draw different random numbers
 
 
 class PoseMethod(L.LightningModule):
-    """A method that answers a batch of people with a `Prediction`.
+    """A method that predicts the poses of a batch of people as a `Prediction`.
 
-    A method writes `forward`, `training_step` and `configure_optimizers`; validation, test and prediction are written
-    here once. Constructor arguments are plain scalars, so that checkpoints load with `weights_only=True` and the
+    A method implements `forward`, `training_step` and `configure_optimizers`; validation, test and prediction are
+    implemented here. Constructor arguments are plain scalars, so that checkpoints load with `weights_only=True` and the
     command line can show them.
 
     Attributes:
-        title: how tables call the method, for example "DiffPose (release)".
+        title: name of the method in tables, for example "DiffPose (release)".
         num_frames: of the clips that it takes; 1 for single frames.
-        num_hypotheses: poses averaged for the answer.
+        num_hypotheses: poses that are combined to one answer.
         num_steps: denoiser calls per hypothesis; 0 for a method without diffusion.
-        input: `image` for a method that cannot do without the picture, `keypoints` for one that can.
-        ema_decay: of the moving average of its weights in long runs; None for what `WarmupEMA` is given.
-        weight_files: constructor arguments that name files of weights to start from, which a checkpoint makes
-            unnecessary.
+        input: `image` for a method that needs the image, `keypoints` for one that does not.
+        ema_decay: of the moving average of its weights in long runs; None for the decay of `WarmupEMA`.
+        weight_files: constructor arguments that name files of initial weights, which are not needed with a checkpoint.
         body: whose parameters the method predicts; None for a method that predicts joints only.
-        resumed: whether the fit goes on from a checkpoint, so that files with weights to start from need not be there;
-            to be said before the fit, because Lightning tells only after `setup`.
-        finished_batches: (loader, batch) that an interrupted `predict` has answered; they get an empty answer.
+        resumed: whether the fit resumes from a checkpoint, so that files of initial weights may be missing; to be set
+            before the fit, because Lightning sets it only after `setup`.
+        finished_batches: (loader, batch) that an interrupted `predict` has written; their prediction is empty.
     """
 
     title: str = ""
@@ -64,7 +63,7 @@ class PoseMethod(L.LightningModule):
         self.finished_batches: frozenset[tuple[int, int]] = frozenset()
         self.eval_metrics = nn.ModuleList()
         self.protocols: list[Protocol] = []
-        self.trained_on: str | None = None  # sources of the 2-D keypoints of the training; None if nobody knows
+        self.trained_on: str | None = None  # sources of the 2-D keypoints in training; None if unknown
         self.predicted_poses = 0
         self.predict_seconds = 0.0
         self.calibration: dict[str, list[float]] = {}  # curves of the last test, for its record
@@ -79,12 +78,12 @@ class PoseMethod(L.LightningModule):
 
     @property
     def uses_keypoints(self) -> bool:
-        """Whether the answer depends on `keypoints_2d`, so that it matters where those of the training came from."""
+        """Whether the answer depends on `keypoints_2d`, and therefore on their source in training."""
         return self.input == "keypoints"
 
     @property
     def body_name(self) -> str:
-        """The body whose parameters the method predicts: `free`, or the file that it was read from."""
+        """The body whose parameters the method predicts: `free`, or its file."""
         return str(self.hparams.get("body", "free"))
 
     @property
@@ -93,16 +92,16 @@ class PoseMethod(L.LightningModule):
         return False
 
     def choose(self, selector: Any) -> None:
-        """Takes another way of choosing the answer, where the method has several.
+        """Sets another selector of the answer, in a method that has several.
 
         Raises:
-            InputError: if it has not, or none of that name.
+            InputError: if the method has no selectors, or the name is unknown.
         """
         raise InputError(f"{self.title} has no selectors to choose from")
 
     @property
     def starts_stage(self) -> bool:
-        """Whether this epoch begins to train parts that were frozen, so that averages of weights must start again."""
+        """Whether this epoch begins to train frozen parts, so that averages of weights are started again."""
         return False
 
     def frozen_parameters(self) -> Iterator[nn.Parameter]:
@@ -111,10 +110,10 @@ class PoseMethod(L.LightningModule):
 
     @abstractmethod
     def forward(self, batch: PoseBatch) -> Prediction:
-        """Answers a batch; uses no ground truth and no global random state."""
+        """Predicts the poses of a batch, without ground truth and global random state."""
 
     def joint_maps(self, batch: PoseBatch) -> JointMaps | None:
-        """Where the method was told that joints are, and where it looked, for pictures; None for most methods."""
+        """Heat-maps of the input joints and attention maps, to be drawn; None for most methods."""
         return None
 
     def predict_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
@@ -123,11 +122,11 @@ class PoseMethod(L.LightningModule):
         return self(batch)
 
     def check_training(self, trainer: L.Trainer, resumed: bool) -> None:
-        """Refuses a training that cannot work; called before data are prepared, which may take minutes.
+        """Checks the settings of a training; called before data are prepared, which may take minutes.
 
         Args:
             trainer: of the training.
-            resumed: whether it goes on from a checkpoint.
+            resumed: whether it resumes from a checkpoint.
 
         Raises:
             InputError: if settings are missing, or contradict each other or the trainer's.
@@ -146,7 +145,9 @@ class PoseMethod(L.LightningModule):
         self.protocols = [] if datamodule is None or stage == "predict" else datamodule.protocols(split)
         names = [protocol.dataset for protocol in self.protocols]
         if repeated := {name for name in names if names.count(name) > 1}:
-            raise InputError(f"two evaluation sets are called {', '.join(sorted(repeated))}, and their numbers mix")
+            raise InputError(
+                f"two evaluation sets are called {', '.join(sorted(repeated))}, and their numbers would be mixed"
+            )
         if stage == "fit" and datamodule is not None:
             self.trained_on = "+".join(sorted(datamodule.training_sources()))
             self._check_sources()
@@ -159,7 +160,7 @@ class PoseMethod(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_on = checkpoint.get("trained_on")
         if "optimizer_states" in checkpoint and self._trainer is not None and self.trainer.training:
-            # The file is mapped into memory: it would stay on the disk, replaced or not, for as long as that is used.
+            # The file is mapped into memory, and would stay on the disk, also when replaced, as long as this is used.
             checkpoint["optimizer_states"] = copy.deepcopy(checkpoint["optimizer_states"])
 
     def _check_sources(self) -> None:
@@ -170,12 +171,12 @@ class PoseMethod(L.LightningModule):
     def on_fit_start(self) -> None:
         self._seed = torch.initial_seed()
         datamodule: Any = getattr(self.trainer, "datamodule", None)
-        if datamodule is not None:  # what it trains on now, also where it was resumed from another's checkpoint
+        if datamodule is not None:  # also if the run was resumed from a checkpoint of another data set
             self.trained_on = "+".join(sorted(datamodule.training_sources()))
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
-        # Noise and dropout of a step depend on the seed, the step and the process alone, so a resumed run continues
-        # exactly where the interrupted one would have.
+        # Noise and dropout of a step depend only on the seed, the step and the process, so a resumed run continues
+        # exactly as the interrupted one would have.
         step = self._seed + self.global_step * _STEP_STRIDE + self.global_rank
         torch.manual_seed(step % 2**63)
 
@@ -197,7 +198,7 @@ class PoseMethod(L.LightningModule):
         prediction = self.predict_step(batch, batch_idx, dataloader_idx)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        if batch_idx == 1 and dataloader_idx == 0:  # the first batch warmed up; it counts only if it is the only one
+        if batch_idx == 1 and dataloader_idx == 0:  # the first batch is a warm-up; it counts only if it is the only one
             self.predicted_poses, self.predict_seconds = 0, 0.0
         self.predict_seconds += time.perf_counter() - started
         self.predicted_poses += prediction["joints_3d"].shape[:-2].numel()
@@ -222,10 +223,10 @@ class PoseMethod(L.LightningModule):
         self._evaluation_sets[dataloader_idx].update(batch, prediction, self.body)
 
     def _log_metrics(self, split: str) -> Tensor | None:
-        """Logs every metric that saw data on any process; returns the error of the first set, which runs are judged by.
+        """Logs every metric that has data on any process; returns the error of the first set, for choosing checkpoints.
 
         Raises:
-            InputError: if nothing of the first set could be measured.
+            InputError: if no answer of the first set could be measured.
         """
         first = None
         for evaluation in self._evaluation_sets:
@@ -239,8 +240,8 @@ class PoseMethod(L.LightningModule):
                 error = f"{prefix}{main_error(evaluation.protocol.dimensions).name}"
                 if error not in values:
                     raise InputError(
-                        f"{split} of {evaluation.protocol.dataset}: no answer of {self.title} could be compared with a "
-                        f"ground truth in {evaluation.protocol.dimensions}-D ({error})"
+                        f"{split} of {evaluation.protocol.dataset}: no answer of {self.title} could be compared with "
+                        f"{evaluation.protocol.dimensions}-D ground truth ({error})"
                     )
                 first = values[error].float()
         return first
@@ -251,7 +252,7 @@ class PoseMethod(L.LightningModule):
 
 
 def class_path_of(kind: type) -> str:
-    """The address of a class that checkpoints store: a package that offers it, since the file may move."""
+    """The class path that checkpoints store: of the package that exports the class, since the file may move."""
     parts = kind.__module__.split(".")
     for number in range(1, len(parts)):
         package = ".".join(parts[:number])
@@ -261,7 +262,7 @@ def class_path_of(kind: type) -> str:
 
 
 def scheduled(optimizer: Optimizer, warmup_steps: int, *spans: range) -> dict[str, Any]:
-    """What `configure_optimizers` returns: an optimiser whose learning rate follows `warmup_cosine`.
+    """An optimiser whose learning rate follows `warmup_cosine`, as `configure_optimizers` returns it.
 
     Args:
         optimizer: of the training.
@@ -278,7 +279,7 @@ def warmup_cosine(num_steps: int, warmup_steps: int, start: int = 0) -> Callable
 
     Args:
         num_steps: length of the schedule.
-        warmup_steps: of the `num_steps`, how many warm up.
+        warmup_steps: number of these that warm up.
         start: first step of the schedule.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Measures answers by the protocol of their evaluation set; methods have no part in it."""
+"""Measures predictions by the protocol of their evaluation set, in the same way for every method."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,17 +19,17 @@ from noise2pose.metrics.oracle import best_of, null_hypotheses
 from noise2pose.metrics.pose_metric import PoseMetric
 from noise2pose.metrics.protocols import LIMB_JOINTS, Protocol
 
-_NEAREST = 0.1  # metres in front of the camera; what lies behind it has no place in the picture
+_NEAREST = 0.1  # metres in front of the camera; points behind it cannot be projected
 _SMPL_JOINTS = "smpl_24"
 
 
 class EvaluationSet(nn.Module):
     """The metrics of one evaluation set.
 
-    What an answer or a batch has not is not measured. Groups of samples are those that the protocol asks for.
+    Only errors of parts that both the prediction and the batch have are measured.
 
     Args:
-        protocol: what is compared, and how means are taken.
+        protocol: joints, root, groups of samples and kind of mean.
     """
 
     def __init__(self, protocol: Protocol) -> None:
@@ -44,9 +44,8 @@ class EvaluationSet(nn.Module):
         """Adds a batch.
 
         Args:
-            batch: with ground truth; where it has no `vertices` and `smpl_joints` of its own, but `smpl`, they are
-                those of `body`.
-            prediction: the answer.
+            batch: with ground truth; without `vertices` and `smpl_joints`, those of `body` with its `smpl` are taken.
+            prediction: of the method.
             body: whose parameters the method predicts.
 
         Raises:
@@ -79,11 +78,12 @@ class EvaluationSet(nn.Module):
             metric.update(best_of(candidates, target, valid, root), target, valid, groups)
 
     def compute(self, num_hypotheses: int, needs_ground_truth: bool) -> dict[str, Tensor]:
-        """Every metric that saw poses on any process, by its name after `<split>/<dataset>/`.
+        """Every metric that has poses on any process, by its name after `<split>/<dataset>/`.
 
         Args:
-            num_hypotheses: of the answer.
-            needs_ground_truth: whether the answer was chosen with the ground truth; it stands under `oracle/` then.
+            num_hypotheses: of the method.
+            needs_ground_truth: whether predictions were chosen with the ground truth; their names then start with
+                `oracle/`.
         """
         prefix = ORACLE if needs_ground_truth else ""
         metrics: dict[str, Any] = {f"{prefix}{name}": metric for name, metric in self.metrics.items()}
@@ -117,7 +117,7 @@ class EvaluationSet(nn.Module):
         return {"of": self.protocol.groups, "metrics": found} if found else {}
 
     def curves(self) -> dict[str, list[float]]:
-        """How the spread of the hypotheses tells their error: see `Calibration`; empty for a single answer."""
+        """Relation of the spread of the hypotheses and their error, see `Calibration`; empty for a single answer."""
         if not self.calibration.update_called:
             return {}
         curves = {**self.calibration.sparsification(), "crps_per_joint": self.calibration.crps_per_joint()}
@@ -152,7 +152,7 @@ class EvaluationSet(nn.Module):
         known, root = batch["has_smpl"], self.protocol.root
         if "vertices" in batch:
             target = batch["vertices"]
-            # The free body has as many vertices as SMPL, which are other places.
+            # The free body has as many vertices as SMPL, but they are other points.
             other = body.model_type == "free" and self.protocol.ground_truth.startswith("SMPL")
             if other or target.shape != prediction["vertices"].shape:
                 return
@@ -196,7 +196,7 @@ class EvaluationSet(nn.Module):
         if "keypoints_2d_gt" not in batch and self.protocol.keypoints_2d != "gt":
             raise InputError(
                 f"{self.protocol.dataset}: the 2-D input is {self.protocol.keypoints_2d}, and there are no annotated "
-                "key-points to measure the answer by"
+                "keypoints to compare the answer with"
             )
         annotated = batch["keypoints_2d_gt"] if "keypoints_2d_gt" in batch else batch["keypoints_2d"]
         target, valid = annotated[..., :2], annotated[..., 2]
@@ -217,16 +217,16 @@ def _metric(key: PoseErrorKey, protocol: Protocol) -> PoseMetric:
 def with_training_source(
     protocols: Sequence[Protocol], trained_on: str | None, allowed: bool, method: str
 ) -> list[Protocol]:
-    """The protocols, which say so where the 2-D keypoints of the training came from elsewhere.
+    """The protocols, with the source of the 2-D keypoints in training where it differs from that of the evaluation.
 
     Args:
         protocols: of the evaluation.
-        trained_on: sources of the training, joined by `+`; None if nobody knows.
-        allowed: whether the user wants the two to differ.
+        trained_on: sources in training, joined by `+`; None if unknown.
+        allowed: whether the two may differ.
         method: its title, for the message.
 
     Raises:
-        InputError: if they differ and the user does not want it.
+        InputError: if they differ and may not.
     """
     checked = []
     for protocol in protocols:
@@ -234,8 +234,8 @@ def with_training_source(
         if differs and not allowed:
             raise InputError(
                 f"{method} was trained on {trained_on} 2-D keypoints, and data.keypoints_2d of {protocol.dataset} is "
-                f"{protocol.keypoints_2d}: give the same, or say --data.mixed_keypoints_2d true, which is then written "
-                "beside every number"
+                f"{protocol.keypoints_2d}: set it to the same, or give --data.mixed_keypoints_2d true, which is then "
+                "written beside every number"
             )
         checked.append(replace(protocol, train_keypoints_2d=trained_on) if differs else protocol)
     return checked

@@ -1,4 +1,4 @@
-"""Methods that are trained in two stages within one run; each stage freezes what the other trains."""
+"""Methods that are trained in two stages of one run; each stage freezes the parameters that the other trains."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Group = tuple[float, list[Parameter]]  # weight decay of parameters
 
 
 class StagedMethod(PoseMethod):
-    """A method whose first epochs train other parts than the rest; each stage has a learning rate schedule of its own.
+    """A method whose first epochs train other parameters than the later ones, with a learning rate schedule per stage.
 
     Attributes:
         first_stage_epochs: length of the first stage; 0 if there is none.
@@ -33,7 +33,7 @@ class StagedMethod(PoseMethod):
 
     @abstractmethod
     def stage_groups(self) -> tuple[list[Group], list[Group]]:
-        """What is trained in the first stage and in the second; nothing is in both."""
+        """Parameter groups of the first stage and of the second; no parameter is in both."""
 
     @property
     def in_first_stage(self) -> bool:
@@ -53,9 +53,9 @@ class StagedMethod(PoseMethod):
         return (parameter for _, parameters in groups for parameter in parameters)
 
     def with_frozen_parameters(self, loss: Tensor) -> Tensor:
-        """The loss, for data-parallel training, which waits for a gradient of every parameter.
+        """The loss plus zero times the frozen parameters in data-parallel training, which waits for all gradients.
 
-        Frozen parameters get zeros here and none in `on_before_optimizer_step`.
+        Frozen parameters get zeros here, and no gradient in `on_before_optimizer_step`.
         """
         frozen = [parameter.sum() for parameter in self.frozen_parameters()]
         return loss + 0.0 * torch.stack(frozen).sum() if frozen and self.trainer.world_size > 1 else loss
@@ -65,13 +65,13 @@ class StagedMethod(PoseMethod):
             parameter.grad = None
 
     def on_train_epoch_start(self) -> None:
-        self.train()  # the first stage's networks change their mode with the epoch that ends their training
+        self.train()  # networks of the first stage change to evaluation mode after it
         for optimizer in self.trainer.optimizers:
             for parameter in self.frozen_parameters():
                 optimizer.state.pop(parameter, None)  # as large as two copies of the network
 
     def check_training(self, trainer: L.Trainer, resumed: bool) -> None:
-        """Refuses weights in half precision, and a training that counts steps or ends before the second stage."""
+        """Also refuses weights in half precision, and a training that counts steps or ends before the second stage."""
         precision = str(getattr(trainer, "precision", "32-true"))
         if precision in ("16-true", "bf16-true"):
             raise InputError(f"trainer.precision is {precision}: take 32-true, or bf16-mixed for less time and memory")

@@ -1,6 +1,6 @@
 """Trainer callbacks and loggers that every run has: its record, moving averages, predictions and pictures.
 
-Configurations name them by this face, `methods.callbacks.WarmupEMA`, so that a file may move without breaking a run.
+Configurations name them by this package, `methods.callbacks.WarmupEMA`, so that a file may move without breaking runs.
 """
 
 from importlib import import_module
@@ -24,7 +24,7 @@ _FILES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a callback, and Lightning with it, only when asked."""
+    """Imports a callback, and Lightning with it, on first use."""
     if name in _FILES:
         return getattr(import_module(f"methods.callbacks.{_FILES[name]}"), name)
     raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -1,4 +1,4 @@
-"""The moving average of a method's weights, which is what runs validate, test and save."""
+"""The moving average of a method's weights, which runs validate, test and save."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ from methods.base import PoseMethod
 class WarmupEMA(WeightAveraging):
     """Exponential moving average of the weights, used for validation and saved as the checkpoint's `state_dict`.
 
-    The decay of the n-th update is min(decay, (1 + n) / (10 + n)), so that short runs are not averages of their start.
-    When a method turns to other parts of itself (`PoseMethod.starts_stage`), the parts trained so far keep their
-    averages and n starts again, or the new parts would be averages of their start.
+    The decay of the n-th update is min(decay, (1 + n) / (10 + n)), so that initial weights count little in short runs.
+    When a method begins to train other parts (`PoseMethod.starts_stage`), the parts trained so far keep their averages
+    and n starts again, so that initial weights of the new parts count little as well.
 
-    What is not trained in an epoch has no average: it takes no memory twice, and no room in checkpoints.
+    Parameters that are not trained in an epoch have no average, which saves memory and room in checkpoints.
 
     Args:
-        decay: of long runs, of a method that asks for no other (`PoseMethod.ema_decay`).
+        decay: of long runs, for methods without their own (`PoseMethod.ema_decay`).
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -38,11 +38,11 @@ class WarmupEMA(WeightAveraging):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         frozen = [(parameter, parameter.data) for parameter in pl_module.parameters() if not parameter.requires_grad]
         for parameter, data in frozen:
-            parameter.data = data.new_empty(0)  # or the copy that is made now would hold them as well
+            parameter.data = data.new_empty(0)  # or the copy that is made now would contain them
         super().setup(trainer, pl_module, stage)
         for parameter, data in frozen:
             parameter.data = data
-        self._keep_what_is_trained(pl_module)
+        self._average_what_is_trained(pl_module)
         if isinstance(pl_module, PoseMethod) and pl_module.ema_decay is not None:
             self.decay = pl_module.ema_decay
 
@@ -52,10 +52,10 @@ class WarmupEMA(WeightAveraging):
         if pl_module.starts_stage:
             self._copy_average_to_current(pl_module)
             self._average_model.n_averaged.zero_()
-        self._keep_what_is_trained(pl_module, pl_module.frozen_parameters())
+        self._average_what_is_trained(pl_module, pl_module.frozen_parameters())
 
     def _swap_models(self, pl_module: L.LightningModule) -> None:
-        # Lightning's own would also write what is shared, and copy what is still a part of a file into memory by that.
+        # Lightning's own also writes shared tensors, which copies those that are mapped from a file into memory.
         assert self._average_model is not None
         for average, current in zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True):
             if average.data_ptr() != current.data_ptr():
@@ -63,8 +63,8 @@ class WarmupEMA(WeightAveraging):
                 average.data.copy_(current.data)
                 current.data.copy_(held)
 
-    def _keep_what_is_trained(self, pl_module: L.LightningModule, frozen: Iterable[Parameter] = ()) -> None:
-        """Gives what is trained now an average of its own, on its device; all else is shared with the method."""
+    def _average_what_is_trained(self, pl_module: L.LightningModule, frozen: Iterable[Parameter] = ()) -> None:
+        """Gives parameters that are trained now an average on their device; all others are shared with the method."""
         if self._average_model is None:
             return
         excluded = {id(parameter) for parameter in frozen}

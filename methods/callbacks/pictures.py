@@ -1,4 +1,4 @@
-"""Pictures of people while a method is trained: what it sees and what it makes of it.
+"""Pictures of people while a method is trained: its input and its answer.
 
 runs/<name>/pictures/epoch_NNNN.png   the first people of the first validation batch, by `noise2pose.rendering.people`
 """
@@ -24,11 +24,11 @@ _ANSWERED = ("smpl", "camera_translation")
 class ValidationPictures(Callback):
     """Draws people of each validation of a training, for the run's folder and for W&B.
 
-    Methods that answer with no body, and data without pictures, have none. Nothing here draws random numbers, so a
-    training is the same with and without.
+    Methods without a body and data without images have no pictures. No random numbers are drawn, so training is the
+    same with and without pictures.
 
     Args:
-        people: how many of the first batch; 0 for no pictures.
+        people: number of people of the first batch; 0 for no pictures.
     """
 
     def __init__(self, people: int = 4) -> None:
@@ -63,7 +63,7 @@ class ValidationPictures(Callback):
 
 
 def _first(tree: Any, keys: tuple[str, ...], count: int) -> Any:
-    """Some keys of the first people of a batch or an answer."""
+    """Some keys of the first people of a batch or a prediction."""
     return {
         key: _first(tree[key], tuple(tree[key]), count) if isinstance(tree[key], dict) else tree[key][:count]
         for key in keys

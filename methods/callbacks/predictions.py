@@ -1,9 +1,9 @@
-"""What `predict` leaves in the folder of a run.
+"""Files that `predict` writes to the folder of a run.
 
 runs/<name>/annotations/       of a method with a body, see noise2pose/annotation/writer.py
            /predictions.npz    of any other method: all predictions
 
-With several processes each has its own: annotations_RANK/ and predictions_RANK.npz.
+With several processes, each writes its own: annotations_RANK/ and predictions_RANK.npz.
 """
 
 import json
@@ -13,10 +13,9 @@ from typing import Any
 import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from methods.base import PoseMethod
-from methods.callbacks.run_record import RunRecord
+from methods.callbacks.run_record import RunRecord, as_array
 from noise2pose.annotation.layout import annotate_batch
 from noise2pose.annotation.writer import AnnotationWriter, fingerprint
 from noise2pose.batch import PoseBatch, Prediction
@@ -24,7 +23,7 @@ from noise2pose.files import command, sha256, write_npz
 
 
 class PredictionWriter(Callback):
-    """Writes what `predict` answered; a method with a body goes on where an interrupted `predict` stopped."""
+    """Writes predictions; with a method with a body, an interrupted `predict` continues where it stopped."""
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, PoseMethod)
@@ -73,11 +72,11 @@ class PredictionWriter(Callback):
 
 
 def _predictions(batch: PoseBatch, prediction: Prediction) -> dict[str, np.ndarray]:
-    part = {"sample_id": np.array(batch["sample_id"]), "joints_3d": _array(prediction["joints_3d"])}
+    part = {"sample_id": np.array(batch["sample_id"]), "joints_3d": as_array(prediction["joints_3d"])}
     if "uncertainty" in prediction:
-        part["uncertainty"] = _array(prediction["uncertainty"])
+        part["uncertainty"] = as_array(prediction["uncertainty"])
     if "hypotheses" in prediction:
-        part["hypotheses"] = _array(prediction["hypotheses"].transpose(0, 1))  # (B, N, J, 3), samples first
+        part["hypotheses"] = as_array(prediction["hypotheses"].transpose(0, 1))  # (B, N, J, 3), samples first
     return part
 
 
@@ -96,7 +95,7 @@ def _info(trainer: L.Trainer, method: PoseMethod) -> dict[str, Any]:
 
 
 def _fingerprint(trainer: L.Trainer) -> dict[str, str]:
-    """What the answers depend on; a data set is known by its configuration."""
+    """Everything that predictions depend on; data sets are identified by their configuration."""
     known = {"batches": fingerprint(trainer.world_size, [int(number) for number in trainer.num_predict_batches])}
     if trainer.ckpt_path is not None:
         known["checkpoint"] = sha256(Path(trainer.ckpt_path))
@@ -106,7 +105,3 @@ def _fingerprint(trainer: L.Trainer) -> dict[str, str]:
         config = json.loads(record.parser.dump(record.config, skip_none=False, format="json"))
         known |= {key: fingerprint(config.get(key)) for key in ("model", "data", "seed_everything")}
     return known
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""What a run leaves behind: one folder with its configuration, curve, checkpoints, timings and test results.
+"""The record of a run: one folder with its configuration, curve, checkpoints, timings and test results.
 
 runs/<name>/config.yaml         resolved configuration of the training
            /metrics.csv         every logged value; appended to on resuming
@@ -6,7 +6,7 @@ runs/<name>/config.yaml         resolved configuration of the training
            /pictures/           people of each validation (see methods/callbacks/pictures.py)
            /fit.json            time, steps, parameters, command
            /test.json           metrics with their protocol, after `test`
-           /test_samples.npz    a few predictions for pictures, after `test`
+           /test_samples.npz    a few predictions for figures, after `test`
            /predictions.npz     all predictions, after `predict` (see methods/callbacks/predictions.py)
 """
 
@@ -32,11 +32,11 @@ from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.files import command, commit, write_npz, write_text
 from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS
 
-_NUM_SAMPLES = 8  # predictions kept for pictures
+_NUM_SAMPLES = 8  # predictions kept for figures
 
 
 class RunCSVLogger(CSVLogger):
-    """`metrics.csv` in the run's folder. Rows are written while training only, and survive resuming.
+    """`metrics.csv` in the run's folder. Rows are written in training only, and are kept when the run is resumed.
 
     Args:
         save_dir: the run's folder.
@@ -56,7 +56,7 @@ class RunCSVLogger(CSVLogger):
 
     @rank_zero_only
     def begin(self, step: int) -> None:
-        """Starts writing at a training step; what an interrupted part of the run logged from there on is dropped."""
+        """Starts writing at a training step; rows of an interrupted part of the run from there on are dropped."""
         self.experiment.truncate(step)
         self._training = True
 
@@ -72,7 +72,7 @@ class RunCSVLogger(CSVLogger):
 
 
 class _AppendingWriter(ExperimentWriter):
-    """Lightning's writer would delete the file that it finds."""
+    """Appends to an existing file, which Lightning's writer would delete."""
 
     def _check_log_dir_exists(self) -> None:
         pass
@@ -95,7 +95,7 @@ class _AppendingWriter(ExperimentWriter):
 
 
 class RunRecord(SaveConfigCallback):
-    """Writes the files of this module's docstring, and tells W&B what the run is."""
+    """Writes the files of this module's docstring, and describes the run to W&B."""
 
     config: Any
     seconds_before = 0.0  # training time of the parts of a resumed run that came before
@@ -103,16 +103,16 @@ class RunRecord(SaveConfigCallback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.is_global_zero:
-            self.config.ckpt_path = None  # a record of what the run is, not of how this process started
+            self.config.ckpt_path = None  # the record describes the run, not the start of this process
             verb = trainer.state.fn.value if trainer.state.fn else stage
             name = "config.yaml" if verb == "fit" else f"config_{verb}.yaml"
             arguments = self.config.model.get("init_args") or {}
-            # What the method made of files that need not be there when the run is resumed or tested.
+            # Arguments that the method set from files, which may be missing when the run is resumed or tested.
             for key in [key for key, value in arguments.items() if value is None]:
                 arguments[key] = pl_module.hparams.get(key)
             text = self.parser.dump(self.config, skip_none=False)
             write_text(Path(trainer.default_root_dir) / name, text)
-            commit()  # of the code that runs, before anybody commits the next
+            commit()  # of the running code, before the next commit is made
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._describe_to_wandb(trainer, pl_module)
@@ -131,7 +131,7 @@ class RunRecord(SaveConfigCallback):
         self.samples: list[dict[str, np.ndarray]] = []
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._describe_to_wandb(trainer, pl_module)  # not before the method has compared the 2-D sources
+        self._describe_to_wandb(trainer, pl_module)  # after the method has compared the 2-D sources
 
     def on_test_batch_end(
         self,
@@ -155,7 +155,7 @@ class RunRecord(SaveConfigCallback):
             assert isinstance(pl_module, PoseMethod)
             folder = Path(trainer.default_root_dir)
             samples = folder / "test_samples.npz"
-            samples.unlink(missing_ok=True)  # of an earlier test, perhaps of another data set
+            samples.unlink(missing_ok=True)  # of an earlier test, possibly of another data set
             if self.samples:
                 keys = self.samples[0]
                 joined = {key: np.concatenate([part[key] for part in self.samples])[:_NUM_SAMPLES] for key in keys}
@@ -164,7 +164,7 @@ class RunRecord(SaveConfigCallback):
             record = _describe(trainer, pl_module, self.config)
             limit = trainer.limit_test_batches
             if isinstance(limit, int) or limit < 1.0:  # 1 is one batch, 1.0 is all of them
-                for protocol in record["protocols"]:  # or a part would stand in tables as the whole
+                for protocol in record["protocols"]:  # or tables would show a part as the whole
                     protocol["split"] += f", ONLY {limit} BATCHES"
             record |= {
                 "checkpoint": str(trainer.ckpt_path),
@@ -208,17 +208,18 @@ class RunRecord(SaveConfigCallback):
                     logger.experiment.define_metric(name, step_metric="trainer/global_step", summary=key.best)
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def as_array(tensor: Tensor) -> np.ndarray:
+    """A tensor as a float32 array."""
     return tensor.detach().float().cpu().numpy()
 
 
 def _samples(batch: PoseBatch, prediction: Prediction, count: int) -> dict[str, np.ndarray]:
-    """Up to `count` samples spread over a batch, root-relative; of a clip its middle frame."""
+    """Up to `count` samples spread over a batch, root-relative; the middle frame of a clip."""
     chosen = torch.linspace(0, len(batch["sample_id"]) - 1, min(count, len(batch["sample_id"]))).long()
 
     def pose(values: Tensor) -> np.ndarray:
         values = values[chosen.to(values.device)]
-        return _array(values[:, values.shape[1] // 2] if values.ndim == 4 else values)
+        return as_array(values[:, values.shape[1] // 2] if values.ndim == 4 else values)
 
     target = batch["keypoints_3d"][..., :3]
     return {
@@ -226,12 +227,12 @@ def _samples(batch: PoseBatch, prediction: Prediction, count: int) -> dict[str, 
         "keypoints_2d": pose(batch["keypoints_2d"]),
         "target": pose(target - target[..., :1, :]),
         "prediction": pose(prediction["joints_3d"]),
-        "image_size": _array(batch["camera"]["image_size"])[chosen.numpy()],
+        "image_size": as_array(batch["camera"]["image_size"])[chosen.numpy()],
     }
 
 
 def _describe(trainer: L.Trainer, pl_module: L.LightningModule, config: Any) -> dict[str, Any]:
-    """What a number needs beside it to be read and repeated."""
+    """Everything that is needed to interpret and repeat the run's numbers."""
     assert isinstance(pl_module, PoseMethod)
     number = pl_module.num_hypotheses
     device = pl_module.device

@@ -9,7 +9,7 @@ __all__ = ["DiffAnnot"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the method, and Lightning with it, only when asked: reading published weights needs no Trainer."""
+    """Imports the method, and Lightning with it, on first use: reading published weights needs no Trainer."""
     if name == "DiffAnnot":
         from methods.diffannot.module import DiffAnnot
 

@@ -91,6 +91,7 @@ class Prior(StagedMethod):
         )
         self.autoencoder.requires_grad_(True)
         self.context = CONTEXTS[context](self.skeleton.num_joints, self.backbone.context_width)
+        # Computed in float64; the scheduler of diffusers (`scaled_linear`) computes in float32 and rounds differently.
         betas = torch.linspace(_BETAS[0] ** 0.5, _BETAS[1] ** 0.5, _NUM_STEPS, dtype=torch.float64).square()
         self.register_buffer("signal", (1.0 - betas).cumprod(dim=0).float(), persistent=False)
         self.measured = torch.nn.ModuleList()

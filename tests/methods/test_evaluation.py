@@ -180,7 +180,7 @@ def test_sets_with_2d_annotations_are_measured_in_pixels_of_the_picture(people):
         assert len(values) == 18 and found[name] == pytest.approx(sum(values) / 18, rel=1e-5), name
     assert measured(protocol, people, {"joints_3d": prediction["joints_3d"]}) == ({}, {})  # no body, nothing to see
     del people["keypoints_2d_gt"]
-    with pytest.raises(InputError, match="^halpe: the 2-D input is synthetic, and there are no annotated key-points"):
+    with pytest.raises(InputError, match="^halpe: the 2-D input is synthetic, and there are no annotated keypoints"):
         measured(replace(protocol, keypoints_2d="synthetic"), people, prediction, BODY)
 
 
