@@ -42,7 +42,7 @@ class Variation(NamedTuple):
 
 
 class Patches(TypedDict, total=False):
-    """The part of each picture that its crop needs, as `datamodules.loading.images` reads it; parts differ in size."""
+    """The part of each picture that its crop needs, as the loader reads it; parts differ in size."""
 
     pixels: Tensor  # (P,) uint8: RGB of one patch after the other, each row by row
     sizes: list[tuple[int, int]]  # B heights and widths; not a tensor, so that no device has to be asked for them

@@ -1,6 +1,7 @@
 """Imports go one way: noise2pose <- datamodules, noise2pose <- methods, {methods, datamodules} <- scripts."""
 
 import ast
+import re
 
 import pytest
 
@@ -13,6 +14,7 @@ ALLOWED = {
     "scripts": {"noise2pose", "datamodules", "methods"},
 }
 TRAINER = {"lightning", "pytorch_lightning"}
+NO_DATA_SET = {"__init__", "__pycache__", "common"}
 
 
 def imported(path):
@@ -38,6 +40,28 @@ def test_a_room_imports_only_what_lies_before_it(room):
                 assert top in ALLOWED[room], f"{path.relative_to(ROOT)} imports {name}"
             if room == "noise2pose":
                 assert top not in TRAINER, f"{path.relative_to(ROOT)} knows the Trainer"
+
+
+def test_the_kit_names_no_method_no_data_set_and_no_script():
+    """Comments and docstrings may cite them; `noise2pose COMMAND` is how the kit names what a user has to type."""
+    methods = {path.parent.name for path in (ROOT / "methods").glob("*/README.md")}
+    data_sets = {path.stem for path in (ROOT / "datamodules" / "sources").iterdir() if path.stem not in NO_DATA_SET}
+    assert {"hmr"} <= methods and {"coco", "human36m"} <= data_sets
+    for path in sorted((ROOT / "noise2pose").rglob("*.py")):
+        text = path.read_text()
+        assert not re.search(r"\b(scripts|configs)/|\b(methods|datamodules|scripts)\.\w", text), path
+        words = {word for string in strings(ast.parse(text)) for word in re.findall(r"\w+", string)}
+        assert not words & (methods | data_sets), f"{path.relative_to(ROOT)} names {words & (methods | data_sets)}"
+
+
+def strings(tree):
+    """Names and texts of a file, without its docstrings."""
+    stated = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in stated:
+            yield node.value
+        elif isinstance(node, ast.Name):
+            yield node.id
 
 
 def test_a_method_never_imports_another_method():

@@ -15,12 +15,12 @@ from datamodules.loading.images import PictureReader, Request
 from datamodules.motion.cameras import SKELETON
 from datamodules.motion.windows import Windows
 from datamodules.prepared.folder import PreparedFolder
+from datamodules.prepared.recipes import AUGMENTATIONS, RuleName
 from datamodules.prepared.rows import Choices, Keypoints2D, PreparedRows
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
-from noise2pose.images.augmentation import PRESETS, Augmentation, draw, vary
-from noise2pose.images.crops import RuleName
+from noise2pose.images.augmentation import Augmentation, draw, vary
 
 
 class PreparedData(PoseDataModule):
@@ -45,8 +45,8 @@ class PreparedData(PoseDataModule):
         plain_bilinear: crop as `cv2.warpAffine` does, which published numbers were made with, instead of averaging
             where pictures shrink.
         num_workers: threads that read pictures.
-        augment: what happens to training samples: a preset of `noise2pose.images.augmentation`, or settings.
-        box_rule: how large the boxes are, see `noise2pose.images.crops.square_box`; by default as the data set is
+        augment: what happens to training samples: one of `AUGMENTATIONS`, or settings.
+        box_rule: how large the boxes are, see `datamodules.prepared.recipes`; by default as the data set is
             published.
         batch_size, eval_batch_size: see `PoseDataModule`.
     """
@@ -98,7 +98,7 @@ class PreparedData(PoseDataModule):
         self.images = images
         self.picture_root = picture_root
         self.reader = PictureReader(num_workers, size=image_size, plain_bilinear=plain_bilinear)
-        self.augment = PRESETS[augment] if isinstance(augment, str) else augment
+        self.augment = AUGMENTATIONS[augment] if isinstance(augment, str) else augment
         self.box_rule: RuleName = box_rule or self.box_rules
 
     @abstractmethod
@@ -147,7 +147,7 @@ class PreparedData(PoseDataModule):
         if not len(rows) or not kept.any():
             raise InputError(f"{folder.root}: no row of {split} is left")
         choices = Choices(self.sources[split], self.keypoints_3d, self.box_rule, self.noise_seed)
-        named = split != "train" or self.names_training or self.images or self.augment != PRESETS["none"]
+        named = split != "train" or self.names_training or self.images or self.augment != AUGMENTATIONS["none"]
         counted = None if self.num_frames == 1 else kept
         return PreparedRows(folder, rows, choices, self.complete, named, pictured=self.images, counted=counted)
 
@@ -170,7 +170,7 @@ class PreparedData(PoseDataModule):
         return partial(windows.take, take_frames=take), len(windows)
 
     def streams(self, split: Split) -> Stream | None:
-        varies = split == "train" and self.augment != PRESETS["none"]
+        varies = split == "train" and self.augment != AUGMENTATIONS["none"]
         return partial(self._stream, varies) if self.images or varies else None
 
     def _stream(self, varies: bool, batches: Iterator[PoseBatch], epoch: int) -> Iterator[PoseBatch]:

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from datamodules.motion.cameras import ERROR_RATE, GOOD_RADIUS, SKELETON
 from datamodules.prepared.folder import PreparedFolder
+from datamodules.prepared.recipes import RuleName, box_rule
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import Camera, PoseBatch
 from noise2pose.errors import InputError
-from noise2pose.images.crops import RuleName, box_of_keypoints, square_box
+from noise2pose.images.crops import box_of_keypoints, square_box
 from noise2pose.keypoints import noise
 
 Keypoints2D = Literal["gt", "detected", "synthetic"]
@@ -32,7 +33,7 @@ class Choices:
         keypoints_2d: `gt` as annotated, else projected; `detected` by the detector that the manifest names; `synthetic`
             for `gt` with simulated detection errors.
         keypoints_3d: column of the ground truth.
-        box_rule: how large the box is, see `crops.square_box`.
+        box_rule: how large the box is, see `recipes.box_rule`.
         noise_seed: of the simulated detection errors.
     """
 
@@ -217,7 +218,7 @@ class PreparedRows:
             published = self._gather("bounds", rows)
             bounds = torch.where(published.isnan().any(dim=-1, keepdim=True), bounds, published)
         bounds = torch.where(bounds.isfinite().all(dim=-1, keepdim=True), bounds, 0.0)
-        return square_box(bounds, self.choices.box_rule, batch["camera"]["image_size"])
+        return square_box(bounds, *box_rule(self.choices.box_rule), batch["camera"]["image_size"])
 
 
 def concatenate(batches: Sequence[Any]) -> Any:

@@ -17,7 +17,7 @@ from noise2pose.images.photographs import Photograph, read_image
 from noise2pose.keypoints.detector import BlazePose
 
 SKELETON = "coco_17"
-FOLDER = Path("data/detector")  # where `scripts/prepare.py detector` puts the files
+FOLDER = Path("data/detector")  # where `noise2pose prepare detector` puts the files
 MODELS = ("pose_detection.tflite", "pose_landmark_full.tflite")
 _SAVE_EVERY = 20  # images
 
@@ -36,7 +36,7 @@ def model_files(folder: Path | None = None) -> list[Path]:
     if not all(file.is_file() for file in files):
         raise InputError(
             "images need the 2-D joints of their people: give a keypoint file with --keypoints FILE, or fetch the "
-            f"detector once with `python scripts/prepare.py detector --output {folder}`"
+            f"detector once with `noise2pose prepare detector --output {folder}`"
         )
     if importlib.util.find_spec("ai_edge_litert") is None:
         raise InputError(

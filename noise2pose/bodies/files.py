@@ -150,7 +150,9 @@ def _read_npz(path: str | PathLike[str], keys: Iterable[str] = _KEYS) -> dict[st
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files if key in keys}
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected a body model (see scripts/prepare.py body --help)") from None
+        raise InputError(
+            f"{path}: no such file, expected a body model (see `noise2pose prepare body --help`)"
+        ) from None
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: found no readable npz file ({error}), expected a body model") from error
 

@@ -137,7 +137,7 @@ class BodyModel(nn.Module):
 
     @classmethod
     def load(cls, name_or_path: str | PathLike[str], dtype: torch.dtype = torch.float32) -> "BodyModel":
-        """The body that a `body` option names: "free", or a file made by `scripts/prepare.py body`.
+        """The body that a `body` option names: "free", or a file made by `noise2pose prepare body`.
 
         Raises:
             InputError: as `from_file`, and for a pickle of a publisher, which has to be converted first.
@@ -148,7 +148,7 @@ class BodyModel(nn.Module):
         if path.suffix == ".pkl":
             raise InputError(
                 f"{path}: expected an npz file; convert it with "
-                f"`python scripts/prepare.py body --source {path} --output {path.with_suffix('.npz')}`"
+                f"`noise2pose prepare body --source {path} --output {path.with_suffix('.npz')}`"
             )
         return cls.from_file(path, dtype)
 
@@ -258,7 +258,7 @@ class BodyModel(nn.Module):
             offsets = positions - (rotations @ rest[..., None])[..., 0]
             joints = torch.einsum("...kab,...jkb->...ja", rotations, folded) + mass @ offsets
         else:
-            how = f"; add it with `scripts/prepare.py body ... --regressor {regressor}=MATRIX.npy`"
+            how = f"; add it with `noise2pose prepare body ... --regressor {regressor}=MATRIX.npy`"
             how = how if regressor in body_files.REGRESSOR_KEYS else ""
             have = ", ".join(self.regressors)
             raise InputError(f"this body has no regressor `{regressor}`, expected one of {have}{how}")

@@ -64,18 +64,6 @@ class Augmentation:
                 raise InputError(f"augment.{name} is {value}, expected 0 to {most:g}")
 
 
-PRESETS = {
-    "none": Augmentation(),
-    # MMHuman3D's HMR turns six of ten samples; SPIN, from which it has its settings, leaves six of ten as they are.
-    "hmr": Augmentation(scale=0.25, rotation=30.0, rotation_probability=0.6, flip=0.5, gain=0.4),
-    "spin": Augmentation(scale=0.25, rotation=30.0, rotation_probability=0.4, flip=0.5, gain=0.4),
-    # The release's second loader; there the rectangle is often lost by a mistake in its bounds.
-    "dpmesh": Augmentation(
-        scale=0.25, rotation=30.0, rotation_probability=0.6, flip=0.5, gain=0.2, occluder_probability=1.0
-    ),
-}
-
-
 def draw(keys: Int64[Tensor, " B"], settings: Augmentation, *, seed: int = 0, epoch: int = 0) -> Variation:
     """How each sample varies: the same in the same epoch, whatever batch or process it is in.
 

@@ -10,7 +10,6 @@ Shape letters: H, W image; S side of the crops; J joints; B crops; P bytes of al
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -18,33 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from noise2pose.errors import InputError
-
 BOX_SCALE = 1.2  # of SPIN's and HMR's boxes, in longer sides of the keypoints' extent
-
-RuleName = Literal["keypoints", "mask", "detector", "dpmesh"]
-
-
-class BoxRule(NamedTuple):
-    """How a tight box becomes the square that is cropped; exactly one such rule is ever applied.
-
-    Attributes:
-        scale: of the square, in longer sides of the box.
-        margin: of each side of the box before it is cut at the picture's borders, or None if it is not cut.
-        source: who has it so.
-    """
-
-    scale: float
-    margin: float | None
-    source: str
-
-
-BOX_RULES: dict[RuleName, BoxRule] = {
-    "keypoints": BoxRule(BOX_SCALE, None, "extent of the keypoints; SPIN and MMHuman3D on 3DPW and MPI-INF-3DHP"),
-    "mask": BoxRule(0.9, None, "box of the person's mask; SPIN and MMHuman3D on Human3.6M"),
-    "detector": BoxRule(1.25, None, "box of a person detector; HRNet, and MMHuman3D's demo"),
-    "dpmesh": BoxRule(1.1, 1.2, "extent of the detected keypoints; DPMesh and 3DCrowdNet in tests"),
-}
 
 
 def crop(
@@ -97,29 +70,29 @@ def box_of_keypoints(keypoints: Float[Tensor, "*batch J 3"], scale: float = BOX_
 
 
 def square_box(
-    bounds: Float[Tensor, "*batch 4"], rule: RuleName, image_size: Float[Tensor, "*batch 2"] | None = None
+    bounds: Float[Tensor, "*batch 4"],
+    scale: float,
+    margin: float | None = None,
+    image_size: Float[Tensor, "*batch 2"] | None = None,
 ) -> Float[Tensor, "*batch 3"]:
     """The square to be cropped around a tight box.
 
     Args:
         bounds: x0, y0, x1, y1 in pixels, not scaled by anything.
-        rule: one of `BOX_RULES`.
-        image_size: width and height; needed by a rule that cuts the box at the borders of the picture.
+        scale: of the square, in longer sides of the box.
+        margin: factor on both sides of the box before it is cut at the borders of the image; None if it is not cut.
+        image_size: width and height; needed with a margin.
 
     Returns:
         Centre x, centre y and side in pixels; the side is 0 where nothing of the box is left.
 
     Raises:
-        InputError: if there is no such rule.
-        ValueError: if the rule needs `image_size`.
+        ValueError: if there is a margin and no `image_size`.
     """
-    if rule not in BOX_RULES:
-        raise InputError(f"unknown box rule {rule}; known are {', '.join(get_args(RuleName))}")
-    scale, margin, _ = BOX_RULES[rule]
     low, high = bounds[..., :2], bounds[..., 2:]
     if margin is not None:
         if image_size is None:
-            raise ValueError(f"box rule {rule} needs image_size")
+            raise ValueError("a box that is cut at the borders of the image needs image_size")
         centre, half = (low + high) / 2.0, margin * (high - low) / 2.0
         low, high = ((corner.clamp_min(0.0)).minimum(image_size) for corner in (centre - half, centre + half))
     return torch.cat(((low + high) / 2.0, scale * (high - low).amax(dim=-1, keepdim=True)), dim=-1)

@@ -176,7 +176,7 @@ def _html(title: str, note: str, loud: Sequence[str], sections: Iterable[_Sectio
             shown = f"<code>{escape(value[2:])}</code>" if value.startswith("$ ") else escape(value)
             body.append(f"<dt>{escape(name)}</dt><dd>{shown}</dd>")
         body.append("</dl></article>")
-    body.append("</section></main><footer>Made by <code>scripts/compare.py</code> of noise2pose.</footer>")
+    body.append("</section></main><footer>Made by <code>noise2pose compare</code>.</footer>")
     return "\n".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',

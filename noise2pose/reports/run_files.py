@@ -75,7 +75,7 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if "step" not in (reader.fieldnames or []):
-                raise InputError(f"{path}: no column step in its first line, expected a log of scripts/train.py")
+                raise InputError(f"{path}: no column step in its first line, expected the log of a training")
             keys = [key for key in reader.fieldnames or [] if re.fullmatch(f"val/[^/]+/{main_error(3).name}", key)]
             for row in reader:
                 line = reader.line_num

@@ -1,4 +1,4 @@
-"""Reads what a run left behind: the folder written by `scripts/train.py`.
+"""Reads what a run left behind: one folder with its configuration, curves and test results.
 
 Shape letters: S samples, J joints, T points of a curve.
 """
@@ -134,7 +134,7 @@ class Run:
         return {name: values for name, values in curve.items() if values}
 
     def by_group(self) -> dict[str, Any]:
-        """Its errors by action or sequence, as `methods.evaluation` writes them; empty if none were recorded."""
+        """Its errors by action or sequence, with both averages; empty if none were recorded."""
         return (self.test.get("groups") or {}).get(self.protocol.dataset) or {}
 
     def oracle(self) -> dict[str, tuple[float, float | None]]:
@@ -151,7 +151,7 @@ class Run:
     def test_command(self) -> str:
         """What to type to test it."""
         config = shlex.quote(f"{self.folder.as_posix()}/config.yaml")
-        return f"python scripts/train.py test -c {config} --ckpt_path best"
+        return f"noise2pose train test -c {config} --ckpt_path best"
 
     def _tested(self) -> dict[str, float]:
         """The test metrics of the first evaluation set, by key."""
@@ -212,7 +212,7 @@ def _find(path: Path) -> Path:
         if any((folder / name).is_file() for name in _FILES):
             return folder
     if path.is_dir():
-        raise InputError(f"{path}: not a run of scripts/train.py (it holds none of {', '.join(_FILES)})")
+        raise InputError(f"{path}: not the folder of a run (it holds none of {', '.join(_FILES)})")
     known = sorted(child.name for child in Path("runs").glob("*") if child.is_dir())
     hint = f"runs/ holds {', '.join(known)}" if known else "expected its folder, or its name below runs/"
     raise InputError(f"{path}: no such run; {hint}")

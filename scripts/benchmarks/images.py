@@ -21,10 +21,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import move, select
 from datamodules.loading.images import PictureReader, Request
+from datamodules.prepared.recipes import AUGMENTATIONS
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Variation
 from noise2pose.errors import InputError
-from noise2pose.images.augmentation import PRESETS, draw
+from noise2pose.images.augmentation import draw
 from scripts.benchmarks.measure import Checks, Comparison, Prepared, Side
 
 SIZE = 224
@@ -243,7 +244,7 @@ def _request(kind: Kind, folder: Path, batch_size: int, together: int, number: i
         },
         "sample_id": names,
     }
-    return Request(batch, paths, draw(keys, PRESETS["spin"]))
+    return Request(batch, paths, draw(keys, AUGMENTATIONS["spin"]))
 
 
 @functools.cache

@@ -10,13 +10,14 @@ from PIL import Image
 
 from datamodules.loading import images
 from datamodules.loading.images import PictureReader, Request, read_patches
+from datamodules.prepared.recipes import AUGMENTATIONS
 from noise2pose import keyed_random, skeletons
 from noise2pose.errors import InputError
-from noise2pose.images.augmentation import PRESETS, Augmentation, draw, picture_matrix
+from noise2pose.images.augmentation import Augmentation, draw, picture_matrix
 from noise2pose.images.crops import compose, crop_matrix, invert, joints_in_box, move_points
 
 H36M = skeletons.get("h36m_17")
-SPIN = PRESETS["spin"]
+SPIN = AUGMENTATIONS["spin"]
 WIDTH, HEIGHT = 320, 241  # odd: the last row of a reduced picture is only partly there
 
 
@@ -275,11 +276,11 @@ def test_threads_end_when_the_consumer_stops_or_fails(tmp_path):
 def test_the_same_sample_is_the_same_whatever_its_batch(tmp_path):
     paths = [save(tmp_path / f"{number}.jpg", smooth(seed=number)) for number in range(4)]
     boxes = [[160.0, 120.0, 100.0 + 40.0 * number] for number in range(4)]
-    asked = request(paths, boxes, PRESETS["dpmesh"], epoch=2)
+    asked = request(paths, boxes, AUGMENTATIONS["dpmesh"], epoch=2)
     (together,) = crops_of(PictureReader(num_workers=4, size=48), asked)
     for row in range(4):
         alone = request(paths[row : row + 1], boxes[row : row + 1])
-        variation = draw(keyed_random.keys_of([f"person_{row}"]), PRESETS["dpmesh"], epoch=2)
+        variation = draw(keyed_random.keys_of([f"person_{row}"]), AUGMENTATIONS["dpmesh"], epoch=2)
         (batch,) = crops_of(PictureReader(num_workers=1, size=48), alone._replace(variation=variation))
         assert torch.allclose(batch["image"][0], together["image"][row], atol=1e-5)
 
@@ -290,7 +291,7 @@ def test_a_gpu_makes_the_same_images(tmp_path):
     from datamodules.base import move
 
     path = save(tmp_path / "a.jpg", smooth())
-    asked = request([path] * 3, [[160.0, 120.0, 150.0]] * 3, PRESETS["dpmesh"])
+    asked = request([path] * 3, [[160.0, 120.0, 150.0]] * 3, AUGMENTATIONS["dpmesh"])
     reader = PictureReader(size=64)
     (batch,) = reader.read([asked])
     moved = move({key: value for key, value in batch.items() if key != "variation"}, torch.device("cuda"))

@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys):
         Image.new("RGB", (96, 80)).save(tmp_path / "twice" / name)
     detector = ("--detector", tmp_path / "none")
     for arguments, message in (
-        ((folder, *detector), "--keypoints FILE, or fetch the detector once with `python scripts/prepare.py detector"),
+        ((folder, *detector), "--keypoints FILE, or fetch the detector once with `noise2pose prepare detector"),
         ((folder, "--keypoints", tmp_path / "other.json"), "no pose is of any of the images"),
         ((tmp_path / "twice", "--keypoints", keypoints), "photo_000.png has the name of another image"),
         ((keypoints, "--keypoints", keypoints), "is a keypoint file itself"),

@@ -201,7 +201,7 @@ def test_files_that_cannot_be_the_source_or_the_target(folder, tmp_path):
         convert(tmp_path / "body.npz", tmp_path / "body.npz")
     with pytest.raises(InputError, match="expected a file name that ends in .npz"):
         convert(folder / "SMPL_MALE.pkl", tmp_path / "body.pkl")
-    with pytest.raises(InputError, match="scripts/prepare.py body --source .*SMPL_MALE.pkl --output .*SMPL_MALE.npz"):
+    with pytest.raises(InputError, match="noise2pose prepare body --source .*SMPL_MALE.pkl --output .*SMPL_MALE.npz"):
         BodyModel.load(folder / "SMPL_MALE.pkl")
     (tmp_path / "list.pkl").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(InputError, match="list.pkl: found a list"):

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
+from datamodules.prepared.recipes import AUGMENTATIONS
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import Variation
 from noise2pose.errors import InputError
-from noise2pose.images.augmentation import PRESETS, Augmentation, draw, occlude, picture_matrix, vary
+from noise2pose.images.augmentation import Augmentation, draw, occlude, picture_matrix, vary
 from noise2pose.images.crops import move_points
 from noise2pose.images.mirroring import mirror_batch
 from tests.known_people import ASYMMETRY, people
@@ -115,7 +116,7 @@ def test_frames_of_a_clip_vary_alike():
 
 
 def test_draws_belong_to_sample_and_epoch():
-    keys, settings = keyed_random.keys_of([f"sample_{i}" for i in range(10_000)]), PRESETS["dpmesh"]
+    keys, settings = keyed_random.keys_of([f"sample_{i}" for i in range(10_000)]), AUGMENTATIONS["dpmesh"]
     drawn = draw(keys, settings, seed=3, epoch=5)
     few = draw(keys[7:9], settings, seed=3, epoch=5)
     assert all(torch.equal(part[7:9], other) for part, other in zip(drawn, few, strict=True))
@@ -126,7 +127,7 @@ def test_draws_belong_to_sample_and_epoch():
 def test_draws_are_those_of_the_papers():
     keys = keyed_random.keys_of([f"sample_{i}" for i in range(20_000)])
     for name, turned in (("spin", 0.4), ("hmr", 0.6), ("dpmesh", 0.6)):
-        drawn = draw(keys, PRESETS[name])
+        drawn = draw(keys, AUGMENTATIONS[name])
         degrees_ = drawn.angle * 180.0 / torch.pi
         assert (drawn.angle != 0).float().mean() == pytest.approx(turned, abs=0.02)
         assert degrees_.abs().max() == pytest.approx(60.0) and 20.0 < degrees_[drawn.angle != 0].std() < 30.0
@@ -135,12 +136,12 @@ def test_draws_are_those_of_the_papers():
         gain = 0.2 if name == "dpmesh" else 0.4
         assert drawn.gain.min() > 1.0 - gain and drawn.gain.max() < 1.0 + gain and drawn.gain.std() > gain / 2
         assert not drawn.shift.any()
-    assert not draw(keys, PRESETS["spin"]).occluder.any()
-    left, top, right, bottom = draw(keys, PRESETS["dpmesh"]).occluder.unbind(dim=-1)
+    assert not draw(keys, AUGMENTATIONS["spin"]).occluder.any()
+    left, top, right, bottom = draw(keys, AUGMENTATIONS["dpmesh"]).occluder.unbind(dim=-1)
     area, aspect = (right - left) * (bottom - top), (bottom - top) / (right - left)
     assert 0.0 <= area.min() and area.max() <= 0.3 and area.mean() == pytest.approx(0.15, abs=0.01)
     assert 0.49 < aspect.min() and aspect.max() < 2.01 and left.min() >= 0 and bottom.max() <= 1.0
-    none = draw(keys, PRESETS["none"])
+    none = draw(keys, AUGMENTATIONS["none"])
     assert all(torch.equal(found, kept) for found, kept in zip(none[:6], nothing(20_000)[:6], strict=True))
     assert draw(keys, Augmentation(shift=0.1)).shift.abs().max() == pytest.approx(0.1, abs=1e-3)
 

@@ -47,7 +47,7 @@ def test_a_name_is_looked_up_below_runs(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"not a run of scripts/train.py \(it holds none of config.yaml"):
+    with pytest.raises(InputError, match=r"not the folder of a run \(it holds none of config.yaml"):
         load_run(tmp_path)
 
 
@@ -62,7 +62,7 @@ def test_a_run_that_has_only_begun_is_named_by_its_class(folder):
         (folder / name).unlink()
     run = load_run(folder)
     assert run.method == "DiffPose" and run.samples is None
-    assert run.test_command == f"python scripts/train.py test -c {folder.as_posix()}/config.yaml --ckpt_path best"
+    assert run.test_command == f"noise2pose train test -c {folder.as_posix()}/config.yaml --ckpt_path best"
 
 
 def test_steps_logged_twice_by_a_resumed_run_count_once(folder):

@@ -107,7 +107,7 @@ def test_an_untested_run_comes_with_the_command_to_type(make, tmp_path):
     (folder / "test.json").unlink()
     text = text_report([make("a"), load_run(folder)])
     assert "Not tested yet" in text
-    assert f"python scripts/train.py test -c '{folder.as_posix()}/config.yaml' --ckpt_path best" in text
+    assert f"noise2pose train test -c '{folder.as_posix()}/config.yaml' --ckpt_path best" in text
 
 
 def test_labels_tell_runs_of_one_method_apart(make):
