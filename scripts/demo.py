@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("width=32", "num_blocks=2", "dropout=0.1")
+SKELETON, PERSON, PIXELS = "h36m_17", 1, 512  # of the picture at the top of README
 DESCRIPTION = """Train DiffPose and its context encoder for a few minutes, test both, and compare them.
 
 It uses real motion if data/cmu_mocap has been prepared (see `scripts/prepare.py cmu_mocap --help`) and synthetic motion
@@ -54,12 +55,59 @@ def model_options(*values: str) -> list[str]:
     return [word for value in values for word in (f"--model.{value.split('=')[0]}", value.split("=")[1])]
 
 
+def draw_overview(path: Path) -> None:
+    """Draws what the shipped models make of a rendered person, from the image to the body.
+
+    The person is one of the test split, which no model saw; the keypoints are exact projections.
+    """
+    import torch
+
+    from datamodules.rendered_people import RenderedPeople
+    from methods.checkpoints import load_method
+    from methods.inference import Lifter
+    from noise2pose import skeletons
+    from noise2pose.files import replacing
+    from noise2pose.rendering.overview import overview_figure
+
+    options = {"keypoints_2d": "gt", "truncation": 0.0, "occlusion": 0.0, "num_workers": 0}
+    people = RenderedPeople(num_people=40, picture_size=PIXELS, **options).load("test")
+    poses = Lifter("diffpose-cmu").predict(people["keypoints_2d"].numpy(), skeleton=SKELETON)
+    annotator = load_method("diffannot-keypoints")
+    assert annotator.body is not None and poses.uncertainty is not None
+    with torch.no_grad():
+        answer = annotator(people)
+        vertices = annotator.body(**answer["smpl"], translation=answer["camera_translation"]).vertices
+
+    box, camera = people["box"][PERSON], people["camera"]
+    corner, scale = box[:2] - box[2] / 2.0, PIXELS / box[2]  # from pixels of the image to those of the crop
+    keypoints = people["keypoints_2d"][PERSON].clone()
+    keypoints[:, :2] = (keypoints[:, :2] - corner) * scale
+    figure = overview_figure(
+        people["image"][PERSON].permute(1, 2, 0).numpy(),
+        keypoints.numpy(),
+        poses.joints_3d[PERSON],
+        poses.uncertainty[PERSON],
+        vertices[PERSON].numpy(),
+        annotator.body.faces.numpy(),
+        (camera["focal"][PERSON] * scale).numpy(),
+        ((camera["principal_point"][PERSON] - corner) * scale).numpy(),
+        skeletons.get(SKELETON),
+    )
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=80)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=5, help="of the encoder, and of the denoiser (default: 5)")
     parser.add_argument("--output", default="report", help="folder of the report (default: report)")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the picture at the top of README, and stop")
     arguments = parser.parse_args(args)
+    if arguments.picture is not None:
+        draw_overview(arguments.picture)
+        print(f"wrote {arguments.picture}")
+        return 0
     started = time.perf_counter()
     data = "cmu" if (ROOT / "data" / "cmu_mocap" / "manifest.json").is_file() else "synthetic"
     about = {"cmu": "CMU motion capture", "synthetic": "synthetic motion (no real person)"}[data]
