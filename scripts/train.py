@@ -91,8 +91,12 @@ class _Parser(LightningArgumentParser):
         return super().parse_string(content, *args, **kwargs)
 
     def _check_changes(self, tree: Any) -> None:
-        """Refuses blocks such as `trainer:` beside `config: OTHER.yaml`, which would drop the other file's block."""
-        for key, value in tree.items() if isinstance(tree, dict) and "config" in tree else ():
+        """Refuses what would drop lines beside `config: OTHER.yaml`: blocks such as `trainer:`, or lines above it."""
+        if not isinstance(tree, dict) or "config" not in tree:
+            return
+        if next(iter(tree)) != "config":
+            self.error(f"{self._reading}: `config: {tree['config']}` must be the first line, since it is read first")
+        for key, value in tree.items():
             if isinstance(value, dict) and "class_path" not in value:
                 first = next(iter(value), "max_epochs")
                 self.error(

@@ -133,6 +133,8 @@ def test_an_experiment_changes_options_of_another(folder, train):
     assert config == tiny
     (folder / "d.yaml").write_text("config: c.yaml\ntrainer: {max_epochs: 5}\n")
     assert "write `trainer.max_epochs: ...` instead of a block" in train("fit", "-c", "d.yaml", status=2)
+    (folder / "d.yaml").write_text("name: d\nconfig: c.yaml\n")
+    assert "d.yaml: `config: c.yaml` must be the first line" in train("fit", "-c", "d.yaml", status=2)
 
 
 def test_runs_can_be_kept_elsewhere(folder, train):
