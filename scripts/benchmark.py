@@ -38,6 +38,7 @@ examples:
   python scripts/benchmark.py diffannot                      the search, bodies and their errors
   python scripts/benchmark.py dpmesh                         U-Net and ControlNet of full size: takes 7 GB of memory
   python scripts/benchmark.py dpmesh --rows "training step"  some of the rows only
+  python -m scripts.benchmarks.dpmesh_memory                 memory of a training step of DPMesh, computed
   python scripts/benchmark.py data                           pictures: reading, cropping, augmenting
 """
 EPILOG = """how to read it:

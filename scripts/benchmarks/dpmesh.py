@@ -1,4 +1,4 @@
-"""What `scripts/benchmark.py dpmesh` times: the backbone with and without its maps, and the options of training it."""
+"""Rows of `scripts/benchmark.py dpmesh`: one step of the backbone with and without its maps, and training options."""
 
 import copy
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _JOINTS = 30  # the release's
 _SAME = 1e-4  # relative: float32 results of two orders of summation
 _SMALL = {**UNET["tiny"], "cross_attention_dim": 768}
 _TRAINING_BATCH = 8
-_PATTERN = 1 << 20  # random numbers, which full-size weights repeat: drawing all of them takes half a minute
+_PATTERN = 1 << 20  # random numbers that full-size weights repeat: drawing all of them takes half a minute
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
@@ -35,7 +35,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
 
     Args:
         device: where both sides run.
-        quick: small networks, which show that the benchmark works and not how fast anything is.
+        quick: use small networks, to test the benchmark itself.
     """
     images = 1 if quick or device.type == "cpu" else 16
     where = " on a GPU" if device.type == "cuda" else ""
@@ -72,7 +72,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
     rows += [
         Comparison(
             name=f"training step, {name}{where}",
-            setting=f"tiny, {people} pictures of {SIZES['tiny'].image} pixels: all parts, maps recorded, LoRA, AdamW",
+            setting=f"tiny, {people} images of {SIZES['tiny'].image} pixels: all parts, maps recorded, LoRA, AdamW",
             against="the same in float32, eager, without the option",
             at_least=None,
             unit="step",
@@ -102,14 +102,14 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
 
 
 def _step(networks: Networks, theirs: Callable[..., Any], batch: int, device: torch.device) -> Prepared:
-    """One step of ours beside another way of taking it with the same networks."""
+    """One step of ours, and of another implementation with the same networks."""
     inputs = _inputs(batch, device)
     recording = _backbone(networks)
     other = theirs(networks)
     processors = dict(recording.unet.attn_processors)
 
     def ours() -> dict[str, Tensor]:
-        recording.unet.set_attn_processor(dict(processors))  # the networks are shared, and the other side has its own
+        recording.unet.set_attn_processor(dict(processors))  # the other side sets others in the shared networks
         with torch.inference_mode():
             return recording(*inputs)
 
@@ -142,7 +142,7 @@ def _one_pass(networks: Networks) -> Callable[..., Any]:
 
 
 def _faster(networks: Networks, compiled: bool, autocast: bool, batch: int, device: torch.device) -> Prepared:
-    """Options of one step, on a GPU; with the peak memory of each side."""
+    """One step with options on a GPU; also measures the peak memory of each side."""
     inputs = _inputs(batch, device)
     plain = _backbone(networks)
     faster = copy.deepcopy(plain)
@@ -165,7 +165,7 @@ def _faster(networks: Networks, compiled: bool, autocast: bool, batch: int, devi
 
 
 def _training(option: dict[str, Any], autocast: bool, batch: int, device: torch.device) -> Prepared:
-    """A step of training with an option beside one without."""
+    """A training step with an option, and one without."""
     sides = [
         TrainingStep(batch, device, autocast=faster and autocast, **(option if faster else {}))
         for faster in (True, False)
@@ -182,12 +182,12 @@ def _training(option: dict[str, Any], autocast: bool, batch: int, device: torch.
 
 
 class TrainingStep:
-    """Forward, backward and optimizer of the tiny network on one batch of random numbers.
+    """Forward, backward and optimizer step of the tiny network on one batch of random numbers.
 
     Args:
         batch: people.
-        device: where.
-        autocast: in bfloat16.
+        device: of the network.
+        autocast: mixed precision with bfloat16.
         options: of the backbone.
     """
 
@@ -196,7 +196,16 @@ class TrainingStep:
         sizes, sides, joints = SIZES["tiny"], sides_of("tiny"), 17
         head = Rot6dHead(sizes.width, sizes.num_decoder_layers)
         diffusion = {"lora_rank": 8, **options}
-        network = make_network("diffusion", "tiny", head, joints, False, True, "mlp2_visible", diffusion)
+        network = make_network(
+            "diffusion",
+            "tiny",
+            head,
+            num_joints=joints,
+            uncertainty=False,
+            heatmaps=True,
+            context="mlp2_visible",
+            diffusion=diffusion,
+        )
         self.network: MeshNetwork = network.to(device).train()
         for module in self.network.modules():
             if isinstance(module, nn.Dropout):
@@ -209,7 +218,7 @@ class TrainingStep:
         self.conditions = Conditions(torch.rand(batch, joints, 2, device=device), present, maps)
 
     def __call__(self) -> Tensor:
-        """One step; its loss."""
+        """Takes one step and returns its loss."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             estimate, levels = self.network(self.image, self.conditions)
         loss = estimate.rotations.square().sum() + sum(level.float().square().mean() for level in levels)
@@ -237,7 +246,7 @@ def _networks(config: dict[str, Any], device: torch.device) -> Networks:
 
 @torch.no_grad()
 def _fill(network: nn.Module) -> None:
-    """Weights of a trained network's size."""
+    """Fills a network with random weights of about the scale of trained ones."""
     pattern = torch.randn(_PATTERN, generator=torch.Generator().manual_seed(0)).to(next(network.parameters()).device)
     for name, parameter in network.named_parameters():
         if parameter.ndim == 1:
@@ -256,24 +265,24 @@ def _inputs(batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _compare(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = _SAME) -> Checks:
-    """Largest difference of the channels that both sides have."""
+    """Largest relative difference over the channels that both sides have."""
     difference = max(
         float((ours[name][:, : level.shape[1]].float() - level.float()).abs().max() / level.float().abs().max())
         for name, level in theirs.items()
     )
-    complaint = "" if difference < tolerance else "the two sides answer differently"
+    complaint = "" if difference < tolerance else "the two sides compute different features"
     return Checks({"difference": difference}, complaint)
 
 
 def _peak(run: Callable[[], Any]) -> float:
-    """GiB of GPU memory that a run takes at most, weights of both sides included."""
+    """Peak GPU memory of a run in GiB, weights of both sides included."""
     torch.cuda.reset_peak_memory_stats()
     run()
     return torch.cuda.max_memory_allocated() / 2**30
 
 
 def _once(make: Callable[[], Networks]) -> Callable[[], Networks]:
-    """Full-size networks are made when first asked for, and once."""
+    """Defers making the full-size networks to the first call, and makes them once."""
     made: list[Networks] = []
 
     def get() -> Networks:

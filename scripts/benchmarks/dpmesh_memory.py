@@ -1,14 +1,14 @@
-"""What a step of training takes of an accelerator's memory, computed: no tensor is allocated and no GPU is needed.
+"""Compute the accelerator memory that a training step of DPMesh takes; no tensor is allocated and no GPU is needed.
 
     python -m scripts.benchmarks.dpmesh_memory
 
-The step runs on tensors that have sizes only, and what is alive is added up. Of a GPU that leaves out what its library
-takes for convolutions, what the allocator loses to fragments, and the context, of half a gigabyte.
+The step runs on fake tensors, which have sizes and no data, and the sizes of all live tensors are added up. The
+workspaces of a GPU's convolutions, fragmentation, and the context of about half a gigabyte are not included.
 """
 
 import argparse
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -28,14 +28,14 @@ _NORMALISATION = (nn.GroupNorm, nn.LayerNorm)
 
 
 class Memory(NamedTuple):
-    """Of one step, bytes.
+    """Memory of one training step, bytes.
 
     Attributes:
         frozen: weights that are not trained.
-        trained: weights that are; gradients take as much, AdamW twice as much and moving averages once more.
-        teacher: weights of the teacher that are not the student's.
-        kept: what the forward pass keeps for the backward pass.
-        peak: of all, moving averages included.
+        trained: trained weights; gradients take as much, AdamW's state twice as much, moving averages as much again.
+        teacher: weights of the teacher that are not shared with the student.
+        kept: tensors that the forward pass keeps for the backward pass.
+        peak: largest total, moving averages included.
     """
 
     frozen: int
@@ -48,14 +48,14 @@ class Memory(NamedTuple):
 def training_memory(
     batch: int, size: Size = "sd15", autocast: bool = False, checkpointing: bool = False, reasoning: bool = False
 ) -> Memory:
-    """Memory of a step of training with the paper's settings.
+    """Memory of a training step with the paper's settings.
 
     Args:
         batch: people.
         size: of the network.
-        autocast: compute in bfloat16 where a GPU does.
-        checkpointing: compute activations of the backbone twice.
-        reasoning: a student and its frozen teacher; else one network.
+        autocast: mixed precision with bfloat16.
+        checkpointing: compute activations of the backbone twice instead of keeping them.
+        reasoning: train a student with a frozen teacher; else one network alone.
     """
     sizes, sides = SIZES[size], SIZES[size].image // SIZES[size].stride
     settings = {"maps": (8, 16, 32), "gradient_checkpointing": checkpointing}
@@ -64,9 +64,9 @@ def training_memory(
         network = make_network("diffusion", size, head, _JOINTS, False, True, "mlp2_visible", settings).train()
         teacher = make_teacher(network).eval().requires_grad_(False) if reasoning else None
     with FakeTensorMode(), Alive() as alive:
-        _imagine([network] if teacher is None else [network, teacher])
+        _make_fake([network] if teacher is None else [network, teacher])
         for module in network.modules():
-            if isinstance(module, _NORMALISATION):  # which mixed precision does in float32 on a GPU alone
+            if isinstance(module, _NORMALISATION):  # in float32 under mixed precision on a GPU, but not on a CPU
                 module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         num_trained = _bytes(trained)
@@ -76,7 +76,7 @@ def training_memory(
         maps = torch.rand(batch, _JOINTS, sides, sides)
         conditions = Conditions(torch.rand(batch, _JOINTS, 2), torch.rand(batch, _JOINTS) > 0.2, maps)
         kept = 0
-        for _ in range(2):  # the first step makes the optimizer's state
+        for _ in range(2):  # the first step creates the optimizer's state
             before = alive.now
             loss = _loss(network, teacher, image, conditions, autocast)
             kept = alive.now - before
@@ -84,16 +84,15 @@ def training_memory(
             optimizer.step()
             optimizer.zero_grad()
             del loss
-    taught = 0 if teacher is None else num_trained
-    return Memory(frozen, num_trained, taught, kept, alive.peak + num_trained)
+    return Memory(frozen, num_trained, 0 if teacher is None else num_trained, kept, alive.peak + num_trained)
 
 
 class Alive(TorchDispatchMode):
-    """Adds up the memory of the tensors that are alive, each storage once.
+    """Adds up the memory of all live tensors, each storage once.
 
     Attributes:
         now: bytes.
-        peak: the most there was.
+        peak: largest value of `now` so far.
     """
 
     def __init__(self) -> None:
@@ -121,9 +120,9 @@ class Alive(TorchDispatchMode):
         self.now -= size
 
 
-def _imagine(networks: Iterable[nn.Module]) -> None:
-    """Replaces weights on the meta device, which mixed precision does not know, by ones that have sizes only."""
-    made: dict[int, tuple[Tensor, Tensor]] = {}  # with the old ones, whose ids must not be given away
+def _make_fake(networks: Iterable[nn.Module]) -> None:
+    """Replaces weights on the meta device, which mixed precision does not support, by fake ones on the CPU."""
+    made: dict[int, tuple[Tensor, Tensor]] = {}  # also holds the old ones, so that their ids are not used again
     for module in (module for network in networks for module in network.modules()):
         stores: Any = (module._parameters, module._buffers)
         for tensors in stores:
@@ -156,12 +155,12 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Prints a table in Markdown, in GB of 10^9 bytes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=list(SIZES), default="sd15", help="of the network (default: sd15)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="people in a batch (default: 1 16)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(args)
     print("| precision | checkpointing | reasoning | batch | frozen | trained | teacher | kept | peak |")
     print("|---|---|---|---|---|---|---|---|---|")
     for autocast, checkpointing in ((False, False), (True, False), (True, True)):

@@ -1,9 +1,7 @@
-"""DPMesh's backbone as it is usually written: the slow reference beside `methods.dpmesh.backbone`.
+"""DPMesh's backbone as it is usually written: the slow reference for `methods.dpmesh.backbone`.
 
 Every attention layer computes its softmax explicitly. One pass reads the features and another the attention maps, which
-are stored of every layer and sorted out afterwards, as prompt-to-prompt's attention store does.
-
-For tests and `scripts/benchmark.py` only.
+are stored for every layer and selected afterwards, as in prompt-to-prompt's attention store.
 
 Shape letters: B batch, J joints, C latent channels, h side of the latents, T tokens, D their width.
 """
@@ -19,7 +17,7 @@ _UP = {"up_blocks.0": "level_4", "up_blocks.1": "level_8", "up_blocks.2": "level
 
 
 class TextbookBackbone(nn.Module):
-    """One step of the networks of a `Backbone`, which are shared and whose attention is taken over.
+    """One step of the networks of a `Backbone`, with other attention processors.
 
     Args:
         unet: with or without output layers.
@@ -34,14 +32,14 @@ class TextbookBackbone(nn.Module):
     def forward(
         self, latents: Float[Tensor, "B C h h"], heatmaps: Float[Tensor, "B J h h"], tokens: Float[Tensor, "B T D"]
     ) -> dict[str, Float[Tensor, "B _ _ _"]]:
-        """The pyramid, by two passes."""
+        """The pyramid, computed in two passes."""
         levels, maps = self.features(latents, heatmaps, tokens), self.maps(latents, heatmaps, tokens)
         return {
             name: torch.cat((level, maps[name]), dim=1) if name in maps else level for name, level in levels.items()
         }
 
     def features(self, latents: Tensor, heatmaps: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        """A pass that reads features."""
+        """One pass for the features."""
         found: dict[str, Tensor] = {}
         last = self.unet.config["layers_per_block"]
         handles = []
@@ -57,7 +55,7 @@ class TextbookBackbone(nn.Module):
         return {level: value if isinstance(value, Tensor) else value[0] for level, value in found.items()}
 
     def maps(self, latents: Tensor, heatmaps: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        """A pass that reads attention maps, means over heads and layers."""
+        """One pass for the attention maps: means over heads and layers."""
         store: list[tuple[str, Tensor]] = []
         self._step(latents, heatmaps, tokens, store)
         answer = {}
@@ -80,11 +78,11 @@ class TextbookBackbone(nn.Module):
 
 
 class ExplicitAttention:
-    """Softmax of all products, then the weighted sum; probabilities are stored.
+    """Attention processor with an explicit softmax, which stores the probabilities.
 
     Args:
         name: of the layer.
-        store: where they go.
+        store: takes them.
     """
 
     def __init__(self, name: str, store: list[tuple[str, Tensor]]) -> None:

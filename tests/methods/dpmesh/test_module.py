@@ -233,6 +233,12 @@ def test_every_pose_head_is_trained_and_comes_back(tmp_path, codebook, head):
         assert torch.equal(loaded(batch_of())["joints_3d"], method.eval()(batch_of())["joints_3d"])
 
 
+def test_other_weights_than_vposers_are_refused(tmp_path):
+    torch.save({"bodyprior_dec_fc1.weight": torch.zeros(512, 16)}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="model.vposer_file: .*other.pt: the weights do not fit the decoder of VPoser"):
+        make(pose_head="vposer", vposer_file=str(tmp_path / "other.pt"))
+
+
 @pytest.mark.parametrize(
     "options",
     [{"uncertainty": True}, {"train_keypoints": "batch"}, {"train_keypoints": "clean"}, {"backbone": "resnet50"}],
