@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from noise2pose.errors import InputError
@@ -65,6 +64,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="of PyTorch (default: all cores)")
     arguments = parser.parse_args(args)
     if arguments.threads is not None:
+        import torch  # here and below, so that `--help` need not wait for it
+
         torch.set_num_threads(arguments.threads)
     try:
         print(_report(arguments, list(sys.argv[1:] if args is None else args)))
@@ -75,6 +76,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _report(arguments: argparse.Namespace, command: list[str]) -> str:
+    import torch
+
     from methods.checkpoints import load_method  # these load Lightning
     from methods.diffannot.controls import measure_controls
     from methods.diffannot.module import DiffAnnot
@@ -136,6 +139,8 @@ def _data_module(path: Path) -> Any:
 
 def _batches(module: Any, split: str, max_people: int) -> list[Any]:
     """Batches of evenly spread samples of a split."""
+    import torch
+
     from datamodules.base import batch_of
 
     samples = module.load(split)

@@ -81,7 +81,7 @@ def main(args: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.0)[0]
         print(f"error: there is no command {name}; did you mean {near}? All: noise2pose --help", file=sys.stderr)
         return 2
-    if name != "train":  # which must be able to start itself again
+    if name != "train":  # whose processes for further GPUs are started with sys.argv as it is
         sys.argv = [f"noise2pose {name}", *rest]  # for usage lines
     return importlib.import_module(f"scripts.{COMMANDS[name].script}").main(rest)
 

@@ -24,6 +24,7 @@ from methods.callbacks.predictions import PredictionWriter
 from methods.callbacks.run_record import RunRecord
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
 from noise2pose.errors import InputError
+from scripts import program
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 LIMITS = tuple(f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
@@ -208,8 +209,7 @@ def main(args: ArgsType = None) -> int:
             auto_configure_optimizers=False,
             parser_kwargs={
                 "parser_mode": "omegaconf+",
-                # sys.argv stays as it is, because processes of further GPUs are started with it.
-                "prog": "noise2pose train" if Path(sys.argv[0]).name == "noise2pose" else "python scripts/train.py",
+                "prog": program("train"),
                 "description": DESCRIPTION,
                 "formatter_class": _Help,
                 **settings,
