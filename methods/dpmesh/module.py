@@ -23,7 +23,6 @@ from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
 from noise2pose.batch import JointMaps, PoseBatch, Prediction, Smpl
 from noise2pose.bodies import BodyModel
-from noise2pose.errors import InputError
 
 _TITLES = {"diffusion": "DPMesh", "resnet50": "DPMesh (ResNet-50)", "transformer": "DPMesh (transformer)"}
 _MAPS = {"8-16": (8, 16), "8-16-32": (8, 16, 32)}
@@ -33,7 +32,7 @@ class DPMesh(StagedMethod):
     """Regresses a body from an image and noisy 2-D joints, with one step of a diffusion model as the backbone.
 
     With `nkr`, training has two stages: a teacher is trained on true joints, or taken from a checkpoint; then it is
-    frozen, and the student is trained on noisy ones. A run's checkpoints hold both, so it can be resumed in either.
+    frozen, and the student is trained on noisy ones. Checkpoints hold both, so a run is resumed in either stage.
 
     Args:
         backbone: `diffusion`, or a baseline of the paper: `resnet50`, or `transformer` (ViT).
@@ -87,8 +86,12 @@ class DPMesh(StagedMethod):
     input = "image"
     first_stage_option = "teacher_epochs"
     weight_files = (
-        *("pretrained", "control_pretrained", "prior_checkpoint"),
-        *("codebook_checkpoint", "teacher_checkpoint", "vposer_file"),
+        "pretrained",
+        "control_pretrained",
+        "prior_checkpoint",
+        "codebook_checkpoint",
+        "teacher_checkpoint",
+        "vposer_file",
     )
 
     def __init__(
@@ -144,7 +147,7 @@ class DPMesh(StagedMethod):
         check_settings(self.hparams)
         self.title = _TITLES[backbone] + ("" if nkr == "off" else f" + NKR ({nkr})")
         self.num_steps = 1 if backbone == "diffusion" else 0
-        self.shows_joints = heatmaps or (backbone == "diffusion" and context != "none")
+        self._uses_keypoints = heatmaps or (backbone == "diffusion" and context != "none")
         self.pretrained, self.prior_checkpoint = pretrained, prior_checkpoint
         self.heatmaps = heatmaps
         self.nkr: Reasoning = nkr
@@ -204,7 +207,7 @@ class DPMesh(StagedMethod):
 
     @property
     def uses_keypoints(self) -> bool:
-        return self.shows_joints
+        return self._uses_keypoints
 
     def forward(self, batch: PoseBatch) -> Prediction:
         observed = self.observer.observe(batch)
@@ -271,11 +274,6 @@ class DPMesh(StagedMethod):
 
     def check_training(self, trainer: L.Trainer, resumed: bool) -> None:
         super().check_training(trainer, resumed)
-        if self.nkr != "off" and not (self.first_stage_epochs or self.teacher_checkpoint):
-            raise InputError(
-                f"model.nkr {self.nkr} needs a teacher: give model.teacher_epochs of at least 1, or "
-                "model.teacher_checkpoint"
-            )
         if not resumed:
             check_start(self.hparams, self.network.sides.image)
 

@@ -85,15 +85,20 @@ def _check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> N
 
 
 def check_start(settings: Any, image_size: int) -> None:
-    """Refuses a training whose frozen parts would have random weights, or weights for images of another size.
+    """Refuses a training without a teacher, or with frozen parts whose weights are random or for other images.
 
     Args:
         settings: of a `DPMesh`.
         image_size: side of its images.
 
     Raises:
-        InputError: if weights are missing (says where to get them), or if the prior does not fit.
+        InputError: if the teacher or weights are missing (says where to get them), or if the prior does not fit.
     """
+    if settings.nkr != "off" and not (settings.teacher_epochs or settings.teacher_checkpoint):
+        raise InputError(
+            f"model.nkr {settings.nkr} needs a teacher: give model.teacher_epochs of at least 1, or "
+            "model.teacher_checkpoint"
+        )
     start = settings.pretrained or settings.prior_checkpoint
     frozen = settings.backbone == "diffusion" and settings.unet_training != "full"
     if settings.size == "sd15" and frozen and start is None:

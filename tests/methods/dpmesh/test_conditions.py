@@ -5,6 +5,7 @@ import torch
 
 from methods.dpmesh.conditions import (
     RELEASED,
+    Observer,
     checked_box,
     clean_keypoints,
     conditions,
@@ -29,38 +30,38 @@ def one(*keypoints):
 
 
 def test_places_are_those_of_the_crop_and_peaks_are_there():
-    told = conditions(one((100.0, 80.0, 1.0), (69.0, 49.0, 0.5)), BOX, size=32)
-    assert told.present.all() and torch.allclose(told.joints[0, 0], torch.tensor([0.5, 0.5]))
+    made = conditions(one((100.0, 80.0, 1.0), (69.0, 49.0, 0.5)), BOX, size=32)
+    assert made.present.all() and torch.allclose(made.joints[0, 0], torch.tensor([0.5, 0.5]))
     # The middle of the crop lies between the cells 15 and 16; (69, 49) is the centre of the first cell.
-    assert torch.allclose(told.heatmaps[0, 0, 15, 15], told.heatmaps[0, 0, 16, 16]) and told.heatmaps[0, 1, 0, 0] == 1.0
+    assert torch.allclose(made.heatmaps[0, 0, 15, 15], made.heatmaps[0, 0, 16, 16]) and made.heatmaps[0, 1, 0, 0] == 1.0
 
 
 def test_what_is_absent_never_is_a_coordinate():
     missing = (1e6, -3.0, 0.0)
     unsure = (100.0, 80.0, 0.05)
     outside_the_crop = (10.0, 80.0, 1.0)
-    outside_the_picture = (100.0, 55.0, 1.0)
+    outside_the_image = (100.0, 55.0, 1.0)
     broken = (float("nan"), 80.0, 1.0)
-    keypoints = one(missing, unsure, outside_the_crop, outside_the_picture, broken, (100.0, 80.0, 1.0))
+    keypoints = one(missing, unsure, outside_the_crop, outside_the_image, broken, (100.0, 80.0, 1.0))
     keypoints[0, 3, 1] = 60.0
-    picture = torch.tensor([[200.0, 59.0]])
-    told = conditions(keypoints, BOX, picture)
-    assert not told.present[0].any()  # all that lies below row 59 is outside the picture
-    assert not told.joints.any() and not told.heatmaps.any()
-    told = conditions(keypoints, BOX)
-    assert told.present[0].tolist() == [False, False, False, True, False, True]
+    image_size = torch.tensor([[200.0, 59.0]])
+    made = conditions(keypoints, BOX, image_size)
+    assert not made.present[0].any()  # all that lies below row 59 is outside the image
+    assert not made.joints.any() and not made.heatmaps.any()
+    made = conditions(keypoints, BOX)
+    assert made.present[0].tolist() == [False, False, False, True, False, True]
     moved = keypoints.clone()
     moved[:, [0, 1, 2, 4], :2] = 12345.0
     moved[:, [0, 1], 2] = 0.0
-    assert all(torch.equal(a, b) for a, b in zip(told, conditions(moved, BOX), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(made, conditions(moved, BOX), strict=True))
 
 
 def test_boxes_without_an_area_are_refused_by_name(people):
     small = {**people, "box": people["box"].clone()}
     small["box"][:, 2] = 1.0  # a box of one pixel is a box
     assert torch.equal(checked_box(small), small["box"])
-    told = conditions(small["keypoints_2d"], small["box"], small["camera"]["image_size"])
-    assert told.heatmaps.isfinite().all()
+    made = conditions(small["keypoints_2d"], small["box"], small["camera"]["image_size"])
+    assert made.heatmaps.isfinite().all()
     for value in (0.0, float("nan")):
         small["box"][3, 2] = value
         with pytest.raises(InputError, match="box of sample val_3 is"):
@@ -88,7 +89,7 @@ def test_the_true_joints_come_from_the_best_source_that_there_is(people):
     assert torch.equal(clean_keypoints(detected), detected["keypoints_2d"])
 
 
-def test_errors_are_drawn_anew_at_each_step_and_the_same_again(people):
+def test_errors_differ_at_each_step_and_are_reproducible(people):
     hidden = {**people, "keypoints_2d": people["keypoints_2d"].clone()}
     hidden["keypoints_2d"][:, 7, 2] = 0.0
     true, box = clean_keypoints(hidden), checked_box(hidden)
@@ -102,7 +103,35 @@ def test_errors_are_drawn_anew_at_each_step_and_the_same_again(people):
     assert 0.08 < 1.0 - dropped[..., 2].mean() < 0.12
 
 
-def test_the_release_is_told_of_thirty_joints():
+def test_an_observation_for_prediction_has_no_ground_truth(people):
+    given = {key: people[key] for key in ("image", "box", "camera", "keypoints_2d")}
+    observer = Observer(skeletons.get("h36m_17"), 16)
+    observed, with_truth = observer.observe(given), observer.observe(people)
+    assert torch.equal(observed.image, people["image"]) and torch.equal(observed.box, people["box"])
+    assert torch.equal(observed.keypoints, people["keypoints_2d"]) and observed.noisy is None
+    assert observed.conditions.heatmaps.shape[-2:] == (16, 16)
+    assert all(torch.equal(a, b) for a, b in zip(observed.conditions, with_truth.conditions, strict=True))
+
+
+def test_a_student_sees_the_keypoints_that_it_is_trained_on_and_a_teacher_true_ones(people):
+    batch = {**people, "keypoints_2d": people["keypoints_2d"].clone()}
+    batch["keypoints_2d"][..., :2] += 2.0
+    settings = {"skeleton": skeletons.get("h36m_17"), "size": 16}
+    joints = {}
+    for kind in ("clean", "batch", "noisy"):
+        observed = Observer(**settings, train_keypoints=kind).observe_training(batch, True, step=3, seed=0)
+        joints[kind] = observed.noisy.joints
+        assert torch.equal(observed.keypoints, clean_keypoints(batch)) and observed.conditions.present.any()
+        true = observed.conditions.joints
+        assert torch.equal(joints[kind], true) == (kind == "clean")
+    assert torch.equal(joints["batch"], Observer(**settings).observe(batch).conditions.joints)
+    assert not torch.equal(joints["noisy"], joints["batch"])
+    teacher = Observer(**settings, use_heatmaps=False, image_noise=0.5).observe_training(batch, False, step=3, seed=0)
+    assert teacher.noisy is None and torch.equal(teacher.conditions.joints, true)
+    assert not teacher.conditions.heatmaps.any() and not torch.equal(teacher.image, batch["image"])
+
+
+def test_the_conditions_of_the_release_are_made_of_thirty_joints():
     keypoints = torch.zeros(1, 17, 3)
     keypoints[0, :, :2], keypoints[0, :, 2] = 60.0, 1.0
     keypoints[0, 4] = torch.tensor([float("nan"), 0.0, 1.0])

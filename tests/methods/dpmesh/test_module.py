@@ -43,8 +43,8 @@ def test_what_is_absent_changes_nothing(options):
         for parameter in method.parameters():
             parameter.add_(0.002 * torch.randn(parameter.shape))
     batch["keypoints_2d"][0, 3, 2] = 0.0  # no confidence
-    batch["keypoints_2d"][0, 5, :2] = 1e5  # outside the picture
-    batch["keypoints_2d"][1, :, 2] = 0.0  # nobody was found
+    batch["keypoints_2d"][0, 5, :2] = 1e5  # outside the image
+    batch["keypoints_2d"][1, :, 2] = 0.0  # no joint was found
     with torch.no_grad():
         answer = method(batch)
         batch["keypoints_2d"][0, [3, 5], :2] = torch.tensor([[float("nan"), 3.0], [-77.0, 2e6]])
@@ -98,11 +98,11 @@ def test_conditions_that_are_switched_off_are_not_looked_at():
     assert torch.equal(joints(blind, batch), joints(blind, moved)) and not blind.uses_keypoints
     assert blind.network.features.backbone.controlnet is None
     for options in ({"heatmaps": False}, {"context": "none"}):
-        told = make(backbone="diffusion", **options)
+        sighted = make(backbone="diffusion", **options)
         with torch.no_grad():  # the ControlNet's output layers start at zero
-            for parameter in told.parameters():
+            for parameter in sighted.parameters():
                 parameter.add_(0.01)
-        assert not torch.equal(joints(told, batch), joints(told, moved)) and told.uses_keypoints
+        assert not torch.equal(joints(sighted, batch), joints(sighted, moved)) and sighted.uses_keypoints
 
 
 def test_the_teacher_is_trained_first_and_frozen_then(tmp_path):
@@ -251,7 +251,7 @@ def test_options_of_the_training(tmp_path, options):
 
 
 @pytest.mark.parametrize("backbone", ["diffusion", "resnet50", "transformer"])
-def test_larger_pictures_make_more_cells(backbone):
+def test_larger_images_make_more_cells(backbone):
     method = make(backbone=backbone, image_size=128).eval()
     observed = method.observer.observe(batch_of())
     with torch.no_grad():

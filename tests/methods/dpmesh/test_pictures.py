@@ -1,4 +1,4 @@
-"""What DPMesh says it was told and where it looked, and that pictures show it."""
+"""The joint maps of DPMesh (heat-maps and attention), and the pictures that show them."""
 
 import json
 

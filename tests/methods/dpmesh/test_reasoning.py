@@ -121,7 +121,7 @@ def test_two_processes_that_gather_learn_what_one_with_the_joint_batch_does(tmp_
     assert torch.allclose(learned(tmp_path / "two", 4, **two), joint, atol=1e-6)
 
 
-def test_levels_count_alike_and_kinds_are_what_they_say():
+def test_levels_have_equal_weights_and_kinds_have_their_terms():
     student, teacher = (
         [torch.randn(4, 3, 8, 8), torch.randn(4, 5, 2, 2)],
         [torch.randn(4, 3, 8, 8), torch.zeros(4, 5, 2, 2)],

@@ -14,6 +14,7 @@ from tests.methods.dpmesh.training import fit, make
 def settings(**options):
     small = {
         **{"backbone": "diffusion", "size": "tiny", "unet_training": "lora", "pose_head": "rot6d"},
+        **{"nkr": "off", "teacher_epochs": 0, "teacher_checkpoint": None},
         **{"pretrained": None, "prior_checkpoint": None, "vposer_file": None, "latent": "sd", "skeleton": "h36m_17"},
     }
     return SimpleNamespace(**{**small, **options})

@@ -26,12 +26,12 @@ def test_each_loss_has_its_gradient_on_one_side():
 def test_losses_are_least_squares_of_the_logits():
     torch.manual_seed(0)
     judges, estimated, real = Discriminators(), people(5, 1), people(3, 2)
-    told, accepted = judges(*estimated), judges(*real)
-    assert torch.allclose(prior_loss(judges, *estimated), (told - 1).square().mean())
-    expected = told.square().mean() + (accepted - 1).square().mean()
+    of_estimates, of_bodies = judges(*estimated), judges(*real)
+    assert torch.allclose(prior_loss(judges, *estimated), (of_estimates - 1).square().mean())
+    expected = of_estimates.square().mean() + (of_bodies - 1).square().mean()
     assert torch.allclose(discriminator_loss(judges, estimated, real), expected)
-    nobody = tuple(part[:0] for part in real)
-    assert torch.allclose(discriminator_loss(judges, estimated, nobody), told.square().mean())
+    no_bodies = tuple(part[:0] for part in real)
+    assert torch.allclose(discriminator_loss(judges, estimated, no_bodies), of_estimates.square().mean())
 
 
 def test_the_root_may_face_any_way():

@@ -112,7 +112,7 @@ def test_a_step_of_adversarial_training_trains_both_sides(tmp_path):
     method = make(adversarial=True)
     batch = TinyPeople(image_size=1).load("val")
     batch["has_smpl"] = torch.zeros_like(batch["has_smpl"])
-    step(method, batch)  # also where nobody's body is known
+    step(method, batch)  # also where no body is known
     assert all(parameter.grad is not None for parameter in method.parameters())
     method = make(adversarial=True)
     before = {name: value.clone() for name, value in method.state_dict().items()}

@@ -52,7 +52,7 @@ def test_the_regressor_is_mmhuman3ds():
 
 @torch.no_grad()
 @pytest.mark.parametrize("layout", ["mmhuman3d", "spin"])
-def test_picture_to_rotations_is_spins(published, layout):
+def test_image_to_rotations_is_spins(published, layout):
     tensors, weights = published
     network = load_hmr(weights if layout == "spin" else in_mmhuman3d(weights, "module."), layout)
     assert not network.training

@@ -8,7 +8,7 @@ from tests.methods.dpmesh.backbone.test_unet import JOINTS, inputs, wake
 
 @torch.no_grad()
 @pytest.mark.parametrize("maps", [(8, 16), (8, 16, 32)])
-def test_two_passes_say_what_one_says(maps):
+def test_two_passes_compute_what_one_does(maps):
     torch.manual_seed(0)
     backbone = Backbone(JOINTS, maps=maps, lora_rank=4)
     wake(backbone)

@@ -11,7 +11,7 @@ from noise2pose.errors import InputError
 SMALL = {"embedding": 32, "depth": 3, "num_heads": 2}
 
 
-def told(number=2, joints=17):
+def some_conditions(number=2, joints=17):
     keypoints = torch.cat((200.0 * torch.rand(number, joints, 2), torch.ones(number, joints, 1)), dim=-1)
     return conditions(keypoints, torch.tensor([[100.0, 100.0, 240.0]] * number))
 
@@ -20,7 +20,7 @@ def told(number=2, joints=17):
 def test_the_answer_has_the_cells_of_the_diffusion_backbone(make):
     torch.manual_seed(0)
     network = make().eval()
-    image, here = torch.rand(2, 3, 64, 64), told()
+    image, here = torch.rand(2, 3, 64, 64), some_conditions()
     answer = network(image, here)
     assert answer.fused.shape == (2, 48, 8, 8) and len(answer.levels) == 3
     without = network(image, here._replace(heatmaps=torch.zeros_like(here.heatmaps)))
@@ -57,6 +57,6 @@ def test_the_transformer_starts_from_what_published_weights_are_for():
     network = TransformerFeatures(17, 8, 64, **SMALL)
     with torch.no_grad():
         network.early.weight[:, 32:] = 0.0
-        image, here = torch.rand(1, 3, 64, 64), told(1)
+        image, here = torch.rand(1, 3, 64, 64), some_conditions(1)
         plain = network.backbone(network.backbone.patch_embed(image))[-1]
         assert torch.allclose(network(image, here).levels[-1], plain, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The release's VQ-VAE to the number, and what it should have done: learn when told to, and answer with rotations."""
+"""The release's VQ-VAE, number by number, and what differs: when it learns, and that it decodes to rotations."""
 
 import pytest
 import roma

@@ -75,7 +75,7 @@ def test_folder_and_single_files_give_the_same_backbone(networks, folder, tmp_pa
         same_tensors(read(tmp_path / name).state_dict(), expected.state_dict())
 
 
-def test_pictures_of_256_pixels(folder):
+def test_images_of_256_pixels(folder):
     with torch.no_grad():
         backbone = read(folder)
         latents = backbone.encode(torch.rand(1, 3, 256, 256))
@@ -144,7 +144,7 @@ def test_broken_files_are_named(networks, folder, tmp_path):
 
 
 def changed(folder, tmp_path, part, **config):
-    """A copy of the folder whose configuration says something else."""
+    """A copy of the folder with another configuration."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     path = tmp_path / part / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
