@@ -108,7 +108,7 @@ def test_a_killed_fit_ends_with_the_same_file(tmp_path):
     for _ in range(2):
         before = manifest.read_text() if manifest.is_file() else ""
         process = subprocess.Popen([*command, str(tmp_path / "killed.npz")], cwd=ROOT, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline and process.poll() is None:
             now = manifest.read_text() if manifest.is_file() else ""
             if now and now != before and '"done": 0' not in now:

@@ -66,9 +66,15 @@ def start(folder, *arguments):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
+
+
+def cpu_seconds():
+    """What ended child processes have computed: unlike the clock, it does not go on while others have the processor."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
 
 
 def checkpoint(folder, name="last"):
@@ -168,7 +174,7 @@ def test_a_killed_run_resumes_bit_for_bit(folder):
     whole = start(folder, "fit", *long, "--name", "whole")
     cut = start(folder, "fit", *long, "--name", "cut")
     curve, last = (folder / "runs" / "cut" / name for name in ("metrics.csv", "checkpoints/last.ckpt"))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while (
         cut.poll() is None
         and time.monotonic() < deadline
@@ -309,12 +315,12 @@ def test_predictions_do_not_depend_on_the_batch(folder, train):
 
 
 def test_help_is_quick_and_teaches(folder):
-    started = time.perf_counter()
+    started = cpu_seconds()
     subprocess.run([sys.executable, "-c", "import lightning.pytorch.cli"], check=True, env=ENVIRONMENT)
-    lightning = time.perf_counter() - started
-    started = time.perf_counter()
+    lightning = cpu_seconds() - started
+    started = cpu_seconds()
     text = finish(start(folder, "--help"))
-    assert time.perf_counter() - started < 2.0 * lightning + 2.0  # loose: machines that test are noisy
+    assert cpu_seconds() - started < 1.3 * lightning + 1.0
     assert "--ckpt_path last" in text and "configs/loggers/wandb.yaml" in text
 
 

@@ -1,10 +1,9 @@
-import time
-
 import numpy as np
 import pytest
 import roma
 import smplx.lbs
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from noise2pose.bodies import BodyModel
 from noise2pose.bodies import files as body_files
@@ -67,20 +66,17 @@ def test_the_joint_only_path_equals_the_mesh(body, arrays, regressor):
     assert (joints - expected).abs().max() < 1e-5
 
 
-def test_the_joint_only_path_is_much_faster():
+def test_the_joint_only_path_is_much_less_work():
     body = BodyModel.free_body()
     given = parameters(64)
 
-    def seconds(function):
-        function()
-        started = time.perf_counter()
-        function()
-        return time.perf_counter() - started
+    def operations(function, **options):
+        with FlopCounterMode(display=False) as counter:
+            function(*given, **options)
+        return counter.get_total_flops()
 
-    with torch.no_grad():
-        mesh = min(seconds(lambda: body(*given)) for _ in range(3))
-        joints = min(seconds(lambda: body.joints(*given, regressor="h36m_17")) for _ in range(3))
-    assert mesh > 5 * joints  # far below what it is, for the sake of busy machines
+    # Counted, because seconds depend on what else the machine does.
+    assert operations(body) > 100 * operations(body.joints, regressor="h36m_17")
 
 
 def test_leading_dimensions_dtype_and_gradients():
