@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -127,7 +127,7 @@ def loader(request):
 
 
 @given(data=st.data())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 def test_order_does_not_matter_and_another_name_never_loads(loader, data):
     load_network, weights, expected = loader
     order = data.draw(st.permutations(list(weights)))

@@ -63,7 +63,7 @@ def test_edges_of_the_stop_rule(losses, patience, best, stop):
     assert [int(value) for value in found] == [best, stop] == list(printed(losses, patience))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, NAN, INF]), min_size=12, max_size=12), min_size=1, max_size=4
@@ -161,7 +161,7 @@ def problem(seed, samples=3, size=4, broken=0.0):
     return network, condition, theta1, score, keyed_noise(keys, size)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     samples=st.integers(1, 4),

@@ -180,7 +180,7 @@ def test_degenerate_full_and_diagonal_problems_are_finite(covariance):
 
 
 @given(shift=st.floats(-50, 50), scale=st.floats(0.1, 10), seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_fit_moves_and_grows_with_its_samples(shift, scale, seed):
     samples = draw(known_full_mixture(problems=2, seed=seed), 60)
     keys = torch.arange(2)

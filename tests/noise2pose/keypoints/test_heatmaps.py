@@ -57,7 +57,7 @@ def test_samples_of_a_gaussian_have_its_mean_and_spread() -> None:
     torch.testing.assert_close(samples.std(0), torch.full((2, 2), (9 + 1 / 12) ** 0.5), rtol=0.02, atol=0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 6), st.integers(1, 6), st.floats(1e-6, 1e6), st.integers(0, 100))
 def test_only_cells_with_a_value_are_sampled_whatever_the_scale(
     height: int, width: int, scale: float, seed: int

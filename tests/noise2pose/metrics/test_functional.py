@@ -73,7 +73,7 @@ def test_velocity_error_against_a_naive_loop(dtype: torch.dtype) -> None:
             torch.testing.assert_close(found[clip, step], moved[counts].norm(dim=-1).mean())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS, st.floats(0.1, 5.0))
 def test_alignment_ignores_similarity_transforms(seed: int, scale: float) -> None:
     target, pred = poses(seed, 3), poses(seed + 1, 3)
@@ -85,7 +85,7 @@ def test_alignment_ignores_similarity_transforms(seed: int, scale: float) -> Non
     torch.testing.assert_close(F.pa_mpjpe(scale * target @ rotation.mT + shift, target), torch.zeros(3).double())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_alignment_brings_closer_than_anything_weaker(seed: int) -> None:
     target, pred = poses(seed, 4), poses(seed + 1, 4)
@@ -108,7 +108,7 @@ def test_alignment_lowers_the_error_of_a_plausible_prediction() -> None:
     assert F.pa_mpjpe(pred, target).mean() < F.mpjpe(pred, target).mean()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS, st.floats(0.05, 20.0))
 def test_normalised_error_ignores_scale(seed: int, scale: float) -> None:
     target, pred = poses(seed, 3), poses(seed + 1, 3)

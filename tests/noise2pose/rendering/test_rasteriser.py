@@ -97,7 +97,7 @@ def test_nothing_behind_the_camera_is_drawn():
     assert (rasterise(vertices, faces, (10, 10)).face == -1).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.integers(-9, 9), st.integers(-9, 9))
 def test_moving_by_whole_pixels_moves_the_picture(seed, right, down):
     vertices, faces = mixed_triangles(seed, (20, 20))
@@ -109,7 +109,7 @@ def test_moving_by_whole_pixels_moves_the_picture(seed, right, down):
     assert (moved[rows, columns] == still[back]).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_a_triangle_covers_as_many_pixels_as_its_area(seed):
     vertices = np.concatenate((np.random.default_rng(seed).uniform(0, 100, (3, 2)), np.ones((3, 1))), axis=1)
