@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from noise2pose.errors import InputError
-from scripts.checkup import experiments as experiment_files
 from scripts.checkup import installation, readiness
-from scripts.checkup.experiments import Experiment
+from scripts.checkup.experiments import Experiment, read_data, read_experiment
 from scripts.checkup.installation import Package
 from scripts.checkup.page import as_text, is_damaged
 
@@ -38,7 +37,7 @@ are missing, 2 the command is wrong.
 
 
 def examine(data: Path, runs: Path, imports: bool) -> dict[str, Any]:
-    """Everything that there is to say, in plain values.
+    """The whole report as plain values.
 
     Args:
         data: folder of prepared data sets, bodies and the detector.
@@ -62,15 +61,14 @@ def examine(data: Path, runs: Path, imports: bool) -> dict[str, Any]:
 
 def _examine_files(report: dict[str, Any], data: Path, runs: Path, packages: list[Package]) -> None:
     from datamodules.sources import publishers
-    from scripts.checkup import inventory  # with PyTorch, which may not be there
-    from scripts.checkup import inventory as checkpoint_files
+    from scripts.checkup import inventory  # imports PyTorch, which may not be installed
 
     folders = inventory.find_folders(data)
     known = publishers()
     report["bodies"] = _bodies(data / "bodies")
     report["data_sets"] = [{**folder._asdict(), "path": str(folder.path)} for folder in folders]
     report["detector"] = {"path": str(data / "detector"), "problem": inventory.detector_problem(data / "detector")}
-    shipped, trained = checkpoint_files.shipped(), checkpoint_files.trained(runs)
+    shipped, trained = inventory.shipped(), inventory.trained(runs)
     report["checkpoints"] = [{**c._asdict(), "shipped": c in shipped} for c in (*shipped, *trained)]
     report["damaged"] += [f"{e['path']}: {e['problem']}" for e in report["data_sets"] if is_damaged(e["problem"])]
     report["damaged"] += [f"{e['path']}: {e['problem']}" for e in report["bodies"] if e["problem"]]
@@ -103,9 +101,9 @@ def _examine_files(report: dict[str, Any], data: Path, runs: Path, packages: lis
 
 def _examine_experiments(report: dict[str, Any], found: readiness.Found) -> None:
     report["experiments"], report["missing"] = [], []
-    experiments = list(_read(CONFIGS / "experiments", experiment_files.read_experiment, report))
+    experiments = list(_read(CONFIGS / "experiments", read_experiment, report))
     used = {experiment.data for experiment in experiments}
-    data = [piece for piece in _read(CONFIGS / "data", experiment_files.read_data, report) if piece.data not in used]
+    data = [piece for piece in _read(CONFIGS / "data", read_data, report) if piece.data not in used]
     here = Path.cwd()
     for experiment in experiments:
         file = experiment.file
@@ -127,7 +125,7 @@ def _examine_experiments(report: dict[str, Any], found: readiness.Found) -> None
 
 
 def _read(folder: Path, reader: Callable[[Path], Experiment], report: dict[str, Any]) -> Iterator[Experiment]:
-    """All files below a folder that can be read; the others are damaged."""
+    """Everything below a folder that can be read; the other files are reported as damaged."""
     for file in sorted(folder.rglob("*.yaml")):
         try:
             yield reader(file)
@@ -162,9 +160,9 @@ def main(args: Sequence[str] | None = None) -> int:
         description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", type=Path, default=Path("data"), metavar="DIR", help="prepared things (default: data)"
+        "--data", type=Path, default=Path("data"), metavar="DIR", help="folder of what was prepared (default: data)"
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained things (default: runs)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     parser.add_argument("--imports", action="store_true", help="import every package for real, which takes seconds")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     arguments = parser.parse_args(args)

@@ -1,4 +1,4 @@
-"""What the experiments in `configs/experiments` need, read from their files alone; nothing is imported or made."""
+"""What the experiments in `configs/experiments` need, read from their files without importing or building anything."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ class DataNeed(NamedTuple):
         folder: as the file says.
         module: last part of the module that reads it, such as `human36m`.
         keypoints_2d: 2-D inputs that it takes, such as `gt`.
-        images: whether it takes pictures.
+        images: whether it takes images.
     """
 
     folder: str
@@ -81,7 +81,7 @@ def _load(file: Path) -> Any:
 
 
 def _data_of(file: Path) -> Any:
-    """The data as an experiment, or else the one that it starts from, names it."""
+    """The data as the experiment names it, or the experiment that it starts from."""
     tree = _read(file)
     return tree["data"] if "data" in tree else _data_of(file.parent / tree["config"])
 
@@ -96,7 +96,7 @@ def _read(file: Path) -> Any:
 
 
 def _resolve(tree: Any, home: Path) -> Any:
-    """The tree with what other files say in the places that name them, composed as the command line does it."""
+    """The tree with the contents of the files that it names, composed as the command line does it."""
     if isinstance(tree, dict):
         tree = {key: _resolve(value, home) for key, value in tree.items()}
         composed = tree.pop("config", None)  # of the file that this one starts from; the other lines change it
@@ -127,7 +127,7 @@ def _pieces(tree: Any) -> Iterator[str]:
 
 
 def _objects(tree: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Class and arguments of everything that is made."""
+    """Class and arguments of everything that is built."""
     if isinstance(tree, dict):
         if isinstance(tree.get("class_path"), str):
             yield tree["class_path"], tree.get("init_args") or {}

@@ -1,4 +1,4 @@
-"""What of the project's requirements is installed, without importing more than is asked for."""
+"""Which of the project's requirements are installed, without importing more than is asked for."""
 
 import importlib.metadata
 import json
@@ -6,13 +6,10 @@ import platform
 import re
 import subprocess
 import sys
-import tomllib
-from pathlib import Path
 from typing import NamedTuple
 
 _PROJECT = "noise2pose"
-_FILE = Path(__file__).resolve().parents[2] / "pyproject.toml"
-# Imports what its arguments name and prints what went wrong with each; a crash of one must not take this process along.
+# Imports the modules that it is given and prints what went wrong with each; a crash ends this process only.
 _TRY = """
 import importlib, json, sys
 for name in sys.argv[1:]:
@@ -31,59 +28,61 @@ class Package(NamedTuple):
     Attributes:
         name: of the distribution.
         extra: that asks for it; empty for what every installation needs.
-        wanted: versions, such as `>=2.13,<3`.
         version: installed one; empty if there is none.
-        problem: why it is of no use; empty if it is installed in a fitting version (and can be imported, if that was
-            tried).
+        problem: why it cannot be used; empty if it is installed in a fitting version, and can be imported if that was
+            tried.
     """
 
     name: str
     extra: str
-    wanted: str
     version: str
     problem: str
 
 
-def requirements() -> list[tuple[str, str, str]]:
-    """Name, versions and extra of every package, as `pyproject.toml` beside the code says, else the installation."""
-    if _FILE.is_file():
-        project = tomllib.loads(_FILE.read_text())["project"]
-        lines = [(line, "") for line in project["dependencies"]]
-        lines += [(line, extra) for extra, more in project["optional-dependencies"].items() for line in more]
-    else:
-        lines = []
-        for line in importlib.metadata.requires(_PROJECT) or []:
-            line, _, condition = line.partition(";")
-            extra = re.search(r"extra == ['\"](.+?)['\"]", condition)
-            lines.append((line, extra[1] if extra else ""))
-    found = []
-    for line, extra in lines:
-        match = re.match(r"([\w.-]+)(?:\[.*?\])?\s*(.*)", line)
-        assert match is not None, f"{line} is no requirement"
-        found.append((match[1], match[2].strip(), extra))
-    return found
-
-
 def check_packages(imports: bool = False) -> list[Package]:
-    """Every requirement and what is wrong with it.
+    """Every requirement of the installed project and what is wrong with it.
 
     Args:
         imports: import each of them as well, in a process of its own.
     """
+    try:
+        from packaging.requirements import Requirement
+
+        lines = importlib.metadata.requires(_PROJECT) or []
+    except (ImportError, importlib.metadata.PackageNotFoundError):
+        return [Package(_PROJECT, "", "", "not installed")]
     packages = []
-    for name, wanted, extra in requirements():
+    for requirement in map(Requirement, lines):
+        extra = re.search(r"extra == ['\"](.+?)['\"]", str(requirement.marker))
+        problem = version = ""
         try:
-            version = importlib.metadata.version(name)
+            version = importlib.metadata.version(requirement.name)
+            if not requirement.specifier.contains(version, prereleases=True):
+                problem = f"version {version}, needs {requirement.specifier}"
         except importlib.metadata.PackageNotFoundError:
-            packages.append(Package(name, extra, wanted, "", "not installed"))
-            continue
-        problem = "" if _fits(version, wanted) else f"version {version}, needs {wanted}"
-        packages.append(Package(name, extra, wanted, version, problem))
-    if not imports:
-        return packages
-    installed = [package.name for package in packages if package.version]
-    problems = _import_problems(installed)
-    return [package._replace(problem=package.problem or problems.get(package.name, "")) for package in packages]
+            problem = "not installed"
+        packages.append(Package(requirement.name, extra[1] if extra else "", version, problem))
+    if imports:
+        problems = import_problems([package.name for package in packages if package.version])
+        packages = [package._replace(problem=package.problem or problems.get(package.name, "")) for package in packages]
+    return packages
+
+
+def import_problems(distributions: list[str]) -> dict[str, str]:
+    """Why distributions cannot be imported, by name; those without a module of their own are left out."""
+    modules: dict[str, str] = {}
+    for module, owners in importlib.metadata.packages_distributions().items():
+        for owner in owners:
+            if module.isidentifier() and not module.startswith("_"):
+                modules.setdefault(_normal(owner), module)
+    wanted = {name: modules[_normal(name)] for name in distributions if _normal(name) in modules}
+    done = subprocess.run([sys.executable, "-c", _TRY, *wanted.values()], capture_output=True, text=True)
+    problems = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
+    return {name: problems.get(module, "crashes when it is imported") for name, module in wanted.items()}
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def python_version() -> str:
@@ -92,7 +91,7 @@ def python_version() -> str:
 
 
 def devices() -> list[str]:
-    """Where PyTorch can compute: its names of devices, with the product behind each.
+    """The devices that PyTorch can compute on, each with the name of its product.
 
     Raises:
         ImportError: if PyTorch is not installed, or broken.
@@ -108,30 +107,3 @@ def devices() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps Apple GPU")
     return [*found, f"cpu, {torch.get_num_threads()} threads"]
-
-
-def _fits(version: str, wanted: str) -> bool:
-    """Whether a version is among those wanted; true where it cannot be told."""
-    try:
-        from packaging.specifiers import SpecifierSet  # comes with Lightning
-    except ImportError:
-        return True
-    return not wanted or SpecifierSet(wanted).contains(version, prereleases=True)
-
-
-def _import_problems(distributions: list[str]) -> dict[str, str]:
-    """Why distributions cannot be imported, by name; those without a module that can be are left out."""
-    modules: dict[str, str] = {}
-    for module, owners in importlib.metadata.packages_distributions().items():
-        for owner in owners:
-            if module.isidentifier() and not module.startswith("_"):
-                modules.setdefault(_normal(owner), module)
-    wanted = {name: modules[_normal(name)] for name in distributions if _normal(name) in modules}
-    done = subprocess.run([sys.executable, "-c", _TRY, *wanted.values()], capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
-    problems = dict(json.loads(line) for line in lines)
-    return {name: problems.get(module, "crashes when it is imported") for name, module in wanted.items()}
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

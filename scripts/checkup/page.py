@@ -7,12 +7,12 @@ from typing import Any
 
 WIDTH = 100
 Rows = Iterator[tuple[str, ...]]
-_SHOWN = ("torch", "lightning", "diffusers", "smplx")  # by version; the others only if there is something wrong
+_SHOWN = ("torch", "lightning", "diffusers", "smplx")  # with their version; the others only if something is wrong
 _JOINT = "\N{NO-BREAK SPACE}"
 
 
 def is_damaged(problem: str) -> bool:
-    """Whether a problem of a prepared folder is more than that nobody finished it."""
+    """Whether a problem of a prepared folder is more than an unfinished preparation."""
     return bool(problem) and not problem.startswith("unfinished")
 
 
@@ -48,7 +48,7 @@ def _package_rows(report: dict[str, Any]) -> Rows:
         shown = [f"{p['name']} {p['version']}" for p in good if extra != "dev" and (extra or p["name"] in _SHOWN)]
         number = f"{len(good)} of {len(members)}"
         yield f"extra {extra}" if extra else "packages", ": ".join([number, ", ".join(shown)] if shown else [number])
-        for package in members if extra != "dev" else ():  # developers' tools are nobody else's concern
+        for package in members if extra != "dev" else ():  # users do not need the developers' tools
             if package["problem"]:
                 yield "", f"{package['name']}: {package['problem']}"
 
@@ -68,10 +68,10 @@ def _data_rows(report: dict[str, Any]) -> Rows:
             yield label, f"{'damaged: ' if is_damaged(entry['problem']) else ''}{entry['problem']}"
         else:
             splits = ", ".join(f"{number:,} {split}" for split, number in entry["splits"].items())
-            pictures = f"{entry['pictures']:,} pictures" if entry["pictures"] else "no pictures"
+            images = f"{entry['pictures']:,} images" if entry["pictures"] else "no images"
             yield (
                 label,
-                f"ready: {entry['rows']:,} rows ({splits}); 2-D: {', '.join(entry['keypoints_2d'])}; {pictures}",
+                f"ready: {entry['rows']:,} rows ({splits}); 2-D: {', '.join(entry['keypoints_2d'])}; {images}",
             )
     absent = [
         Path(lack["what"]).name for lack in report["missing"] if lack["kind"] == "data set" and " " not in lack["what"]
@@ -81,7 +81,7 @@ def _data_rows(report: dict[str, Any]) -> Rows:
 
 
 def _checkpoint_rows(checkpoints: list[dict[str, Any]]) -> Rows:
-    """One row each; the last and the best of a run share one."""
+    """One row for each checkpoint; the last and the best of a run share a row."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for checkpoint in checkpoints:
         if checkpoint["problem"]:
@@ -96,7 +96,7 @@ def _checkpoint_rows(checkpoints: list[dict[str, Any]]) -> Rows:
 
 
 def _experiments(experiments: list[dict[str, Any]]) -> list[str]:
-    """A row each, below their methods; those of a folder of their own that lack the same share one."""
+    """One row for each experiment, below its method; those of a subfolder that lack the same things share a row."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for experiment in experiments:
         folder = str(Path(experiment["file"]).parent)
@@ -136,7 +136,7 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _table(rows: Iterable[Sequence[str]], widths: list[int] | None = None) -> list[str]:
-    """Rows in columns as wide as they must be; what the last one holds goes on in the next line."""
+    """Rows in columns as narrow as they can be; the last column is wrapped."""
     cells = list(rows)
     widths = _widths(cells) if widths is None else widths
     lines = []

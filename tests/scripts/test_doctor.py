@@ -150,7 +150,7 @@ def test_prepared_folders_are_found_and_make_experiments_ready(here):
     ready = states(report)
     assert ready["lift_cmu"] == ready["crowd"] == [] and ready["own/mesh"][0] == "run plain"
     text = doctor.as_text(report, Path("data"))
-    assert "panoptic   ready: 12 rows (12 test); 2-D: gt; 6 pictures" in text
+    assert "panoptic   ready: 12 rows (12 test); 2-D: gt; 6 images" in text
     assert not any(lack["what"] == "data/cmu_mocap" for lack in report["missing"])
     shutil.copytree(here / "data", here / "disk")  # elsewhere
     shutil.rmtree(here / "data")
@@ -268,15 +268,19 @@ def test_missing_and_unfitting_packages(here, monkeypatch, capsys):
 
 def test_imports_are_tried_in_another_process(monkeypatch):
     monkeypatch.setattr(
-        installation, "requirements", lambda: [("numpy", ">=2", ""), ("scipy", ">=99", ""), ("no", "", "")]
+        installation.importlib.metadata, "requires", lambda _: ["numpy>=2", 'scipy>=99; extra == "old"', "no"]
     )
-    problems = {package.name: package.problem for package in installation.check_packages(imports=True)}
-    assert problems == {"numpy": "", "scipy": pytest.approx(problems["scipy"]), "no": "not installed"}
-    assert "needs >=99" in problems["scipy"]
-    tried = installation._import_problems(["numpy", "pyyaml"])
-    assert tried == {"numpy": "", "pyyaml": ""}
+    packages = {package.name: package for package in installation.check_packages(imports=True)}
+    assert [packages[name].problem for name in ("numpy", "no")] == ["", "not installed"]
+    assert "needs >=99" in packages["scipy"].problem and packages["scipy"].extra == "old"
+    assert installation.import_problems(["numpy", "pyyaml"]) == {"numpy": "", "pyyaml": ""}
 
 
 def test_requirements_are_those_of_the_project():
-    names = {name: extra for name, _, extra in installation.requirements()}
-    assert names["torch"] == "" and names["ai-edge-litert"] == "detection" and names["jsonargparse"] == ""
+    extras = {package.name: package.extra for package in installation.check_packages()}
+    assert extras["torch"] == "" and extras["ai-edge-litert"] == "detection" and extras["jsonargparse"] == ""
+
+
+def test_a_project_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(installation, "_PROJECT", "noise2pose-elsewhere")
+    assert [package.problem for package in installation.check_packages()] == ["not installed"]
