@@ -64,7 +64,7 @@ class PoseBatch(TypedDict, total=False):
     camera_translation: Tensor  # (B, 3) metres; the body in the camera frame is that of `smpl` plus this
     camera: Camera
     box: Tensor  # (B, 3) centre x, centre y and side, pixels
-    picture: Patches  # what `image` will be made of, on the device
+    patches: Patches  # what `image` will be made of, on the device
     variation: Variation  # that labels and `image` are still to get
     heatmaps: Tensor  # (B, J, H, W) of a 2-D detector over the square `box`, not negative, in any scale
     sample_id: list[str]

@@ -119,12 +119,12 @@ class PictureReader:
             batch: of `read`.
             skeleton, rest_root, body: see `noise2pose.images.augmentation.vary`; not needed without `variation`.
         """
-        rest: Any = {key: value for key, value in batch.items() if key not in ("picture", "variation")}
+        rest: Any = {key: value for key, value in batch.items() if key not in ("patches", "variation")}
         if "variation" not in batch:
-            rest["image"] = sample(**batch["picture"], size=self.size)
+            rest["image"] = sample(**batch["patches"], size=self.size)
             return rest
         variation = batch["variation"]
-        image = sample(**batch["picture"], size=self.size, gain=variation.gain)
+        image = sample(**batch["patches"], size=self.size, gain=variation.gain)
         varied = vary(rest, variation, skeleton, rest_root=rest_root, body=body)
         return {**varied, "image": occlude(image, variation)}
 
@@ -159,12 +159,12 @@ class _Reading(NamedTuple):
         ordered = [patches[row] for row in range(len(patches))]
         matrix = self.from_crop / np.array([patch.reduction for patch in ordered])[:, None, None]
         matrix[:, :, 2] -= [patch.corner for patch in ordered]
-        picture: Patches = {
+        joined: Patches = {
             "pixels": torch.from_numpy(np.concatenate([patch.pixels.reshape(-1) for patch in ordered])),
             "sizes": [patch.pixels.shape[:2] for patch in ordered],
             "matrix": torch.from_numpy(matrix).float(),
         }
-        batch: PoseBatch = {**self.request.batch, "picture": picture}
+        batch: PoseBatch = {**self.request.batch, "patches": joined}
         return batch if self.request.variation is None else {**batch, "variation": self.request.variation}
 
 

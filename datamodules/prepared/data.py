@@ -195,7 +195,7 @@ class PreparedData(PoseDataModule):
         if "variation" in batch and rest_root is None:
             batch.pop("camera_translation", None)  # it cannot follow the picture without the body
         skeleton = skeletons.get(SKELETON)
-        if "picture" in batch:
+        if "patches" in batch:
             return self.reader.finish(batch, skeleton, rest_root=rest_root)
         if "variation" in batch:
             return vary(batch, batch.pop("variation"), skeleton, rest_root=rest_root)

@@ -12,7 +12,7 @@ from noise2pose.batch import PoseBatch, Smpl
 from noise2pose.bodies import BodyModel
 from noise2pose.skeletons import Skeleton
 
-_LEFT_OUT = ("picture", "variation", "vertices", "camera_translation")  # what needs more than the batch has
+_LEFT_OUT = ("patches", "variation", "vertices", "camera_translation")  # what needs more than the batch has
 
 
 def mirror_pose(pose: Float[Tensor, "*batch J 3"], skeleton: Skeleton) -> Float[Tensor, "*batch J 3"]:

@@ -1,4 +1,4 @@
-"""What the fast paths of the body and of the aligned error save, against the obvious way of doing the same.
+"""Joints without the mesh against the whole mesh; the error after alignment against one pose at a time.
 
 Shape letters: B poses, J joints, V vertices, P pose features.
 """
@@ -25,7 +25,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
 
     Args:
         device: where the body of both sides and our PA-MPJPE run; one pose at a time always runs on the CPU.
-        quick: small sizes, which show that the benchmark works and not how fast anything is.
+        quick: small sizes, to test the benchmark itself.
     """
     where = " on a GPU" if device.type == "cuda" else ""
     batch, mesh_batch = (8, 2) if quick else (1024, 64)

@@ -1,4 +1,4 @@
-"""What `scripts/benchmark.py diffannot` times without data: Algorithm 1 as a wavefront, against the release's way.
+"""Algorithm 1 as a wavefront against the release's way; and the rows of `bodies`, which it spends its time on.
 
 Shape letters: B samples, R rows, D entries of the state.
 """
@@ -21,7 +21,7 @@ from noise2pose.bodies import BodyModel
 from noise2pose.bodies import files as body_files
 from noise2pose.bodies.files import BodyArrays
 from noise2pose.metrics import functional
-from scripts.benchmarks import diffannot_textbook
+from scripts.benchmarks import bodies, diffannot_textbook
 from scripts.benchmarks.bodies import textbook_pa_mpjpe
 from scripts.benchmarks.measure import Checks, Comparison, Prepared, Side
 
@@ -32,11 +32,11 @@ _MILLIMETRES = 1000.0
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
-    """The rows of the search, with deterministic and with random steps.
+    """The rows of the search, with deterministic and with random steps, and those of the bodies.
 
     Args:
         device: where ours runs; theirs always runs on the CPU.
-        quick: small sizes, which show that the benchmark works and not how fast anything is.
+        quick: small sizes, to test the benchmark itself.
     """
     samples, their_samples, s_max = (3, 1, 6) if quick else (16, 4, 57)
     where = " on a GPU" if device.type == "cuda" else ""
@@ -66,6 +66,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
             unit="sample",
             prepare=prepare(False),
         ),
+        *bodies.comparisons(device, quick),
     ]
 
 

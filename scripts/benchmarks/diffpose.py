@@ -1,41 +1,50 @@
-"""What `scripts/benchmark.py diffpose` times without data: mixtures against scikit-learn, lifting against the textbook.
+"""Mixtures against scikit-learn, lifting against the plain network, training against a loader of single samples.
 
 Shape letters: B problems, S samples, D dimensions, J joints.
 """
 
+import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
+from datamodules.base import BatchLoader
+from datamodules.synthetic_motion import SyntheticMotion
 from methods.diffpose import diffusion, gmm, official
+from methods.diffpose.context import encoder_loss
+from methods.diffpose.denoisers import GraphLifter
 from noise2pose import skeletons
+from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from scripts.benchmarks.diffpose_textbook import TextbookDenoiser
 from scripts.benchmarks.measure import Checks, Comparison, Prepared, Side
 
 _NUM_COMPONENTS = 5
+_BATCH_SIZE = 1024  # the release's
+_NUM_WORKERS = 2  # of the DataLoader that training is compared with
 _LIKELIHOOD_LOSS = 0.01  # of |theirs|: how much lower our mean log-likelihood may be
 _SAME = 1e-5  # of the largest value: float32 results of two orders of summation
 _SAME_IN_BFLOAT16 = 2e-2
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
-    """The rows of both mixtures and of the lifting.
+    """The rows of both mixtures, of the lifting and of a training epoch.
 
     Args:
-        device: where ours runs; theirs always runs on the CPU.
-        quick: small sizes, which show that the benchmark works and not how fast anything is.
+        device: where ours runs; theirs runs on the CPU. Training too: there the loader costs most.
+        quick: small sizes, to test the benchmark itself.
     """
     on_gpu = device.type == "cuda"
     poses, their_poses, batch = (10, 1, 64) if quick else (300, 3, 1024)
     wholes, their_wholes = (8, 2) if quick else (96, 16)
     where = " on a GPU" if on_gpu else ""
     one_at_a_time = "scikit-learn GaussianMixture, one problem at a time on one CPU thread"
-    return [
+    rows = [
         Comparison(
             name="per-joint mixtures" + where,
             setting="(x, y, z) of each of 17 joints a pose, 100 samples, M = 5, diagonal, float32 both",
@@ -62,6 +71,12 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
             prepare=lambda: _lifting(batch, device),
         ),
     ]
+    if not on_gpu:
+        rows += [
+            _training_epoch(quick, width=16, num_blocks=1, at_least=2.0),
+            _training_epoch(quick, width=64, num_blocks=3, at_least=None),
+        ]
+    return rows
 
 
 def _mixtures(samples: Float[Tensor, "B S D"], their_problems: int, checked: int, device: torch.device) -> Prepared:
@@ -170,3 +185,69 @@ def _ddim(network: nn.Module, state: Float[Tensor, "B J 5"]) -> Float[Tensor, "B
 def _difference(ours: Tensor, theirs: Tensor) -> float:
     """Largest difference, relative to the largest value."""
     return float((ours.float().cpu() - theirs).abs().max() / theirs.abs().max())
+
+
+def _training_epoch(quick: bool, width: int, num_blocks: int, at_least: float | None) -> Comparison:
+    """One epoch of the context encoder: batches cut from whole tensors against samples collated by workers."""
+
+    def prepare() -> Prepared:
+        module = SyntheticMotion(clips_per_activity=1 if quick else 6, batch_size=_BATCH_SIZE)
+        module.setup("fit")
+        ours = module.train_dataloader()
+        assert isinstance(ours, BatchLoader)
+        theirs = DataLoader(
+            _SampleDataset(module.load("train")), _BATCH_SIZE, shuffle=True, drop_last=True, num_workers=_NUM_WORKERS
+        )
+        torch.manual_seed(0)
+        network = GraphLifter(width, num_blocks, 2, 0.25, skeletons.get(official.SKELETON).parents)
+        samples = len(ours) * _BATCH_SIZE
+        checks = Checks({"batches": len(ours)}, "" if len(ours) == len(theirs) else "epochs of different length")
+        return Prepared(Side(_Training(network, ours), samples), Side(_Training(network, theirs), samples), checks)
+
+    return Comparison(
+        name=f"training epoch, width {width}, {num_blocks} block{'s' if num_blocks > 1 else ''}",
+        setting=f"context encoder with 2 heads on synthetic motion, batch {_BATCH_SIZE}, Adam",
+        against=f"the same loop over a DataLoader of single samples, {_NUM_WORKERS} workers",
+        at_least=at_least,
+        unit="sample",
+        prepare=prepare,
+    )
+
+
+class _SampleDataset(Dataset):
+    """The samples of a split one by one, as data sets are usually written."""
+
+    def __init__(self, samples: PoseBatch) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples["keypoints_2d"])
+
+    def __getitem__(self, index: int) -> Any:
+        return _at(self.samples, index)
+
+
+def _at(tree: Any, index: int) -> Any:
+    return {key: _at(value, index) for key, value in tree.items()} if isinstance(tree, dict) else tree[index]
+
+
+class _Training:
+    """Trains a copy of a network, one epoch a call."""
+
+    def __init__(self, network: GraphLifter, batches: BatchLoader | DataLoader) -> None:
+        self.network = copy.deepcopy(network)
+        self.batches = batches
+        self.skeleton = skeletons.get(official.SKELETON)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
+        self.epoch = 0
+
+    def __call__(self) -> None:
+        if isinstance(self.batches, BatchLoader):
+            self.batches.sampler.set_epoch(self.epoch)
+        self.epoch += 1
+        batches: Iterable[PoseBatch] = self.batches
+        for batch in batches:
+            loss = encoder_loss(self.network, batch, self.skeleton, num_frames=1)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()

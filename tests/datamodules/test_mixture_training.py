@@ -93,4 +93,4 @@ def test_pictures_of_several_data_sets_are_in_one_batch(tmp_path):
     assert len(batches) == 22 // 4  # eleven valid frames each
     for batch in batches:
         assert batch["image"].shape == (4, 3, 32, 32) and len(batch["file_name"]) == 4
-        assert "picture" not in batch and "variation" not in batch
+        assert "patches" not in batch and "variation" not in batch

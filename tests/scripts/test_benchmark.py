@@ -5,11 +5,24 @@ import sys
 import pytest
 import torch
 
-from scripts.benchmark import main
-from scripts.benchmarks import dpmesh as dpmesh_benchmarks
+from scripts.benchmark import find_benchmarks, main
+from scripts.benchmarks import dpmesh
 from tests.places import ROOT
 
 MIXTURES_AND_LIFTING = ["per-joint mixtures", "whole-pose mixtures", "DDIM lifting"]
+
+
+def test_help_names_what_can_be_measured(capsys):
+    assert {"bodies", "data", "diffannot", "diffpose", "dpmesh"} <= set(find_benchmarks())
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    printed = capsys.readouterr().out
+    for words in (
+        "diffpose   Mixtures against scikit-learn",
+        "PA-MPJPE against NumPy",
+        "training epoch, width 16, 1 block",
+    ):
+        assert words in printed
 
 
 @pytest.mark.slow
@@ -106,5 +119,5 @@ def test_the_diffusion_backbone_is_measured_against_the_usual_way(tmp_path):
 
 @pytest.mark.slow
 def test_a_step_of_the_backbone_is_of_the_batch_that_its_row_says():
-    row = dpmesh_benchmarks.comparisons(torch.device("cpu"), quick=True)[0]
+    row = dpmesh.comparisons(torch.device("cpu"), quick=True)[0]
     assert f"batch {row.prepare().ours.units}, " in row.setting

@@ -122,7 +122,7 @@ def test_reduced_jpegs_are_in_register_with_the_picture(tmp_path, reduction):
     side = 32.0 * reduction * 1.1
     asked = request([path] * 2, [[width - 90.0, height - 95.0, side], [140.0, 150.0, side]], size=size)
     whole, reduced = PictureReader(size=32, plain_bilinear=True), PictureReader(size=32)
-    assert all(shape[0] < side / reduction + 4 for shape in next(reduced.read([asked]))["picture"]["sizes"])
+    assert all(shape[0] < side / reduction + 4 for shape in next(reduced.read([asked]))["patches"]["sizes"])
     (expected,), (found,) = crops_of(whole, asked), crops_of(reduced, asked)
     inside = expected["image"].amin(dim=1, keepdim=True) > 0.05  # the black edge differs
     assert ((found["image"] - expected["image"]).abs() * inside).max() < 0.05
@@ -296,7 +296,7 @@ def test_a_gpu_makes_the_same_images(tmp_path):
     (batch,) = reader.read([asked])
     moved = move({key: value for key, value in batch.items() if key != "variation"}, torch.device("cuda"))
     moved["variation"] = type(batch["variation"])(*(part.cuda() for part in batch["variation"]))
-    moved["picture"]["sizes"] = batch["picture"]["sizes"]
+    moved["patches"]["sizes"] = batch["patches"]["sizes"]
     found, expected = reader.finish(moved, H36M), reader.finish(batch, H36M)
     for key in ("image", "keypoints_2d", "box"):
         assert torch.allclose(found[key].cpu(), expected[key], atol=1e-3), key

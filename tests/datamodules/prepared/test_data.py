@@ -147,7 +147,7 @@ def test_pictures_show_what_labels_say(tmp_path, augment):
     skeleton = skeletons.get("h36m_17")
     for batch in batches:
         assert batch["image"].shape[1:] == (3, 128, 128) and 0 <= batch["image"].min() <= batch["image"].max() <= 1
-        assert not {"picture", "variation"} & set(batch)
+        assert not {"patches", "variation"} & set(batch)
         joint = batch["keypoints_2d"][:, toy_folder.MARKED]
         assert skeleton.flip_order[toy_folder.MARKED] == toy_folder.MARKED  # the head, which a mirror does not rename
         inside = ((joint[:, :2] - batch["box"][:, :2]).abs() < 0.5 * batch["box"][:, 2:] - 30).all(dim=-1)

@@ -1,8 +1,8 @@
-"""What `scripts/benchmark.py data` times: crops for training, against one sample after the other with OpenCV.
+"""Reading, cropping and augmenting images for training, against one sample after the other with OpenCV.
 
-The pictures are made here and look like photographs to a JPEG coder: soft shapes, with texture in parts. In each row
-both sides read the same files and answer with normalised 224 x 224 crops and 2-D joints, turned, mirrored, resized and
-coloured with the same numbers.
+The images are made here and look like photographs to a JPEG coder: soft shapes, with texture in parts. In each row both
+sides read the same files and give normalised 224 x 224 crops and 2-D joints, turned, mirrored, resized and coloured
+with the same numbers.
 
 Shape letters: B samples, J joints, S side of the crops.
 """
@@ -43,7 +43,7 @@ _STYLES: dict[Style, str] = {
 
 
 class Kind(NamedTuple):
-    """A kind of picture.
+    """A kind of image.
 
     Attributes:
         size: width and height.
@@ -61,11 +61,11 @@ SMALL = Kind((640, 480), (100, 450), 36.0)  # as in COCO, files of about 160 KB
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
-    """The rows of reading, cropping and augmenting pictures.
+    """The rows of reading, cropping and augmenting images.
 
     Args:
         device: where ours samples the crops; theirs has them in main memory.
-        quick: few small pictures, which show that the benchmark works and not how fast anything is.
+        quick: few images in small batches, to test the benchmark itself.
     """
     rows = []
     for kind in (LARGE, SMALL):
@@ -83,11 +83,11 @@ def _row(
     kind: Kind, style: Style, workers: int, together: int, at_least: float | None, device: torch.device, quick: bool
 ) -> Comparison:
     batches, batch_size = (1, 4) if quick else (3 if kind == LARGE else 8, 64)
-    people = "one person of a picture in a batch" if together == 1 else f"{together} people of each picture in a batch"
+    people = "one person of an image in a batch" if together == 1 else f"{together} people of each image in a batch"
     where = f"in {workers} workers of a DataLoader" if workers else "in one process"
-    name = f"crops of {kind.size[0]} x {kind.size[1]} pictures, {style} warp {where}"
+    name = f"crops of {kind.size[0]} x {kind.size[1]} images, {style} warp {where}"
     return Comparison(
-        name=name + (", shared pictures" if together > 1 else "") + (" on a GPU" if device.type == "cuda" else ""),
+        name=name + (", shared images" if together > 1 else "") + (" on a GPU" if device.type == "cuda" else ""),
         setting=f"{SIZE} x {SIZE}, people of {kind.heights[0]} to {kind.heights[1]} pixels, {people}, batch "
         f"{batch_size}, SPIN's augmentation; {NUM_WORKERS} threads read for ours",
         against=f"one sample after the other {where}: {_STYLES[style]}",
@@ -136,8 +136,8 @@ class Ours:
 def _to(batch: PoseBatch, device: torch.device) -> PoseBatch:
     """What Lightning does between the loader and `on_after_batch_transfer`."""
     variation = Variation(*(part.to(device) for part in batch["variation"]))
-    picture: Any = {**batch["picture"], **move(_tensors(batch["picture"]), device)}
-    moved: Any = {**batch, **move(_tensors(batch), device), "picture": picture, "variation": variation}
+    patches: Any = {**batch["patches"], **move(_tensors(batch["patches"]), device)}
+    moved: Any = {**batch, **move(_tensors(batch), device), "patches": patches, "variation": variation}
     return moved
 
 
@@ -146,7 +146,7 @@ def _tensors(tree: Any) -> Any:
 
 
 class Samples(Dataset):
-    """The same samples one by one, as data sets of pictures are usually written."""
+    """The same samples one by one, as data sets of images are usually written."""
 
     def __init__(self, requests: list[Request], style: Style) -> None:
         try:
@@ -173,13 +173,13 @@ class Samples(Dataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         cv2: Any = self.cv2
         path, box, keypoints, variation = self.samples[index]
-        picture = cv2.imread(path)
+        image = cv2.imread(path)
         if self.style == "published":
-            picture = picture[:, :, ::-1].copy().astype(np.float32)
+            image = image[:, :, ::-1].copy().astype(np.float32)
         else:
-            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         matrix = _warp(box[:2] - 0.5, box[2] * variation["scale"], variation["angle"])
-        crop = cv2.warpAffine(picture, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+        crop = cv2.warpAffine(image, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
         points = (keypoints[:, :2] - 0.5) @ matrix[:, :2].T + matrix[:, 2]
         if variation["flip"]:
             crop = crop[:, ::-1]
@@ -191,7 +191,7 @@ class Samples(Dataset):
 
 
 def _warp(centre: np.ndarray, side: float, angle: float) -> np.ndarray:
-    """(2, 3) from the picture to the crop, between pixels whose centres are at whole numbers."""
+    """(2, 3) from the image to the crop, between pixels whose centres are at whole numbers."""
     linear = SIZE / side * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return np.concatenate((linear, ((SIZE - 1) / 2.0 - linear @ centre)[:, None]), axis=1)
 
@@ -208,7 +208,7 @@ def _run(batches: DataLoader) -> None:
 
 
 def _difference(request: Request, samples: Samples) -> float:
-    """Mean difference of the first crops of both sides, when ours decodes pictures in full size too."""
+    """Mean difference of the first crops of both sides, when ours decodes images in full size too."""
     reader = PictureReader(size=SIZE, plain_bilinear=True)
     few = slice(0, 4)
     batch: Any = select(request.batch, torch.arange(4))
@@ -221,7 +221,7 @@ def _difference(request: Request, samples: Samples) -> float:
 
 
 def _request(kind: Kind, folder: Path, batch_size: int, together: int, number: int) -> Request:
-    """A batch with other people and other variations for each number, of pictures in random order."""
+    """A batch with other people and other variations for each number, of images in random order."""
     names = [f"{number}_{row}" for row in range(batch_size)]
     keys = keyed_random.keys_of(names)
     uniform = keyed_random.uniform(keys, (3,), stream=1)
@@ -231,7 +231,7 @@ def _request(kind: Kind, folder: Path, batch_size: int, together: int, number: i
     centre_x = tall / 4.0 + (width - tall / 2.0) * uniform[:, 1]  # people are half as wide as they are tall
     centre_y = tall / 2.0 + (height - tall) * uniform[:, 2]
     order = torch.randperm(batch_size, generator=torch.Generator().manual_seed(number)).tolist()
-    paths = [folder / f"{picture // together:03d}.jpg" for picture in order]
+    paths = [folder / f"{number // together:03d}.jpg" for number in order]
     centre = torch.stack((centre_x, centre_y), dim=-1)
     joints = centre[:, None] + tall[:, None, None] * (keyed_random.uniform(keys, (17, 2), stream=2) - 0.5)
     batch: PoseBatch = {
@@ -257,7 +257,7 @@ def _folder(kind: Kind, count: int) -> tempfile.TemporaryDirectory:
 
 
 def _photographs(kind: Kind, count: int) -> tuple[Path, float]:
-    """The folder with the pictures, and the mean size of their files in bytes."""
+    """The folder with the images, and the mean size of their files in bytes."""
     folder = Path(_folder(kind, count).name)
     return folder, float(np.mean([path.stat().st_size for path in folder.iterdir()]))
 
@@ -274,11 +274,11 @@ def _photograph(kind: Kind, number: int) -> np.ndarray:
         return np.stack([np.asarray(layer) for layer in layers], axis=-1)
 
     shapes = sum(level * (soft(cells, 1) + 0.3 * soft(cells, 3)) for cells, level in ((6, 50), (24, 25), (96, 12)))
-    picture, strength = (
+    image, strength = (
         np.asarray(Image.fromarray(np.clip(part, 0.0, 255.0).astype(np.uint8)).resize(kind.size), dtype=np.float32)
         for part in (128.0 + shapes, 64.0 * np.abs(soft(12, 1)[..., 0]))
     )
     fine = Image.fromarray(random.integers(0, 256, (height, width), dtype=np.uint8))
     fine = np.asarray(fine.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float32) - 127.5
     fine *= kind.texture / fine.std() * strength / 64.0
-    return np.clip(picture + fine[..., None], 0.0, 255.0).astype(np.uint8)
+    return np.clip(image + fine[..., None], 0.0, 255.0).astype(np.uint8)
