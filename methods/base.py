@@ -159,7 +159,12 @@ class PoseMethod(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_on = checkpoint.get("trained_on")
-        if "optimizer_states" in checkpoint and self._trainer is not None and self.trainer.training:
+        if self._trainer is not None and self.trainer.training:
+            if "optimizer_states" not in checkpoint:
+                raise InputError(
+                    "--ckpt_path: fit resumes a training, and this checkpoint holds weights alone: give the last.ckpt "
+                    "of a run, or leave --ckpt_path out"
+                )
             # The file is mapped into memory, and would stay on the disk, also when replaced, as long as this is used.
             checkpoint["optimizer_states"] = copy.deepcopy(checkpoint["optimizer_states"])
 

@@ -1,54 +1,55 @@
-"""What a checkpoint holds, how it reaches the disk and how a method comes back from it."""
+"""Checkpoints: how they are written and found, and how a method is made from one or from a model folder."""
 
 import contextvars
 import importlib
 import json
 import pickle
+import textwrap
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from methods.base import PoseMethod, class_path_of
+from methods.model_folders import CONFIG, read_config, read_model, shipped_models
 from noise2pose.errors import InputError
-from noise2pose.files import ASSETS, replacing
+from noise2pose.files import replacing
 
-SHIPPED = ASSETS / "checkpoints"
 _ROOM = "methods."
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a killed process leaves the previous checkpoint whole."""
+    """Replaces a checkpoint as a whole, so that a killed process leaves the previous one; reads model folders too."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         with replacing(Path(path)) as partial:
             torch.save(checkpoint, partial)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return read_torch_file(Path(path))
+        return read_model(Path(path)) if Path(path).is_dir() else read_torch_file(Path(path))
 
 
 def load_method(path_or_name: str | Path) -> PoseMethod:
     """A trained method in evaluation mode, on the CPU.
 
     Args:
-        path_or_name: file of a checkpoint, or the name of one that is shipped, such as `diffpose-cmu`.
+        path_or_name: folder of a model, file of a checkpoint, or the name of a shipped model, such as `diffpose-cmu`.
 
     Raises:
-        InputError: if there is none, or if it does not hold a whole method of this project.
+        InputError: if it is missing or damaged, or does not hold a whole method of this project.
     """
     path = find_checkpoint(path_or_name)
-    checkpoint = _read(path)
+    checkpoint = read_checkpoint(path)
     class_path = _class_path(path, checkpoint)
     try:
         method = make_method(class_path, checkpoint["hyper_parameters"])
         method.load_state_dict(checkpoint["state_dict"])
     except (ImportError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path} does not hold a whole {class_path} ({error})") from error
+        reason = textwrap.shorten(" ".join(str(error).split()), 300, placeholder=" ...")
+        raise InputError(f"{path} does not hold a whole {class_path} ({reason})") from error
     method.trained_on = checkpoint.get("trained_on")
     return method.eval()
 
@@ -98,52 +99,44 @@ def make_described_method(description: str) -> PoseMethod:
         raise InputError(f"{description} does not describe a method of this version ({error})") from error
 
 
-def export_checkpoint(source: Path, target: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Writes what predictions need of a training checkpoint: weights, hyper-parameters and class path.
+def read_checkpoint(path_or_name: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint: `state_dict`, `hyper_parameters` and what else it holds.
 
     Args:
-        source: checkpoint of a run; its `state_dict` is the moving average where the run kept one.
-        target: file to write, which `load_method` reads.
-        dtype: of the weights in the file; `torch.float16` halves it. They are computed with in float32 again.
+        path_or_name: folder of a model, file of a checkpoint, or the name of a shipped model.
 
     Raises:
-        InputError: as `load_method` for the source.
+        InputError: if it is missing, damaged or not a checkpoint of this project.
     """
-    method = load_method(source)  # refuses what could not be loaded again
-    checkpoint = _read(source)
-    small = {
-        "state_dict": {
-            # Cloned, because a view would be saved with the whole tensor that it looks at.
-            key: value.to(dtype).clone() if value.is_floating_point() else value.clone()
-            for key, value in checkpoint["state_dict"].items()
-        },
-        "hyper_parameters": dict(method.hparams),
-        "class_path": class_path_of(type(method)),
-        "trained_on": checkpoint.get("trained_on"),
-        # What the Trainer asks of a checkpoint, so that it can be tested as well.
-        **{"epoch": 0, "global_step": 0, "pytorch-lightning_version": L.__version__},
-    }
-    AtomicCheckpointIO().save_checkpoint(small, target)
+    path = find_checkpoint(path_or_name)
+    if path.is_dir():
+        return read_model(path)
+    checkpoint = read_torch_file(path)
+    for key in ("state_dict", "hyper_parameters"):
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), dict):
+            raise InputError(f"{path} has no {key}: it is not a checkpoint of this project")
+    return checkpoint
 
 
 def find_checkpoint(path_or_name: str | Path) -> Path:
-    """The file of a checkpoint; what has neither a folder nor an ending is the name of a shipped one.
+    """The file of a checkpoint or the folder of a model; a bare word may be the name of a shipped model.
 
     Raises:
-        InputError: if there is none.
+        InputError: if neither is there.
     """
-    path = Path(path_or_name)
-    if len(path.parts) != 1 or path.suffix or path.is_file():
-        if not path.is_file():
-            raise InputError(f"checkpoint {path} does not exist")
+    path, shipped = Path(path_or_name), shipped_models()
+    if path.is_file() or (path / CONFIG).is_file():
         return path
-    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.ckpt"))}
-    if path.name not in shipped:
-        raise InputError(
-            f"no checkpoint named {path_or_name} is shipped; there is {', '.join(shipped) or 'none'}. Give the path of "
-            "one that was trained: runs/NAME/checkpoints/best.ckpt"
-        )
-    return shipped[path.name]
+    if path.name in shipped and len(path.parts) == 1:
+        return shipped[path.name]
+    if path.is_dir():
+        read_config(path)  # says what is missing
+    if len(path.parts) != 1 or path.suffix:
+        raise InputError(f"checkpoint {path} does not exist")
+    raise InputError(
+        f"no model named {path_or_name} is shipped; there is {', '.join(shipped) or 'none'}. Give the path of a model "
+        "folder, or of a checkpoint: runs/NAME/checkpoints/best.ckpt"
+    )
 
 
 def read_torch_file(path: Path, allowed: Sequence[Any] = ()) -> Any:
@@ -174,14 +167,6 @@ def read_torch_file(path: Path, allowed: Sequence[Any] = ()) -> Any:
         raise InputError(f"{path} cannot be read as a checkpoint: PyTorch did not write it") from error
     except Exception as error:
         raise InputError(f"{path} cannot be read as a checkpoint: it is empty, cut off or damaged") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    checkpoint = read_torch_file(path)
-    for key in ("state_dict", "hyper_parameters"):
-        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), dict):
-            raise InputError(f"{path} has no {key}: it is not a checkpoint of this project")
-    return checkpoint
 
 
 def _class_path(path: Path, checkpoint: dict[str, Any]) -> str:

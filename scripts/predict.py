@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="keypoint file, images or folders")
-    parser.add_argument("--checkpoint", required=True, help="file of a checkpoint, or the name of a shipped one")
+    parser.add_argument("--checkpoint", required=True, help="model folder, checkpoint, or the name of a shipped model")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--keypoints", type=Path, metavar="FILE", help="2-D keypoints of the images")
     parser.add_argument(

@@ -16,10 +16,11 @@ from lightning.pytorch.callbacks import Callback
 
 from methods.base import PoseMethod
 from methods.callbacks.run_record import RunRecord, as_array
+from methods.model_folders import weights_sha256
 from noise2pose.annotation.layout import annotate_batch
 from noise2pose.annotation.writer import AnnotationWriter, fingerprint
 from noise2pose.batch import PoseBatch, Prediction
-from noise2pose.files import command, sha256, write_npz
+from noise2pose.files import command, write_npz
 
 
 class PredictionWriter(Callback):
@@ -98,7 +99,7 @@ def _fingerprint(trainer: L.Trainer) -> dict[str, str]:
     """Everything that predictions depend on; data sets are identified by their configuration."""
     known = {"batches": fingerprint(trainer.world_size, [int(number) for number in trainer.num_predict_batches])}
     if trainer.ckpt_path is not None:
-        known["checkpoint"] = sha256(Path(trainer.ckpt_path))
+        known["checkpoint"] = weights_sha256(Path(trainer.ckpt_path))
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     record = next((callback for callback in callbacks if isinstance(callback, RunRecord)), None)
     if record is not None:

@@ -6,7 +6,6 @@ frames of clips as a batch of frames, which is what the denoiser takes.
 Shape letters: B batch, F frames (clips only), J joints, W width.
 """
 
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,9 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from methods.base import PoseMethod, scheduled
-from methods.checkpoints import read_torch_file
+from methods.checkpoints import read_checkpoint
 from methods.diffpose.denoisers import GraphLifter
 from methods.diffpose.mixste import MixSTE
+from methods.official_weights import check
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
@@ -174,31 +174,31 @@ def centred(pose: Float[Tensor, "*batch J 3"], root: int) -> Float[Tensor, "*bat
     return pose - pose[..., root : root + 1, :]
 
 
-def read_encoder(path: str, encoder: GraphLifter | MixSTE) -> dict[str, Tensor]:
-    """Weights of the `ContextEncoder` checkpoint at `path`, checked against the encoder they are for.
+def read_encoder(path_or_name: str, encoder: GraphLifter | MixSTE) -> dict[str, Tensor]:
+    """Weights of a trained `ContextEncoder` for an encoder.
+
+    Args:
+        path_or_name: of its checkpoint or model.
+        encoder: which the weights are for.
 
     Raises:
-        InputError: if the file is missing, broken, or of another size.
+        InputError: if the checkpoint is missing or damaged, or of another size.
     """
-    if not Path(path).is_file():
-        raise InputError(
-            f"model.context_checkpoint: {path} does not exist; train one with "
-            "`python scripts/train.py fit -c configs/experiments/context_....yaml`, or set it to null"
-        )
     try:
-        state = read_torch_file(Path(path))["state_dict"]
+        state = read_checkpoint(path_or_name)["state_dict"]
     except InputError as error:
-        raise InputError(f"model.context_checkpoint: {error}") from error
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"model.context_checkpoint: {path} has no state_dict") from error
-    weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
-    expected = encoder.state_dict()
-    if {key: value.shape for key, value in weights.items()} != {key: value.shape for key, value in expected.items()}:
         raise InputError(
-            f"model.context_checkpoint: {path} does not hold an encoder of this size; set model.context_width and "
-            "model.context_blocks to what it was trained with"
-        )
-    return weights
+            f"model.context_checkpoint: {error}; train one with `python scripts/train.py fit -c "
+            "configs/experiments/context_....yaml`, or set it to null"
+        ) from error
+    weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
+    try:
+        return check(encoder, weights, "an encoder of this size")
+    except InputError as error:
+        raise InputError(
+            f"model.context_checkpoint: {path_or_name}: {error}; set model.context_width and model.context_blocks to "
+            "what it was trained with"
+        ) from error
 
 
 def as_frames(batch: PoseBatch, num_frames: int) -> PoseBatch:

@@ -173,7 +173,7 @@ def make_pose_head(
         return VPoserHead(decoder, width, num_layers), None
     if name not in get_args(PoseHeadName):
         raise InputError(f"model.pose_head is {name}, expected one of {', '.join(get_args(PoseHeadName))}")
-    if codebook is not None and (codebook_checkpoint is None or not Path(codebook_checkpoint).is_file()):
+    if codebook is not None and (codebook_checkpoint is None or not Path(codebook_checkpoint).exists()):
         method: Any = make_described_method(codebook)
     elif codebook_checkpoint is not None:
         method = _read_codebook(codebook_checkpoint)

@@ -6,14 +6,14 @@ Equations 7 and 8 of the paper. Equation 8 has neither the minus sign nor the te
 Shape letters: P processes, B samples, D values of a feature map.
 """
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from methods.checkpoints import find_checkpoint, read_torch_file
+from methods.checkpoints import read_checkpoint
 from methods.dpmesh.networks import MeshNetwork
 from methods.official_weights import check
 from noise2pose.errors import InputError
@@ -89,25 +89,24 @@ def read_teacher(path_or_name: str, teacher: MeshNetwork, student: MeshNetwork) 
     """Fills the teacher with the network of a trained DPMesh.
 
     Args:
-        path_or_name: of the checkpoint.
+        path_or_name: of the checkpoint or model.
         teacher: to fill.
         student: shares the frozen parameters with the teacher; they are filled already.
 
     Raises:
-        InputError: if there is no such checkpoint, or if it is of another network or has other frozen weights.
+        InputError: if the checkpoint is missing or damaged, or of a network with other settings or frozen weights.
     """
-    checkpoint: Any = read_torch_file(find_checkpoint(path_or_name))
-    state = checkpoint.get("state_dict", {}) if isinstance(checkpoint, dict) else {}
-    weights = {key.removeprefix(_NETWORK): value for key, value in state.items() if key.startswith(_NETWORK)}
-    if any(key.startswith("backbone.unet.") for key in state):
-        raise InputError(f"model.teacher_checkpoint: {path_or_name} is a diffusion prior, expected a trained DPMesh")
     try:
+        state = read_checkpoint(path_or_name)["state_dict"]
+        if any(key.startswith("backbone.unet.") for key in state):
+            raise InputError("it is a diffusion prior, expected a trained DPMesh")
+        weights = {key.removeprefix(_NETWORK): value for key, value in state.items() if key.startswith(_NETWORK)}
         weights = check(teacher, weights, "a DPMesh of these settings")
     except InputError as error:
         raise InputError(f"model.teacher_checkpoint: {path_or_name}: {error}") from error
     ours = dict(student.named_parameters())
     shared = [name for name, parameter in teacher.named_parameters() if parameter is ours[name]]
-    if other := [name for name in shared if not torch.equal(ours[name], weights[name].to(ours[name]))]:
+    if other := [name for name in shared if not torch.equal(ours[name], weights[name].to(ours[name].device))]:
         raise InputError(
             f"model.teacher_checkpoint: {path_or_name} was trained from other frozen weights ({other[0]}); give the "
             "model.prior_checkpoint, model.pretrained or model.codebook_checkpoint that it was trained with"

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.backbones import Backbone, EfficientNetLite0, ResNet50
+from methods.checkpoints import read_checkpoint
 from methods.hmr.regressor import Regressor
 from methods.official_weights import (
     Imported,
@@ -111,14 +112,14 @@ def load_pretrained(backbone: Backbone, regressor: Regressor, source: str) -> No
         backbone: of images.
         regressor: on its features.
         source: `imagenet` for the weights that a Python package ships, or a file: of ImageNet weights with the
-            backbone's tensor names (torchvision's for ResNet-50), of HMR or SPIN as published, or a checkpoint of
-            `methods.hmr.HMR`.
+            backbone's tensor names (torchvision's for ResNet-50), of HMR or SPIN as published, or a checkpoint or
+            model folder of `methods.hmr.HMR`.
 
     Raises:
         InputError: if the file or the package is missing, or if the weights are of another network.
     """
     path = _shipped(backbone) if source == "imagenet" else Path(source)
-    weights = state_dict_in(read_published(path), _FIRST)
+    weights = state_dict_in(read_checkpoint(path) if path.is_dir() else read_published(path), _FIRST)
     if all(any(key.startswith(prefix) for key in weights) for prefix in _OURS):
         first, second = (
             {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from methods.base import PoseMethod
 from methods.inference.model import TrainedModel
 from methods.inference.results import Annotations, as_folder
+from methods.model_folders import weights_sha256
 from noise2pose.annotation.layout import annotate_batch
 from noise2pose.annotation.people import Person, Skipped, Subjects, detect_people, find_subjects
 from noise2pose.annotation.writer import (
@@ -30,7 +31,6 @@ from noise2pose.annotation.writer import (
 )
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
-from noise2pose.files import sha256
 from noise2pose.images import crops
 from noise2pose.images.photographs import Photograph, find_images, read_image
 from noise2pose.keypoints.files import ENDINGS as KEYPOINT_ENDINGS
@@ -96,9 +96,9 @@ class Annotator:
         method = self._method(alone=not images)
         subjects = find_subjects(images, keypoints, focal, None if detector is None else Path(detector))
         made_from = {
-            "checkpoint": sha256(self.model.path),
+            "checkpoint": weights_sha256(self.model.path),
             "options": fingerprint(
-                method.title, focal, self.batch_size, None if keypoints is None else keypoints.skeleton
+                method.title, method.hparams, focal, self.batch_size, None if keypoints is None else keypoints.skeleton
             ),
             **subjects.made_from,
         }

@@ -9,8 +9,9 @@ import numpy as np
 
 from datamodules.prepared.folder import GENDERS, MANIFEST, PreparedFolder
 from datamodules.sources.common.detector import MODELS
+from methods.model_folders import read_model, shipped_models
 from noise2pose.errors import InputError
-from noise2pose.files import ASSETS, sha256
+from noise2pose.files import sha256
 
 
 class Folder(NamedTuple):
@@ -109,14 +110,11 @@ def _within(message: str, path: Path) -> str:
     return message.replace(f"data.root: {path}/", "").replace(f"{path}/", "").replace(f"{path}: ", "")
 
 
-_SHIPPED = ASSETS / "checkpoints"
-
-
 class CheckpointFile(NamedTuple):
-    """A checkpoint.
+    """A checkpoint or model.
 
     Attributes:
-        name: what `--ckpt_path` and `--checkpoint` take: a file, or the name of one that is shipped.
+        name: what `--ckpt_path` and `--checkpoint` take: a file, or the name of a shipped model.
         method: class of the method; empty if the file does not say.
         epoch: number of epochs that it was trained for; 0 if the file does not say.
         problem: why it cannot be read; empty if it can.
@@ -129,13 +127,20 @@ class CheckpointFile(NamedTuple):
 
 
 def shipped() -> list[CheckpointFile]:
-    """Those that come with the project."""
-    return [_read(path, path.stem) for path in sorted(_SHIPPED.glob("*.ckpt"))]
+    """The models that come with the project."""
+    return [_model(folder, name) for name, folder in shipped_models().items()]
 
 
 def trained(runs: Path) -> list[CheckpointFile]:
     """Those of the runs in a folder, sorted."""
     return [_read(path, str(path)) for path in sorted(runs.glob("*/checkpoints/*.ckpt"))]
+
+
+def _model(folder: Path, name: str) -> CheckpointFile:
+    try:
+        return CheckpointFile(name, read_model(folder)["class_path"].rpartition(".")[2], 0, "")
+    except InputError as error:
+        return CheckpointFile(name, "", 0, str(error))
 
 
 def _read(path: Path, name: str) -> CheckpointFile:

@@ -8,13 +8,13 @@ import lightning as L
 import pytest
 import torch
 
-from methods import checkpoints
+from methods import model_folders
 from methods.base import class_path_of
 from methods.callbacks.averaging import WarmupEMA
 from methods.checkpoints import (
     AtomicCheckpointIO,
     describe_method,
-    export_checkpoint,
+    find_checkpoint,
     load_method,
     make_described_method,
 )
@@ -23,6 +23,7 @@ from methods.diffpose import ContextEncoder, DiffPose
 from methods.diffpose.denoisers import GraphLifter
 from methods.dpmesh import Codebook, DPMesh, Prior
 from methods.hmr import HMR
+from methods.model_folders import write_model
 from noise2pose.errors import InputError
 from tests.methods.test_contract import SMALL, SMALL_DIFFANNOT, SMALL_DIFFPOSE, SMALL_HMR, fit
 from tests.tiny import TinyPoses
@@ -98,37 +99,42 @@ def test_the_encoders_own_checkpoint_is_not_needed_again(tmp_path):
     assert same(loaded, method) and loaded.hparams["context_checkpoint"] is None
 
 
-def test_a_training_checkpoint_is_exported_small(tmp_path):
-    trainer, _ = fit(ContextEncoder(**SMALL), tmp_path)
-    source, target = tmp_path / "run.ckpt", tmp_path / "folder" / "small.ckpt"
-    trainer.save_checkpoint(source)
-    checkpoint = torch.load(source, weights_only=True)
-    # What Lightning's command line keeps beside the arguments.
-    checkpoint["hyper_parameters"] |= {
-        "_class_path": "methods.diffpose.ContextEncoder",
-        "_instantiator": "some.function",
-    }
-    checkpoint["state_dict"] = {key: value.double() for key, value in checkpoint["state_dict"].items()}
-    torch.save(checkpoint, source)
-    export_checkpoint(source, target)
-    small = torch.load(target, weights_only=True)
-    assert not {"optimizer_states", "callbacks", "loops"} & set(small)
-    assert small["class_path"] == "methods.diffpose.ContextEncoder"
-    assert {value.dtype for value in small["state_dict"].values()} == {torch.float32}
-    assert not any(key.startswith("_") for key in small["hyper_parameters"])
-    assert target.stat().st_size < source.stat().st_size / 2
-    assert same(load_method(target), load_method(source))
-    L.Trainer(logger=False, accelerator="cpu").test(load_method(target), TinyPoses(), ckpt_path=target, verbose=False)
+def export(folder, method):
+    """A model folder."""
+    class_path, weights = class_path_of(type(method)), method.state_dict()
+    write_model(folder, class_path, dict(method.hparams), "gt", weights, "card of {}".format)
+    return folder
 
 
-def test_shipped_checkpoints_have_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
-    with pytest.raises(InputError, match="no checkpoint named small is shipped; there is none"):
+def test_shipped_models_have_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_folders, "SHIPPED", tmp_path / "models")
+    with pytest.raises(InputError, match="no model named small is shipped; there is none"):
         load_method("small")
-    save(tmp_path / "small.ckpt", ContextEncoder(**SMALL))
-    assert isinstance(load_method("small"), ContextEncoder)
-    with pytest.raises(InputError, match="no checkpoint named large is shipped; there is small"):
+    export(tmp_path / "models" / "small", ContextEncoder(**SMALL))
+    assert isinstance(load_method("small"), ContextEncoder) and load_method("small").trained_on == "gt"
+    with pytest.raises(InputError, match="no model named large is shipped; there is small"):
         load_method("large")
+
+
+def test_a_folder_here_comes_before_a_shipped_name_if_it_is_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hmr-keypoints").mkdir()
+    assert find_checkpoint("hmr-keypoints") == model_folders.SHIPPED / "hmr-keypoints"
+    (tmp_path / "hmr-keypoints").rmdir()
+    export(tmp_path / "hmr-keypoints", ContextEncoder(**SMALL))
+    assert isinstance(load_method("hmr-keypoints"), ContextEncoder)
+
+
+def test_a_model_folder_is_tested_by_the_trainer(tmp_path):
+    method = ContextEncoder(**SMALL).eval()
+    folder = export(tmp_path / "model", method)
+    other = ContextEncoder(**SMALL)
+    trainer = L.Trainer(
+        default_root_dir=tmp_path, logger=False, accelerator="cpu", plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=False,
+    )  # fmt: skip
+    trainer.test(other, TinyPoses(), ckpt_path=folder, verbose=False)
+    assert same(other, method) and other.trained_on == "gt"
 
 
 def test_what_is_not_a_method_is_refused_by_name(tmp_path):

@@ -137,7 +137,7 @@ def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path, checkpoint, cap
         ((checkpoint, tmp_path / "a.npz", out, "--skeleton", "halpe_26"), "has 17 joints, but halpe_26 has 26"),
         ((checkpoint, tmp_path / "point.npz", out), "point.npz: point_00001: all joints lie at one point"),
         ((checkpoint, tmp_path / "smpl.npz", out), "has 14 joints, but smpl_24 has 24"),
-        (("no-such-name", tmp_path / "a.npz", out), "no checkpoint named no-such-name"),
+        (("no-such-name", tmp_path / "a.npz", out), "no model named no-such-name"),
         ((checkpoint, tmp_path / "a.npz", tmp_path / "file"), "file is a file"),
         ((checkpoint, tmp_path / "a.npz", out, "--device", "nonsense"), "device nonsense cannot be used"),
     ):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.checkpoints import find_checkpoint, read_torch_file
+from methods.checkpoints import read_checkpoint
 from methods.dpmesh.backbone.context import CONTEXTS, Context
 from methods.dpmesh.backbone.fusion import FusionHead
 from methods.dpmesh.backbone.unet import Backbone
@@ -128,14 +128,13 @@ def check_prior(path_or_name: str, image_size: int, skeleton: str) -> None:
 
 def _read_prior(path_or_name: str) -> dict[str, Any]:
     try:
-        checkpoint = read_torch_file(find_checkpoint(path_or_name))
+        checkpoint = read_checkpoint(path_or_name)
     except InputError as error:
         raise InputError(
             f"model.prior_checkpoint: {error}; train a prior first: python scripts/train.py fit -c "
             "configs/experiments/dpmesh_prior.yaml"
         ) from error
-    weights = checkpoint.get("state_dict", {}) if isinstance(checkpoint, dict) else {}
-    if not any(key.startswith("backbone.unet.") for key in weights):
+    if not any(key.startswith("backbone.unet.") for key in checkpoint["state_dict"]):
         raise InputError(f"model.prior_checkpoint: {path_or_name} is not a checkpoint of methods.dpmesh.Prior")
     return checkpoint
 

@@ -60,7 +60,7 @@ def test_dpmesh_starts_from_it(trained, tmp_path):
     other = DPMesh(pose_head="rot6d", context="linear30")
     with pytest.raises(InputError, match="was trained with another context"):
         other.network.features.load_pretrained(str(path))
-    torch.save({"state_dict": {}}, tmp_path / "a.ckpt")
+    torch.save({"state_dict": {}, "hyper_parameters": {}}, tmp_path / "a.ckpt")
     with pytest.raises(InputError, match="a.ckpt is not a checkpoint of methods.dpmesh.Prior"):
         blind.network.features.load_pretrained(str(tmp_path / "a.ckpt"))
 

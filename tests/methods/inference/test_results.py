@@ -80,7 +80,7 @@ def test_a_lifter_says_what_to_do_with_images_before_it_loads(tmp_path):
         Lifter("hmr-keypoints").predict(people())
     with pytest.raises(InputError, match=r"predicts joints from keypoints: use Lifter\('diffpose-cmu'\)"):
         Annotator("diffpose-cmu").predict(people())
-    with pytest.raises(InputError, match="no checkpoint named"):
+    with pytest.raises(InputError, match="no model named"):
         Lifter("no-such-name")
 
 

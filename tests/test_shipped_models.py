@@ -1,20 +1,28 @@
-"""The trained checkpoints that come with the project do what their cards say."""
+"""The trained models that come with the project do what their cards say."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from datamodules.rendered_people import RenderedPeople
 from datamodules.synthetic_motion import SyntheticMotion
-from methods.checkpoints import SHIPPED, load_method
+from methods.checkpoints import load_method
+from methods.diffannot import DiffAnnot
+from methods.diffpose import DiffPose
+from methods.hmr import HMR
 from methods.inference.lifting import lift
+from methods.model_folders import CARD, WEIGHTS, shipped_models
 from noise2pose import skeletons
+from noise2pose.files import ASSETS, sha256
 from noise2pose.metrics.functional import mpjpe, pa_mpjpe
 from scripts.predict import main
 
-NAMES = sorted(path.stem for path in SHIPPED.glob("*.ckpt"))
+MODELS = shipped_models()
+NAMES = sorted(MODELS)
 BODIES = [name for name in NAMES if load_method(name).body is not None]
 LIFTERS = [name for name in NAMES if name not in BODIES]
 H36M, COCO = skeletons.get("h36m_17"), skeletons.get("coco_17")
@@ -37,7 +45,7 @@ def as_coco(keypoints):
     return coco
 
 
-def test_there_are_checkpoints_for_frames_clips_and_bodies():
+def test_there_are_models_for_frames_clips_and_bodies():
     assert {"diffpose-cmu", "diffpose-cmu-27"} == set(LIFTERS) and {"hmr-keypoints", "diffannot-keypoints"} == set(
         BODIES
     )
@@ -45,11 +53,26 @@ def test_there_are_checkpoints_for_frames_clips_and_bodies():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_small_and_has_a_card(name):
-    path = SHIPPED / f"{name}.ckpt"
-    assert path.stat().st_size < 8e6
-    card = path.with_suffix(".md").read_text()
-    for said in ("mocap.cs.cmu.edu", "NSF EIA-0196217", "scripts/train.py", "Protocol", "commit"):
+    weights = MODELS[name] / WEIGHTS
+    assert weights.stat().st_size < 8e6
+    card = (MODELS[name] / CARD).read_text()
+    for said in ("mocap.cs.cmu.edu", "NSF EIA-0196217", "scripts/train.py", "scripts/export.py", "Protocol", "commit"):
         assert said in card
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["license"] == "apache-2.0" and head["library_name"] == "noise2pose" and "cmu_mocap" in head["datasets"]
+    assert {"mpjpe", "pa_mpjpe"} <= set(head["metrics"]) and head["tags"]
+    assert sha256(weights) in card and '| training data | "free for use in research projects"' in card
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_outlives_a_move_of_its_methods_files(name, monkeypatch):
+    for kind in (DiffAnnot, DiffPose, HMR):
+        package, old = sys.modules[kind.__module__.rpartition(".")[0]], kind.__module__
+        monkeypatch.setattr(package, kind.__name__, kind)
+        monkeypatch.setattr(kind, "__module__", f"{old}_moved")
+        monkeypatch.setitem(sys.modules, f"{old}_moved", sys.modules[old])
+        monkeypatch.setitem(sys.modules, old, None)
+    assert load_method(name).trained_on == "synthetic"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,7 +134,7 @@ def test_the_annotator_is_better_than_its_front_end():
 
 
 def test_the_example_of_the_readme(tmp_path):
-    photo = SHIPPED.parent / "photos" / "astronaut.jpg"
+    photo = ASSETS / "photos" / "astronaut.jpg"
     keypoints = photo.with_name("astronaut_keypoints.json")
     command = ["--checkpoint", "diffannot-keypoints", str(photo), "--keypoints", str(keypoints)]
     assert main([*command, "--output", str(tmp_path)]) == 0

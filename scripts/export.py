@@ -1,0 +1,231 @@
+"""Write a trained method as a model folder: weights, configuration and a card."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from noise2pose.errors import InputError
+from noise2pose.reports.model_card import Notes, model_card, read_notes
+from noise2pose.reports.runs import Run, load_run
+from scripts import program
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from methods.base import PoseMethod
+
+DESCRIPTION = """Write a trained method as a model folder: weights, configuration and a card.
+
+  python scripts/export.py runs/my_run models/my_model
+  python scripts/export.py runs/my_run models/my_model --dtype float16 --notes notes.md
+  python scripts/export.py runs/my_run/checkpoints/last.ckpt models/other --set guidance_strength=1000
+  python scripts/predict.py --checkpoint models/my_model photo.jpg --output annotated
+
+Every --checkpoint, --ckpt_path and model.*_checkpoint takes the folder.
+"""
+EPILOG = """what it writes:
+  DIR/model.safetensors   all weights; of a run those of best.ckpt: the moving average, where the run kept one
+  DIR/config.yaml         class and constructor arguments of the method, and the SHA-256 of model.safetensors
+  DIR/README.md           the card, with a YAML head that model hubs read. It has the numbers of the run's test.json
+                          with their protocol, command, commit and seed: test the run first, with --ckpt_path best.
+
+--notes takes a Markdown file with what only you know: what the model is, data, limits, credit. Its YAML head may have
+`license` (of the weights), `data_license` (of the training data), `datasets`, `metrics` and `tags`. README.md of an
+exported model may be given again; its hand-written part is taken.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=program("export"),
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or a checkpoint")
+    parser.add_argument("output", type=Path, metavar="DIR", help="folder to write, which must not exist")
+    parser.add_argument(
+        "--dtype", choices=["float32", "float16", "bfloat16"], help="of the weights in the file (default: float32)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="constructor argument to change; repeatable"
+    )
+    parser.add_argument("--notes", type=Path, metavar="FILE", help="hand-written part of the card (Markdown)")
+    arguments = parser.parse_args(args)
+    try:
+        print(_export(arguments))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> str:
+    """Writes the folder; returns the summary."""
+    if arguments.output.exists():
+        raise InputError(f"{arguments.output} exists already: give the name of a folder to make, or remove it first")
+    notes = Notes({}, "") if arguments.notes is None else read_notes(arguments.notes)
+    checkpoint, run = _source(arguments.run)
+
+    from methods.base import class_path_of  # these load Lightning
+    from methods.checkpoints import load_method
+    from methods.model_folders import write_model
+
+    method = load_method(checkpoint)
+    changes = _changes(method, arguments.set)
+    if changes:
+        method = _changed(method, changes)
+    weights = _converted(method, arguments.dtype)
+    class_path, number = class_path_of(type(method)), sum(value.numel() for value in weights.values())
+    size = sum(value.numel() * value.element_size() for value in weights.values())
+    types = sorted({str(value.dtype).removeprefix("torch.") for value in weights.values() if value.is_floating_point()})
+    facts = {
+        "method": f"{method.title}, `{class_path}`",
+        "weights": f"{number:,} values, {size / 1e6:.1f} MB, {', '.join(types)}",
+        "2-D keypoints of the training": method.trained_on or "not known",
+        **_training(run),
+    }
+    if changes:
+        facts["set in the configuration"] = ", ".join(f"`{key}: {value}`" for key, value in changes.items())
+    kind = "human-mesh-recovery" if method.body is not None else "3d-human-pose-estimation"
+    tags = [kind, class_path.split(".")[1], *(["diffusion"] if method.num_steps else [])]
+    remarks = _remarks(method, run, arguments.dtype)
+    write_model(
+        arguments.output,
+        class_path,
+        dict(method.hparams),
+        method.trained_on,
+        weights,
+        lambda sha256: model_card(arguments.output.name, notes, facts, tags, run, remarks, sha256),
+    )
+    numbers = "with the numbers of its test" if run is not None and run.test else "without numbers of a test"
+    return f"{arguments.output}: {method.title}, {facts['weights']}; card {numbers}: {arguments.output / 'README.md'}"
+
+
+def _source(given: Path) -> tuple[Path, Run | None]:
+    """The checkpoint to export, and its run if a run was given.
+
+    Raises:
+        InputError: if the run has no best checkpoint, or was tested with another one.
+    """
+    checkpoint = given / "checkpoints" / "best.ckpt"
+    if not checkpoint.parent.is_dir():
+        return given, None
+    if not checkpoint.is_file():
+        raise InputError(f"{checkpoint} does not exist: train the run first")
+    run = load_run(given)
+    tested = Path(str(run.test.get("checkpoint", checkpoint)))
+    record = given / "test.json"
+    if tested.parts[-2:] != checkpoint.parts[-2:]:
+        raise InputError(
+            f"{record} has the numbers of {tested}, not of {checkpoint}: test the run again with --ckpt_path best, or "
+            "give the checkpoint itself"
+        )
+    if run.test and checkpoint.stat().st_mtime > record.stat().st_mtime:
+        print(f"note: {checkpoint} is newer than {record}: test it again if it was trained further", file=sys.stderr)
+    return checkpoint, run
+
+
+def _training(run: Run | None) -> dict[str, str]:
+    """What `fit.json` says about the training."""
+    if run is None or not run.fit:
+        return {}
+    fit = run.fit
+    epochs = f"{fit['epochs']} epochs, " if "epochs" in fit else ""
+    return {
+        "training": f"{epochs}{fit['steps']} steps, {fit['seconds'] / 60:.0f} minutes on {fit['device']}, seed "
+        f"{fit.get('seed', 'unknown')}, commit {fit.get('commit') or 'unknown'}",
+        "training command": f"`{fit['command']}`",
+    }
+
+
+def _remarks(method: "PoseMethod", run: Run | None, dtype: str | None) -> str:
+    """How the model that was tested differs from the one that is written; empty if it does not."""
+    if run is None or not run.test:
+        return ""
+    remarks = [f"Measured before the weights were rounded to {dtype}."] if dtype in ("float16", "bfloat16") else []
+    path = run.folder / "config_test.yaml"
+    try:
+        tested = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["init_args"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not say how the method was tested: test the run again") from error
+    written = {key: value for key, value in method.hparams.items() if key not in method.weight_files}
+    if other := [f"`{key}: {tested[key]}`" for key in written if key in tested and tested[key] != written[key]]:
+        remarks.append(f"Measured with {', '.join(other)}, unlike the configuration here.")
+    return " ".join(remarks)
+
+
+def _changes(method: "PoseMethod", given: Sequence[str]) -> dict[str, Any]:
+    """Constructor arguments from KEY=VALUE, read as the command line of a training reads them.
+
+    Raises:
+        InputError: if the method has no such argument, or takes no such value.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    kind = type(method)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind)
+    changes = {}
+    for change in given:
+        key, separator, value = change.partition("=")
+        if not separator or key not in method.hparams:
+            raise InputError(f"--set {change}: expected KEY=VALUE; the keys are {', '.join(method.hparams)}")
+        if key in kind.weight_files:
+            raise InputError(f"--set {change}: the weights of {key} are in the checkpoint already")
+        try:
+            changes[key] = parser.parse_args([f"--{key}={value}"])[key]
+        except ArgumentError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"--set {change}: {kind.__name__} does not take this value ({reason})") from error
+    return changes
+
+
+def _changed(method: "PoseMethod", changes: Mapping[str, Any]) -> "PoseMethod":
+    """The same weights in a method with other arguments.
+
+    Raises:
+        InputError: if the weights do not fit the arguments.
+    """
+    from methods.base import class_path_of
+    from methods.checkpoints import make_method
+    from methods.official_weights import load
+
+    other = make_method(class_path_of(type(method)), {**method.hparams, **changes})
+    try:
+        load(other, method.state_dict(), "a method with these settings")
+    except InputError as error:
+        raise InputError(f"--set {shlex.join(f'{key}={value}' for key, value in changes.items())}: {error}") from error
+    other.trained_on = method.trained_on
+    return other.eval()
+
+
+def _converted(method: "PoseMethod", dtype: str | None) -> "dict[str, Tensor]":
+    """The state dict in the type that was asked for; what is computed in double precision stays so.
+
+    Raises:
+        InputError: if a value is too large for the type.
+    """
+    import torch
+
+    weights = {key: value.detach() for key, value in method.state_dict().items()}
+    if dtype is None:
+        return weights
+    converted = {
+        key: value.to(getattr(torch, dtype)) if value.dtype in (torch.float32, torch.float16, torch.bfloat16) else value
+        for key, value in weights.items()
+    }
+    for key, value in converted.items():
+        if not torch.equal(value.isfinite(), weights[key].isfinite()):
+            raise InputError(f"--dtype {dtype}: values of {key} are too large for it")
+    return converted
+
+
+if __name__ == "__main__":
+    sys.exit(main())
