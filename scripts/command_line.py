@@ -43,6 +43,11 @@ COMMANDS = {
         "turn published weights into a checkpoint of this project",
         "diffpose gcnpose.pth encoder.ckpt",
     ),
+    "export": Command(
+        "export",
+        "write a trained method as a model folder with a card",
+        "runs/my_run models/my_model --dtype float16",
+    ),
     "ablations": Command("ablations", "train, test and tabulate the ablations of a method", "diffpose --seeds 0"),
     "annotator-report": Command(
         "annotator_report",

@@ -12,7 +12,6 @@ import yaml
 from noise2pose.errors import InputError
 from noise2pose.reports.model_card import Notes, model_card, read_notes
 from noise2pose.reports.runs import Run, load_run
-from scripts import program
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +42,6 @@ exported model may be given again; its hand-written part is taken.
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog=program("export"),
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -13,7 +13,7 @@ from noise2pose.reports.comparability import protocol_in_words
 from noise2pose.reports.runs import Run
 
 # Before it is what somebody wrote, after it what the command wrote.
-MARK = "<!-- From here on written by scripts/export.py. -->"
+MARK = "<!-- From here on written by `noise2pose export`. -->"
 _HEAD = re.compile(r"---\n(.*?)\n---\n", re.DOTALL)
 _LISTS = ("datasets", "metrics", "tags")
 _UNKNOWN = "not stated"
@@ -75,7 +75,7 @@ def model_card(
     head = {
         "license": "unknown",
         "library_name": "noise2pose",
-        "datasets": [str(run.fit["dataset"])] if run is not None and "dataset" in run.fit else [],
+        "datasets": [run.fit["protocols"][0]["dataset"]] if run is not None and run.fit.get("protocols") else [],
         "metrics": list(measured),
         "tags": list(tags),
     }
@@ -108,8 +108,8 @@ def _measurement(run: Run) -> list[str]:
     test = run.test
     seed, commit = (test[key] if test.get(key) is not None else "unknown" for key in ("seed", "commit"))
     return [
-        f"Protocol `{run.protocol['name']}`: {protocol_in_words(run.protocol)}. Hypotheses averaged: "
-        f"{run.protocol['num_hypotheses']}; denoiser calls per hypothesis: {test['steps']}.",
+        f"Protocol `{run.protocol.name}`: {protocol_in_words(run.protocol)}. Hypotheses averaged: "
+        f"{run.protocol.num_hypotheses}; denoiser calls per hypothesis: {test['num_steps']}.",
         "",
         *_table({key.caption: f"{key.text(value)} {key.unit}" for key, value in _numbers(run)}),
         f"Measured at commit {commit}, seed {seed}, on {test['device']}, with",

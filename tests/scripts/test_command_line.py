@@ -13,6 +13,7 @@ from scripts.completion import whole_parser
 from tests.places import ROOT
 
 LIGHT = (
+    "export",
     "ablations",
     "compare",
     "demo",
