@@ -138,14 +138,14 @@ class Codebook(PoseMethod):
         flat = target.flatten(-2)
         features = self.codebook.features(flat)
         revived = self.codebook.revive(features, self.revive_below, self._seed * 1_000_003 + self.global_step)
-        answer = self.codebook.reconstruct(features)
-        self.codebook.learn(features, answer.indices)
+        reconstruction = self.codebook.reconstruct(features)
+        self.codebook.learn(features, reconstruction.indices)
         terms = {
-            "rotations": F.smooth_l1_loss(answer.values, self.codebook.values_of(flat), beta=_SMOOTH),
-            "commitment": answer.commitment,
+            "rotations": F.smooth_l1_loss(reconstruction.values, self.codebook.values_of(flat), beta=_SMOOTH),
+            "commitment": reconstruction.commitment,
         }
         if self.weights["joints"]:
-            pose = self.codebook.rotations(answer.values)
+            pose = self.codebook.rotations(reconstruction.values)
             terms["joints"] = (self._joints(pose, betas) - self._joints(target, betas)).abs().mean()
         loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
@@ -168,10 +168,10 @@ class Codebook(PoseMethod):
     def _update_metrics(self, dataloader_idx: int, batch: PoseBatch, prediction: Prediction) -> None:
         super()._update_metrics(dataloader_idx, batch, prediction)
         known = known_bodies(batch)
-        truth, answer = batch["smpl"]["body_pose"][known], prediction["smpl"]["body_pose"][known]
+        truth, decoded = batch["smpl"]["body_pose"][known], prediction["smpl"]["body_pose"][known]
         usage, errors = self._metrics(dataloader_idx)
         usage.update(self.codebook.encode(truth.flatten(-2))[0])
-        angles = roma.rotmat_geodesic_distance(answer[:, :_BODY_JOINTS], truth[:, :_BODY_JOINTS])
+        angles = roma.rotmat_geodesic_distance(decoded[:, :_BODY_JOINTS], truth[:, :_BODY_JOINTS])
         errors.update(torch.rad2deg(angles))
 
     def _log_metrics(self, split: str) -> Tensor | None:

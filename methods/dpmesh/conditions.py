@@ -220,7 +220,7 @@ def _true_keypoints(batch: PoseBatch) -> Float[Tensor, "B J 3"]:
 def noisy_keypoints(
     true: Float[Tensor, "B J 3"], box: Float[Tensor, "B 3"], batch: PoseBatch, skeleton: str, step: int, seed: int = 0
 ) -> Float[Tensor, "B J 3"]:
-    """Detections of the true joints with errors that are drawn anew at each step (`noise2pose.keypoints.noise`).
+    """Detections of the true joints with errors that differ at each step (`noise2pose.keypoints.noise`).
 
     Only joints that the keypoints of the batch have are detected, so no joint that is occluded or outside the image.
 

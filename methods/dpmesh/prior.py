@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from methods.dpmesh.backbone.context import CONTEXTS, Context
@@ -94,7 +94,7 @@ class Prior(StagedMethod):
         # Computed in float64; the scheduler of diffusers (`scaled_linear`) computes in float32 and rounds differently.
         betas = torch.linspace(_BETAS[0] ** 0.5, _BETAS[1] ** 0.5, _NUM_STEPS, dtype=torch.float64).square()
         self.register_buffer("signal", (1.0 - betas).cumprod(dim=0).float(), persistent=False)
-        self.measured = torch.nn.ModuleList()
+        self.measured = nn.ModuleList()
 
     @property
     def autoencoder(self) -> Any:
@@ -121,15 +121,15 @@ class Prior(StagedMethod):
         return self.with_frozen_parameters(loss)
 
     def _reconstruction(self, image: Float[Tensor, "B 3 S S"]) -> dict[str, Float[Tensor, ""]]:
-        """L1 of the reconstruction, pixels in [-1, 1], and the divergence of each latent number."""
+        """L1 of the reconstruction, pixels in [-1, 1], and the mean KL divergence of a latent value."""
         pixels = 2.0 * image - 1.0
         latents: Any = self.autoencoder.encode(pixels).latent_dist
-        answer: Any = self.autoencoder.decode(latents.sample())
+        decoded: Any = self.autoencoder.decode(latents.sample())
         with torch.no_grad():
             scale = self.backbone.latent_scale
             scale.lerp_(1.0 / latents.mean.float().std().clamp_min(1e-3), _SCALE_MOMENTUM)
         numbers = latents.mean[0].numel()
-        return {"reconstruction": (answer.sample - pixels).abs().mean(), "divergence": latents.kl().mean() / numbers}
+        return {"reconstruction": (decoded.sample - pixels).abs().mean(), "divergence": latents.kl().mean() / numbers}
 
     def _epsilon(self, batch: PoseBatch, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, ""]:
         with torch.no_grad():
@@ -149,18 +149,18 @@ class Prior(StagedMethod):
         signal = self.signal[times].view(-1, 1, 1, 1)
         noisy = signal.sqrt() * latents + (1.0 - signal).sqrt() * noise
         tokens = self.context(conditions.joints, conditions.present)
-        answer = self.backbone.epsilon(noisy, times, conditions.heatmaps, tokens)
-        return F.mse_loss(answer.float(), noise.float(), reduction="none").mean(dim=(1, 2, 3))
+        predicted = self.backbone.epsilon(noisy, times, conditions.heatmaps, tokens)
+        return F.mse_loss(predicted.float(), noise.float(), reduction="none").mean(dim=(1, 2, 3))
 
     def _conditions(self, batch: PoseBatch) -> Conditions:
-        """The true joints."""
+        """Conditions of the true joints."""
         return self.observer.conditions(clean_keypoints(batch), checked_box(batch), batch)
 
     def stage_groups(self) -> tuple[list[Group], list[Group]]:
-        rest = [*self.backbone.unet.parameters(), *self.context.parameters()]
+        diffusion = [*self.backbone.unet.parameters(), *self.context.parameters()]
         if self.backbone.controlnet is not None:
-            rest += self.backbone.controlnet.parameters()
-        return [(self.weight_decay, list(self.autoencoder.parameters()))], [(self.weight_decay, rest)]
+            diffusion += self.backbone.controlnet.parameters()
+        return [(self.weight_decay, list(self.autoencoder.parameters()))], [(self.weight_decay, diffusion)]
 
     def setup(self, stage: str) -> None:
         if stage in ("test", "predict"):
@@ -169,7 +169,9 @@ class Prior(StagedMethod):
                 "with `python scripts/train.py validate`"
             )
         super().setup(stage)
-        self.measured = torch.nn.ModuleList(MeanMetric() for _ in range(2 * len(self.protocols)))
+        self.measured = nn.ModuleList(
+            nn.ModuleDict({"epsilon": MeanMetric(), "reconstruction": MeanMetric()}) for _ in self.protocols
+        )
 
     def validation_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
         """Measures with noise and steps that depend on the samples alone."""
@@ -178,20 +180,18 @@ class Prior(StagedMethod):
         keys = keyed_random.keys_of(batch["sample_id"], device=latents.device)
         times = (_NUM_STEPS * keyed_random.uniform(keys, (), stream=_STREAM)).long()
         noise = keyed_random.normal(keys, latents.shape[1:], stream=_STREAM + 1)
-        epsilon: Any = self.measured[2 * dataloader_idx]
-        epsilon.update(self._errors(latents, times, noise, self._conditions(batch)))
-        pixels: Any = self.measured[2 * dataloader_idx + 1]
-        pixels.update((self.backbone.decode(latents) - image).abs().mean(dim=(1, 2, 3)))
+        measured: Any = self.measured[dataloader_idx]
+        measured["epsilon"].update(self._errors(latents, times, noise, self._conditions(batch)))
+        measured["reconstruction"].update((self.backbone.decode(latents) - image).abs().mean(dim=(1, 2, 3)))
         return {}
 
     def _log_metrics(self, split: str) -> Tensor | None:
         first = None
-        for number, protocol in enumerate(self.protocols):
-            for name, metric in zip(
-                ("epsilon", "reconstruction"), self.measured[2 * number : 2 * number + 2], strict=True
-            ):
-                value = metric.compute()  # pyright: ignore[reportCallIssue]
-                metric.reset()  # pyright: ignore[reportCallIssue]
+        sets: Any = zip(self.protocols, self.measured, strict=True)
+        for protocol, measured in sets:
+            for name, metric in measured.items():
+                value = metric.compute()
+                metric.reset()
                 self.log(f"{split}/{protocol.dataset}/{name}", value, sync_dist=True)
                 first = value if first is None else first
         return first

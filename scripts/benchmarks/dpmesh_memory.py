@@ -61,7 +61,16 @@ def training_memory(
     settings = {"maps": (8, 16, 32), "gradient_checkpointing": checkpointing}
     head = Rot6dHead(sizes.width, sizes.num_decoder_layers)
     with torch.device("meta"):
-        network = make_network("diffusion", size, head, _JOINTS, False, True, "mlp2_visible", settings).train()
+        network = make_network(
+            "diffusion",
+            size,
+            head,
+            num_joints=_JOINTS,
+            uncertainty=False,
+            heatmaps=True,
+            context="mlp2_visible",
+            diffusion=settings,
+        ).train()
         teacher = make_teacher(network).eval().requires_grad_(False) if reasoning else None
     with FakeTensorMode(), Alive() as alive:
         _make_fake([network] if teacher is None else [network, teacher])
@@ -101,11 +110,11 @@ class Alive(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(answer):
+        output = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
                 self._add(tensor.untyped_storage())
-        return answer
+        return output
 
     def _add(self, storage: Any) -> None:
         key, size = storage._cdata, storage.nbytes()

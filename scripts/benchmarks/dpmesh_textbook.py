@@ -58,12 +58,12 @@ class TextbookBackbone(nn.Module):
         """One pass for the attention maps: means over heads and layers."""
         store: list[tuple[str, Tensor]] = []
         self._step(latents, heatmaps, tokens, store)
-        answer = {}
+        maps = {}
         for side in self.sides:
             chosen = [p for name, p in store if ".attn2." in name and "mid_block" not in name and p.shape[2] == side**2]
             mean = torch.stack([p.mean(dim=1) for p in chosen]).mean(dim=0)
-            answer[f"level_{side}"] = mean.transpose(1, 2).reshape(len(mean), -1, side, side)
-        return answer
+            maps[f"level_{side}"] = mean.transpose(1, 2).reshape(len(mean), -1, side, side)
+        return maps
 
     def _step(self, latents: Tensor, heatmaps: Tensor, tokens: Tensor, store: list[tuple[str, Tensor]]) -> None:
         processors = dict(self.unet.attn_processors), dict(self.controlnet.attn_processors)

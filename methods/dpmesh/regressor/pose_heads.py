@@ -38,10 +38,10 @@ class Cascade(nn.Module):
 
     def forward(self, states: Float[Tensor, "L B D"]) -> Float[Tensor, "B _"]:
         """The output of the last head."""
-        answer = self.layers[0](states[0])
+        output = self.layers[0](states[0])
         for state, layer in zip(states[1:], self.layers[1:], strict=True):
-            answer = answer + layer(torch.cat((state, answer), dim=-1))
-        return answer
+            output = output + layer(torch.cat((state, output), dim=-1))
+        return output
 
 
 class PoseHead(nn.Module):
