@@ -1,7 +1,8 @@
 """What data modules yield and what methods answer: the only agreement between the two sides.
 
-Shape letters: B batch, F frames (clips only), J joints, K joints of maps, N hypotheses, V vertices. A method asks for
-the keys that it needs; a data module omits what it has not.
+A method asks for the keys that it needs; a data module omits those that it has no data for.
+
+Shape letters: B batch, F frames (clips only), J joints, K joints of maps, N hypotheses, V vertices.
 """
 
 from typing import NamedTuple, TypedDict
@@ -28,8 +29,8 @@ class Camera(TypedDict, total=False):
 class Variation(NamedTuple):
     """What augmentation does to each sample; see `noise2pose.images.augmentation`.
 
-    The picture is turned about its principal point, then mirrored; its square `box` is then resized and moved, and the
-    rectangle lies in the crop of that box.
+    The whole image is turned about its principal point and then mirrored; its square `box` is then resized and moved,
+    and the occluding rectangle lies in the crop of that box.
     """
 
     angle: Tensor  # (B,) radians about the camera's z axis, that is clockwise on the screen
@@ -42,19 +43,19 @@ class Variation(NamedTuple):
 
 
 class Patches(TypedDict, total=False):
-    """The part of each picture that its crop needs, as the loader reads it; parts differ in size."""
+    """The part of each image that its crop needs, as the loader reads it; patches differ in size."""
 
     pixels: Tensor  # (P,) uint8: RGB of one patch after the other, each row by row
-    sizes: list[tuple[int, int]]  # B heights and widths; not a tensor, so that no device has to be asked for them
+    sizes: list[tuple[int, int]]  # B heights and widths; not a tensor, because reading them would wait for the device
     matrix: Tensor  # (B, 2, 3) from pixels of the crop to those of the patch
 
 
 class PoseBatch(TypedDict, total=False):
     """One batch of people. `[F]` is there for clips only."""
 
-    image: Tensor  # (B, 3, S, S) RGB in [0, 1]: the square `box` of the picture, resized
+    image: Tensor  # (B, 3, S, S) RGB in [0, 1]: the square `box` of the whole image, resized
     keypoints_2d: Tensor  # (B, [F], J, 3) pixels and confidence
-    keypoints_2d_gt: Tensor  # as above: annotated ones, where others are the input and these are what is evaluated
+    keypoints_2d_gt: Tensor  # as above: annotated keypoints to evaluate on, if `keypoints_2d` holds others
     keypoints_3d: Tensor  # (B, [F], J, 4) metres in the camera frame (not root-relative) and validity 0/1
     smpl: Smpl
     has_smpl: Tensor  # (B,) bool
@@ -64,18 +65,18 @@ class PoseBatch(TypedDict, total=False):
     camera_translation: Tensor  # (B, 3) metres; the body in the camera frame is that of `smpl` plus this
     camera: Camera
     box: Tensor  # (B, 3) centre x, centre y and side, pixels
-    patches: Patches  # what `image` will be made of, on the device
-    variation: Variation  # that labels and `image` are still to get
+    patches: Patches  # from which `image` is made on the device
+    variation: Variation  # not yet applied to labels and `image`
     heatmaps: Tensor  # (B, J, H, W) of a 2-D detector over the square `box`, not negative, in any scale
     sample_id: list[str]
-    file_name: list[str]  # of the picture, in the folder of all pictures
+    file_name: list[str]  # of the image, in the folder of all images
     subject: list[str]
     action: list[str]
-    sequence: list[str]  # the recording that a sample is from
+    sequence: list[str]  # recording of each sample
 
 
 class Refinement(TypedDict, total=False):
-    """What a method that improves another's answer did to it."""
+    """How a method that refines another's answer changed it."""
 
     step: Tensor  # (B,) int64, denoising steps of the answer; 0 where the first answer was kept
     reprojection_before: Tensor  # (B,) as in `noise2pose.annotation.layout`, pixels
@@ -83,18 +84,18 @@ class Refinement(TypedDict, total=False):
 
 
 class JointMaps(NamedTuple):
-    """Where in the square `box` of each picture a method was told that joints are, and where it looked for them."""
+    """Maps of joints over the square `box` of each image: where a method was told they are, and where it attended."""
 
     skeleton: str  # of the joints, a name in `noise2pose.skeletons`; not always that of the batch
-    present: Tensor  # (B, K) bool: joints that the method was told of
-    maps: dict[str, Tensor]  # (B, K, s, s) not negative, by what they are: `heatmaps`, `attention_8`, ...
+    present: Tensor  # (B, K) bool: joints whose place the method was given
+    maps: dict[str, Tensor]  # (B, K, s, s) not negative, by kind: `heatmaps`, `attention_8`, ...
 
 
 class Prediction(TypedDict, total=False):
     """One pose per sample, deployable: nothing in it was chosen with ground truth.
 
-    Vertices and joints of a body in the camera frame of the whole picture are those of `smpl` plus
-    `camera_translation`, as SMPL's `trans`.
+    Vertices and joints of a body in the camera frame of the whole image are those of `smpl` plus `camera_translation`,
+    which is SMPL's `trans`.
     """
 
     joints_3d: Tensor  # (B, [F], J, 3) metres, relative to the root joint of the skeleton

@@ -119,12 +119,12 @@ def from_screen(screen: Float[Tensor, "*batch 2"], size: Float[Tensor, "*batch 2
 
 
 def virtual_image(points: Float[Tensor, "*batch P 2"]) -> tuple[Float[Tensor, "*batch 2"], Float[Tensor, "*batch"]]:
-    """A square around a person that shows them as the training images of lifting methods do: whole, near the middle.
+    """A square around a person that shows them as the training images of lifting methods do: whole, near the centre.
 
-    A photograph may show the person small and in a corner, and seldom tells its focal length. Its keypoints are moved
-    to an image whose centre is the middle of the person's box, whose side is 2.2 times the longer side of the box, and
-    whose focal length is 1.145 sides, as that of Human3.6M's cameras (47 degrees). The camera of this image looks at
-    the person: a pose lifted from it is turned against the photograph's camera by the angle between the two.
+    A photograph may show the person small and in a corner, and seldom states its focal length. Its keypoints are moved
+    to an image whose centre is the centre of the person's box, whose side is 2.2 times the longer side of the box, and
+    whose focal length is 1.145 sides, as for Human3.6M's cameras (47 degrees). The camera of this image looks at the
+    person, so a pose lifted from it is rotated relative to the photograph's camera by the angle between the two.
 
     Args:
         points: (..., P, 2) joints in pixels; for a clip, those of all its frames.
@@ -192,7 +192,7 @@ def fit_translation(
     matrix[..., :2, 2] = matrix[..., 2, :2] = slope
     matrix[..., 2, 2] = (weights * ray.square()).sum(dim=(-1, -2))
     vector = torch.cat(((weights * offset).sum(dim=-2), -(weights * ray * offset).sum(dim=(-1, -2))[..., None]), dim=-1)
-    # Keeps a pose without weights solvable; far below what a joint contributes.
+    # Keeps the system solvable for a pose without weights; far below what a joint contributes.
     matrix = matrix + 1e-9 * torch.eye(3, dtype=matrix.dtype, device=matrix.device)
     return torch.linalg.solve(matrix, vector[..., None])[..., 0]
 

@@ -43,12 +43,12 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text)
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Writes an RGB picture, (H, W, 3) uint8, whole or not at all."""
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Writes an RGB image, (H, W, 3) uint8, whole or not at all."""
     from PIL import Image
 
     with replacing(path) as partial:
-        Image.fromarray(picture).save(partial, format="PNG")
+        Image.fromarray(image).save(partial, format="PNG")
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:

@@ -1,8 +1,8 @@
 """Random numbers that belong to a sample, not to a batch.
 
 A number is a pure function of (sample key, stream, seed, position), so a prediction does not depend on the batch size,
-the order of the samples, the process that computed it or what was drawn before. That is what makes two methods see the
-same detection errors, and one process and four report the same metrics.
+the order of the samples, the process that computed it or what was drawn before. So two methods see the same detection
+errors, and one process and four processes report the same metrics.
 
 The generator is SplitMix64's finaliser applied to a counter (Steele, Lea and Flood, "Fast splittable pseudorandom
 number generators", OOPSLA 2014), written in int64 tensor operations, which wrap around on every device.
@@ -26,7 +26,7 @@ def keys_of(names: Sequence[str], device: torch.device | str | None = None) -> T
 
     Args:
         names: B names, for example `sample_id` of a batch.
-        device: where the keys are wanted.
+        device: of the keys.
 
     Returns:
         (B,) int64; equal names give equal keys on every machine.

@@ -1,6 +1,6 @@
 """The npz files of VideoPose3D and its descendants: nested dictionaries of arrays, pickled into one "object array".
 
-A pickle may run any code when it is read; `safe_pickle` runs none.
+Reading a pickle may run any code; `safe_pickle` runs none.
 """
 
 import pickle
@@ -76,7 +76,7 @@ def _read_entry(archive: zipfile.ZipFile, name: str) -> Any:
 
 
 class _Pickler(pickle._Pickler):
-    """Forgets what it has written, and names NumPy's internals as NumPy 1 does."""
+    """Keeps no array that it has written, and names NumPy's internals as NumPy 1 does."""
 
     fast = True  # no memo, which would keep every array alive
 

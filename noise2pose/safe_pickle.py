@@ -54,12 +54,12 @@ def unpickle(file: IO[bytes], encoding: str = "latin1") -> Any:
         return _Unpickler(file, encoding=encoding).load()
     except (OSError, pickle.UnpicklingError):
         raise
-    except Exception as error:  # a broken pickle trips the machine that executes it in any way
+    except Exception as error:  # a broken pickle makes the interpreter fail in many ways
         raise pickle.UnpicklingError(f"it is broken or no pickle: {type(error).__name__} {error}".rstrip()) from error
 
 
 class SparseMatrix:
-    """Stands for a matrix of `scipy.sparse`; `numpy.asarray` gives the dense matrix."""
+    """Stand-in for a matrix of `scipy.sparse`; `numpy.asarray` gives the dense matrix."""
 
     layout = ""
 
@@ -87,7 +87,7 @@ class SparseMatrix:
 
 
 class ChumpyObject:
-    """Stands for an object of chumpy, which published body models of 2015 are made of."""
+    """Stand-in for an object of chumpy, which the published body models of 2015 consist of."""
 
     kind = ""
 
@@ -191,7 +191,7 @@ for _layout in ("csc", "csr", "coo"):
 
 
 class _Unpickler(pickle._Unpickler):
-    # The machine in Python rather than the one in C, because here "set the state of this object" can be made our own.
+    # The interpreter in Python, not the one in C, because only here "set the state of this object" can be replaced.
     dispatch: dict[int, Callable[..., None]] = dict(pickle._Unpickler.dispatch)  # pyright: ignore[reportAttributeAccessIssue]
 
     def find_class(self, module_name: str, global_name: str) -> Any:

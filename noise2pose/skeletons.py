@@ -1,7 +1,7 @@
 """Named skeletons, and conversions between them that refuse what they cannot derive.
 
-Equal joint names mean equal points. Where data sets place similar joints differently the names differ, and a rule in
-`_RULES` says what is accepted in place of what. Every conversion is linear in the points.
+Equal joint names mean equal points. Where data sets place similar joints differently, the names differ, and a rule in
+`_RULES` says which joints replace which. Every conversion is linear in the points.
 
 Shape letters: J joints, C coordinates.
 """
@@ -60,7 +60,7 @@ def convert(
 
 
 def convert_partly(points: Float[Tensor, "*batch J C"], source: str, target: str) -> Float[Tensor, "*batch K C"]:
-    """As `convert` with `has_confidence`, but joints that cannot be derived, and those without confidence, are zeros.
+    """As `convert` with `has_confidence`, but joints that cannot be derived or have no confidence become zeros.
 
     Args:
         points: (..., J, C) in the order of `source`; the last column is a confidence or validity.
@@ -106,7 +106,7 @@ def _partial_matrix(given: tuple[str, ...], wanted: tuple[str, ...]) -> Float[Te
 
 
 def place_hidden(keypoints: Float[Tensor, "*batch J 3"], skeleton: str) -> Float[Tensor, "*batch J 3"]:
-    """Gives joints without confidence, which files often put at (0, 0), a place on the person.
+    """Places joints without confidence, which files often put at (0, 0), on the person.
 
     A hidden joint goes to the mean of the visible joints that are nearest along the skeleton's bones; its confidence
     stays 0. Visible joints stay where they are.
@@ -139,7 +139,7 @@ def _bones_between(parents: tuple[int, ...]) -> Float[Tensor, "J J"]:
     return bones
 
 
-# What stands for a joint that a skeleton has not, first match first. Weights add up to one.
+# What replaces a joint that a skeleton lacks: the first rule whose joints are there. Weights add up to one.
 _RULES: dict[str, tuple[Mapping[str, float], ...]] = {
     "pelvis": ({"left_hip": 0.5, "right_hip": 0.5},),
     # Midpoint of the shoulders, where Human3.6M has its thorax and detectors have their neck.

@@ -26,7 +26,7 @@ from torch import Tensor
 from noise2pose.batch import Camera, Patches, PoseBatch, Variation
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
-from noise2pose.images.augmentation import occlude, picture_matrix, vary, vary_box
+from noise2pose.images.augmentation import image_matrix, occlude, vary, vary_box
 from noise2pose.images.crops import compose, crop_matrix, invert, sample
 from noise2pose.skeletons import Skeleton
 
@@ -216,7 +216,7 @@ def _picture_of_crop(request: Request, size: int) -> np.ndarray:
     if request.variation is None:
         return invert(crop_matrix(box, size)).numpy()
     variation = Variation(*(x.double() if x.is_floating_point() else x for x in request.variation))
-    to_varied = picture_matrix(camera, variation)
+    to_varied = image_matrix(camera, variation)
     centre = (to_varied @ torch.cat((box[:, :2], torch.ones_like(box[:, :1])), dim=-1)[..., None])[..., 0]
     varied = vary_box(torch.cat((centre, box[:, 2:]), dim=-1), variation)
     return invert(compose(crop_matrix(varied, size), to_varied)).numpy()

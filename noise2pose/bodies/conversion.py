@@ -1,8 +1,8 @@
 """Published body models, converted into the project's body files.
 
 SMPL (`.pkl` of version 1.0, whose arrays are chumpy's objects, and 1.1), SMPL-H and SMPL-X (`.pkl`, `.npz`) have the
-same form, linear blend skinning; they differ in counts, by which they are told apart. The components of SMPL-X are its
-shape (10 or 300) and behind it its expressions (10 or 100), which are left out: a body file has the first ten of shape.
+same form, linear blend skinning, and are recognised by their numbers of vertices and joints. SMPL-X lists its shape
+components (10 or 300) before its expressions (10 or 100); a body file has the first ten of the shape only.
 
 The names of joints and vertices come from the `smplx` package, whose licence, like that of the models, allows
 non-commercial use only: neither a model nor a converted file may be passed on.
@@ -82,7 +82,7 @@ def convert(
         source: `.pkl` or `.npz` of SMPL, SMPL-H or SMPL-X, as published.
         target: npz file to write; `noise2pose.bodies.files` describes it.
         regressors: `.npy` files of further skeletons; "h36m_17" is known, as a (17, V) matrix with either leg first.
-        gender: "neutral", "male" or "female"; without it what the file says, or else its name, or else "neutral".
+        gender: "neutral", "male" or "female"; by default what the file says, else what its name says, else "neutral".
 
     Raises:
         InputError: if a file cannot be read, is of another model, or has a key of another shape.
@@ -91,7 +91,7 @@ def convert(
     if target.suffix != ".npz":
         raise InputError(f"{target}: expected a file name that ends in .npz")
     if target.exists() and source.exists() and target.samefile(source):
-        raise InputError(f"{target} is the source, which is not overwritten")
+        raise InputError(f"{target} is the source: give another file to write")
     if gender not in (None, *GENDERS):
         raise InputError(f"gender {gender} is not one of {', '.join(GENDERS)}")
     entries = _read_entries(source)
@@ -133,7 +133,7 @@ def read_regressor(path: str | PathLike[str], name: str, template: Tensor) -> tu
         (17, V) in the order of the skeleton, and which order was found, in words.
 
     Raises:
-        InputError: if the file cannot be read, has another shape, or its joints lie where none of the orders has them.
+        InputError: if the file cannot be read, has another shape, or its joints fit neither order.
     """
     if name not in body_files.REGRESSOR_KEYS:
         raise InputError(f"no regressor of {name} is known, expected one of {', '.join(body_files.REGRESSOR_KEYS)}")

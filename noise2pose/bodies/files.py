@@ -34,7 +34,7 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class BodyArrays:
-    """What `noise2pose.bodies.BodyModel` is made of; its arguments say what each is. float64."""
+    """The arguments of `noise2pose.bodies.BodyModel`, where each is described; float64."""
 
     template: Tensor
     shape_directions: Tensor
@@ -137,7 +137,7 @@ class Arrays:
         """The array of a key as float64.
 
         Raises:
-            InputError: as `read`, and if it is not of finite numbers.
+            InputError: as `read`, and if it holds anything but finite numbers.
         """
         array = self.read(key, shape)
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():

@@ -1,5 +1,8 @@
 """Body models: rotations and shape coefficients to a mesh, or straight to the joints of a skeleton.
 
+The `smplx` package, which the tests compare the mesh with, does not pose the body here because it always makes the
+whole mesh: where joints alone are needed, as in most training steps, that takes more than 20 times as long.
+
 Shape letters: V vertices, K joints of the kinematic tree, J joints of a regressed skeleton, S shape coefficients,
 P pose features.
 """
@@ -140,7 +143,7 @@ class BodyModel(nn.Module):
         """The body that a `body` option names: "free", or a file made by `noise2pose prepare body`.
 
         Raises:
-            InputError: as `from_file`, and for a pickle of a publisher, which has to be converted first.
+            InputError: as `from_file`, and if the file is a publisher's pickle, which has to be converted first.
         """
         if str(name_or_path) == "free":
             return cls.free_body(dtype)
@@ -171,14 +174,14 @@ class BodyModel(nn.Module):
     def complete(self, body_pose: Float[Tensor, "*batch given 3 3"]) -> Float[Tensor, "*batch joints 3 3"]:
         """Rotations of every joint but the root, from those of a body without hands and face.
 
-        SMPL, SMPL-H and SMPL-X share their first 21 joints after the root. SMPL's two more, the hands, are no joints of
-        SMPL-H and SMPL-X, where they are dropped; all others (hands, and of SMPL-X jaw and eyes) are not turned.
+        SMPL, SMPL-H and SMPL-X share their first 21 joints after the root. SMPL's other two, the hands, are dropped for
+        SMPL-H and SMPL-X; all their other joints (hands, and of SMPL-X jaw and eyes) stay in the rest pose.
 
         Args:
             body_pose: of 21 joints, or of SMPL's 23, or of all K - 1, which stay as they are.
 
         Raises:
-            InputError: for another number of joints.
+            InputError: if `body_pose` has another number of joints.
         """
         given, joints = body_pose.shape[-3], len(self.parents) - 1
         if given == joints:
@@ -297,5 +300,5 @@ class BodyModel(nn.Module):
 
 
 def _pose_features(body_pose: Tensor) -> Tensor:
-    """(..., 9 * (K - 1)): what the rotations differ from the rest pose, row by row."""
+    """(..., 9 * (K - 1)): the rotations minus those of the rest pose, row by row."""
     return (body_pose - torch.eye(3, dtype=body_pose.dtype, device=body_pose.device)).flatten(-3)

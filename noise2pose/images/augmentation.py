@@ -1,12 +1,12 @@
-"""Augmentation of pictures of people with all that is known of them, exact in the perspective camera.
+"""Augmentation of images of people together with all labels, exact in the perspective camera.
 
-The picture as a whole is turned about its principal point and then mirrored: what is seen is what the camera would see
-if it were rolled, or the world mirrored. So 3-D, SMPL, camera and 2-D stay consistent, and projected joints are still
-the 2-D joints. Size and place of the box change only what is cropped.
+The whole image is rotated about its principal point and then mirrored, as if the camera were rolled or the world
+mirrored. So 3-D, SMPL, camera and 2-D stay consistent, and projected joints are still the 2-D joints. Size and place of
+the box change only what is cropped.
 
-Labels are varied here; the loader of images crops by `picture_matrix` and the varied box, in one interpolation, and
-then calls `occlude`. Errors of detectors (`noise2pose.keypoints.noise`) come last: they are drawn for the varied
-joints, of which those behind the occluder have confidence 0.
+Labels are varied here; the loader of images crops by `image_matrix` and the varied box, in one interpolation, and then
+calls `occlude`. Errors of detectors (`noise2pose.keypoints.noise`) come last: they are drawn for the varied joints, of
+which those behind the occluder have confidence 0.
 
 Shape letters: S side of the crops, T side of the noise.
 """
@@ -40,12 +40,12 @@ class Augmentation:
     Attributes:
         scale: standard deviation of the box's relative size, and the most it changes.
         rotation: standard deviation of the roll in degrees; it is at most twice that.
-        rotation_probability: share of the samples that are turned at all.
+        rotation_probability: share of the samples that are rotated.
         flip: share of the samples that are mirrored.
         gain: each colour is multiplied by a number that is uniform in 1 - gain .. 1 + gain.
         shift: the box moves by at most this share of its side, in x and in y.
-        occluder_probability: share of the samples of which a rectangle is hidden by noise.
-        occluder_area: the most of the box that it hides; its shape is between 1 : 2 and 2 : 1.
+        occluder_probability: share of the samples in which a rectangle of noise hides a part.
+        occluder_area: largest share of the box that it hides; its shape is between 1 : 2 and 2 : 1.
     """
 
     scale: float = 0.0
@@ -65,7 +65,7 @@ class Augmentation:
 
 
 def draw(keys: Int64[Tensor, " B"], settings: Augmentation, *, seed: int = 0, epoch: int = 0) -> Variation:
-    """How each sample varies: the same in the same epoch, whatever batch or process it is in.
+    """Draws how each sample varies: the same in the same epoch, whatever batch or process it is in.
 
     Args:
         keys: of `keyed_random`, one for each sample.
@@ -93,8 +93,8 @@ def draw(keys: Int64[Tensor, " B"], settings: Augmentation, *, seed: int = 0, ep
     )
 
 
-def picture_matrix(camera: Camera, variation: Variation) -> Float[Tensor, "B 2 3"]:
-    """From pixels of the picture as it is stored to those of the varied one."""
+def image_matrix(camera: Camera, variation: Variation) -> Float[Tensor, "B 2 3"]:
+    """From pixels of the stored image to those of the varied one."""
     turn = _turn_matrix(camera, variation.angle)
     width, zero = camera["image_size"][:, 0], torch.zeros_like(variation.angle)
     one, flip = torch.ones_like(zero), variation.flip
@@ -110,23 +110,23 @@ def vary(
     rest_root: Float[Tensor, "B 3"] | None = None,
     body: BodyModel | None = None,
 ) -> PoseBatch:
-    """The labels of the varied pictures.
+    """The labels of the varied images.
 
     Args:
-        batch: has `camera` and `keypoints_2d`. `box` is needed for what happens to the box, and for occluders.
-        variation: as `draw` gives it.
+        batch: has `camera` and `keypoints_2d`; needs `box` if the box or occluders vary.
+        variation: of `draw`.
         skeleton: of the joints.
-        rest_root: root joint of each sample's body in the rest pose, about which `smpl` turns it, metres; for people
-            with bodies of their own.
-        body: of all samples, in place of `rest_root`. Only with it are `vertices` varied, otherwise they are left out:
-            a mesh has no order of vertices that stands for its mirror image, so it is posed anew.
+        rest_root: root joint of each sample's body in the rest pose, about which `smpl` rotates it, metres; for people
+            whose bodies differ.
+        body: of all samples, instead of `rest_root`. `vertices` are varied only with it and left out otherwise: no
+            order of vertices mirrors a mesh, so it is posed again.
 
     Raises:
-        ValueError: if there is an `image`, of which more would have to be known, or a `camera_translation` without
-            anything that says where the root joint is.
+        ValueError: if there is an `image`, which lacks what lies outside the crop, or a `camera_translation` without
+            `rest_root` or `body`.
     """
     if "image" in batch:
-        raise ValueError("an image that was cropped cannot be varied with its labels; crop it from its picture")
+        raise ValueError("a cropped image cannot be varied with its labels; crop it from the whole image")
     if rest_root is None and body is not None and "smpl" in batch:
         rest_root = body.rest_joints(batch["smpl"]["betas"])[..., 0, :]
     if "camera_translation" in batch and rest_root is None:
@@ -142,7 +142,7 @@ def vary(
 
 
 def vary_box(box: Float[Tensor, "B 3"], variation: Variation) -> Float[Tensor, "B 3"]:
-    """A box of the varied picture after its own change of size and place."""
+    """A box of the varied image after its change of size and place."""
     side = box[:, 2:] * variation.scale.to(box)[:, None]
     return torch.cat((box[:, :2] + variation.shift.to(box) * side, side), dim=-1)
 
@@ -152,16 +152,16 @@ def occlude(image: Float[Tensor, "B 3 S S"], variation: Variation) -> Float[Tens
     size = image.shape[-1]
     rectangles = (variation.occluder * size).round().long().tolist()
     places = (variation.texture * (_TEXTURE - 1) * size).long().tolist()
-    for picture, (left, top, right, bottom), (x, y) in zip(image, rectangles, places, strict=True):
+    for crop, (left, top, right, bottom), (x, y) in zip(image, rectangles, places, strict=True):
         if right > left:
             noise = _noise(size)[:, y + top : y + bottom, x + left : x + right]
-            picture[:, top:bottom, left:right] = noise.to(picture)
+            crop[:, top:bottom, left:right] = noise.to(crop)
     return image
 
 
 @cache
 def _noise(size: int) -> Float[Tensor, "3 T T"]:
-    """Every occluder shows a part of it: drawing noise for each of them takes as long as reading its picture."""
+    """Noise of which every occluder shows a part: drawing noise for each would take as long as reading the image."""
     return keyed_random.uniform(torch.zeros(1, dtype=torch.int64), (3, _TEXTURE * size, _TEXTURE * size))[0]
 
 
@@ -176,16 +176,16 @@ def _turn_matrix(camera: Camera, angle: Float[Tensor, " B"]) -> Float[Tensor, "B
 
 
 def _turn(batch: PoseBatch, angle: Float[Tensor, " B"], rest_root: Float[Tensor, "B 3"] | None) -> PoseBatch:
-    """The batch after turning pictures clockwise about their principal points."""
+    """The batch after rotating the images clockwise about their principal points."""
     axis = torch.stack((torch.zeros_like(angle), torch.zeros_like(angle), angle), dim=-1)
-    in_space, in_picture = roma.rotvec_to_rotmat(axis), _turn_matrix(batch["camera"], angle)
+    in_space, in_image = roma.rotvec_to_rotmat(axis), _turn_matrix(batch["camera"], angle)
     turned: Any = dict(batch)
-    turned["keypoints_2d"] = _over_frames(batch["keypoints_2d"], in_picture, move_points)
+    turned["keypoints_2d"] = _over_frames(batch["keypoints_2d"], in_image, move_points)
     for key in ("keypoints_3d", "smpl_joints", "vertices"):
         if key in batch:
             turned[key] = _over_frames(batch[key], in_space, _rotate_points)
     if "box" in batch:
-        turned["box"] = torch.cat((move_points(batch["box"][:, None, :2], in_picture)[:, 0], batch["box"][:, 2:]), -1)
+        turned["box"] = torch.cat((move_points(batch["box"][:, None, :2], in_image)[:, 0], batch["box"][:, 2:]), -1)
     if "smpl" in batch:
         smpl: Smpl = {**batch["smpl"], "global_orient": in_space @ batch["smpl"]["global_orient"]}
         turned["smpl"] = smpl
@@ -214,7 +214,7 @@ def _hide(keypoints: Tensor, box: Tensor, variation: Variation) -> Tensor:
 
 
 def _where(condition: Tensor, yes: Any, no: Any) -> Any:
-    """Each sample from one of two batches; lists and what only one of them has are those of `no`."""
+    """Each sample from one of two batches; lists, and keys that only `no` has, are taken from `no`."""
     if isinstance(no, dict):
         return {key: _where(condition, yes[key], value) if key in yes else value for key, value in no.items()}
     if not isinstance(no, Tensor):

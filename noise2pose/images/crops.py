@@ -1,10 +1,10 @@
-"""Square boxes around people: from their joints, their joints in them, and crops of pictures.
+"""Square boxes around people, and crops of images: of one image with averaging, of many by affine maps.
 
-A picture is a plane of pixels of side 1: the pixel in column 0 covers x from 0 to 1 and its centre is at x = 0.5, so
-the picture ends at x = width. Boxes and keypoints are in these coordinates, as is a principal point at half the size.
+An image is a plane of pixels of side 1: the pixel in column 0 covers x from 0 to 1 and its centre is at x = 0.5, so the
+image ends at x = width. Boxes and keypoints are in these coordinates, as is a principal point at half the size.
 
-An affine map is a (2, 3) matrix that is applied to (x, y, 1): crops take one interpolation, on any device, straight
-from what was read of an image.
+An affine map is a (2, 3) matrix that is applied to (x, y, 1). Crops take one interpolation, on any device, from the
+part of the image that was read.
 
 Shape letters: H, W image; S side of the crops; J joints; B crops; P bytes of all patches.
 """
@@ -25,14 +25,14 @@ def crop(
     box: Float[Tensor, "3"],
     size: int = 224,
 ) -> Float[Tensor, "3 S S"]:
-    """A square of a picture, resized; black outside the picture.
+    """A square of an image, resized; black outside the image.
 
-    The filter is a triangle that is two crop pixels or two picture pixels wide, whichever is more: enlarging is
-    bilinear interpolation, and shrinking averages all pixels on the way, as anti-aliased resizing does.
+    The filter is a triangle that is two crop pixels or two image pixels wide, whichever is more: enlarging is bilinear
+    interpolation, and shrinking averages all pixels on the way, as anti-aliased resizing does.
 
     Args:
         image: RGB, in 0..255 if integer, else in [0, 1].
-        box: centre x, centre y and side, in pixels of the picture.
+        box: centre x, centre y and side, in pixels of the image.
         size: S.
 
     Returns:
@@ -113,8 +113,8 @@ def joints_in_box(
 
 
 def _filter(centre: float, side: float, size: int, length: int) -> tuple[slice, Tensor]:
-    """Along one axis: the picture's pixels that the crop touches (K), and their weights for each crop pixel (S, K)."""
-    step = side / size  # picture pixels for each crop pixel
+    """Along one axis: the image's pixels that the crop touches (K), and their weights for each crop pixel (S, K)."""
+    step = side / size  # image pixels for each crop pixel
     reach = max(step, 1.0)
     places = centre + ((torch.arange(size, dtype=torch.float64) + 0.5) / size - 0.5) * side
     first, last = int((places[0] - reach).floor()), int((places[-1] + reach).ceil())
@@ -126,11 +126,11 @@ def _filter(centre: float, side: float, size: int, length: int) -> tuple[slice, 
 
 
 def _sum_of_triangle(places: Tensor, reach: float) -> Tensor:
-    """What the weights around each place sum up to, also over what lies outside the picture, which is black.
+    """Sum of the weights around each place, including those of the black pixels outside the image.
 
-    In closed form: a box can be many times as large as the picture.
+    In closed form, because a box can be many times as large as the image.
     """
-    places = places - 0.5  # of pixels whose centres are whole numbers
+    places = places - 0.5  # now the centres of pixels are whole numbers
     first, middle, last = (places - reach).ceil(), places.floor(), (places + reach).floor()
     before, after = middle - first + 1.0, last - middle
     distances = before * (places - (first + middle) / 2.0) + after * ((middle + 1.0 + last) / 2.0 - places)
@@ -138,10 +138,10 @@ def _sum_of_triangle(places: Tensor, reach: float) -> Tensor:
 
 
 def crop_matrix(box: Float[Tensor, "*batch 3"], size: int) -> Float[Tensor, "*batch 2 3"]:
-    """From pixels of the picture to those of the crop of a box.
+    """From pixels of the image to those of the crop of a box.
 
     Args:
-        box: centre x, centre y and side, pixels of the picture.
+        box: centre x, centre y and side, pixels of the image.
         size: S.
     """
     zoom = size / box[..., 2]
@@ -152,13 +152,13 @@ def crop_matrix(box: Float[Tensor, "*batch 3"], size: int) -> Float[Tensor, "*ba
 
 
 def compose(outer: Float[Tensor, "*#batch 2 3"], inner: Float[Tensor, "*#batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
-    """The map that does `inner` first and `outer` after it."""
+    """The map that applies `inner` first and then `outer`."""
     linear = outer[..., :2] @ inner
     return torch.cat((linear[..., :2], linear[..., 2:] + outer[..., 2:]), dim=-1)
 
 
 def invert(matrix: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
-    """The map back."""
+    """The inverse map."""
     linear = torch.linalg.inv(matrix[..., :2])
     return torch.cat((linear, -linear @ matrix[..., 2:]), dim=-1)
 
@@ -166,7 +166,7 @@ def invert(matrix: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
 def move_points(
     points: Float[Tensor, "*batch N C"], matrix: Float[Tensor, "*batch 2 3"]
 ) -> Float[Tensor, "*batch N C"]:
-    """Applies the map to x and y of each point; what else its row holds stays."""
+    """Applies the map to x and y of each point; the other columns stay."""
     moved = points[..., :2] @ matrix[..., :2].transpose(-1, -2) + matrix[..., None, :, 2]
     return torch.cat((moved, points[..., 2:]), dim=-1)
 
@@ -180,14 +180,14 @@ def sample(
 ) -> Float[Tensor, "B 3 S S"]:
     """Bilinear samples of patches, black outside them: what `cv2.warpAffine` gives, but for its rounding.
 
-    Nothing is averaged: where a crop pixel is wider than a patch pixel, patch pixels between the samples are not seen.
+    Nothing is averaged: where a crop pixel is wider than a patch pixel, patch pixels between the samples are skipped.
 
     Args:
         pixels: RGB of the patches, as `noise2pose.batch.Patches` has them.
         sizes: height and width of each patch, none of them 0.
         matrix: from pixels of the crop to those of the patch.
         size: S.
-        gain: of red, green and blue; what becomes brighter than white is white.
+        gain: of red, green and blue; brighter than white is white.
 
     Returns:
         RGB in [0, 1], float32, on the device of the pixels.
@@ -197,13 +197,13 @@ def sample(
     # To `grid_sample` a patch reaches from -1 to 1, whatever its size.
     extent = torch.tensor([(width, height) for height, width in sizes], dtype=torch.float32).to(pixels.device)
     matrix = 2.0 * matrix.to(crops) / extent[..., None]
-    # x and y as one complex number: ten times as fast to add as pairs of numbers are.
+    # x and y as one complex number: adding these is ten times as fast as adding pairs of numbers.
     step_x, step_y, start = torch.view_as_complex(matrix.transpose(-1, -2).contiguous()).unbind(dim=-1)
     across = step_x[:, None] * places  # (B, S)
     down = step_y[:, None] * places + (start - (1.0 + 1.0j))[:, None]
     factor = torch.ones(len(sizes), 3) if gain is None else gain
     factor = (factor / 255.0).to(crops)[..., None, None]
-    # Patches differ in size, so they are sampled one by one. New memory for each would take longer than the sampling.
+    # Patches differ in size, so they are sampled one by one; allocating memory for each would take longer than that.
     floats = torch.empty(max(3 * height * width for height, width in sizes), device=pixels.device)
     grid = torch.empty(1, size, size, 2, device=pixels.device)
     first = 0

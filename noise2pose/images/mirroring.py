@@ -1,4 +1,4 @@
-"""Mirror images of people: for training on twice the poses, and for averaging the answers to both.
+"""Mirror images of people: to train on twice the poses, and to average the predictions for both.
 
 Shape letters: J joints, P joints with a rotation.
 """
@@ -12,7 +12,7 @@ from noise2pose.batch import PoseBatch, Smpl
 from noise2pose.bodies import BodyModel
 from noise2pose.skeletons import Skeleton
 
-_LEFT_OUT = ("patches", "variation", "vertices", "camera_translation")  # what needs more than the batch has
+_LEFT_OUT = ("patches", "variation", "vertices", "camera_translation")  # they need more than the batch holds
 
 
 def mirror_pose(pose: Float[Tensor, "*batch J 3"], skeleton: Skeleton) -> Float[Tensor, "*batch J 3"]:
@@ -21,7 +21,7 @@ def mirror_pose(pose: Float[Tensor, "*batch J 3"], skeleton: Skeleton) -> Float[
 
 
 def mirror_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """M R M with M = diag(-1, 1, 1): what a rotation looks like in a mirror. Its own inverse."""
+    """M R M with M = diag(-1, 1, 1): the rotation in a mirror. Its own inverse."""
     signs = rotations.new_tensor([-1.0, 1.0, 1.0])
     return rotations * signs[:, None] * signs
 
@@ -29,7 +29,7 @@ def mirror_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*
 def mirror_smpl(smpl: Smpl) -> Smpl:
     """The body in a mirror: every rotation is mirrored, left and right joints change theirs; betas stay.
 
-    Exact for rotations. The mesh is then the mirror image of the other as far as the body of these betas is symmetric.
+    Exact for rotations. The meshes are mirror images of each other as far as the body of these betas is symmetric.
     """
     order = [joint - 1 for joint in skeletons.get("smpl_24").flip_order[1 : 1 + smpl["body_pose"].shape[-3]]]
     return {
@@ -45,15 +45,15 @@ def mirror_batch(
     rest_root: Float[Tensor, "B 3"] | None = None,
     body: BodyModel | None = None,
 ) -> PoseBatch:
-    """A batch after mirroring every picture in its vertical middle line. Its own inverse.
+    """A batch after mirroring every image about its vertical middle line. Its own inverse.
 
     Args:
-        batch: has `camera` and `keypoints_2d`; whatever else lies in the picture or in space is mirrored too. Left out
-            are `picture` and `variation`, `camera_translation` without `rest_root`, and `vertices` without `body`,
-            for a mesh has no order of vertices that stands for its mirror image.
+        batch: has `camera` and `keypoints_2d`; everything else in the image or in space is mirrored too. Left out are
+            `patches` and `variation`, `camera_translation` without `rest_root`, and `vertices` without `body`, because
+            no order of vertices mirrors a mesh.
         skeleton: of the joints.
-        rest_root: root joint of each body in the rest pose, about which `smpl` turns it, metres.
-        body: that `smpl` is of; only for `vertices`, and then `rest_root` is needed as well.
+        rest_root: root joint of each body in the rest pose, about which `smpl` rotates it, metres.
+        body: of `smpl`; needed for `vertices` only, together with `rest_root`.
     """
     order, camera = list(skeleton.flip_order), batch["camera"]
     width, centre = camera["image_size"][:, 0], camera["principal_point"]

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 from noise2pose.errors import InputError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_FILM_WIDTH = 36.0  # millimetres, of the film that `FocalLengthIn35mmFilm` speaks of
+_FILM_WIDTH = 36.0  # millimetres, of the film that `FocalLengthIn35mmFilm` refers to
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -20,10 +20,10 @@ class Photograph:
     """An image file that can be opened; its pixels may still turn out to be damaged.
 
     Attributes:
-        file_name: how files call it: its path within the folder that was given.
+        file_name: its path within the folder that was given.
         path: where it is.
-        size: width and height as it is looked at, that is, turned as its EXIF data say.
-        focal: pixels, as its EXIF data say, or None.
+        size: width and height after the rotation that its EXIF data state.
+        focal: pixels, as its EXIF data state, or None.
     """
 
     file_name: str
@@ -75,7 +75,7 @@ def open_image(file_name: str, path: Path) -> Photograph:
             film = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm)
             if exif.get(ExifTags.Base.Orientation) in _TURNED:
                 width, height = height, width
-    except Exception as error:  # Pillow's readers raise whatever a broken file makes them stumble over
+    except Exception as error:  # Pillow's readers raise many kinds of exceptions for broken files
         raise InputError(_reason(path, error)) from error
     try:
         millimetres = float(film or 0.0)

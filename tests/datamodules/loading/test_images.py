@@ -13,7 +13,7 @@ from datamodules.loading.images import PictureReader, Request, read_patches
 from datamodules.prepared.recipes import AUGMENTATIONS
 from noise2pose import keyed_random, skeletons
 from noise2pose.errors import InputError
-from noise2pose.images.augmentation import Augmentation, draw, picture_matrix
+from noise2pose.images.augmentation import Augmentation, draw, image_matrix
 from noise2pose.images.crops import compose, crop_matrix, invert, joints_in_box, move_points
 
 H36M = skeletons.get("h36m_17")
@@ -76,7 +76,7 @@ def test_a_joint_found_in_the_crop_is_where_it_was_in_the_picture(tmp_path, endi
     asked = request([path] * 6, [[310.0, 240.0, side]] * 6, settings, size)
     reader = PictureReader(size=128)
     (batch,) = crops_of(reader, asked)
-    to_crop = compose(crop_matrix(batch["box"], 128), picture_matrix(asked.batch["camera"], asked.variation))
+    to_crop = compose(crop_matrix(batch["box"], 128), image_matrix(asked.batch["camera"], asked.variation))
     for image, back in zip(batch["image"], invert(to_crop), strict=True):
         blob = torch.where(image[0] > 0.01, image[0], 0.0)  # without the noise of the compression
         found = move_points(middle(blob)[None].float(), back)[0]

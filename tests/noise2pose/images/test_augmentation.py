@@ -5,7 +5,7 @@ from datamodules.prepared.recipes import AUGMENTATIONS
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import Variation
 from noise2pose.errors import InputError
-from noise2pose.images.augmentation import Augmentation, draw, occlude, picture_matrix, vary
+from noise2pose.images.augmentation import Augmentation, draw, image_matrix, occlude, vary
 from noise2pose.images.crops import move_points
 from noise2pose.images.mirroring import mirror_batch
 from tests.known_people import ASYMMETRY, people
@@ -81,12 +81,12 @@ def test_2d_3d_smpl_and_mesh_stay_consistent(flipped):
     assert torch.allclose(posed.joints[:, 0], varied["smpl_joints"][:, 0], atol=1e-5)
     assert (posed.joints - varied["smpl_joints"]).norm(dim=-1).max() < (ASYMMETRY if flipped else 1e-5)
     # And the joints lie where the picture's pixels go.
-    moved = move_points(batch["keypoints_2d"], picture_matrix(batch["camera"], variation))
+    moved = move_points(batch["keypoints_2d"], image_matrix(batch["camera"], variation))
     order = list(H36M.flip_order) if flipped else slice(None)
     assert torch.allclose(moved[:, order], varied["keypoints_2d"], atol=1e-3)
     where, before = varied["box"], batch["box"]
     assert torch.allclose(where[:, 2], before[:, 2] * variation.scale)
-    middle = move_points(before[:, None], picture_matrix(batch["camera"], variation))[:, 0, :2]
+    middle = move_points(before[:, None], image_matrix(batch["camera"], variation))[:, 0, :2]
     assert torch.allclose(where[:, :2] - variation.shift * where[:, 2:], middle, atol=1e-3)
 
 
