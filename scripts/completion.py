@@ -71,7 +71,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="whose completion to print")
     arguments = parser.parse_args(args)
     try:
-        import shtab
+        import shtab  # pyright: ignore[reportMissingImports]
     except ImportError:
         print("error: this needs shtab: pip install shtab", file=sys.stderr)
         return 2

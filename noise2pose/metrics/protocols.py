@@ -82,8 +82,9 @@ class Protocol:
         Raises:
             InputError: if an attribute is unknown, or one without a default is missing.
         """
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+            return cls(**arguments)
         except TypeError as error:  # it names the attribute
             raise InputError(f"not a protocol: {str(error).removeprefix('Protocol.__init__() ')}") from error
 

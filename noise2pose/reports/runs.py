@@ -173,7 +173,7 @@ def load_run(path: Path | str) -> Run:
     test = read_json(folder / "test.json", _TEST)
     protocols = _check_test(test, folder / "test.json") if test else ()
     samples = read_samples(folder / "test_samples.npz") if test else None
-    if samples:
+    if samples and protocols:
         check_fit(samples, protocols[0], folder / "test_samples.npz")
     return Run(
         folder=folder,
