@@ -107,7 +107,7 @@ class BatchLoader(ResumableLoader):
 
 
 def batch_of(samples: PoseBatch, index: Tensor) -> PoseBatch:
-    """The samples at the positions `index`, as `select`, with pictures in [0, 1], which may lie on disk as bytes."""
+    """The samples at the positions `index`, as `select`, with images in [0, 1], which may lie on disk as bytes."""
     batch = select(samples, index)
     if "image" in batch and batch["image"].dtype == torch.uint8:
         batch["image"] = batch["image"].float() / 255.0
@@ -238,13 +238,13 @@ class PoseDataModule(L.LightningDataModule):
     def take(self, split: Split, device: torch.device) -> tuple[Take, int]:
         """What gives the samples of a split, on a device where that pays, and their number."""
         samples = self.load(split)
-        # Pictures stay where they are, mapped from a file: they are too many for the memory of a GPU.
-        pictures = {"image": samples.pop("image")} if "image" in samples else {}
-        samples = {**move(samples, device), **pictures}  # pyright: ignore[reportAssignmentType]
+        # Images stay where they are, mapped from a file: they are too many for the memory of a GPU.
+        images = {"image": samples.pop("image")} if "image" in samples else {}
+        samples = {**move(samples, device), **images}  # pyright: ignore[reportAssignmentType]
         return partial(batch_of, samples), len(samples["keypoints_2d"])  # pyright: ignore[reportArgumentType]
 
     def streams(self, split: Split) -> Stream | None:
-        """What adds to the batches of a split while they are waited for; nothing, unless a data set has pictures."""
+        """What adds to the batches of a split while they are waited for; nothing, unless a data set has images."""
         return None
 
     def finish(self, batch: PoseBatch, training: bool) -> PoseBatch:

@@ -10,8 +10,8 @@ class COCO(AnnotatedPeople):
     """COCO keypoints (Lin et al., ECCV 2014), 2017: annotated in 2-D only.
 
     No joint is valid in 3-D. People with a body of NeuralAnnot have `smpl`, `has_smpl` and `camera_translation`; the
-    camera is the one that the body was fitted with, and for the others one with the picture's diagonal as its focal
-    length. The test is on val2017; validation is on pictures held out of train2017.
+    camera is the one that the body was fitted with, and for the others one with the image's diagonal as its focal
+    length. The test is on val2017; validation is on images held out of train2017.
 
     Args:
         held_out, options: see `AnnotatedPeople`.

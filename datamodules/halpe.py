@@ -18,7 +18,7 @@ _RULES = HalpeCleansing()
 class Halpe(AnnotatedPeople):
     """Halpe-FullBody (Fang et al., TPAMI 2022): 26 joints of the body, in 2-D only.
 
-    DiffAnnot reports 2-D errors on a part of the training pictures whose selection is not published; the rules here are
+    DiffAnnot reports 2-D errors on a part of the training images whose selection is not published; the rules here are
     this project's. The test is on the published validation split, which shows people of COCO's val2017.
 
     Args:
@@ -78,5 +78,5 @@ class Halpe(AnnotatedPeople):
 
     def _cleansed(self, folder: PreparedFolder, sequence: dict[str, Any]) -> Cleansed:
         rows = slice(sequence["start"], sequence["stop"])
-        visibility, bounds, picture = (folder.column(name)[rows] for name in ("visibility", "bounds", "picture"))
-        return cleanse(self.rules, visibility, bounds, picture)
+        visibility, bounds, image = (folder.column(name)[rows] for name in ("visibility", "bounds", "picture"))
+        return cleanse(self.rules, visibility, bounds, image)

@@ -15,7 +15,7 @@ _SHARE = 6  # one of so many takes of each training subject is for validation
 
 
 class Human36M(PreparedData):
-    """Subjects 1, 5, 6, 7, 8 for training and 9, 11 for test, as every paper has it; single frames, clips or pictures.
+    """Subjects 1, 5, 6, 7, 8 for training and 9, 11 for test, as every paper has it; single frames, clips or images.
 
     Papers choose their checkpoints on the test set. Here validation is every sixth take of the training subjects, from
     all cameras, another one of each subject; these takes are not trained on. A folder that is too small for that

@@ -26,7 +26,7 @@ class Mixture(PoseDataModule):
     one and a resumed run goes on where it stopped.
 
     Args:
-        datasets: what is mixed; all with pictures, or all without.
+        datasets: what is mixed; all with images, or all without.
         weights: share of each data set; by default in proportion to their sizes, within the rule.
         rule: `weights`, or `one_to_one` for as many samples with 3-D ground truth as with 2-D annotations only (JOTR,
             DPMesh), whatever the sizes of the data sets on the two sides.
@@ -244,11 +244,11 @@ def join(parts: Sequence[PoseBatch]) -> PoseBatch:
         parts: of the same skeleton.
 
     Raises:
-        InputError: if some have pictures and others not, or their joints or clips differ in number.
+        InputError: if some have images and others not, or their joints or clips differ in number.
     """
-    with_pictures = sum("image" in part for part in parts)
-    if with_pictures not in (0, len(parts)):
-        raise InputError("data.datasets: some have pictures and others have none; set `images` alike in all of them")
+    with_images = sum("image" in part for part in parts)
+    if with_images not in (0, len(parts)):
+        raise InputError("data.datasets: some have images and others have none; set `images` alike in all of them")
     shapes = {tuple(part["keypoints_2d"].shape[1:]) for part in parts}
     if len(shapes) > 1:
         raise InputError(f"data.datasets: samples differ in shape: {', '.join(map(str, sorted(shapes)))}")

@@ -32,7 +32,7 @@ Rotvecs = tuple[str, str, str, Tensor]  # name, subject, action and (F, 24, 3) a
 class MotionPoses(PoseDataModule):
     """Poses of one source; `datamodules.mixture.Mixture` puts several into every batch.
 
-    A sample is a pose of a clip on a body of random shape in front of a random camera, not cut by the picture but for a
+    A sample is a pose of a clip on a body of random shape in front of a random camera, not cut by the image but for a
     hand or a foot, with exact 2-D joints, so that methods that take joints can be trained on the same poses. Splits
     share no clip: synthetic clips have seeds of their own, those of CMU are `CMUMocap`'s, those of AMASS are VPoser's
     (`scripts/prepare.py amass --help`).

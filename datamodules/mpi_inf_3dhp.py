@@ -35,7 +35,7 @@ class MpiInf3DHP(PreparedData):
         root: folder written by `scripts/prepare.py mpi_inf_3dhp`.
         annotation: ground truth of the test set. None for `annot3` where the folder has it, else what it has; files of
             which nobody said what they are need it said here.
-        all_joints_inside: leave out people of whom a joint lies outside the picture, as mesh methods do (SPIN), whose
+        all_joints_inside: leave out people of whom a joint lies outside the image, as mesh methods do (SPIN), whose
             numbers are on `univ_annot3`; single frames only.
         kwargs: see `PreparedData`.
     """
@@ -93,7 +93,7 @@ class MpiInf3DHP(PreparedData):
         if training is not None and training != annotation:
             words += f"; trained on {training}"
         if self.all_joints_inside:
-            words += "; all joints inside the picture"
+            words += "; all joints inside the image"
         mesh = self.all_joints_inside and annotation == "univ_annot3"
         name = "mpi_inf_3dhp_mesh" if mesh else f"mpi_inf_3dhp_{annotation}"
         return [published(name, split=f"{split}: {words}", keypoints_2d=self.sources[split])]

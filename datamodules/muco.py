@@ -6,10 +6,10 @@ from noise2pose.metrics.protocols import Protocol
 
 
 class MuCo(AnnotatedPeople):
-    """MuCo-3DHP (Mehta et al., 3DV 2018): pictures composed of the people of MPI-INF-3DHP's training set.
+    """MuCo-3DHP (Mehta et al., 3DV 2018): images composed of the people of MPI-INF-3DHP's training set.
 
-    There is no test split; the literature tests on MuPoTS-3D or 3DPW. The people of held-out pictures are in other
-    pictures too, so validation tells whether training works, and not how well it generalises.
+    There is no test split; the literature tests on MuPoTS-3D or 3DPW. The people of held-out images are in other
+    images too, so validation tells whether training works, and not how well it generalises.
 
     Args:
         held_out, options: see `AnnotatedPeople`.
@@ -19,7 +19,7 @@ class MuCo(AnnotatedPeople):
     published_splits = {"train": "train", "val": None, "test": None}
 
     def people(self, split: str) -> str:
-        return "composed pictures, which show the same people"
+        return "composed images, which show the same people"
 
     def protocols(self, split: Split) -> list[Protocol]:
         return [

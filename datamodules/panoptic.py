@@ -15,7 +15,7 @@ class Panoptic(PreparedData):
     """Sequences of the Panoptic Studio as Jiang et al. (CVPR 2020) chose them; there is nothing to train on.
 
     The columns of the tables are the kinds of sequences: haggling, mafia, ultimatum and pizza, seen by the HD cameras
-    16 and 30. Errors of limbs and neck are measured from the body centre. Green pictures are left out, as in ROMP.
+    16 and 30. Errors of limbs and neck are measured from the body centre. Green images are left out, as in ROMP.
 
     Numbers of papers are made otherwise, and differently from each other. Jiang et al. divide the errors of these 13
     joints by 17, since joints that are not annotated count as exact: theirs are 13/17 of ours. BEV divides them by 14,

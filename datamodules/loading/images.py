@@ -64,7 +64,7 @@ class Patch(NamedTuple):
     reduction: int
 
 
-class PictureReader:
+class ImageReader:
     """Adds pictures to batches.
 
     Batches come in the order of the requests. A picture that cannot be read stops the iteration when its batch is due.

@@ -1,13 +1,13 @@
-"""How data sets are turned into prepared folders: in parts, by several processes, continued after a kill.
+"""Turns data sets into prepared folders: in parts, by several processes, resumed after a kill.
 
 A data set says what there is to read (`Plan`); this module reads it and writes
 
-  COLUMN.npy      one row a person in a picture, or a frame of motion from one camera; see `COLUMNS`
-  index.npz       names of the pictures, relative to the picture root (`datamodules.prepared.folder.Names`)
+  COLUMN.npy      one row a person in an image, or a frame of motion; see `COLUMNS`
+  index.npz       names of the images, relative to the image root (`datamodules.prepared.folder.Names`)
   LICENSE.txt     the publisher's terms
   dataset.json    what is in the folder, where it came from, counts, what was skipped and why; written last
 
-Bytes depend on the source and the options alone, neither on the number of processes nor on how often they were killed.
+The bytes depend on the source and the options, not on the number of processes or on how often they were killed.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class Rows(NamedTuple):
         arrays: columns of N rows, named as in `COLUMNS`; the rows of a sequence lie together, in order of time.
         sequences: name, split and other plain facts (subject, action, camera, ...) of each sequence, in that order.
         of: (N,) which of the sequences each row belongs to.
-        pictures: names relative to the picture root that `arrays["picture"]` counts, without backslashes.
+        images: names relative to the image root that `arrays["picture"]` counts, without backslashes.
         counts: added up over all parts by name.
         skipped: (file, or file and key; reason in a few words).
     """
@@ -56,19 +56,19 @@ class Rows(NamedTuple):
     arrays: dict[str, np.ndarray]
     sequences: list[dict[str, Any]]
     of: np.ndarray
-    pictures: list[str]
+    images: list[str]
     counts: dict[str, int]
     skipped: list[tuple[str, str]]
 
 
 class Part(NamedTuple):
-    """A piece of work that is done, kept and continued as a whole.
+    """A piece of work that is done and kept as a whole.
 
     Attributes:
-        name: unlike any other part's, and a file name.
+        name: unique among the parts, and valid as a file name.
         read: function of a module; what it raises is the reason for which the part is skipped.
         arguments: of `read`.
-        files: that it reads, whose checksums are recorded; pictures and videos are too large for that.
+        files: that it reads, whose checksums are recorded; images and videos are too large for that.
     """
 
     name: str
@@ -84,16 +84,16 @@ class Plan(NamedTuple):
         dataset: name of the data set.
         licence: its name and where it is asked for.
         facts: plain values for users and data modules; `skeletons` names the joint order of every column of joints.
-        picture_root: folder of the pictures, which stay there; None without pictures.
+        image_root: folder of the images, which stay there; None without images.
         parts: in the order of the rows.
         expected: counts of the literature.
-        skipped: what was found missing on the way here.
+        skipped: what was found missing while planning.
     """
 
     dataset: str
     licence: str
     facts: dict[str, Any]
-    picture_root: Path | None
+    image_root: Path | None
     parts: list[Part]
     expected: list[Expected]
     skipped: list[tuple[str, str]]
@@ -104,7 +104,7 @@ def prepare(plan: Plan, output: Path, num_workers: int) -> dict[str, Any]:
 
     Args:
         plan: what to read.
-        output: folder to write. Interrupted work is continued; finished work of the same source is left as it is.
+        output: folder to write. Interrupted work is resumed; finished work of the same source is left as it is.
         num_workers: processes besides this one; 0 reads in this one.
 
     Returns:
@@ -136,7 +136,7 @@ def prepare(plan: Plan, output: Path, num_workers: int) -> dict[str, Any]:
     joined = join([files[part.name] for part in read], output)
     skipped = list(dict.fromkeys([*skipped, *joined.skipped]))  # every camera names the same joint
     if joined.rows == 0:
-        raise InputError(f"nothing could be prepared; {_examples(skipped) or 'there is nobody in it'}")
+        raise InputError(f"nothing could be prepared; {_examples(skipped) or 'the source holds no rows'}")
     manifest = _manifest(plan, output, joined, skipped)
     for column in set(COLUMNS) - set(joined.columns) - {"sequence"}:  # of an earlier preparation with other options
         (output / f"{column}.npy").unlink(missing_ok=True)
@@ -156,8 +156,8 @@ def _manifest(plan: Plan, output: Path, joined: Joined, skipped: list[tuple[str,
         "counts": counts,
         "expected": [{"what": what, "expected": count, "found": counts.get(what, 0)} for what, count in plan.expected],
         "facts": plan.facts,
-        "picture_root": _place(plan.picture_root, output),
-        "pictures": joined.pictures,
+        "picture_root": _place(plan.image_root, output),
+        "pictures": joined.images,
         "licence": plan.licence,
         "skipped": skipped,
         "sources": _checksums(plan.parts),
@@ -167,7 +167,7 @@ def _manifest(plan: Plan, output: Path, joined: Joined, skipped: list[tuple[str,
 
 
 def _place(root: Path | None, output: Path) -> str | None:
-    """The picture root as the manifest gives it: relative if it is inside the folder, else absolute."""
+    """The image root as the manifest gives it: relative if it is inside the folder, else absolute."""
     if root is None:
         return None
     root, output = root.absolute(), output.absolute()
@@ -201,16 +201,18 @@ def _finished(plan: Plan, output: Path) -> dict[str, Any] | None:
     manifest = read_manifest(output)
     if manifest["dataset"] != plan.dataset:
         raise InputError(f"--output: {output} holds {manifest['dataset']}, expected {plan.dataset} or an empty folder")
-    same_pictures = manifest["picture_root"] == _place(plan.picture_root, output)
-    if same_pictures and manifest["parts"] == _identities(plan) and manifest["sources"] == _checksums(plan.parts):
+    same_images = manifest["picture_root"] == _place(plan.image_root, output)
+    if same_images and manifest["parts"] == _identities(plan) and manifest["sources"] == _checksums(plan.parts):
         if not manifest["skipped"]:
             shutil.rmtree(output / _PARTS, ignore_errors=True)
             print(f"{output}: already prepared from this source (delete {path} to do it again)", file=sys.stderr)
             return manifest
-        print(f"{output}: something was skipped last time; doing it again, it may be there now", file=sys.stderr)
+        print(f"{output}: something was skipped last time; reading it all again", file=sys.stderr)
     else:
-        print(f"{output}: prepared from another source or with other options; doing it again", file=sys.stderr)
-    path.unlink()  # or a kill would leave a folder that looks complete
+        print(
+            f"{output}: prepared from another source or with other options; reading everything again", file=sys.stderr
+        )
+    path.unlink()  # otherwise a kill would leave a folder that looks complete
     return None
 
 
@@ -228,8 +230,8 @@ def _read_all(todo: list[Part], files: dict[str, Path], num_workers: int) -> Ite
             yield waiting[future], future.result()
     except BrokenProcessPool:
         raise InputError(
-            "a reading process was ended from outside, perhaps because memory ran out; the same command goes on where "
-            "this one stopped, and needs less memory with --num_workers 1"
+            "a reading process was ended from outside, perhaps because memory ran out; the same command continues "
+            "where this one stopped, and needs less memory with --num_workers 1"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
@@ -246,7 +248,7 @@ def _read(part: Part, path: Path) -> str | None:
     _check(part, rows)
     about = {
         "sequences": rows.sequences,
-        "pictures": rows.pictures,
+        "images": rows.images,
         "counts": rows.counts,
         "skipped": rows.skipped,
     }
@@ -255,7 +257,7 @@ def _read(part: Part, path: Path) -> str | None:
 
 
 def _check(part: Part, rows: Rows) -> None:
-    """What a reader of a publisher's files must keep to; a mistake here is ours, not the user's."""
+    """Refuses rows that break the contract of `Rows`: a bug in the reader, not a fault of the user's files."""
     number = len(rows.of)
     for name, array in rows.arrays.items():
         if name not in COLUMNS:
@@ -267,7 +269,7 @@ def _check(part: Part, rows: Rows) -> None:
 
 
 def _identities(plan: Plan) -> dict[str, list[str]]:
-    """What the work of each part is, wherever its files lie."""
+    """Function and arguments of each part, without the place of its files."""
     return {
         part.name: [
             part.read.__name__,
@@ -278,7 +280,7 @@ def _identities(plan: Plan) -> dict[str, list[str]]:
 
 
 def _fingerprint(part: Part) -> str:
-    """Changes with everything that the rows of a part depend on."""
+    """A checksum of everything that the rows of a part depend on."""
     files = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in part.files if file.exists()]
     text = json.dumps([part.read.__module__, part.read.__name__, repr(part.arguments), files])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -24,7 +24,7 @@ class Joined(NamedTuple):
         rows: their number.
         columns: type and shape of a row of each column.
         sequences: facts of each, with its first row and the one behind its last.
-        pictures: their number.
+        images: their number.
         counts: added up.
         skipped: file and reason.
     """
@@ -32,17 +32,17 @@ class Joined(NamedTuple):
     rows: int
     columns: dict[str, Any]
     sequences: list[dict[str, Any]]
-    pictures: int
+    images: int
     counts: dict[str, int]
     skipped: list[tuple[str, str]]
 
 
 class _First(NamedTuple):
-    """What a part begins with."""
+    """Numbers of a part's first row, sequence and image."""
 
     row: int
     sequence: int
-    picture: int
+    image: int
 
 
 def write_part(path: Path, arrays: Mapping[str, np.ndarray], of: np.ndarray, about: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ def write_part(path: Path, arrays: Mapping[str, np.ndarray], of: np.ndarray, abo
         path: file to write.
         arrays: columns by name.
         of: (N,) the sequence of each row.
-        about: `sequences`, `pictures`, `counts` and `skipped`, as in `preparation.Rows`.
+        about: `sequences`, `images`, `counts` and `skipped`, as in `preparation.Rows`.
     """
     columns = {_PREFIX + name: np.asarray(array, dtype=COLUMNS[name].dtype) for name, array in arrays.items()}
     text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
@@ -60,13 +60,13 @@ def write_part(path: Path, arrays: Mapping[str, np.ndarray], of: np.ndarray, abo
 
 
 def join(files: list[Path], output: Path) -> Joined:
-    """Writes the columns and the names of the pictures, one part in memory at a time.
+    """Writes the columns and the names of the images, one part in memory at a time.
 
     Raises:
         InputError: if parts have columns of different shapes.
     """
     sequences: list[dict[str, Any]] = []
-    pictures: list[str] = []
+    images: list[str] = []
     counts: dict[str, int] = {}
     skipped: list[tuple[str, str]] = []
     shapes: dict[str, tuple[int, ...]] = {}
@@ -79,12 +79,11 @@ def join(files: list[Path], output: Path) -> Joined:
                 shape = arrays[_PREFIX + name].shape[1:]
                 if shapes.setdefault(name, shape) != shape:
                     raise InputError(f"{file.stem}: {name} is {shape}, but {shapes[name]} in the other parts")
-        firsts.append(_First(number, len(sequences), len(pictures)))
-        # Sequences without a row are left out.
-        for sequence in np.unique(of):
+        firsts.append(_First(number, len(sequences), len(images)))
+        for sequence in np.unique(of):  # sequences without a row are left out
             start, stop = np.searchsorted(of, [sequence, sequence + 1]) + number
             sequences.append({**about["sequences"][sequence], "start": int(start), "stop": int(stop)})
-        pictures += about["pictures"]
+        images += about["images"]
         skipped += [(name, reason) for name, reason in about["skipped"]]
         for what, count in about["counts"].items():
             counts[what] = counts.get(what, 0) + count
@@ -92,10 +91,10 @@ def join(files: list[Path], output: Path) -> Joined:
     if number:
         for name, shape in {**shapes, "sequence": ()}.items():
             _write_column(output, name, (number, *shape), files, firsts)
-        text, ends = encode_names(pictures)
+        text, ends = encode_names(images)
         write_npz(output / INDEX, text=text, ends=ends)
     columns = {name: [COLUMNS[name].dtype, list(shape)] for name, shape in sorted(shapes.items())}
-    return Joined(number, columns, sequences, len(pictures), counts, skipped)
+    return Joined(number, columns, sequences, len(images), counts, skipped)
 
 
 def _write_column(output: Path, name: str, shape: tuple[int, ...], files: list[Path], firsts: list[_First]) -> None:
@@ -111,7 +110,7 @@ def _write_column(output: Path, name: str, shape: tuple[int, ...], files: list[P
                 else:
                     part = arrays[_PREFIX + name] if _PREFIX + name in arrays.files else column.default
                 if name == "picture":
-                    part = np.where(np.asarray(part) >= 0, part + first.picture, -1)
+                    part = np.where(np.asarray(part) >= 0, part + first.image, -1)
             values[first.row : first.row + len(of)] = part
         values.flush()
         del values

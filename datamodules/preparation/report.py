@@ -38,7 +38,7 @@ def _counts(folder: PreparedFolder, sequence: dict[str, Any]) -> str:
     def of(name: str, default: int) -> np.ndarray:
         return folder.column(name)[rows] if name in folder else np.full(rows.stop - rows.start, default)
 
-    # A data set of single pictures counts pictures where one of motion counts frames.
+    # A data set of single images counts images where one of motion counts frames.
     frame = of("frame", 0) if np.ptp(of("frame", 0)) else of("picture", 0)
     valid, people = of("valid", 1).astype(bool), np.unique(of("person", 0))
     number = rows.stop - rows.start

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, Stream, Take, batch_of, move
-from datamodules.loading.images import PictureReader, Request
+from datamodules.loading.images import ImageReader, Request
 from datamodules.motion.cameras import SKELETON
 from datamodules.motion.windows import Windows
 from datamodules.prepared.folder import PreparedFolder
@@ -24,7 +24,7 @@ from noise2pose.images.augmentation import Augmentation, draw, vary
 
 
 class PreparedData(PoseDataModule):
-    """A data set in a prepared folder, as single frames, clips or people in pictures.
+    """A data set in a prepared folder, as single frames, clips or people in images.
 
     A data set says what is in a split and what its numbers mean: `dataset`, `in_split` and `protocols`.
 
@@ -39,12 +39,12 @@ class PreparedData(PoseDataModule):
         train_stride: every how many frames of a sequence one is taken, or a window starts, for training.
         eval_stride: every how many frames one is taken for validation and test; windows cover every frame once.
         memory_map: read every batch from the files instead of keeping whole splits in the memory of the device.
-        images: whether batches have the pictures of people; a GPU's worth of them is read in threads.
+        images: whether batches have the images of people; a GPU's worth of them is read in threads.
         image_size: side of the crops, pixels.
-        picture_root: folder of the pictures, if they moved after the data set was prepared.
+        picture_root: folder of the images, if they moved after the data set was prepared.
         plain_bilinear: crop as `cv2.warpAffine` does, which published numbers were made with, instead of averaging
-            where pictures shrink.
-        num_workers: threads that read pictures.
+            where images shrink.
+        num_workers: threads that read images.
         augment: what happens to training samples: one of `AUGMENTATIONS`, or settings.
         box_rule: how large the boxes are, see `datamodules.prepared.recipes`; by default as the data set is
             published.
@@ -97,7 +97,7 @@ class PreparedData(PoseDataModule):
         self.memory_map = memory_map
         self.images = images
         self.picture_root = picture_root
-        self.reader = PictureReader(num_workers, size=image_size, plain_bilinear=plain_bilinear)
+        self.reader = ImageReader(num_workers, size=image_size, plain_bilinear=plain_bilinear)
         self.augment = AUGMENTATIONS[augment] if isinstance(augment, str) else augment
         self.box_rule: RuleName = box_rule or self.box_rules
 
@@ -125,7 +125,7 @@ class PreparedData(PoseDataModule):
     def prepare_data(self) -> None:
         folder = PreparedFolder(self.root, self.dataset)
         if self.images:
-            folder.picture_root(self.picture_root)  # fail before any process starts, not in each of them
+            folder.image_root(self.picture_root)  # fail before any process starts, not in each of them
 
     def folder(self) -> PreparedFolder:
         """The prepared folder, opened."""
@@ -149,7 +149,7 @@ class PreparedData(PoseDataModule):
         choices = Choices(self.sources[split], self.keypoints_3d, self.box_rule, self.noise_seed)
         named = split != "train" or self.names_training or self.images or self.augment != AUGMENTATIONS["none"]
         counted = None if self.num_frames == 1 else kept
-        return PreparedRows(folder, rows, choices, self.complete, named, pictured=self.images, counted=counted)
+        return PreparedRows(folder, rows, choices, self.complete, named, with_images=self.images, counted=counted)
 
     def load(self, split: Split) -> PoseBatch:
         take, number = self.take(split, torch.device("cpu"))
@@ -157,7 +157,7 @@ class PreparedData(PoseDataModule):
 
     def take(self, split: Split, device: torch.device) -> tuple[Take, int]:
         rows = self.rows(split)
-        if self.images:  # what reads the pictures needs the boxes
+        if self.images:  # what reads the images needs the boxes
             device = torch.device("cpu")
         take: Take = rows.take if self.memory_map else partial(batch_of, move(rows.whole(), device))
         if self.num_frames == 1:
@@ -174,10 +174,10 @@ class PreparedData(PoseDataModule):
         return partial(self._stream, varies) if self.images or varies else None
 
     def _stream(self, varies: bool, batches: Iterator[PoseBatch], epoch: int) -> Iterator[PoseBatch]:
-        """Adds pictures, and what augmentation will do."""
+        """Adds images, and what augmentation will do."""
 
         def requests() -> Iterator[Request]:
-            root = self.folder().picture_root(self.picture_root) if self.images else Path()
+            root = self.folder().image_root(self.picture_root) if self.images else Path()
             for batch in batches:
                 keys = keyed_random.keys_of(batch["sample_id"])
                 variation = draw(keys, self.augment, seed=self._seed, epoch=epoch) if varies else None
@@ -187,13 +187,13 @@ class PreparedData(PoseDataModule):
             yield from self.reader.read(requests())
         else:
             for request in requests():
-                assert request.variation is not None, "without pictures there is nothing else to add"
+                assert request.variation is not None, "without images there is nothing else to add"
                 yield {**request.batch, "variation": request.variation}
 
     def finish(self, batch: PoseBatch, training: bool) -> PoseBatch:
         rest_root = self.rest_root(batch) if "variation" in batch else None
         if "variation" in batch and rest_root is None:
-            batch.pop("camera_translation", None)  # it cannot follow the picture without the body
+            batch.pop("camera_translation", None)  # it cannot follow the image without the body
         skeleton = skeletons.get(SKELETON)
         if "patches" in batch:
             return self.reader.finish(batch, skeleton, rest_root=rest_root)

@@ -41,8 +41,8 @@ COLUMNS: dict[str, Column] = {
     "sequence": Column("int32", (), -1, "its sequence in the manifest"),
     "frame": Column("int32", (), 0, "number in its sequence as the publisher counts"),
     "person": Column("int64", (), 0, "number in its sequence, or annotation id"),
-    "picture": Column("int32", (), -1, "its picture in index.npz; -1 without"),
-    "keypoints_2d_gt": Column("float32", ("J", 3), 0, "annotated joints, pixels of the whole picture, confidence"),
+    "picture": Column("int32", (), -1, "its image in index.npz; -1 without"),
+    "keypoints_2d_gt": Column("float32", ("J", 3), 0, "annotated joints, pixels of the whole image, confidence"),
     "keypoints_2d_detected": Column("float32", ("J", 3), 0, "joints of a detector, pixels, confidence"),
     "keypoints_3d": Column("float32", ("J", 4), 0, "metres in the camera frame, validity"),
     "keypoints_3d_univ": Column("float32", ("J", 4), 0, "the same of a skeleton of universal proportions"),
@@ -61,7 +61,7 @@ COLUMNS: dict[str, Column] = {
     "bounds": Column("float32", (4,), _NAN, "tight box x0, y0, x1, y1, pixels, before any scale"),
     "valid": Column("bool", (), 1, "whether the publisher counts the frame"),
     "visibility": Column("float32", ("J",), 0, "of keypoints_2d_gt, the value that is published"),
-    "crowd_index": Column("float32", (), _NAN, "of the picture: how much its people overlap, 0 to 1"),
+    "crowd_index": Column("float32", (), _NAN, "of the image: how much its people overlap, 0 to 1"),
     "score": Column("float32", (), _NAN, "of the annotation, as the manifest explains it"),
 }
 
@@ -119,8 +119,8 @@ class PreparedFolder:
         """Joint order of a column, a name in `noise2pose.skeletons`."""
         return self.facts["skeletons"][column]
 
-    def pictures(self) -> "Names":
-        """Names of the pictures, relative to `picture_root`."""
+    def images(self) -> "Names":
+        """Names of the images, relative to `image_root`."""
         path = self.root / INDEX
         try:
             with np.load(path) as arrays:
@@ -128,21 +128,21 @@ class PreparedFolder:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: cannot be read ({error}); prepare the data set again") from error
 
-    def picture_root(self, moved: str | None = None) -> Path:
-        """Folder of the pictures.
+    def image_root(self, moved: str | None = None) -> Path:
+        """Folder of the images.
 
         Args:
             moved: where they are now, if not where they were when the data set was prepared.
 
         Raises:
-            InputError: if the data set has no pictures, or their folder is gone.
+            InputError: if the data set has no images, or their folder is gone.
         """
         written = self.manifest["picture_root"]
         if written is None:
-            raise InputError(f"{self.root}: {self.manifest['dataset']} was prepared without pictures")
+            raise InputError(f"{self.root}: {self.manifest['dataset']} was prepared without images")
         root = Path(moved) if moved is not None else self.root / written
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder; say with data.picture_root where the pictures are")
+            raise InputError(f"{root}: no such folder; say with data.picture_root where the images are")
         return root
 
 

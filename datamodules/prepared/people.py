@@ -1,4 +1,4 @@
-"""What data sets of annotated pictures have in common: people one by one, and how pictures are held out of training."""
+"""What data sets of annotated images have in common: people one by one, and how images are held out of training."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from noise2pose.errors import InputError
 
 
 class AnnotatedPeople(PreparedData):
-    """People in single pictures.
+    """People in single images.
 
     Where the literature tests on the published validation split, or there is none, the best checkpoint is chosen on
-    pictures that are held out of training: never on those of the test.
+    images that are held out of training: never on those of the test.
 
     Args:
-        held_out: share of the training pictures for validation. Where that is less than one picture, and for 0, the
+        held_out: share of the training images for validation. Where that is less than one image, and for 0, the
             published validation split is taken.
         options: of `PreparedData`.
     """
@@ -31,9 +31,7 @@ class AnnotatedPeople(PreparedData):
         if not 0.0 <= held_out < 1.0:
             raise InputError(f"data.held_out is {held_out}, expected a share of 0 to less than 1")
         if self.num_frames != 1:
-            raise InputError(
-                f"data.num_frames is {self.num_frames}, but {self.dataset} has single pictures; set it to 1"
-            )
+            raise InputError(f"data.num_frames is {self.num_frames}, but {self.dataset} has single images; set it to 1")
         self.held_out = held_out
         self._folder: PreparedFolder | None = None
 
@@ -50,8 +48,8 @@ class AnnotatedPeople(PreparedData):
         """Which people are in a split."""
         if split != "val" or self.published_splits["val"] == self._source("val"):
             return f"{split}: {self.people(self._source(split))}{self.thinned(split)}"
-        number, total = len(self._held_out(self.folder())), len(self._pictures(self.folder()))
-        return f"val: {number} of {total} pictures held out of {self.people(self._source('train'))}"
+        number, total = len(self._held_out(self.folder())), len(self._images(self.folder()))
+        return f"val: {number} of {total} images held out of {self.people(self._source('train'))}"
 
     def in_split(self, sequence: dict[str, Any], split: Split) -> bool:
         return sequence["split"] == self._source(split)
@@ -76,15 +74,15 @@ class AnnotatedPeople(PreparedData):
         return published
 
     def _held_out(self, folder: PreparedFolder) -> np.ndarray:
-        """Numbers of the training pictures for validation, at equal distances."""
-        pictures = self._pictures(folder)
-        number = int(self.held_out * len(pictures))
-        if self.published_splits["val"] is None and len(pictures) > 1:
+        """Numbers of the training images for validation, at equal distances."""
+        images = self._images(folder)
+        number = int(self.held_out * len(images))
+        if self.published_splits["val"] is None and len(images) > 1:
             number = max(number, 1)
-        return pictures[(2 * np.arange(number) + 1) * len(pictures) // (2 * max(number, 1))]
+        return images[(2 * np.arange(number) + 1) * len(images) // (2 * max(number, 1))]
 
-    def _pictures(self, folder: PreparedFolder) -> np.ndarray:
-        """Numbers of all training pictures."""
+    def _images(self, folder: PreparedFolder) -> np.ndarray:
+        """Numbers of all training images."""
         train = [s for s in folder.sequences if s["split"] == self.published_splits["train"]]
         none = np.empty(0, np.int32)
         return np.unique(np.concatenate([none, *(folder.column("picture")[s["start"] : s["stop"]] for s in train)]))

@@ -19,7 +19,7 @@ from datamodules.prepared.recipes import RuleName, box_rule
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import Camera, PoseBatch
 from noise2pose.errors import InputError
-from noise2pose.images.crops import box_of_keypoints, square_box
+from noise2pose.images.crops import bounds_of_keypoints, box_of_keypoints, square_box
 from noise2pose.keypoints import noise
 
 Keypoints2D = Literal["gt", "detected", "synthetic"]
@@ -52,11 +52,11 @@ class PreparedRows:
         choices: what a batch is made of.
         complete: adds what the folder does not hold to a batch, given it and its rows: joints of published bodies.
         counted: (N,) which of `rows` count; the others are there to fill clips. By default all.
-        pictured: whether batches say which picture each row is in.
+        with_images: whether batches say which image each row is in.
         named: whether batches say whose they are, which takes time and memory that lifting need not spend on training.
 
     Raises:
-        InputError: if the folder has not what is chosen.
+        InputError: if the folder lacks what is chosen.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class PreparedRows:
         choices: Choices,
         complete: Callable[[PoseBatch, np.ndarray], PoseBatch] | None = None,
         named: bool = True,
-        pictured: bool = False,
+        with_images: bool = False,
         counted: np.ndarray | None = None,
     ) -> None:
         self.folder, self.rows, self.choices, self.complete, self.named = folder, rows, choices, complete, named
-        self.pictures = folder.pictures() if pictured else None
+        self.image_names = folder.images() if with_images else None
         self.columns = {name: folder.column(name) for name in (*folder.manifest["columns"], "sequence")}
         self.counted = np.ones(folder.num_rows, dtype=bool)
         if counted is not None:
@@ -106,8 +106,8 @@ class PreparedRows:
         return [f"{name}/{p}" for name, p in zip(names, self.columns["person"][rows].tolist(), strict=True)]
 
     def _with_words(self, batch: PoseBatch, rows: np.ndarray) -> PoseBatch:
-        if self.pictures is not None:
-            batch["file_name"] = [self.pictures[i] for i in self.columns["picture"][rows].tolist()]
+        if self.image_names is not None:
+            batch["file_name"] = [self.image_names[i] for i in self.columns["picture"][rows].tolist()]
         if not self.named:
             return batch
         of = [self.folder.sequences[s] for s in self.columns["sequence"][rows].tolist()]
@@ -137,7 +137,7 @@ class PreparedRows:
         return torch.from_numpy(np.ascontiguousarray(self.columns[name][rows]))
 
     def _camera(self, rows: np.ndarray) -> Camera:
-        """Unknown focal lengths are the diagonal of the picture, unknown principal points its middle."""
+        """Unknown focal lengths are the diagonal of the image, unknown principal points its middle."""
 
         def known(name: str) -> Tensor:
             missing = torch.full((len(rows), 2), torch.nan)
@@ -185,7 +185,7 @@ class PreparedRows:
         if self.choices.keypoints_2d == "gt":
             return exact
         seen = exact[..., 2] > 0
-        sides = box_of_keypoints(exact, scale=1.0)[:, 2].clamp_min(1.0)  # of nobody where no joint is seen
+        sides = box_of_keypoints(exact, scale=1.0)[:, 2].clamp_min(1.0)  # at least 1 where no joint is seen
         return noise.detect(
             exact[..., :2],
             seen,
@@ -209,11 +209,7 @@ class PreparedRows:
 
     def _box(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 3"]:
         """Of the publisher's bounds; around the 2-D joints where there are none."""
-        keypoints = batch["keypoints_2d"]
-        seen = keypoints[..., 2:] > 0
-        low = torch.where(seen, keypoints[..., :2], torch.inf).amin(dim=-2)
-        high = torch.where(seen, keypoints[..., :2], -torch.inf).amax(dim=-2)
-        bounds = torch.cat((low, high), dim=-1)
+        bounds = bounds_of_keypoints(batch["keypoints_2d"])
         if "bounds" in self.columns:
             published = self._gather("bounds", rows)
             bounds = torch.where(published.isnan().any(dim=-1, keepdim=True), bounds, published)

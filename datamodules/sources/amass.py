@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.preparation.engine import Part, Plan, Rows
+from datamodules.preparation import Part, Plan, Rows
 from noise2pose.errors import InputError
 from noise2pose.object_npz import read_object_npz
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.preparation.engine import Part, Plan, Rows
-from datamodules.sources.common.coco_layout import Findings, People, bounds, read_people
-from datamodules.sources.common.files import find_file, find_folder
+from datamodules.preparation import Part, Plan, Rows
+from datamodules.sources.common.coco_layout import People, bounds, read_people
+from datamodules.sources.common.files import Faults, find_file, find_folder
 from datamodules.sources.common.neural_annot import read_fits
 from noise2pose import skeletons
 from noise2pose.errors import InputError
@@ -20,16 +20,16 @@ LICENCE = (
     "(https://vcai.mpi-inf.mpg.de/projects/SingleShotMultiPerson); "
     "composed by https://github.com/mks0601/3DMPPE_POSENET_RELEASE"
 )
-DESCRIPTION = f"""Prepare MuCo-3DHP: pictures composed of MPI-INF-3DHP's people, with joints in 3-D.
+DESCRIPTION = f"""Prepare MuCo-3DHP: images composed of MPI-INF-3DHP's people, with joints in 3-D.
 
 what goes in: the folder with what was unpacked, wherever in it
   MuCo-3DHP.json
-  augmented_set/, unaugmented_set/     pictures
+  augmented_set/, unaugmented_set/     images
   smpl_param.json                      (optional) fitted bodies by annotation id
 
-what comes out: 21 joints (muco_21) in 2-D and, in metres, in 3-D; the annotated box, camera and size of the picture;
-poses, betas and translation where there is a body. Of each picture the person nearest to the camera, as 3DCrowdNet and
-its successors do, because nobody stands before them; --people all keeps everybody.
+what comes out: 21 joints (muco_21) in 2-D and, in metres, in 3-D; the annotated box, camera and size of the image;
+poses, betas and translation where there is a body. Of each image only the person nearest to the camera is kept, whom
+nobody hides, as 3DCrowdNet and its successors do; --people all keeps everybody.
 
 licence:
 {LICENCE}
@@ -43,7 +43,7 @@ _OFF = 5.0  # pixels between an annotated joint and the projection of its place 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Which people."""
     parser.add_argument(
-        "--people", choices=["nearest", "all"], default="nearest", help="of each picture (default: %(default)s)"
+        "--people", choices=["nearest", "all"], default="nearest", help="of each image (default: %(default)s)"
     )
 
 
@@ -51,7 +51,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     """What there is to read.
 
     Raises:
-        InputError: if the annotations or all pictures are missing.
+        InputError: if the annotations or all images are missing.
     """
     file = find_file(source, "MuCo-3DHP.json")
     if file is None:
@@ -59,8 +59,8 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     folders = {name: find_folder(source, name, near=file) for name in ("augmented_set", "unaugmented_set")}
     found = [folder for folder in folders.values() if folder is not None]
     if not found:
-        raise InputError(f"--source: {source} has no pictures, looked for folders {' and '.join(folders)}")
-    skipped = [(name, "not found; its pictures are missing") for name, folder in folders.items() if folder is None]
+        raise InputError(f"--source: {source} has no images, looked for folders {' and '.join(folders)}")
+    skipped = [(name, "not found; its images are missing") for name, folder in folders.items() if folder is None]
     base = found[0].parent.relative_to(source).as_posix()
     fits = find_file(source, "smpl_param.json")
     arguments = (file, source, "" if base == "." else base, fits, options.people)
@@ -76,7 +76,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
 
 
 def read(file: Path, root: Path, folder: str, fits: Path | None, which: str) -> Rows:
-    """The people of all pictures.
+    """The people of all images.
 
     Raises:
         InputError: if the annotations cannot be read.
@@ -96,7 +96,7 @@ def read(file: Path, root: Path, folder: str, fits: Path | None, which: str) -> 
     assert isinstance(valid, np.ndarray)
     joints = skeletons.get(SKELETON).joints
     for person, joint in zip(*np.nonzero(~valid), strict=True):
-        people.findings.add(f"{joints[joint]} of annotation {people.numbers[person]}", "the joint is no number")
+        people.faults.add(f"{joints[joint]} of annotation {people.numbers[person]}", "the joint is no number")
     pixels = np.where(valid[..., None], pixels, 0.0)
     pixels[..., 2] = valid
     keypoints = np.concatenate((np.where(valid[..., None], places, 0.0), valid[..., None]), axis=-1, dtype=np.float32)
@@ -107,9 +107,9 @@ def read(file: Path, root: Path, folder: str, fits: Path | None, which: str) -> 
         bodies, skipped = read_fits(fits, people.numbers)
         arrays |= _metres(bodies)
         people.counts["people with a fitted body"] = int(bodies["has_smpl"].sum()) if bodies else 0
-    arrays["focal"], arrays["principal_point"] = _cameras(people.images, people.findings)
+    arrays["focal"], arrays["principal_point"] = _cameras(people.images, people.faults)
     people.counts[f"joints more than {_OFF:g} pixels from their projection"] = _off(arrays)
-    return people.rows(arrays, "train", people.findings.lines() + skipped)
+    return people.rows(arrays, "train", people.faults.lines() + skipped)
 
 
 def _check(annotation: dict[str, Any]) -> str | None:
@@ -124,33 +124,33 @@ def _check(annotation: dict[str, Any]) -> str | None:
 
 
 def _nearest(people: People) -> People:
-    """The person of each picture whose pelvis is nearest to the camera; the first of several."""
+    """The person of each image whose pelvis is nearest to the camera; the first of several."""
     pelvis = skeletons.get(SKELETON).index("pelvis")
     depths = np.array([annotation["keypoints_cam"][pelvis, 2] for annotation in people.annotations])
     depths = np.where(np.isfinite(depths), depths, np.inf)
-    order = np.lexsort((np.arange(len(depths)), depths, people.picture))
+    order = np.lexsort((np.arange(len(depths)), depths, people.image))
     first = np.ones(len(order), bool)
-    first[1:] = np.diff(people.picture[order]) > 0
-    chosen = order[first]  # in the order of the pictures
+    first[1:] = np.diff(people.image[order]) > 0
+    chosen = order[first]  # in the order of the images
     return people._replace(
         annotations=[people.annotations[row] for row in chosen.tolist()],
         images=[people.images[row] for row in chosen.tolist()],
         numbers=people.numbers[chosen],
-        picture=people.picture[chosen],
+        image=people.image[chosen],
         sizes=people.sizes[chosen],
         counts={**people.counts, "people nearest to the camera": len(chosen)},
     )
 
 
-def _cameras(images: list[dict[str, Any]], findings: Findings) -> tuple[np.ndarray, np.ndarray]:
-    """Focal lengths and principal points, NaN where a picture has none."""
+def _cameras(images: list[dict[str, Any]], faults: Faults) -> tuple[np.ndarray, np.ndarray]:
+    """Focal lengths and principal points, NaN where an image has none."""
     values = np.full((len(images), 2, 2), np.nan, np.float32)
     for row, image in zip(values, images, strict=True):
         camera = [image.get(key) for key in ("f", "c")]
         if all(isinstance(part, np.ndarray) and part.shape == (2,) and np.isfinite(part).all() for part in camera):
             row[:] = camera
         else:
-            findings.add(f"picture {image['file_name']}", "it has no camera (f and c); its focal length is unknown")
+            faults.add(f"image {image['file_name']}", "it has no camera (f and c); its focal length is unknown")
     return values[:, 0], values[:, 1]
 
 

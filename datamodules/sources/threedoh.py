@@ -3,10 +3,10 @@
 The publisher's `annots.json` of a split is {number: {`img_path` (with backslashes), `bbox` ((x0, y0), (x1, y1)), `pose`
 72, `betas` 10, `trans` 3, `scale` 1, `intri` 3 x 3, `extri` 4 x 4, `smpl_joints_2d`, `smpl_joints_3d` (24), ...}}. As
 PARE and MMHuman3D read it, the body is `scale` times SMPL's plus `trans` in a world that `extri` takes to the camera;
-here everything is divided by `scale`, which leaves the picture as it is and makes the body as large as SMPL's. Whether
+here everything is divided by `scale`, which leaves the image as it is and makes the body as large as SMPL's. Whether
 the 3-D joints are in the world or in the camera frame is not documented: what projects them on the 2-D joints is taken.
 
-JOTR's file is {picture: {`pose`, `shape`, `trans`, `scale`, `bbox`, `hrnet_results` (17 x 3)}} of the test split alone,
+JOTR's file is {image: {`pose`, `shape`, `trans`, `scale`, `bbox`, `hrnet_results` (17 x 3)}} of the test split alone,
 with the body in the camera frame and no camera.
 
 Shape letters: N people.
@@ -20,16 +20,9 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from datamodules.preparation.engine import Expected, Part, Plan, Rows
-from datamodules.sources.common.files import (
-    Faults,
-    finite_numbers,
-    folder_with,
-    numbers,
-    read_dictionary,
-    seen_joints,
-)
-from datamodules.sources.threedpw.sequences import extent
+from datamodules.preparation import Expected, Part, Plan, Rows
+from datamodules.sources.common.files import Faults, finite_numbers, folder_with, numbers, read_dictionary
+from datamodules.sources.common.joints import extent, seen_joints
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import open_image
 
@@ -43,7 +36,7 @@ what goes in: a folder with
   {{trainset,testset}}/annots.json        as downloaded; or the content of one of the two folders
   {{trainset,testset}}/images/*.jpg       as downloaded
 and, or instead, JOTR's annotations of the test split with HRNet's joints: a JSON file beside them (such as
-3doh_test_annots_scale_1.json) that gives `hrnet_results` for each picture. If annots.json is there, it is read and the
+3doh_test_annots_scale_1.json) that gives `hrnet_results` for each image. If annots.json is there, it is read and the
 detected joints are added to it; --layout community reads the people from JOTR's file.
 
 what comes out: one row for each person: body parameters in the camera frame, camera (not in JOTR's file), detected
@@ -57,7 +50,7 @@ _FOLDERS = {"train": ("trainset", "train"), "test": ("testset", "test")}
 _DETECTIONS = b'"hrnet_results"'
 _HEAD = 65_536  # bytes of a JSON file within which its first person is
 _MIN_CONFIDENCE = 0.05  # of a joint that the box must hold, as in JOTR and DPMesh
-_LARGEST_ERROR = 0.05  # between projected 3-D joints and 2-D joints, in longer sides of the latters' extent
+_LARGEST_ERROR = 0.05  # between projected 3-D joints and 2-D joints, in longer sides of the extent of the 2-D joints
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
-    """Looks which files there are.
+    """A part for each split of the publisher, or one for JOTR's file.
 
     Raises:
         InputError: if this is not 3DOH50K.
@@ -112,7 +105,7 @@ def read_published(path: Path, root: Path, split: str, detections: Path | None) 
 
     Args:
         path: its annots.json.
-        root: folder that picture names are relative to.
+        root: folder that names of images are relative to.
         split: train or test.
         detections: JOTR's file, or None.
 
@@ -121,25 +114,25 @@ def read_published(path: Path, root: Path, split: str, detections: Path | None) 
     """
     faults, rows = Faults(path.name), []
     people = read_dictionary(path, faults)
-    given = {} if detections is None else read_dictionary(detections, Faults(detections.name))
+    given = {} if detections is None else read_dictionary(detections)
     detected = {_base(name): person for name, person in given.items()}
     for name, person in people.items():
         try:
-            picture, size = _picture(root, path.parent, str(person.get("img_path", f"images/{name}.jpg")))
+            image, size = _image(root, path.parent, str(person.get("img_path", f"images/{name}.jpg")))
             scale = float(finite_numbers(person, "scale", ())) if "scale" in person else 1.0
             if scale <= 0:
-                raise InputError("have a `scale` that is not above 0")
+                raise InputError("has a `scale` that is not above 0")
             intrinsics = finite_numbers(person, "intri", (3, 3))
             extrinsics = finite_numbers(person, "extri", (4, 4))[:3].copy()
             if abs(np.linalg.det(extrinsics[:, :3]) - 1.0) > 0.05:
-                raise InputError("have an `extri` that is no rotation")
+                raise InputError("has an `extri` that is no rotation")
             pose = finite_numbers(person, "pose", (24, 3))
             turned = Rotation.from_matrix(extrinsics[:, :3]) * Rotation.from_rotvec(pose[0])
             pose[0] = turned.as_rotvec()
             extrinsics[:, 3] /= scale
             rows.append(
                 {
-                    **_common(picture, size, pose, person, "betas", detected.get(_base(picture))),
+                    **_common(image, size, pose, person, "betas", detected.get(_base(image))),
                     "translation_world": finite_numbers(person, "trans", (3,)) / scale,
                     "extrinsics": extrinsics,
                     "focal": intrinsics[[0, 1], [0, 1]],
@@ -148,7 +141,7 @@ def read_published(path: Path, root: Path, split: str, detections: Path | None) 
                 }
             )
         except InputError as error:
-            faults.add(f"people {error}: they are skipped", name)
+            faults.add(f"person {name}", f"{error}; skipped")
     if detections is None:
         for row in rows:
             del row["keypoints_2d_detected"]
@@ -164,7 +157,7 @@ def read_community(path: Path, root: Path) -> Rows:
 
     Args:
         path: of the file.
-        root: folder that picture names are relative to.
+        root: folder that names of images are relative to.
 
     Raises:
         InputError: if the file cannot be read or is of another kind.
@@ -172,21 +165,21 @@ def read_community(path: Path, root: Path) -> Rows:
     faults, rows, scaled = Faults(path.name), [], 0
     for name, person in read_dictionary(path, faults).items():
         try:
-            picture, size = _picture(root, root, name)
+            image, size = _image(root, root, name)
             scaled += "scale" in person and abs(float(numbers(person, "scale", ())) - 1.0) > 1e-3
             pose = finite_numbers(person, "pose", (24, 3))
-            numbers(person, "hrnet_results", (17, 3))  # without it, there is nothing to see the person by
-            row = _common(picture, size, pose, person, "shape", person)
+            numbers(person, "hrnet_results", (17, 3))  # without it, there is no 2-D input of the person
+            row = _common(image, size, pose, person, "shape", person)
             rows.append({**row, "translation": finite_numbers(person, "trans", (3,))})
         except InputError as error:
-            faults.add(f"people {error}: they are skipped", name)
+            faults.add(f"person {name}", f"{error}; skipped")
     counts = {"test: people whose scale is not 1, which is left alone as JOTR does": int(scaled)}
     return _rows(rows, "test", counts, faults.lines())
 
 
 def _rows(people: list[dict[str, Any]], split: str, counts: dict[str, int], skipped: list[tuple[str, str]]) -> Rows:
-    people = sorted(people, key=lambda row: row["picture"])
-    pictures = [row.pop("picture") for row in people]
+    people = sorted(people, key=lambda row: row["image"])
+    images = [row.pop("image") for row in people]
     arrays = {key: np.array([row[key] for row in people]) for key in (people[0] if people else {})}
     if people:
         arrays["picture"] = np.arange(len(people))
@@ -195,32 +188,32 @@ def _rows(people: list[dict[str, Any]], split: str, counts: dict[str, int], skip
         arrays,
         sequences,
         np.zeros(len(people), np.int32),
-        pictures,
+        images,
         {f"{split}: people": len(people), **counts},
         skipped,
     )
 
 
 def _common(
-    picture: str,
+    image: str,
     size: np.ndarray,
     pose: np.ndarray,
     person: dict[str, Any],
     betas: str,
     detected: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Columns that both layouts have; `picture` is the name yet."""
-    keypoints = np.zeros((17, 3))  # nobody was found
+    """Columns that both layouts have, and the name of the image."""
+    keypoints = np.zeros((17, 3))  # no joint was detected
     if detected is not None:
         keypoints = seen_joints(numbers(detected, "hrnet_results", (17, 3)))
     bounds = extent(keypoints[:, :2], keypoints[:, 2] > _MIN_CONFIDENCE)
     if not np.isfinite(bounds).all():
         bounds = finite_numbers(person, "bbox", (4,))
         if (bounds[2:] - bounds[:2]).max() <= 0:
-            raise InputError("have neither detected joints nor a `bbox` with an area")
-    digits = re.search(r"(\d+)\D*$", picture)
+            raise InputError("has neither detected joints nor a `bbox` with an area")
+    digits = re.search(r"(\d+)\D*$", image)
     return {
-        "picture": picture,
+        "image": image,
         "frame": int(digits[1]) if digits else 0,
         "image_size": size,
         "poses": pose,
@@ -243,16 +236,16 @@ def _joints(person: dict[str, Any], intrinsics: np.ndarray, extrinsics: np.ndarr
         return nothing
     turned = points @ extrinsics[:, :3].T + extrinsics[:, 3]
     for joints in (turned, points):
-        image = joints @ intrinsics.T
+        projected = joints @ intrinsics.T
         if (joints[:, 2] > 0).all():
-            errors = np.linalg.norm(image[:, :2] / image[:, 2:] - pixels, axis=1)
+            errors = np.linalg.norm(projected[:, :2] / projected[:, 2:] - pixels, axis=1)
             if np.median(errors) < _LARGEST_ERROR * np.ptp(pixels, axis=0).max():
                 return np.concatenate((joints, np.ones((24, 1))), axis=1)
     return nothing
 
 
-def _picture(root: Path, folder: Path, given: str) -> tuple[str, np.ndarray]:
-    """Name below the root and size of a picture, wherever the file says that it is."""
+def _image(root: Path, folder: Path, given: str) -> tuple[str, np.ndarray]:
+    """Name below the root and size of an image, wherever the file says that it is."""
     name = given.replace("\\", "/")
     below = [
         folder,
@@ -265,9 +258,9 @@ def _picture(root: Path, folder: Path, given: str) -> tuple[str, np.ndarray]:
             try:
                 size = open_image(name, place).size
             except InputError as error:
-                raise InputError(f"have a picture that cannot be opened ({error})") from error
+                raise InputError(f"has an image that cannot be opened ({error})") from error
             return place.relative_to(root).as_posix(), np.array(size)
-    raise InputError("have a picture that is missing")
+    raise InputError("has an image that is missing")
 
 
 def _base(name: str) -> str:

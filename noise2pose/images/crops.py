@@ -52,6 +52,21 @@ def crop(
     return down.to(part) @ part.permute(2, 0, 1) @ across.to(part).T
 
 
+def bounds_of_keypoints(keypoints: Float[Tensor, "*batch J 3"]) -> Float[Tensor, "*batch 4"]:
+    """The tight box around the visible joints of each pose.
+
+    Args:
+        keypoints: pixels and confidence; a joint is visible if its confidence is above 0.
+
+    Returns:
+        x0, y0, x1, y1 in pixels; NaN for a pose without visible joints.
+    """
+    seen = keypoints[..., 2:] > 0
+    low = torch.where(seen, keypoints[..., :2], torch.inf).amin(dim=-2)
+    high = torch.where(seen, keypoints[..., :2], -torch.inf).amax(dim=-2)
+    return torch.where(seen.any(dim=-2), torch.cat((low, high), dim=-1), torch.nan)
+
+
 def box_of_keypoints(keypoints: Float[Tensor, "*batch J 3"], scale: float = BOX_SCALE) -> Float[Tensor, "*batch 3"]:
     """The square around the visible joints of each pose: its side is `scale` times the longer side of their extent.
 
@@ -62,11 +77,10 @@ def box_of_keypoints(keypoints: Float[Tensor, "*batch J 3"], scale: float = BOX_
     Returns:
         Centre x, centre y and side in pixels; all 0 for a pose without visible joints.
     """
-    seen = keypoints[..., 2:] > 0
-    low = torch.where(seen, keypoints[..., :2], torch.inf).amin(dim=-2)
-    high = torch.where(seen, keypoints[..., :2], -torch.inf).amax(dim=-2)
+    bounds = bounds_of_keypoints(keypoints)
+    low, high = bounds[..., :2], bounds[..., 2:]
     box = torch.cat(((low + high) / 2.0, scale * (high - low).amax(dim=-1, keepdim=True)), dim=-1)
-    return torch.where(seen.any(dim=-2), box, 0.0)
+    return torch.where((keypoints[..., 2:] > 0).any(dim=-2), box, 0.0)
 
 
 def square_box(

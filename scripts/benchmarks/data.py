@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import move, select
-from datamodules.loading.images import PictureReader, Request
+from datamodules.loading.images import ImageReader, Request
 from datamodules.prepared.recipes import AUGMENTATIONS
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Variation
@@ -122,7 +122,7 @@ class Ours:
     def __init__(self, requests: list[Request], device: torch.device) -> None:
         self.requests = requests
         self.device = device
-        self.reader = PictureReader(NUM_WORKERS, size=SIZE)
+        self.reader = ImageReader(NUM_WORKERS, size=SIZE)
         self.mean = torch.tensor(_MEAN, device=device)[:, None, None]
         self.std = torch.tensor(_STD, device=device)[:, None, None]
 
@@ -209,7 +209,7 @@ def _run(batches: DataLoader) -> None:
 
 def _difference(request: Request, samples: Samples) -> float:
     """Mean difference of the first crops of both sides, when ours decodes images in full size too."""
-    reader = PictureReader(size=SIZE, plain_bilinear=True)
+    reader = ImageReader(size=SIZE, plain_bilinear=True)
     few = slice(0, 4)
     batch: Any = select(request.batch, torch.arange(4))
     variation = Variation(*(part[few] for part in request.variation))  # pyright: ignore[reportOptionalIterable]

@@ -20,10 +20,10 @@ class Folder(NamedTuple):
     Attributes:
         path: of the folder.
         dataset: name of the data set.
-        rows: people in pictures, or frames of motion.
-        splits: rows of each split, or other counts of what is in it.
+        rows: people in images, or frames of motion.
+        splits: rows of each split; `all` where the data module splits them.
         keypoints_2d: 2-D inputs that it offers.
-        pictures: number of pictures; 0 if it was prepared without.
+        images: their number; 0 if it was prepared without.
         genders: of the bodies that its parameters are of; none without parameters.
         problem: what is wrong with it; empty if it can be used.
     """
@@ -33,7 +33,7 @@ class Folder(NamedTuple):
     rows: int
     splits: dict[str, int]
     keypoints_2d: tuple[str, ...]
-    pictures: int
+    images: int
     genders: tuple[str, ...]
     problem: str
 
@@ -46,7 +46,7 @@ def find_folders(data: Path) -> list[Folder]:
             found.append(_prepared(path))
         elif (path / ".parts").is_dir():
             found.append(
-                Folder(path, path.name, 0, {}, (), 0, (), "unfinished: give the command that prepares it again")
+                Folder(path, path.name, 0, {}, (), 0, (), "unfinished: type the command that prepares it again")
             )
     return found
 
@@ -71,7 +71,7 @@ def _prepared(path: Path) -> Folder:
         for name in ("sequence", *folder.manifest["columns"]):
             folder.column(name)
         genders = _genders(folder)
-        _check_pictures(folder)
+        _check_images(folder)
         problem = ""
     except InputError as error:
         problem = _within(str(error), path)
@@ -85,8 +85,8 @@ def _prepared(path: Path) -> Folder:
         splits[split] = splits.get(split, 0) + sequence["stop"] - sequence["start"]
     sources = ["gt"] * any(name in manifest["columns"] for name in ("keypoints_2d_gt", "keypoints_3d", "poses"))
     sources += ["detected"] * ("keypoints_2d_detected" in manifest["columns"])
-    pictures = manifest.get("pictures", 0) if manifest["picture_root"] else 0
-    return Folder(path, manifest["dataset"], manifest["rows"], splits, tuple(sources), pictures, genders, problem)
+    images = manifest.get("pictures", 0) if manifest["picture_root"] else 0
+    return Folder(path, manifest["dataset"], manifest["rows"], splits, tuple(sources), images, genders, problem)
 
 
 def _genders(folder: PreparedFolder) -> tuple[str, ...]:
@@ -95,14 +95,14 @@ def _genders(folder: PreparedFolder) -> tuple[str, ...]:
     return tuple(GENDERS[i] for i in np.unique(folder.column("gender"))) if "gender" in folder else GENDERS[:1]
 
 
-def _check_pictures(folder: PreparedFolder) -> None:
-    """Looks for the first and the last picture: those of a folder come and go together."""
+def _check_images(folder: PreparedFolder) -> None:
+    """Looks for the first and the last image: those of a folder come and go together."""
     if folder.manifest["picture_root"] is None:
         return
-    names, root = folder.pictures(), folder.picture_root()
+    names, root = folder.images(), folder.image_root()
     for name in {names[0], names[len(names) - 1]} if len(names) else ():
         if not (root / name).is_file():
-            raise InputError(f"picture {root / name} is gone; data.picture_root says where pictures were moved")
+            raise InputError(f"image {root / name} is gone; data.picture_root says where the images are now")
 
 
 def _within(message: str, path: Path) -> str:

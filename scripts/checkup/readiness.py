@@ -21,7 +21,7 @@ class PreparedFolder(Protocol):
     @property
     def keypoints_2d(self) -> tuple[str, ...]: ...
     @property
-    def pictures(self) -> int: ...
+    def images(self) -> int: ...
     @property
     def genders(self) -> tuple[str, ...]: ...
     @property
@@ -121,7 +121,7 @@ def _of_folder(need: DataNeed, found: Found) -> list[Missing]:
     for gender in folder.genders:
         body = missing_body(found.data, gender)
         lacks += [] if Path(body.what).is_file() else [body]
-    if need.images and not folder.pictures and need.module in found.data_sets:
+    if need.images and not folder.images and need.module in found.data_sets:
         lacks.append(Missing("columns", f"images in {path}", again.command, again.page))
     return lacks
 

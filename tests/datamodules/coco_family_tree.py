@@ -48,7 +48,7 @@ def body(number: int) -> dict:
 
 
 def places(number: int, joints: int, width: int = 320, height: int = 240) -> np.ndarray:
-    """(J, 2) whole pixels inside a picture."""
+    """(J, 2) whole pixels inside an image."""
     generator = np.random.default_rng(1000 + number)
     return generator.integers([20, 20], [width - 20, height - 20], (joints, 2)).astype(float)
 
@@ -66,8 +66,8 @@ def fits(numbers, errors=None) -> dict:
 
 
 def write_coco(folder: Path) -> None:
-    """Train: 4 pictures, 3 with people; annotations 11, 12 (a hidden joint), 13 (left half), 14 without joints, 15 a
-    crowd. Val: 2 pictures, annotations 21 and 22. NeuralAnnot has bodies of 11 and 13."""
+    """Train: 4 images, 3 with people; annotations 11, 12 (a hidden joint), 13 (left half), 14 without joints, 15 a
+    crowd. Val: 2 images, annotations 21 and 22. NeuralAnnot has bodies of 11 and 13."""
     half = [1.0 if joint % 2 else 0.0 for joint in range(17)]
     hidden = [1.0 if joint == 9 else 2.0 for joint in range(17)]
     train = [
@@ -89,10 +89,10 @@ def write_coco(folder: Path) -> None:
 
 
 def write_halpe(folder: Path) -> None:
-    """Train: 5 pictures of HICO-DET, val: 1 of COCO. Scores go on without end; num_keypoints is 3 everywhere.
+    """Train: 5 images of HICO-DET, val: 1 of COCO. Scores go on without end; num_keypoints is 3 everywhere.
 
     Train annotations by what a filter of at most 2 people, 60 pixels, 10 joints, 2 limbs and 0.35 says: 1 fine, 2 and
-    3 and 4 in one picture, 5 small, 6 with 6 scores under 0.35 but limbs whole, 7 with no whole limb; 8 has no list.
+    3 and 4 in one image, 5 small, 6 with 6 scores under 0.35 but limbs whole, 7 with no whole limb; 8 has no list.
     """
     score = np.full(136, 0.8)
     weak, limbless = score.copy(), score.copy()
@@ -108,7 +108,7 @@ def write_halpe(folder: Path) -> None:
         person(7, 4, places(7, 136), limbless),
         person(8, 5, places(8, 136), score),
     ]
-    train[0]["keypoints"][0:2] = [-3.5, 20.25]  # the nose lies outside the picture
+    train[0]["keypoints"][0:2] = [-3.5, 20.25]  # the nose lies outside the image
     train[0]["keypoints"][5] = 1.25  # a score above 1
     del train[-1]["keypoints"]
     val = [person(51, 285, places(51, 136), score)]
@@ -127,7 +127,7 @@ def write_halpe(folder: Path) -> None:
 
 
 def write_crowdpose(folder: Path) -> None:
-    """Two pictures a split, three people each split (numbers 1 to 3 of train, 11 to 13 of val, 21 to 23 of test). Width
+    """Two images a split, three people each split (numbers 1 to 3 of train, 11 to 13 of val, 21 to 23 of test). Width
     and height are swapped in train and test. Bodies of train: errors 2.5, 5.0 and 7.5."""
     for split, first in (("train", 1), ("val", 11), ("test", 21)):
         swapped = split != "val"
@@ -168,7 +168,7 @@ def muco_person(number: int, image: int, depth: float, focal, centre) -> dict:
 
 
 def write_muco(folder: Path) -> None:
-    """Three composed pictures with 2, 1 and 3 people; nearest are annotations 1, 2 and 4. A body of 0, 1 and 4."""
+    """Three composed images with 2, 1 and 3 people; nearest are annotations 1, 2 and 4. A body of 0, 1 and 4."""
     focal, centre = np.array([1500.0, 1490.0]), np.array([160.0, 118.0])
     images, annotations, number = [], [], 0
     depths = [[4000.0, 3000.0], [3500.0], [5000.0, 2500.0, 6000.0]]

@@ -16,7 +16,7 @@ from cdflib.cdfwrite import CDF
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from datamodules.preparation.engine import prepare
+from datamodules.preparation import prepare
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.sources.human36m import files as human36m_files
 from datamodules.sources.human36m.cameras import CAMERAS, INTRINSICS, extrinsics, project
@@ -165,30 +165,28 @@ def write_cdf(path: Path, joints: np.ndarray) -> None:
 
 
 def write_masks(path: Path, frames: int, transposed: bool = False, size: tuple[int, int] = (1000, 1002)) -> None:
-    """`Masks` as MATLAB 7.3 writes a cell array of logical pictures; see `MASK`."""
+    """`Masks` as MATLAB 7.3 writes a cell array of logical images; see `MASK`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         references = file.create_dataset("Masks", (frames, 1), dtype=h5py.ref_dtype)
         for frame in range(frames):
-            picture = np.zeros((size[1], size[0]), np.uint8)
-            picture[MASK[1] : MASK[3], MASK[0] + frame : MASK[2] + frame] = 1
-            stored = picture if transposed else picture.T
+            image = np.zeros((size[1], size[0]), np.uint8)
+            image[MASK[1] : MASK[3], MASK[0] + frame : MASK[2] + frame] = 1
+            stored = image if transposed else image.T
             references[frame, 0] = file.create_dataset(f"#refs#/{frame}", data=stored, compression="gzip").ref
 
 
 def write_video(path: Path, frames: int, first: int = 0) -> None:
-    """A grey picture that is brighter in each frame; time stamps begin with `first`."""
+    """A grey image that is brighter in each frame; time stamps begin with `first`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=50)
         stream.width, stream.height, stream.pix_fmt = *VIDEO, "yuv420p"
         stream.time_base = Fraction(1, 50)
         for number in range(frames):
-            picture = av.VideoFrame.from_ndarray(
-                np.full((VIDEO[1], VIDEO[0], 3), brightness(number), np.uint8), "rgb24"
-            )
-            picture.pts, picture.time_base = first + number, Fraction(1, 50)
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(np.full((VIDEO[1], VIDEO[0], 3), brightness(number), np.uint8), "rgb24")
+            image.pts, image.time_base = first + number, Fraction(1, 50)
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
 
 
@@ -209,10 +207,10 @@ def metadata_xml(shift: float = 0.0) -> str:
 def write_json(
     folder: Path, subjects: Sequence[str] = ("S1", "S9"), actions: Sequence[str] = ACTIONS[1:4], images: bool = True
 ) -> None:
-    """The JSON files of 3DCrowdNet, and pictures; boxes are 1.2 times those of the joints. SMPL: of even frames."""
+    """The JSON files of 3DCrowdNet, and images; boxes are 1.2 times those of the joints. SMPL: of even frames."""
     for subject in subjects:
         number = int(subject[1:])
-        pictures, annotations, joints, smpl = [], [], {}, {}
+        listed, annotations, joints, smpl = [], [], {}, {}
         cameras = {str(c + 1): _json_camera(subject, name) for c, name in enumerate(CAMERAS)}
         for action in actions:
             act, take = _ACTION_NUMBERS[action.split(" ")[0]], 1
@@ -222,12 +220,12 @@ def write_json(
             for index, camera in enumerate(CAMERAS):
                 place = f"s_{number:02d}_act_{act:02d}_subact_{take:02d}_ca_{index + 1:02d}"
                 for frame in range(FRAMES):
-                    identity = len(pictures) + number * 100_000
+                    identity = len(listed) + number * 100_000
                     name = f"{place}/{place}_{frame + 1:06d}.jpg"
                     pixels = pinhole(subject, action, camera)[frame]
                     low, size = pixels.min(axis=0), np.ptp(pixels, axis=0)
                     box = [*(low - 0.1 * size), *(1.2 * size)]
-                    pictures.append(
+                    listed.append(
                         {"id": identity, "file_name": name, "width": 1000, "height": 1002, "subject": number}
                         | {"action_name": action, "action_idx": act, "subaction_idx": take}
                         | {"cam_idx": index + 1, "frame_idx": frame}
@@ -237,7 +235,7 @@ def write_json(
                         (folder / "images" / place).mkdir(parents=True, exist_ok=True)
                         Image.new("RGB", (16, 16)).save(folder / "images" / name, "JPEG")
         contents = {
-            "data": {"images": pictures, "annotations": annotations},
+            "data": {"images": listed, "annotations": annotations},
             "camera": cameras,
             "joint_3d": joints,
             "smpl_param": smpl,

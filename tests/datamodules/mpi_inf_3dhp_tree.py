@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-SIZES = {"TS5": (192, 108), "TS6": (192, 108)}  # of the pictures; of others SIZE
+SIZES = {"TS5": (192, 108), "TS6": (192, 108)}  # of the images; of others SIZE
 SIZE = (128, 128)
 UNIVERSAL = 0.9554
 # The 17 joints of the test set among the 28 of the training set, as P-STMO publishes them.
@@ -46,16 +46,16 @@ def universal(positions: np.ndarray, pelvis: int) -> np.ndarray:
 
 def write_recording(
     folder: Path, frames: int = 12, *, videos: Iterable[int] = (), video_frames: int | None = None,
-    pictures: Iterable[int] = (), optional: bool = True, broken: np.ndarray | None = None, seed: int = 0,
+    images: Iterable[int] = (), optional: bool = True, broken: np.ndarray | None = None, seed: int = 0,
 ) -> None:  # fmt: skip
-    """One `S*/Seq*`: annot.mat, camera.calibration, and videos or extracted pictures of some cameras.
+    """One `S*/Seq*`: annot.mat, camera.calibration, and videos or extracted images of some cameras.
 
     Args:
         folder: of the recording.
         frames: of the annotation.
         videos: cameras that have a video.
         video_frames: of the videos, if not as many.
-        pictures: cameras whose frames somebody extracted.
+        images: cameras whose frames somebody extracted.
         optional: whether annot.mat has `univ_annot3`, `frames` and `cameras`.
         broken: (K, 3) camera, frame and joint of 28 that are NaN in annot2 and annot3.
         seed: of the motion.
@@ -92,25 +92,25 @@ def write_recording(
     (folder / "camera.calibration").write_text("\n".join(lines) + "\n")
     for camera in videos:
         write_video(folder / "imageSequence" / f"video_{camera}.avi", video_frames or frames)
-    for camera in pictures:
+    for camera in images:
         for frame in range(frames):
             write_picture(folder / "imageFrames" / f"video_{camera}" / f"frame_{frame + 1:06d}.jpg", SIZE, frame)
 
 
 def write_test(
     folder: Path, frames: int = 20, *, valid: Sequence[int] | None = None, reverse: bool = False,
-    people_axis: bool = True, pictures: bool = True, optional: bool = True, broken: Sequence[tuple[int, int]] = (),
+    people_axis: bool = True, images: bool = True, optional: bool = True, broken: Sequence[tuple[int, int]] = (),
     seed: int = 0,
 ) -> None:  # fmt: skip
-    """One `TS*`: annot_data.mat in MATLAB's version 7.3, which is HDF5 behind 512 bytes, and its pictures.
+    """One `TS*`: annot_data.mat in MATLAB's version 7.3, which is HDF5 behind 512 bytes, and its images.
 
     Args:
-        folder: of the sequence; its name says the size of the pictures.
+        folder: of the sequence; its name says the size of the images.
         frames: of the annotation.
         valid: 1 for frames that count; by default two of three.
         reverse: axes in the order of MATLAB instead of h5py's.
         people_axis: whether there is an axis of length one for the only person.
-        pictures: whether there are any.
+        images: whether there are any.
         optional: whether there are `univ_annot3` and `activity_annotation`.
         broken: frames and joints of 17 that are NaN in annot3.
         seed: of the motion.
@@ -137,7 +137,7 @@ def write_test(
             file[name] = values.T if reverse else values
     with path.open("r+b") as file:
         file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
-    for frame in range(frames if pictures else 0):
+    for frame in range(frames if images else 0):
         write_picture(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg", size, frame)
 
 
@@ -172,7 +172,7 @@ def write_npz(
 def write(folder: Path) -> None:
     """Two recordings, one with videos of two cameras and one extracted, and two test sequences, one outdoors."""
     write_recording(folder / "S1" / "Seq1", videos=(0, 8), seed=1)
-    write_recording(folder / "S2" / "Seq2", pictures=(0, 8), seed=2)
+    write_recording(folder / "S2" / "Seq2", images=(0, 8), seed=2)
     write_test(folder / "mpi_inf_3dhp_test_set" / "mpi_inf_3dhp_test_set" / "TS1", seed=1)
     write_test(folder / "mpi_inf_3dhp_test_set" / "mpi_inf_3dhp_test_set" / "TS5", frames=16, reverse=True, seed=5)
 
@@ -186,8 +186,8 @@ def write_video(path: Path, frames: int) -> None:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         for frame in range(frames):
-            picture = av.VideoFrame.from_ndarray(np.full((SIZE[1], SIZE[0], 3), brightness(frame), np.uint8), "rgb24")
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(np.full((SIZE[1], SIZE[0], 3), brightness(frame), np.uint8), "rgb24")
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
 
 

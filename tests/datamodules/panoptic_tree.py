@@ -10,7 +10,7 @@ import av
 import numpy as np
 from PIL import Image
 
-SIZE = (96, 54)  # of the pictures; HD has 1920 x 1080
+SIZE = (96, 54)  # of the images; HD has 1920 x 1080
 _STANDING = np.array(  # of "coco19", centimetres, y down, facing -z
     [
         *((0, -50, 0), (0, -65, -10), (0, 0, 0)),
@@ -28,7 +28,7 @@ def write(
     frames: tuple[int, ...] = (5, 6, 8),
     joints: int = 19,
     archive: bool = False,
-    pictures: str | None = "jpg",
+    images: str | None = "jpg",
     cameras: tuple[str, ...] = ("00_16", "00_30"),
     people: int = 2,
     seed: int = 0,
@@ -41,8 +41,8 @@ def write(
         frames: annotated ones.
         joints: 19 ("coco19") or 15 ("mpi15").
         archive: leave the annotations in their .tar.
-        pictures: `jpg` or `png` in hdImgs, `mp4` in hdVideos, or None.
-        cameras: that have pictures; the calibration has three of them and a VGA camera.
+        images: `jpg` or `png` in hdImgs, `mp4` in hdVideos, or None.
+        cameras: that have images; the calibration has three of them and a VGA camera.
         people: in every frame.
         seed: of everything random.
 
@@ -58,8 +58,8 @@ def write(
         (home / f"calibration_{sequence}.json").write_text(json.dumps(calibration))
         bodies = {frame: [body(person, joints, random) for person in range(people)] for frame in frames}
         write_bodies(home, bodies, archive, "hdPose3d_stage1_coco19" if joints == 19 else "hdPose3d_stage1")
-        for name in cameras if pictures else ():
-            write_pictures(home, name, max(frames) + 2, str(pictures), random)
+        for name in cameras if images else ():
+            write_images(home, name, max(frames) + 2, str(images), random)
         written[sequence] = bodies
     return written
 
@@ -115,11 +115,11 @@ def write_bodies(home: Path, bodies: dict[int, list[dict[str, Any]]], archive: b
             opened.addfile(member, io.BytesIO(text))
 
 
-def write_pictures(home: Path, name: str, number: int, kind: str, random: np.random.Generator) -> None:
+def write_images(home: Path, name: str, number: int, kind: str, random: np.random.Generator) -> None:
     """Frames 0 to `number` of a camera: plain colours, brighter from frame to frame."""
     width, height = SIZE
     colour = random.uniform(0.3, 1.0, 3)
-    pictures = [
+    images = [
         np.broadcast_to((colour * (60 + 15 * i)).clip(0, 255), (height, width, 3)).astype(np.uint8)
         for i in range(number)
     ]
@@ -128,11 +128,11 @@ def write_pictures(home: Path, name: str, number: int, kind: str, random: np.ran
         with av.open(str(home / "hdVideos" / f"hd_{name}.mp4"), "w") as container:
             stream = container.add_stream("mpeg4", rate=30)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for picture in pictures:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+            for image in images:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
             container.mux(stream.encode())
         return
     target = home / "hdImgs" / name
     target.mkdir(parents=True, exist_ok=True)
-    for i, picture in enumerate(pictures):
-        Image.fromarray(picture).save(target / f"{name}_{i:08d}.{kind}")
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(target / f"{name}_{i:08d}.{kind}")

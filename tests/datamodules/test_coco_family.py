@@ -85,17 +85,17 @@ def test_coco(roots):
 def test_splits_of_coco(roots):
     module = COCO(root=roots["coco"])
     assert module.load("test")["sample_id"] == ["val/000201/21", "val/000202/22"]
-    # A twentieth of two pictures is none: validation is on the published split, and says so.
+    # A twentieth of two images is none: validation is on the published split, and says so.
     assert module.load("val")["sample_id"] == module.load("test")["sample_id"]
     assert module.protocols("val")[0].split == "val: people of val2017 with labelled joints"
     half = COCO(root=roots["coco"], held_out=0.5)
     assert names(half, "train") == ["train/000101/11", "train/000101/12"]
     assert half.load("val")["sample_id"] == ["train/000102/13"]
-    assert half.protocols("val")[0].split.startswith("val: 1 of 2 pictures held out of people of train2017")
+    assert half.protocols("val")[0].split.startswith("val: 1 of 2 images held out of people of train2017")
     assert half.load("test")["sample_id"] == ["val/000201/21", "val/000202/22"]
     with pytest.raises(InputError, match="data.held_out is 1.0"):
         COCO(root=roots["coco"], held_out=1.0)
-    with pytest.raises(InputError, match="data.num_frames is 9, but coco has single pictures"):
+    with pytest.raises(InputError, match="data.num_frames is 9, but coco has single images"):
         COCO(root=roots["coco"], num_frames=9)
 
 
@@ -104,7 +104,7 @@ def test_pictures_are_held_out_at_equal_distances(tmp_path):
     path = tmp_path / "source" / "annotations" / "person_keypoints_train2017.json"
     content = json.loads(path.read_text())
     content["annotations"] = []
-    for number in range(40):  # two people in each of forty pictures
+    for number in range(40):  # two people in each of forty images
         name = f"{number:012d}.jpg"
         content["images"].append({"id": number, "file_name": name, "width": 64, "height": 48})
         tree.picture(tmp_path / "source" / "train2017" / name, 64, 48)
@@ -123,9 +123,9 @@ def test_halpe(roots, capsys):
     module = Halpe(root=roots["halpe"], **RULES)
     module.prepare_data()
     assert capsys.readouterr().out.splitlines() == [
-        "halpe train: kept 1 of 7 people; left out 3 with more than 2 people in the picture, 1 with a box under "
+        "halpe train: kept 1 of 7 people; left out 3 with more than 2 people in the image, 1 with a box under "
         "60 pixels, 1 with fewer than 10 of 14 joints seen, 1 with fewer than 2 of 4 limbs seen",
-        "halpe val: kept 1 of 1 people; left out 0 with more than 2 people in the picture, 0 with a box under "
+        "halpe val: kept 1 of 1 people; left out 0 with more than 2 people in the image, 0 with a box under "
         "60 pixels, 0 with fewer than 10 of 14 joints seen, 0 with fewer than 2 of 4 limbs seen",
     ]
     batch = module.load("train")
@@ -133,7 +133,7 @@ def test_halpe(roots, capsys):
     places = tree.places(1, 136)
     assert joint(batch, 0, "pelvis") == pytest.approx([*places[19], 0.8])
     assert joint(batch, 0, "head_top") == pytest.approx([*places[17], 0.8])
-    assert joint(batch, 0, "chin") == pytest.approx([-3.5, 20.25, 0.8])  # the nose, outside the picture
+    assert joint(batch, 0, "chin") == pytest.approx([-3.5, 20.25, 0.8])  # the nose, outside the image
     assert "11,809" not in module.protocols("test")[0].split
     assert "max_people 2, min_side 60" in module.protocols("test")[0].split
     everybody = Halpe(root=roots["halpe"], cleanse=False).load("train")
@@ -149,12 +149,12 @@ def test_rules_that_admit_everybody_and_their_order():
     visibility[0] = 0.5
     visibility[1, list(cleansing.CORE_JOINTS)] = 0.35
     bounds = np.array([[0, 0, 10, 64], [0, 0, 64, 10], [0, 0, 1, 1], [0, 0, 100, 100]], np.float32)
-    pictures = np.array([3, 3, 3, 5])
-    assert cleanse(HalpeCleansing(0, 0.0, 0, 0, 0.0), visibility, bounds, pictures).keep.all()
-    result = cleanse(HalpeCleansing(3, 64.0, 14, 4, 0.35), visibility, bounds, pictures)
+    images = np.array([3, 3, 3, 5])
+    assert cleanse(HalpeCleansing(0, 0.0, 0, 0, 0.0), visibility, bounds, images).keep.all()
+    result = cleanse(HalpeCleansing(3, 64.0, 14, 4, 0.35), visibility, bounds, images)
     assert result.keep.tolist() == [True, True, False, False]
     assert list(result.counts.values()) == [0, 1, 1, 0, 2]  # each under the first reason that applies
-    assert cleanse(HalpeCleansing(2, 64.0, 14, 4, 0.35), visibility, bounds, pictures).counts["kept"] == 0
+    assert cleanse(HalpeCleansing(2, 64.0, 14, 4, 0.35), visibility, bounds, images).counts["kept"] == 0
     assert len(cleansing.CORE_JOINTS) == 14
 
 

@@ -91,7 +91,7 @@ def test_joining_fills_in_what_teaches_nothing():
 
 
 def test_what_does_not_fit_together_is_refused():
-    with pytest.raises(InputError, match="some have pictures"):
+    with pytest.raises(InputError, match="some have images"):
         join([TinyPeople(num_samples=3).load("train"), TinyPoses(num_samples=2).load("train")])
     with pytest.raises(InputError, match="differ in shape"):
         join([TinyPoses(2, num_frames=3).load("train"), TinyPoses(2).load("train")])

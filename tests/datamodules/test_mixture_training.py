@@ -1,4 +1,4 @@
-"""Mixtures in training: pictures of one data set and of another, resuming, two processes."""
+"""Mixtures in training: images of one data set and of another, resuming, two processes."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from tests.tiny import TinyPeople, TinyPoses
 
 
 class KeypointPeople(TinyPeople):
-    """The people without their pictures."""
+    """The people without their images."""
 
     def protocols(self, split):
         return [replace(protocol, dataset="people") for protocol in super().protocols(split)]
@@ -82,7 +82,7 @@ def test_two_processes_train_on_a_mixture(tmp_path):
 
 
 def test_pictures_of_several_data_sets_are_in_one_batch(tmp_path):
-    roots = [toy_folder.write(tmp_path / name / "toy", pictures=True) for name in ("one", "two")]
+    roots = [toy_folder.write(tmp_path / name / "toy", images=True) for name in ("one", "two")]
     datasets = [
         Toy(str(root), images=True, image_size=32, augment=augment)
         for root, augment in zip(roots, ("hmr", "none"), strict=True)

@@ -104,7 +104,7 @@ def test_protocols(root, passed_on) -> None:
     assert protocol.name == "mpi_inf_3dhp_annot3" and protocol.average == "sequences" and protocol.groups == "sequence"
     assert MpiInf3DHP(root).protocols("val")[0].split == "val: valid frames of S2/Seq2 (2 cameras)"
     protocol = MpiInf3DHP(root, "univ_annot3", all_joints_inside=True).protocols("test")[0]
-    assert protocol.name == "mpi_inf_3dhp_mesh" and protocol.split.endswith("all joints inside the picture")
+    assert protocol.name == "mpi_inf_3dhp_mesh" and protocol.split.endswith("all joints inside the image")
     protocol = MpiInf3DHP(passed_on["univ_annot3"]).protocols("test")[0]
     assert protocol.ground_truth == "univ_annot3" and "trained on" not in protocol.split
 
@@ -117,7 +117,7 @@ def test_what_a_folder_cannot_give_is_refused(root, passed_on, tmp_path) -> None
     assert MpiInf3DHP(passed_on["unknown"], "univ_annot3").protocols("test")[0].ground_truth == "univ_annot3"
     with pytest.raises(InputError, match="is for single frames"):
         MpiInf3DHP(root, all_joints_inside=True, num_frames=3)
-    tree.write_test(tmp_path / "TS1", pictures=False)
+    tree.write_test(tmp_path / "TS1", images=False)
     only_tests = MpiInf3DHP(prepare(tmp_path, tmp_path / "out"))
     assert len(only_tests.load("test")["sample_id"]) == 13 and only_tests.protocols("test")[0].split.endswith("TS1")
     with pytest.raises(InputError, match="no sequence for train"):
@@ -146,7 +146,7 @@ def test_people_partly_outside_the_picture_can_be_left_out(tmp_path) -> None:
 
 
 def test_frames_without_pelvis_do_not_count(tmp_path) -> None:
-    tree.write_test(tmp_path / "TS1", frames=4, valid=[1] * 4, broken=[(2, tree.PELVIS), (1, 0)], pictures=False)
+    tree.write_test(tmp_path / "TS1", frames=4, valid=[1] * 4, broken=[(2, tree.PELVIS), (1, 0)], images=False)
     arguments = ["--source", str(tmp_path), "--output", str(tmp_path / "out"), "--num_workers", "0"]
     assert main(["mpi_inf_3dhp", *arguments]) == 1  # and says so
     frames = MpiInf3DHP(str(tmp_path / "out")).load("test")

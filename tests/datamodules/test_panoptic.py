@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from datamodules.panoptic import Panoptic
-from datamodules.preparation.engine import prepare
+from datamodules.preparation import prepare
 from datamodules.sources.panoptic import files as panoptic_files
 from methods.base import PoseMethod
 from noise2pose.errors import InputError
@@ -43,12 +43,12 @@ class Stretched(PoseMethod):
 def write(folder, joints_of_mafia=15):
     """Four published sequences with lengths of their own, and one that is not published; returns the bodies."""
     source = folder / "source"
-    bodies = panoptic_tree.write(source, ("160422_haggling1",), frames=(2, 3, 4, 5), people=3, pictures=None)
+    bodies = panoptic_tree.write(source, ("160422_haggling1",), frames=(2, 3, 4, 5), people=3, images=None)
     mafia = {"joints": joints_of_mafia, "archive": True, "seed": 1}
-    bodies |= panoptic_tree.write(source, ("160422_mafia2",), frames=(1, 2), pictures=None, **mafia)
-    bodies |= panoptic_tree.write(source, ("160422_ultimatum1",), frames=(7,), pictures=None, seed=2)
-    bodies |= panoptic_tree.write(source, ("160906_pizza1",), frames=(7, 9), pictures=None, seed=3)
-    bodies |= panoptic_tree.write(source, ("160906_band1",), frames=(7, 9), pictures=None, seed=4)
+    bodies |= panoptic_tree.write(source, ("160422_mafia2",), frames=(1, 2), images=None, **mafia)
+    bodies |= panoptic_tree.write(source, ("160422_ultimatum1",), frames=(7,), images=None, seed=2)
+    bodies |= panoptic_tree.write(source, ("160906_pizza1",), frames=(7, 9), images=None, seed=3)
+    bodies |= panoptic_tree.write(source, ("160906_band1",), frames=(7, 9), images=None, seed=4)
     parser = argparse.ArgumentParser()
     panoptic_files.add_options(parser)
     options = parser.parse_args(["--no_images", "--cameras", "00_16,00_30,00_03"])
@@ -116,7 +116,7 @@ def test_joints_that_15_do_not_give_are_not_valid(tmp_path):
 
 
 def test_without_published_sequences_all_are_taken(tmp_path):
-    panoptic_tree.write(tmp_path / "source", ("171204_pose1_sample",), pictures="jpg")
+    panoptic_tree.write(tmp_path / "source", ("171204_pose1_sample",), images="jpg")
     parser = argparse.ArgumentParser()
     panoptic_files.add_options(parser)
     plan = panoptic_files.plan(tmp_path / "source", tmp_path / "out", parser.parse_args([]))

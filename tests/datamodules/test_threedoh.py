@@ -92,7 +92,7 @@ def test_what_is_wrong_is_named_and_the_rest_is_prepared(tmp_path, bodies, capsy
     people["00000"]["pose"][0][3] = float("nan")
     del people["00001"]["intri"]
     (source / "testset" / "images" / "00002.jpg").unlink()
-    (source / "testset" / "images" / "00003.jpg").write_bytes(b"no picture")
+    (source / "testset" / "images" / "00003.jpg").write_bytes(b"no image")
     people["00004"]["smpl_joints_3d"][0] = [0.0, 0.0, 1.0]  # still projects, on the whole
     people["00005"]["smpl_joints_3d"] = (np.array(people["00005"]["smpl_joints_3d"]) * 2).tolist()
     text = json.dumps(people)
@@ -100,11 +100,11 @@ def test_what_is_wrong_is_named_and_the_rest_is_prepared(tmp_path, bodies, capsy
     assert prepare(source, tmp_path / "out") == 1
     printed = capsys.readouterr().err
     for line in (
-        "1 people have a `pose` with NaN or infinity: they are skipped; first 00000",
-        "1 people have no `intri`: they are skipped; first 00001",
-        "1 people have a picture that is missing: they are skipped; first 00002",
-        "1 people have a picture that cannot be opened",
-        "1 keys come twice: the first counts; first 00004",
+        "person 00000: has a `pose` with NaN or infinity; skipped",
+        "person 00001: has no `intri`; skipped",
+        "person 00002: has an image that is missing; skipped",
+        "person 00003: has an image that cannot be opened",
+        "00004: the key comes twice; the first counts",
     ):
         assert line in printed
     manifest = json.loads((tmp_path / "out" / "dataset.json").read_text())

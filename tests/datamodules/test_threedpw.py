@@ -99,9 +99,9 @@ def test_columns_of_a_sequence(tree):
     data = tree["content"]["downtown_bar_00"]
     assert folder.column("gender")[rows].tolist() == [2] * 7 and folder.column("person")[rows].tolist() == [0] * 7
     assert folder.column("frame")[rows].tolist() == list(range(7))
-    pictures = folder.pictures()
-    assert [pictures[i] for i in folder.column("picture")[rows]][3] == "imageFiles/downtown_bar_00/image_00003.jpg"
-    assert (folder.picture_root() / pictures[folder.column("picture")[rows][3]]).is_file()
+    images = folder.images()
+    assert [images[i] for i in folder.column("picture")[rows]][3] == "imageFiles/downtown_bar_00/image_00003.jpg"
+    assert (folder.image_root() / images[folder.column("picture")[rows][3]]).is_file()
     found = data["poses2d"][0][4].T
     np.testing.assert_allclose(folder.column("keypoints_2d_detected")[rows][4], found, rtol=1e-6)
     seen = found[found[:, 2] > 0, :2]
@@ -118,7 +118,7 @@ def test_where_nobody_was_detected_the_box_is_that_of_the_24_joints(tree):
     focal, centre = folder.column("focal")[row], folder.column("principal_point")[row]
     pixels = joints[:, :2] / joints[:, 2:] * focal + centre
     np.testing.assert_allclose(folder.column("bounds")[row], [*pixels.min(axis=0), *pixels.max(axis=0)], rtol=1e-5)
-    assert folder.manifest["counts"]["boxes around projected joints, for want of detected ones"] == 1
+    assert folder.manifest["counts"]["boxes around projected joints, since no joint was detected"] == 1
 
 
 def test_frames_that_do_not_count_are_kept_for_clips_but_not_evaluated(tree):
@@ -178,7 +178,7 @@ def test_subsets_are_not_trained_on_and_need_all_their_splits(tree, tmp_path):
     with pytest.raises(InputError, match="data.subset is oc, which is for tests alone"):
         module(tree, subset="oc").protocols("train")
     bodies = tree["bodies"]
-    threedpw_tree.write(tmp_path / "source", bodies, pictures=False, videos=("downtown_stairs_00",))
+    threedpw_tree.write(tmp_path / "source", bodies, images=False, videos=("downtown_stairs_00",))
     arguments = ["--source", str(tmp_path / "source"), "--output", str(tmp_path / "out"), "--num_workers", "0"]
     assert main(["threedpw", *arguments]) == 1
     with pytest.raises(InputError, match="train and validation are not here"):
@@ -219,4 +219,4 @@ def test_annotations_in_a_folder_beside_the_pictures(tree, tmp_path):
         folder = PreparedFolder(prepare(source, tmp_path / name, *options), "threedpw")
         expected = PreparedFolder(tree[name], "threedpw")
         assert folder.facts == expected.facts and folder.num_rows == expected.num_rows
-        assert all((folder.picture_root() / picture).is_file() for picture in folder.pictures())
+        assert all((folder.image_root() / image).is_file() for image in folder.images())

@@ -91,11 +91,11 @@ def test_a_broken_sequence_is_named_and_the_others_are_prepared(source, tmp_path
 def test_missing_and_broken_pictures_cost_their_people(source, tmp_path, capsys):
     folder = source / "imageFiles" / "downtown_bar_00"
     (folder / "image_00003.jpg").unlink()
-    (folder / "image_00000.jpg").write_bytes(b"no picture")
+    (folder / "image_00000.jpg").write_bytes(b"no image")
     assert prepare(source, tmp_path / "out") == 1
     told = [line for line in lines(capsys) if "downtown_bar_00" in line]
     assert len(told) == 2
-    assert any("image_00003.jpg: missing, 1 of 7 pictures are" in line for line in told)
+    assert any("image_00003.jpg: is missing, in all 1 of 7 images" in line for line in told)
     assert any("image_00000.jpg" in line and "not a readable image" in line for line in told)
     frames = PreparedFolder(tmp_path / "out", "threedpw")
     sequence = next(s for s in frames.sequences if s["name"] == "downtown_bar_00_1")
@@ -142,7 +142,7 @@ def test_optional_keys_may_be_missing(tmp_path, bodies, capsys):
 def test_without_the_folder_of_pictures_everything_else_is_prepared(source, tmp_path, capsys, bodies):
     shutil.rmtree(source / "imageFiles")
     assert prepare(source, tmp_path / "out") == 1
-    assert any("imageFiles" in line and "prepared without pictures" in line for line in lines(capsys))
+    assert any("imageFiles" in line and "prepared without images" in line for line in lines(capsys))
     batch = ThreeDPW(root=str(tmp_path / "out"), bodies=str(bodies)).load("test")
     assert len(batch["sample_id"]) == 13
     assert (batch["camera"]["image_size"] == batch["camera"]["image_size"].new_tensor([192, 108])).all()
@@ -172,11 +172,11 @@ def test_faults_of_annotations(source, whole, tmp_path, bodies, capsys):
     told = lines(capsys)
     number = people[2]["id"]
     for line in (
-        f"1 annotations have a `pose` with NaN or infinity: they are skipped; first id {people[0]['id']}",
-        f"1 annotations have the id of another one: they are skipped; first id {number}",
-        f"1 annotations have no `openpose_result`: they are skipped; first id {people[3]['id']}",
-        "1 annotations have an `image_id` that is not among the images: they are skipped",
-        "annotations have a picture that is missing: they are skipped",
+        f"annotation {people[0]['id']}: has a `pose` with NaN or infinity; skipped",
+        f"annotation {number}: has the id of another one; skipped",
+        f"annotation {people[3]['id']}: has no `openpose_result`; skipped",
+        "has an `image_id` that is not among the images; skipped",
+        "has an image that is missing; skipped",
         "is 192 x 108, not",
     ):
         assert sum(line in other for other in told) == 1, line

@@ -22,7 +22,7 @@ _AS_COCO |= {"left_ear": "skull_base", "right_ear": "skull_base"}
 
 
 def write(folder: Path, bodies: Path, splits: tuple[str, ...] = ("testset",), community: bool = True) -> dict[str, Any]:
-    """Writes annots.json and pictures of splits, and JOTR's file; returns the people of the last split by number."""
+    """Writes annots.json and images of splits, and JOTR's file; returns the people of the last split by number."""
     people: dict[str, Any] = {}
     for seed, split in enumerate(splits):
         (folder / split / "images").mkdir(parents=True)

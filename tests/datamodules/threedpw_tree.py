@@ -46,7 +46,7 @@ _GENDERS = {"m": "male", "f": "female"}
 def write(
     folder: Path,
     bodies: Path,
-    pictures: bool = True,
+    images: bool = True,
     without: tuple[str, ...] = (),
     videos: tuple[str, ...] = tuple(VIDEOS),
 ) -> dict[str, dict[str, Any]]:
@@ -55,7 +55,7 @@ def write(
     Args:
         folder: to write to.
         bodies: of `gendered_bodies.write`.
-        pictures: whether to write imageFiles.
+        images: whether to write imageFiles.
         without: keys to leave out of the pickles.
         videos: which of `VIDEOS`.
 
@@ -69,11 +69,11 @@ def write(
         path = folder / "sequenceFiles" / video.split / f"{name}.pkl"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_pickle(path, {key: value for key, value in content[name].items() if key not in without})
-        if pictures:
+        if images:
             (folder / "imageFiles" / name).mkdir(parents=True)
             for frame in range(video.frames):
-                picture = Image.new("RGB", video.size, (40, 20 * frame % 256, 90))
-                picture.save(folder / "imageFiles" / name / f"image_{frame:05d}.jpg", quality=40)
+                image = Image.new("RGB", video.size, (40, 20 * frame % 256, 90))
+                image.save(folder / "imageFiles" / name / f"image_{frame:05d}.jpg", quality=40)
     return content
 
 

@@ -7,13 +7,13 @@ import numpy as np
 from PIL import Image
 
 from datamodules.base import Split
-from datamodules.preparation.engine import Part, Plan, Rows, prepare
+from datamodules.preparation import Part, Plan, Rows, prepare
 from datamodules.prepared.data import PreparedData
 from noise2pose.metrics.protocols import Protocol
 
 FOCAL, CENTRE = (1100.0, 1000.0), (520.0, 480.0)
 SIZE = (1000, 960)
-MARKED = 10  # joint that pictures show
+MARKED = 10  # joint that images show
 LENGTHS = {"train": (7, 5), "val": (6,), "test": (9, 4)}
 
 
@@ -38,7 +38,7 @@ def joints(split: str, sequence: int) -> np.ndarray:
 
 
 def write_picture(path: Path, point: np.ndarray) -> None:
-    """A grey picture with a red disc around a point."""
+    """A grey image with a red disc around a point."""
     y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
     pixels = np.full((SIZE[1], SIZE[0], 3), 90, dtype=np.uint8)
     pixels[np.hypot(x - point[0], y - point[1]) < 25] = (250, 20, 20)
@@ -46,7 +46,7 @@ def write_picture(path: Path, point: np.ndarray) -> None:
     Image.fromarray(pixels).save(path, quality=95)
 
 
-def read(split: str, detected: bool, bounds: bool, only_2d: bool, pictures: Path | None) -> Rows:
+def read(split: str, detected: bool, bounds: bool, only_2d: bool, images: Path | None) -> Rows:
     poses = [joints(split, i) for i in range(len(LENGTHS[split]))]
     points = np.concatenate(poses)
     number = len(points)
@@ -70,11 +70,11 @@ def read(split: str, detected: bool, bounds: bool, only_2d: bool, pictures: Path
     if bounds:
         arrays["bounds"] = np.tile(np.array([100.0, 200.0, 300.0, 600.0]), (number, 1))
     names = []
-    if pictures is not None:
+    if images is not None:
         names = [f"{split}/{i:03d}.jpg" for i in range(number)]
         arrays["picture"] = np.arange(number)
         for name, joint in zip(names, two[:, MARKED, :2], strict=True):
-            write_picture(pictures / name, joint)
+            write_picture(images / name, joint)
     of = np.concatenate([np.full(len(pose), i) for i, pose in enumerate(poses)])
     sequences = [
         {"name": f"{split}{i}", "split": split, "subject": f"S{i}", "action": "stand"} for i in range(len(poses))
@@ -82,12 +82,10 @@ def read(split: str, detected: bool, bounds: bool, only_2d: bool, pictures: Path
     return Rows(arrays, sequences, of, names, {f"{split}: frames": number}, [])
 
 
-def write(
-    root: Path, detected: bool = True, bounds: bool = False, only_2d: bool = False, pictures: bool = False
-) -> Path:
+def write(root: Path, detected: bool = True, bounds: bool = False, only_2d: bool = False, images: bool = False) -> Path:
     """Writes the folder and returns it."""
     skeletons = {"keypoints_3d": "h36m_17", "keypoints_2d_gt": "h36m_17", "keypoints_2d_detected": "h36m_17"}
-    where = root.parent / "pictures" if pictures else None
+    where = root.parent / "pictures" if images else None
     parts = [Part(split, read, (split, detected, bounds, only_2d, where), ()) for split in LENGTHS]
     prepare(Plan("toy", "none", {"skeletons": skeletons}, where, parts, [], []), root, 0)
     return root

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.preparation.engine import prepare
+from datamodules.preparation import prepare
 from datamodules.sources.panoptic import files as panoptic_files
 from noise2pose.bodies import files as body_files
 from scripts import doctor
@@ -143,7 +143,7 @@ def test_prepared_folders_are_found_and_make_experiments_ready(here):
     (here / "data" / "notes").mkdir()
     report = examine(here)
     assert not report["damaged"]
-    assert {e["dataset"]: (e["rows"], e["splits"], e["pictures"]) for e in report["data_sets"]} == {
+    assert {e["dataset"]: (e["rows"], e["splits"], e["images"]) for e in report["data_sets"]} == {
         "cmu_mocap": (38, {"all": 38}, 0),
         "panoptic": (12, {"test": 12}, 6),
     }
@@ -194,7 +194,7 @@ def test_damaged_folders_are_named(here, capsys, damage, words):
 def test_unfinished_work_is_no_damage(here, capsys):
     (here / "data" / "panoptic" / ".parts").mkdir(parents=True)
     assert doctor.main([]) == 0
-    assert "panoptic   unfinished: give the command that prepares it again" in capsys.readouterr().out
+    assert "panoptic   unfinished: type the command that prepares it again" in capsys.readouterr().out
 
 
 def test_bodies_and_checkpoints(here, capsys):

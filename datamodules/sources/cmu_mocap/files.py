@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.preparation.engine import Part, Plan, Rows
+from datamodules.preparation import Part, Plan, Rows
 from datamodules.sources.cmu_mocap import DOWNLOAD, PAGE
 from datamodules.sources.cmu_mocap.archive import ACTIONS, MotionFiles, list_motions, read_file
 from datamodules.sources.cmu_mocap.asf_amc import parse_amc, parse_asf
@@ -119,7 +119,7 @@ def read_clip(source: Path, files: MotionFiles, source_fps: float) -> Rows:
             for number in range(len(segments))
         ],
         of=np.repeat(np.arange(len(segments)), [behind - first for first, behind in segments]),
-        pictures=[],
+        images=[],
         counts={"clips": 1, "segments": len(segments), "frames cut as tracking errors": len(joints) - len(kept)},
         skipped=[],
     )

@@ -1,20 +1,86 @@
 """SMPL bodies fitted to annotated people: JSON, one entry an annotation, as NeuralAnnot and SMPLify-X fits are shared.
 
-Rotations and translations are in the camera frame of the whole picture, in metres: 3DCrowdNet's loaders put pose, shape
+Rotations and translations are in the camera frame of the whole image, in metres: 3DCrowdNet's loaders put pose, shape
 and trans into SMPL and project its mesh with the entry's focal length and principal point, without another rotation.
 The author of NeuralAnnot says the same (mks0601/NeuralAnnot_RELEASE, issue 14).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.sources.common.coco_layout import Findings, load_json
+from datamodules.preparation import Part, Rows
+from datamodules.sources.common.coco_layout import (
+    People,
+    bounds,
+    check_keypoints,
+    keypoints_2d,
+    read_compact,
+    read_people,
+)
+from datamodules.sources.common.files import Faults, SplitFiles, find_file
+from noise2pose import skeletons
 from noise2pose.errors import InputError
 
+LICENCE = "NeuralAnnot names none (https://github.com/mks0601/NeuralAnnot_RELEASE), SMPL is for non-commercial research"
+FACTS = {
+    "box_rule": "keypoints",
+    "bounds": "annotated box; labelled joints where it is none",
+    "confidence": "1 for v = 1 (hidden) and v = 2 (visible); visibility holds v",
+    "smpl": "NeuralAnnot, neutral SMPL, fitted to the annotated joints",
+}
 _SIZES = {"pose": 72, "shape": 10, "trans": 3}
+
+
+class FittedPeople(NamedTuple):
+    """People with their fitted bodies; see `preparation.Rows`."""
+
+    people: People
+    arrays: dict[str, np.ndarray]
+    skipped: list[tuple[str, str]]
+
+
+def part_of(name: str, read: Callable[..., Rows], source: Path, split: SplitFiles, fits: str) -> Part:
+    """The part of one split.
+
+    Args:
+        name: of the part.
+        read: takes annotation file, root of all images, folder of the split's, split, and file of bodies or None.
+        source: folder of the whole download.
+        split: where its files are.
+        fits: name of the file of bodies, which need not be there.
+    """
+    found = find_file(source, fits)
+    files = (split.annotations,) if found is None else (split.annotations, found)
+    return Part(name, read, (split.annotations, source, split.folder, split.name, found), files)
+
+
+def read_fitted_people(file: Path, root: Path, folder: str, fits: Path | None, skeleton: str) -> FittedPeople:
+    """The people of one split, with bodies where they are given.
+
+    Args:
+        file: annotations.
+        root: folder that names of images are relative to.
+        folder: of the split's images, relative to `root`.
+        fits: file of bodies, or None.
+        skeleton: of the annotated joints.
+
+    Raises:
+        InputError: if the annotations cannot be read.
+    """
+    joints = skeletons.get(skeleton).joints
+    people = read_people(file, root, folder, lambda annotation: check_keypoints(annotation, len(joints)))
+    keypoints, visibility = keypoints_2d(people, joints)
+    arrays = {**people.columns(), "keypoints_2d_gt": keypoints, "visibility": visibility}
+    arrays["bounds"] = bounds(people, keypoints)
+    skipped = people.faults.lines()
+    if fits is not None:
+        bodies, unread = read_fits(fits, people.numbers)
+        arrays, skipped = {**arrays, **bodies}, skipped + unread
+        people.counts["people with a fitted body"] = int(bodies["has_smpl"].sum()) if bodies else 0
+    return FittedPeople(people, arrays, skipped)
 
 
 def read_fits(path: Path, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
@@ -30,12 +96,12 @@ def read_fits(path: Path, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], l
         them; none if the file cannot be read. Then what was left out and why.
     """
     try:
-        entries = load_json(path)
+        entries = read_compact(path)
         if not isinstance(entries, dict):
             raise InputError(f"{path.name} is no object with an entry for each annotation id")
     except InputError as error:
         return {}, [(path.name, f"{error}; people are prepared without bodies")]
-    count, findings = len(numbers), Findings(path.name)
+    count, faults = len(numbers), Faults(path.name)
     columns = {
         "poses": np.zeros((count, 24, 3), np.float32),
         "betas": np.zeros((count, 10), np.float32),
@@ -51,12 +117,12 @@ def read_fits(path: Path, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], l
             continue
         body = _numbers(entry.get("smpl_param", entry) if isinstance(entry, dict) else None, _SIZES)
         if body is None:
-            findings.add(f"annotation {number}", "its body is not 72, 10 and 3 numbers; left out")
+            faults.add(f"annotation {number}", "its body is not 72, 10 and 3 numbers; left out")
             continue
         if "smpl_param" in entry:  # an entry of its own has its own camera
             camera = _numbers(entry.get("cam_param"), {"focal": 2, "princpt": 2})
             if camera is None or not (camera["focal"] > 0).all():
-                findings.add(f"annotation {number}", "the camera of its body is not 2 and 2 numbers; left out")
+                faults.add(f"annotation {number}", "the camera of its body is not 2 and 2 numbers; left out")
                 continue
             columns["focal"][row], columns["principal_point"][row] = camera["focal"], camera["princpt"]
         columns["poses"][row] = body["pose"].reshape(24, 3)
@@ -67,7 +133,7 @@ def read_fits(path: Path, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], l
     for name in ("focal", "principal_point", "score"):
         if np.isnan(columns[name]).all():
             del columns[name]
-    return columns, findings.lines()
+    return columns, faults.lines()
 
 
 def _numbers(values: Any, sizes: Mapping[str, int]) -> dict[str, np.ndarray] | None:

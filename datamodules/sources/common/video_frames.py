@@ -28,7 +28,7 @@ class Extracted(NamedTuple):
     """What became of a video.
 
     Attributes:
-        frames: numbers of the frames that have a picture now.
+        frames: numbers of the frames that have an image now.
         size: width and height.
         reason: why others have none; empty if all have one.
     """
@@ -82,9 +82,9 @@ def extract_frames(video: Path, frames: Collection[int], folder: Path) -> Extrac
         return Extracted(frozenset(frames), tuple(note["size"]), "")
     size, reason = None, ""
     try:
-        for number, picture in _decode(video, missing):
-            size = (picture.width, picture.height)
-            _write_jpeg(folder / frame_name(number), picture.to_ndarray(format="rgb24"))
+        for number, image in _decode(video, missing):
+            size = (image.width, image.height)
+            _write_jpeg(folder / frame_name(number), image.to_ndarray(format="rgb24"))
             missing.discard(number)
     except (av.FFmpegError, OSError, IndexError, ValueError) as error:
         reason = f"cannot be decoded any further ({error})"
@@ -104,11 +104,11 @@ def _decode(video: Path, wanted: set[int]) -> Iterator[tuple[int, av.VideoFrame]
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        for number, picture in enumerate(container.decode(stream)):
+        for number, image in enumerate(container.decode(stream)):
             if number > last:
                 return
             if number in wanted:
-                yield number, picture
+                yield number, image
 
 
 def _write_jpeg(path: Path, pixels: np.ndarray) -> None:

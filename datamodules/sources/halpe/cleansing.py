@@ -1,6 +1,6 @@
 """Which of Halpe's people are fit for training and evaluation: a filter that says what it left out and why.
 
-DiffAnnot's paper evaluates on a part of Halpe: it names two reasons to leave a picture out, too many people in it and
+DiffAnnot's paper evaluates on a part of Halpe: it names two reasons to leave an image out, too many people in it and
 bodies that are very incomplete, and no rule. The numbers here are therefore this project's; what is kept is counted and
 is not the paper's selection.
 """
@@ -25,7 +25,7 @@ class HalpeCleansing(NamedTuple):
     """The rules, in the order in which they are asked. Each has a value that admits everybody.
 
     Attributes:
-        max_people: most annotated people in a picture; 0 for any number. Halpe annotates few of those one sees.
+        max_people: most annotated people in an image; 0 for any number. Halpe annotates few of those one sees.
         min_side: shortest length of the longer side of a person's box, pixels.
         min_joints: fewest of the 14 core joints that are seen: limbs, neck and top of the head.
         min_limbs: fewest of the 4 limbs whose three joints are all seen.
@@ -56,22 +56,22 @@ class Cleansed(NamedTuple):
         return f"{name}: kept {int(self.keep.sum())} of {len(self.keep)} people; left out {left_out}"
 
 
-def cleanse(rules: HalpeCleansing, visibility: np.ndarray, bounds: np.ndarray, picture: np.ndarray) -> Cleansed:
+def cleanse(rules: HalpeCleansing, visibility: np.ndarray, bounds: np.ndarray, image: np.ndarray) -> Cleansed:
     """Applies the rules.
 
     Args:
         rules: what is asked of a person.
         visibility: (N, 26) published scores of the joints of halpe_26; 0 for absent ones.
         bounds: (N, 4) x0, y0, x1, y1, pixels.
-        picture: (N,) number of each person's picture; all people of a picture are among the N.
+        image: (N,) number of each person's image; all people of an image are among the N.
     """
-    _, of, people = np.unique(picture, return_inverse=True, return_counts=True)
+    _, of, people = np.unique(image, return_inverse=True, return_counts=True)
     seen = visibility >= max(rules.min_visibility, np.finfo(np.float32).tiny)  # absent joints never count
     sides = (bounds[:, 2:] - bounds[:, :2]).max(axis=1, initial=0.0)
     joints = seen[:, CORE_JOINTS].sum(axis=1)
     limbs = sum(seen[:, limb].all(axis=1).astype(int) for limb in _LIMBS)
     asked = {
-        f"more than {rules.max_people} people in the picture": (people[of] > rules.max_people) & (rules.max_people > 0),
+        f"more than {rules.max_people} people in the image": (people[of] > rules.max_people) & (rules.max_people > 0),
         f"a box under {rules.min_side:g} pixels": sides < rules.min_side,
         f"fewer than {rules.min_joints} of 14 joints seen": joints < rules.min_joints,
         f"fewer than {rules.min_limbs} of 4 limbs seen": limbs < rules.min_limbs,

@@ -8,36 +8,30 @@ Human36M_subject{S}_smpl_param.json  action -> subaction -> frame -> pose (72), 
 Shape letters: N frames.
 """
 
+from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from datamodules.preparation.engine import Part, Rows
-from datamodules.sources.human36m.annotations import (
-    Faults,
-    Pictures,
-    frames_of_take,
-    is_finite,
-    load_json,
-    numbers,
-    read_frames,
-)
+from datamodules.preparation import Part, Rows
+from datamodules.sources.common.files import Faults, finite_numbers, folder_with, missing_files, numbers, read_json
+from datamodules.sources.common.joints import bounds_of, with_validity
 from datamodules.sources.human36m.cameras import CAMERAS, project_pinhole, to_camera
 from datamodules.sources.human36m.sequences import (
     SKELETON,
     SPLITS,
     Sequence,
-    bounds_of,
     collect,
     sequence_facts,
     sequence_rows,
     sort_subjects,
-    with_validity,
 )
 from noise2pose.errors import InputError
 
+_LEFT_OUT = ("S11", 2, 2)  # what papers call S11's first "Directions" is called its second here: a camera is missing
 _FILES = "Human36M_subject*_data.json"
 _SMPL = ("smpl_param", "SMPL_NeuralAnnot")
 # Actions 2 to 16.
@@ -45,16 +39,16 @@ _ACTIONS = (
     *("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases", "Sitting", "SittingDown"),
     *("Smoking", "Photo", "Waiting", "Walking", "WalkDog", "WalkTogether"),
 )
-_MADE_LARGER = (1.15, 1.25)  # the publishers' script makes boxes of joints 1.2 times as large, which is undone
+_ENLARGED = (1.15, 1.25)  # the publishers' script makes boxes of joints 1.2 times as large, which is undone
 
 
 def find(source: Path) -> Path | None:
     """The folder of the JSON files: `source`, its `annotations`, or those of a folder in it."""
-    candidates = [source, source / "annotations", *sorted(source.glob("*")), *sorted(source.glob("*/annotations"))]
-    return next((folder for folder in candidates if any(folder.glob(_FILES))), None)
+    folder, above = folder_with(source, [_FILES]), folder_with(source, [f"annotations/{_FILES}"])
+    return folder if folder is not None or above is None else above / "annotations"
 
 
-def find_pictures(annotations: Path) -> Path | None:
+def find_images(annotations: Path) -> Path | None:
     """The folder `images` beside the annotations, or in the folder above them."""
     candidates = (annotations / "images", annotations.parent / "images")
     return next((folder for folder in candidates if folder.is_dir()), None)
@@ -63,15 +57,15 @@ def find_pictures(annotations: Path) -> Path | None:
 def plan_parts(
     annotations: Path, stride: int, images: bool
 ) -> tuple[list[Part], dict[str, Any], list[tuple[str, str]], Path | None]:
-    """A part for each subject, facts, what is missing, and the folder of the pictures.
+    """A part for each subject, facts, what is missing, and the folder of the images.
 
     Args:
         annotations: folder of the JSON files.
         stride: frames whose number it divides are kept.
-        images: whether pictures are wanted.
+        images: whether images are wanted.
     """
     skipped: list[tuple[str, str]] = []
-    root = find_pictures(annotations) if images else None
+    root = find_images(annotations) if images else None
     names = {f"S{path.name.removeprefix('Human36M_subject').split('_')[0]}" for path in annotations.glob(_FILES)}
     smpl = {name: _smpl_file(annotations, name) for name in names}
     parts = []
@@ -108,26 +102,25 @@ def read_subject(
     Args:
         data, camera, joints, smpl: its files.
         subject: as in `SPLITS`.
-        images: folder of the pictures, if they are wanted.
+        images: their folder, if they are wanted.
         stride: frames whose number it divides are kept.
     """
     skipped: list[tuple[str, str]] = []
     faults = Faults(data.name)
-    cameras, positions = load_json(camera), load_json(joints)
+    cameras, positions = _read(camera), _read(joints)
     try:
-        parameters = load_json(smpl) if smpl is not None else {}
+        parameters = _read(smpl) if smpl is not None else {}
     except InputError as error:
         skipped.append((str(smpl), str(error)))
         parameters = {}
-    frames = read_frames(load_json(data), subject, faults)
-    pictures = Pictures(images)
+    frames = _read_frames(_read(data), subject, faults)
     sequences = []
     for key in sorted(frames):
         action, take, number = key
-        world = frames_of_take(positions, action, take)
-        fitted = frames_of_take(parameters, action, take)
+        world = _frames_of_take(positions, action, take)
+        fitted = _frames_of_take(parameters, action, take)
         try:
-            sequence = _sequence(key, frames[key], cameras, world, fitted, subject, stride, pictures, faults)
+            sequence = _sequence(key, frames[key], cameras, world, fitted, subject, stride, images, faults)
         except (KeyError, TypeError, ValueError) as error:
             reason = f"camera {number} is missing" if str(number) not in cameras else f"cannot be read ({error!r})"
             skipped.append((f"{camera.name}: action {action}, take {take}", f"{reason}: left out"))
@@ -135,6 +128,56 @@ def read_subject(
         if sequence is not None:
             sequences.append(sequence)
     return collect(sequences, skipped + faults.lines())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found a {type(content).__name__}, expected a dictionary")
+    return content
+
+
+def _read_frames(
+    content: dict[str, Any], subject: str, faults: Faults
+) -> dict[tuple[int, int, int], dict[int, tuple[dict, dict]]]:
+    """Image and annotation by (action, take, camera) and frame."""
+    images: dict[Any, dict] = {}
+    for image in content.get("images", []):
+        if image.get("id") in images:
+            faults.add(
+                f"image {image.get('file_name', image.get('id'))}", "an image of this id was there before; left out"
+            )
+        else:
+            images[image.get("id")] = image
+    frames: dict[tuple[int, int, int], dict[int, tuple[dict, dict]]] = defaultdict(dict)
+    seen = set()
+    for annotation in content.get("annotations", []):
+        name = f"annotation {annotation.get('id')}"
+        image = images.get(annotation.get("image_id"))
+        if annotation.get("id") in seen:
+            faults.add(name, "an annotation of this id was there before; left out")
+        elif image is None:
+            faults.add(name, "its image_id is not among the images; left out")
+        else:
+            seen.add(annotation.get("id"))
+            try:
+                key = (int(image["action_idx"]), int(image["subaction_idx"]), int(image["cam_idx"]))
+                frame = int(image["frame_idx"])
+            except (KeyError, TypeError, ValueError):
+                faults.add(f"image {image.get('file_name', name)}", "it has no action, take, camera or frame; left out")
+                continue
+            if frame in frames[key]:
+                faults.add(name, "its image has an annotation already; left out")
+            elif (subject, *key[:2]) != _LEFT_OUT:
+                frames[key][frame] = (image, annotation)
+    return {key: found for key, found in frames.items() if found}
+
+
+def _frames_of_take(content: dict[str, Any], action: int, take: int) -> dict[str, Any]:
+    """What belongs to a take of an action; nothing if it is not there."""
+    takes = content.get(str(action))
+    frames = takes.get(str(take)) if isinstance(takes, dict) else None
+    return frames if isinstance(frames, dict) else {}
 
 
 def _sequence(
@@ -145,7 +188,7 @@ def _sequence(
     parameters: dict[str, Any],
     subject: str,
     stride: int,
-    pictures: Pictures,
+    images: Path | None,
     faults: Faults,
 ) -> Sequence | None:
     """One action from one camera; None if no frame has joints."""
@@ -157,22 +200,22 @@ def _sequence(
     focal, centre = np.array(given["f"], float).reshape(2), np.array(given["c"], float).reshape(2)
     frames, joints = [], []
     for frame in sorted(frame for frame in found if frame % stride == 0):
-        points = numbers(positions.get(str(frame)), (17, 3))
-        if points is None:
-            faults.add("pictures without 17 joints in joint_3d (left out)", found[frame][0].get("file_name", frame))
-        else:
+        try:
+            joints.append(numbers(positions, str(frame), (17, 3)))
             frames.append(frame)
-            joints.append(points)
+        except InputError:
+            faults.add(f"image {found[frame][0].get('file_name', frame)}", "it has no 17 joints in joint_3d; left out")
     if not frames:
         return None
     metres = to_camera(np.stack(joints) / 1000.0, rotation, shift)
     if np.nanmedian(metres[..., 2]) <= 0:
-        faults.add("sequences left out, whose people are behind the camera (is t its position?)", facts["name"])
+        faults.add(facts["name"], "the person is behind the camera (is t its position?); left out")
         return None
     exact = with_validity(project_pinhole(metres, focal, centre))
     size = [(found[frame][0].get("width", np.nan), found[frame][0].get("height", np.nan)) for frame in frames]
     files = [str(found[frame][0].get("file_name", "")) for frame in frames]
-    have = np.array([pictures.has(file, faults) for file in files])
+    missing = set(files) if images is None else missing_files(images, files)
+    have = np.array([file not in missing for file in files])
     arrays = {
         "frame": np.array(frames, np.int32),
         "keypoints_3d": with_validity(metres),
@@ -180,16 +223,18 @@ def _sequence(
         "focal": np.tile(focal, (len(frames), 1)),
         "principal_point": np.tile(centre, (len(frames), 1)),
         "image_size": np.array(size, np.float32),
-        "bounds": _bounds([found[frame][1].get("bbox") for frame in frames], bounds_of(exact)),
+        "bounds": _bounds([found[frame][1] for frame in frames], bounds_of(exact[..., :2], exact[..., 2] > 0)),
         "extrinsics": np.tile(np.concatenate((rotation, shift[:, None]), axis=1), (len(frames), 1, 1)),
         **_smpl([parameters.get(str(frame)) for frame in frames], rotation, faults, facts["name"]),
     }
     kept: list[str] = []
     counts = {"rows with SMPL": int(arrays["has_smpl"].sum())}
-    if pictures.root is not None:
+    if images is not None:
+        for file in sorted(missing):
+            faults.add(f"image {file}", "the file is missing; joints are kept")
         arrays["picture"] = np.where(have, np.cumsum(have) - 1, -1).astype(np.int32)
         kept = [file for file, there in zip(files, have, strict=True) if there]
-        counts["frames without a picture"] = int((~have).sum())
+        counts["frames without an image"] = int((~have).sum())
     return sequence_rows(facts, arrays, f"{subject}: {facts['name']}", len(found), kept, counts)
 
 
@@ -201,28 +246,29 @@ def _smpl(entries: list[Any], rotation: np.ndarray, faults: Faults, where: str) 
     for row, entry in enumerate(entries):
         if entry is None:
             continue
-        given = entry if isinstance(entry, dict) else {}
-        pose, shape = numbers(given.get("pose"), (24, 3)), numbers(given.get("shape"), (10,))
-        trans = numbers(given.get("trans"), (3,))
-        if pose is None or shape is None or trans is None or not all(map(is_finite, (pose, shape, trans))):
-            faults.add("SMPL parameters that are not 72, 10 and 3 numbers (not used)", where)
-            continue
-        poses[row], betas[row], translation[row], known[row] = pose, shape, trans, True
+        try:
+            poses[row], betas[row] = finite_numbers(entry, "pose", (24, 3)), finite_numbers(entry, "shape", (10,))
+            translation[row], known[row] = finite_numbers(entry, "trans", (3,)), True
+        except InputError:
+            poses[row], betas[row] = 0.0, 0.0
+            faults.add(where, "SMPL parameters are not 72, 10 and 3 numbers; not used")
     turned = Rotation.from_matrix(rotation) * Rotation.from_rotvec(poses[known, 0])
     poses[known, 0] = turned.as_rotvec()
     return {"poses": poses, "betas": betas, "translation_world": translation, "has_smpl": known}
 
 
-def _bounds(given: list[Any], joints: np.ndarray) -> np.ndarray:
-    """(N, 4) boxes of the annotation, before any scale."""
-    boxes = [numbers(box, (4,)) for box in given]
-    known = np.array([box is not None and is_finite(box) and min(box[2:]) > 0 for box in boxes])
+def _bounds(annotations: list[dict[str, Any]], joints: np.ndarray) -> np.ndarray:
+    """(N, 4) boxes of the annotations, before any scale."""
+    xywh = np.full((len(annotations), 4), np.nan)
+    for row, annotation in zip(xywh, annotations, strict=True):
+        with suppress(InputError):
+            row[:] = finite_numbers(annotation, "bbox", (4,))
+    known = (xywh[:, 2:] > 0).all(axis=1)
     if not known.any():
         return joints
-    xywh = np.stack([box if box is not None else np.full(4, np.nan) for box in boxes])
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.nanmedian(xywh[known, 2:] / (joints[known, 2:] - joints[known, :2]))
-    if _MADE_LARGER[0] < ratio < _MADE_LARGER[1]:
+    if _ENLARGED[0] < ratio < _ENLARGED[1]:
         return joints
     boxes_given = np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1)
     return np.where(known[:, None], boxes_given, joints).astype(np.float32)

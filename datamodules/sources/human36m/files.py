@@ -1,11 +1,12 @@
-"""Human3.6M as people hold it: the official download, VideoPose3D's files, or the JSON files of 3DCrowdNet."""
+"""Human3.6M in any of its layouts: the official download, VideoPose3D's files, or the JSON files of 3DCrowdNet."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from datamodules.preparation.engine import Plan
+from datamodules.preparation import Plan
+from datamodules.sources.common.files import folder_with
 from datamodules.sources.human36m import PAGE, community, videopose3d
 from datamodules.sources.human36m import official as human36m_official
 from datamodules.sources.human36m.cameras import FRONTAL
@@ -24,7 +25,7 @@ what goes in, recognised from what is in DIR or one level deeper:
   videopose3d  data_3d_h36m.npz, and data_2d_h36m_gt.npz and data_2d_h36m_DETECTOR.npz if you have them. What lifting
                methods use. Without the gt file 2-D joints are projected with the published cameras and distortion.
   json         annotations/Human36M_subject{{S}}_{{data,camera,joint_3d,smpl_param}}.json and images/, of 3DMPPE and
-               3DCrowdNet: every picture with joints and fitted (neutral) SMPL parameters.
+               3DCrowdNet: every image with joints and fitted (neutral) SMPL parameters.
   official     S*/MyPoseFeatures/{{D3_Positions_mono,D2_Positions}}/*.cdf, and S*/MySegmentsMat/ground_truth_bb/*.mat,
                S*/Videos/*.mp4 and metadata.xml if you have them. Frames of the videos are extracted once.
 If several are there the first of this list is taken, unless --layout says otherwise; each wants a folder of its own.
@@ -33,7 +34,7 @@ what comes out, in DIR: columns as npy files (joints in metres in the camera fra
 side first), images/ if videos were given, and dataset.json with counts, facts, checksums and what was skipped.
 
 As in all papers S11's first "Directions" is left out; subjects 1, 5, 6, 7, 8 are for training and 9, 11 for test;
-TakingPhoto and WalkingDog are called Photo and WalkDog. Interrupt it whenever you like; the same command goes on.
+TakingPhoto and WalkingDog are called Photo and WalkDog.
 
 licence: for academic use only, not to be passed on, and neither is what comes out; register at
 {PAGE}
@@ -54,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="official, json: keep every N-th frame (default: 5 if videos are extracted, else 1)",
     )
-    parser.add_argument("--no_images", action="store_true", help="official: extract no pictures; json: do not use them")
+    parser.add_argument("--no_images", action="store_true", help="official: extract no images; json: do not use them")
 
 
 def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
@@ -75,7 +76,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     if not found:
         world = ", only D3_Positions, which are in the world" if any(source.glob("**/D3_Positions")) else ""
         raise InputError(
-            f"--source: {source} is not Human3.6M; looked there and one level deeper for data_3d_h36m.npz, "
+            f"--source: {source} is not Human3.6M; looked in it and one level deeper for data_3d_h36m.npz, "
             f"Human36M_subject*_data.json and S*/{human36m_official.POSITIONS_3D}/*.cdf{world}"
         )
     layout = options.layout or next(iter(found))
@@ -109,9 +110,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
 
 
 def _videopose3d(source: Path) -> Path | None:
-    """The folder of `data_3d_h36m.npz`."""
-    candidates = [source, *sorted(source.glob("*"))]
-    return next((folder for folder in candidates if (folder / videopose3d.POSITIONS).is_file()), None)
+    return folder_with(source, [videopose3d.POSITIONS])
 
 
 def _official(source: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 S*/MyPoseFeatures/D3_Positions_mono/ACTION.CAMERA.cdf   Pose (1, F, 96): 32 joints in the camera frame, millimetres
 S*/MyPoseFeatures/D2_Positions/ACTION.CAMERA.cdf        Pose (1, F, 64): the same in pixels
-S*/MySegmentsMat/ground_truth_bb/ACTION.CAMERA.mat      Masks: a picture for each frame, 1 inside the person's box
+S*/MySegmentsMat/ground_truth_bb/ACTION.CAMERA.mat      Masks: an image for each frame, 1 inside the person's box
 S*/Videos/ACTION.CAMERA.mp4                             50 fps
 metadata.xml                                            cameras
 
@@ -18,15 +18,16 @@ from typing import Any
 import cdflib
 import numpy as np
 
-from datamodules.preparation.engine import Part, Rows
+from datamodules.preparation import Part, Rows
+from datamodules.sources.common.files import folder_with
+from datamodules.sources.common.joints import bounds_of, with_validity
 from datamodules.sources.common.video_frames import BYTES_PER_PIXEL, extract_frames, frame_name, read_header
-from datamodules.sources.human36m.annotations import FOLDERS, mask_bounds
 from datamodules.sources.human36m.cameras import CAMERAS, INTRINSICS, project, read_metadata
+from datamodules.sources.human36m.masks import FOLDERS, mask_bounds
 from datamodules.sources.human36m.sequences import (
     JOINTS_OF_32,
     SKELETON,
     SPLITS,
-    bounds_of,
     camera_columns,
     collect,
     intrinsics_facts,
@@ -36,14 +37,13 @@ from datamodules.sources.human36m.sequences import (
     sort_actions,
     sort_subjects,
     unify_action,
-    with_validity,
 )
 from noise2pose.cameras import Intrinsics
 from noise2pose.errors import InputError
 
 POSITIONS_3D, POSITIONS_2D = "MyPoseFeatures/D3_Positions_mono", "MyPoseFeatures/D2_Positions"
 _NAME = re.compile(r"(?P<action>[^.]+)\.(?P<camera>\d{8})\.(cdf|mat|mp4)", re.IGNORECASE)
-_STRIDE_OF_PICTURES = 5
+_STRIDE_OF_IMAGES = 5
 _SIZE_TOLERANCE = 2  # pixels: videos have 1000 or 1002 rows, and joints fit both; other sizes are resized copies
 # Boxes of masks are loose, so their rule makes them smaller (0.9) and that of joints larger (1.2). A box of joints
 # among boxes of masks is enlarged by this, so that the one rule of the data set gives the square of the other.
@@ -70,12 +70,12 @@ def plan_parts(
 
     Args:
         source: the publisher's folder.
-        output: pictures go to its folder `images`.
-        stride: every how many frames one is kept; None for 5 with pictures and 1 without.
-        images: whether to extract pictures if there are videos.
+        output: extracted images go to its folder `images`.
+        stride: every how many frames one is kept; None for 5 with images and 1 without.
+        images: whether to extract images if there are videos.
 
     Raises:
-        InputError: if the disk is too small for the pictures.
+        InputError: if the disk is too small for the images.
     """
     skipped: list[tuple[str, str]] = []
     positions = {key: path for key, path in find(source, POSITIONS_3D).items() if not is_left_out(*key[:2])}
@@ -103,10 +103,10 @@ def plan_parts(
             continue
         skipped += [(name, f"no file in {what}") for what, found in others.items() if found and key not in found]
     keys = [key for key in keys if key in positions]
-    pictures = bool(others["videos"])
-    stride = stride or (_STRIDE_OF_PICTURES if pictures else 1)
+    extracts = bool(others["videos"])
+    stride = stride or (_STRIDE_OF_IMAGES if extracts else 1)
     cameras, facts = _cameras(source, skipped)
-    root = output / "images" if pictures else None
+    root = output / "images" if extracts else None
     parts = []
     for key in keys:
         files = [positions[key], *(found.get(key) for found in others.values())]  # the video is last
@@ -122,7 +122,7 @@ def plan_parts(
         "box_rule": "mask" if masks_of else "keypoints",
         "boxes": f"of MySegmentsMat/{masks_of}" if masks_of else "of the joints: there are no masks",
         "keypoints_2d_gt": "as in D2_Positions" if others["D2_Positions"] else "projected with the whole distortion",
-        "pictures": "frame F of a sequence is SEQUENCE/F.jpg, counted from 0" if pictures else "none",
+        "pictures": "frame F of a sequence is SEQUENCE/F.jpg, counted from 0" if extracts else "none",
         **facts,
     }
     return parts, facts, skipped
@@ -141,7 +141,7 @@ def read_sequence(
     masked: bool,
     images: Path | None,
 ) -> Rows:
-    """One action from one camera, and its pictures; see `preparation.Rows`.
+    """One action from one camera, and its images; see `preparation.Rows`.
 
     Args:
         positions_3d, positions_2d, masks, video: files of the sequence.
@@ -149,7 +149,7 @@ def read_sequence(
         intrinsics: of the camera.
         stride: every how many frames one is kept.
         masked: whether the boxes of the data set are those of masks.
-        images: folder that gets a folder of pictures; None for none.
+        images: folder that gets a folder of extracted images; None for none.
     """
     facts = sequence_facts(subject, action, camera)
     where = f"{subject}/{positions_3d.name}"
@@ -167,23 +167,23 @@ def read_sequence(
         "bounds": _bounds(masks, frames, keypoints, masked, counts, skipped),
         **camera_columns(intrinsics, len(frames)),
     }
-    pictures: list[str] = []
+    names: list[str] = []
     if images is not None:
         arrays["picture"] = np.full(len(frames), -1, np.int32)
         if video is not None:
             done = extract_frames(video, frames.tolist(), images / facts["name"])
             have = np.isin(frames, sorted(done.frames))
             arrays["picture"][have] = np.arange(have.sum())
-            pictures = [f"{facts['name']}/{frame_name(frame)}" for frame in frames[have].tolist()]
+            names = [f"{facts['name']}/{frame_name(frame)}" for frame in frames[have].tolist()]
             if done.size is not None and done.size != intrinsics.size:
                 facts["picture_size"] = list(done.size)
                 arrays["image_size"] = np.tile(np.array(done.size, np.float32), (len(frames), 1))
             if done.reason:
-                lost = f"{int((~have).sum())} of {len(frames)} frames have no picture"
+                lost = f"{int((~have).sum())} of {len(frames)} frames have no image"
                 skipped.append((f"{subject}/{video.name}", f"{done.reason}: {lost}"))
-        if len(pictures) < len(frames):
-            counts["frames without a picture"] = len(frames) - len(pictures)
-    return collect([sequence_rows(facts, arrays, where, len(metres), pictures, counts, skipped)], [])
+        if len(names) < len(frames):
+            counts["frames without an image"] = len(frames) - len(names)
+    return collect([sequence_rows(facts, arrays, where, len(metres), names, counts, skipped)], [])
 
 
 def read_pose(path: Path, coordinates: int) -> np.ndarray:
@@ -226,7 +226,7 @@ def _bounds(
     skipped: list[tuple[str, str]],
 ) -> np.ndarray:
     """(N, 4) boxes of masks, and of joints where there is no mask."""
-    joints = bounds_of(keypoints)
+    joints = bounds_of(keypoints[..., :2], keypoints[..., 2] > 0)
     boxes = np.full_like(joints, np.nan)
     if masks is not None:
         try:
@@ -244,27 +244,25 @@ def _bounds(
 def _cameras(source: Path, skipped: list[tuple[str, str]]) -> tuple[dict[str, Intrinsics], dict[str, Any]]:
     """Intrinsics of the four cameras, of the publisher's file if it is there."""
     cameras, where = INTRINSICS, "published table: metadata.xml is not there"
-    path = next(
-        (path for path in (source / "metadata.xml", *sorted(source.glob("*/metadata.xml"))) if path.is_file()), None
-    )
-    if path is not None:
+    folder = folder_with(source, ["metadata.xml"])
+    if folder is not None:
         try:
-            cameras, where = read_metadata(path), "metadata.xml"
+            cameras, where = read_metadata(folder / "metadata.xml"), "metadata.xml"
         except InputError as error:
-            skipped.append((path.name, f"{error}: the published table is used"))
+            skipped.append(("metadata.xml", f"{error}: the published table is used"))
             where = "published table: metadata.xml cannot be read"
     return cameras, {"intrinsics": where, "cameras": intrinsics_facts(cameras)}
 
 
 def _check_disk(videos: list[Path], stride: int, root: Path) -> None:
-    """Prints how much the pictures need; InputError if the disk has less."""
+    """Prints how much room the images need; InputError if the disk has less."""
     need, number = 0.0, 0
     resized: list[Path] = []
     for video in videos:
         try:
             header = read_header(video)
         except InputError:
-            continue  # named when it is read
+            continue  # it is named when it is read
         if max(abs(np.subtract(header.size, INTRINSICS[video.stem[-8:]].size))) > _SIZE_TOLERANCE:
             resized.append(video)
         frames = -(-header.num_frames // stride)
@@ -274,7 +272,7 @@ def _check_disk(videos: list[Path], stride: int, root: Path) -> None:
     place = next(folder for folder in (root, *root.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     print(
-        f"pictures: {number} of {len(videos)} videos, every {stride} frames, about {need / 1e9:.1f} GB in {root} "
+        f"images: {number} of {len(videos)} videos, every {stride} frames, about {need / 1e9:.1f} GB in {root} "
         f"({there / 1e9:.1f} GB are there, {free / 1e9:.1f} GB are free)",
         file=sys.stderr,
     )
@@ -283,6 +281,6 @@ def _check_disk(videos: list[Path], stride: int, root: Path) -> None:
         print(f"warning: {what}, first {resized[0]}", file=sys.stderr)
     if need - there > free:
         raise InputError(
-            f"--output: the pictures need about {(need - there) / 1e9:.0f} GB, {place} has {free / 1e9:.0f} GB free; "
+            f"--output: the images need about {(need - there) / 1e9:.0f} GB, {place} has {free / 1e9:.0f} GB free; "
             "add --no_images, a larger --stride, or take another folder"
         )

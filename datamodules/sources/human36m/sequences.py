@@ -1,4 +1,4 @@
-"""What every way of holding Human3.6M has in common: subjects, names of actions, joints, and rows of sequences.
+"""What all layouts of Human3.6M have in common: subjects, names of actions, joints, and rows of sequences.
 
 Shape letters: N rows, J joints, C coordinates.
 """
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.preparation.engine import Expected, Rows
+from datamodules.preparation import Expected, Rows
 from datamodules.sources.human36m.cameras import CAMERAS
 from noise2pose.cameras import Intrinsics
 from noise2pose.skeletons import conversion_matrix
@@ -29,14 +29,14 @@ class Sequence(NamedTuple):
     Attributes:
         facts: as `preparation.Rows.sequences` wants them.
         arrays: columns.
-        pictures: that `arrays["picture"]` counts.
+        images: names that `arrays["picture"]` counts.
         counts: of rows of a kind.
         skipped: what is wrong with it.
     """
 
     facts: dict[str, Any]
     arrays: dict[str, np.ndarray]
-    pictures: list[str]
+    images: list[str]
     counts: dict[str, int]
     skipped: list[tuple[str, str]]
 
@@ -75,24 +75,10 @@ def sort_subjects(subjects: list[str]) -> list[str]:
     return sorted(subjects, key=lambda subject: int(subject[1:]))
 
 
-def with_validity(points: np.ndarray) -> np.ndarray:
-    """(N, J, C + 1) float32: a point with a coordinate that is not finite becomes zeros."""
-    valid = np.isfinite(points).all(axis=-1, keepdims=True)
-    return np.concatenate((np.where(valid, points, 0.0), valid), axis=-1).astype(np.float32)
-
-
 def camera_columns(camera: Intrinsics, number: int) -> dict[str, np.ndarray]:
-    """Focal length, principal point and size of the picture of each row."""
+    """Focal length, principal point and size of the image of each row."""
     values = {"focal": camera.focal, "principal_point": camera.principal_point, "image_size": camera.size}
     return {name: np.tile(np.array(value, np.float32), (number, 1)) for name, value in values.items()}
-
-
-def bounds_of(keypoints: np.ndarray) -> np.ndarray:
-    """(N, 4) tight box around the joints (N, J, 3) with confidence; NaN where there is none."""
-    seen = keypoints[..., 2:] > 0
-    low = np.where(seen, keypoints[..., :2], np.inf).min(axis=1)
-    high = np.where(seen, keypoints[..., :2], -np.inf).max(axis=1)
-    return np.where(seen.any(axis=1), np.concatenate((low, high), axis=1), np.nan).astype(np.float32)
 
 
 def sequence_rows(
@@ -100,18 +86,18 @@ def sequence_rows(
     arrays: dict[str, np.ndarray],
     where: str,
     annotated: int,
-    pictures: list[str] | None = None,
+    images: list[str] | None = None,
     counts: dict[str, int] | None = None,
     skipped: list[tuple[str, str]] | None = None,
 ) -> Sequence:
-    """A sequence without the rows that nobody can use, which are named.
+    """A sequence without the rows that have no joint, which are named.
 
     Args:
         facts: of `sequence_facts`.
         arrays: columns; `keypoints_3d` among them.
         where: file, or file and key, that joints come from.
         annotated: frames of the sequence before any stride.
-        pictures: that `arrays["picture"]` counts.
+        images: names that `arrays["picture"]` counts.
         counts: further ones.
         skipped: what else is wrong.
     """
@@ -129,23 +115,23 @@ def sequence_rows(
     total = {ANNOTATED.format(split): annotated, f"{split}: frames": int((~empty).sum()), **(counts or {})}
     if lost:
         total["joints that are not finite"] = lost
-    return Sequence(facts, arrays, pictures or [], total, skipped)
+    return Sequence(facts, arrays, images or [], total, skipped)
 
 
 def collect(sequences: list[Sequence], skipped: list[tuple[str, str]]) -> Rows:
     """What the sequences of a part give together; all have the same columns."""
     names = sequences[0].arrays if sequences else {}
     arrays = {name: [] for name in names}
-    pictures: list[str] = []
+    images: list[str] = []
     counts: dict[str, int] = {}
     of = [np.full(len(sequence.arrays["frame"]), number, np.int32) for number, sequence in enumerate(sequences)]
     for sequence in sequences:
         for name in names:
             array = sequence.arrays[name]
             if name == "picture":
-                array = np.where(array >= 0, array + len(pictures), -1)
+                array = np.where(array >= 0, array + len(images), -1)
             arrays[name].append(array)
-        pictures += sequence.pictures
+        images += sequence.images
         for what, count in sequence.counts.items():
             counts[what] = counts.get(what, 0) + count
         skipped = skipped + sequence.skipped
@@ -153,7 +139,7 @@ def collect(sequences: list[Sequence], skipped: list[tuple[str, str]]) -> Rows:
         {name: np.concatenate(parts) for name, parts in arrays.items()},
         [sequence.facts for sequence in sequences],
         np.concatenate(of) if of else np.zeros(0, np.int32),
-        pictures,
+        images,
         counts,
         skipped,
     )

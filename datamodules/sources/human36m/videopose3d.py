@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.preparation.engine import Part, Rows
+from datamodules.preparation import Part, Rows
+from datamodules.sources.common.joints import bounds_of, with_validity
 from datamodules.sources.human36m.cameras import CAMERAS, INTRINSICS, extrinsics, project, to_camera
 from datamodules.sources.human36m.sequences import (
     JOINTS_OF_32,
     SKELETON,
     SPLITS,
     Sequence,
-    bounds_of,
     camera_columns,
     collect,
     is_left_out,
@@ -29,7 +29,6 @@ from datamodules.sources.human36m.sequences import (
     sort_actions,
     sort_subjects,
     unify_action,
-    with_validity,
 )
 from noise2pose.errors import InputError
 from noise2pose.object_npz import read_object_npz
@@ -151,7 +150,7 @@ def _view(
         "frame": np.arange(len(world), dtype=np.int32),
         "keypoints_3d": with_validity(in_camera),
         "keypoints_2d_gt": exact,
-        "bounds": bounds_of(exact),
+        "bounds": bounds_of(exact[..., :2], exact[..., 2] > 0),
         **camera_columns(INTRINSICS[camera], len(world)),
     }
     if "detected" in given:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.preparation.engine import Expected, Part, Plan
+from datamodules.preparation import Expected, Part, Plan
 from datamodules.sources.mpi_inf_3dhp import PAGE
 from datamodules.sources.mpi_inf_3dhp.npz import read_npz
 from datamodules.sources.mpi_inf_3dhp.official import link, read_test
@@ -27,14 +27,14 @@ DESCRIPTION = f"""Prepare MPI-INF-3DHP: eight people seen by fourteen cameras, a
   python scripts/prepare.py mpi_inf_3dhp --source p-stmo/dataset --annotation univ_annot3 --output data/3dhp_univ
 
 what goes in, in DIR or up to three folders deeper; --layout decides where a split is there twice:
-  official    S1/Seq1 ... S8/Seq2 with annot.mat, camera.calibration and imageSequence/video_N.avi (pictures that were
+  official    S1/Seq1 ... S8/Seq2 with annot.mat, camera.calibration and imageSequence/video_N.avi (images that were
               extracted before are taken instead: imageFrames/video_N/frame_000001.jpg), and
               TS1 ... TS6 with annot_data.mat and imageSequence/img_000001.jpg
-  npz         data_train_3dhp.npz, data_test_3dhp.npz of P-STMO or (_ori) of D3DP; no pictures
+  npz         data_train_3dhp.npz, data_test_3dhp.npz of P-STMO or (_ori) of D3DP; no images
 
 what comes out, in DIR: joints in pixels and in metres (annot3 and univ_annot3, camera frame) of every frame, and
 dataset.json. Videos are decoded once, every --stride'th frame into DIR/images (JPEG, quality 95); the room that they
-take is printed and checked first. Other pictures stay where they are. Interrupt it whenever you like.
+take is printed and checked first. Other images stay where they are. Interrupt it whenever you like.
 
 Cameras of the training set are those of camera.calibration. Those of the test set are in no file: a pinhole is fitted
 to annot2 and annot3, and dataset.json says how well it fits (projection_rms, pixels).
@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of the training set (default: %(default)s, those that the field uses)",
     )  # fmt: skip
     parser.add_argument(
-        "--stride", type=int, default=10, help="every so many training frames have a picture (default: %(default)s)"
+        "--stride", type=int, default=10, help="every so many training frames have an image (default: %(default)s)"
     )
     parser.add_argument("--no_images", action="store_true", help="joints only; no video is decoded")
     parser.add_argument(
@@ -83,7 +83,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     """What there is to read in a folder.
 
     Raises:
-        InputError: if it is not this data set, an option is wrong, or pictures would not fit on the disk.
+        InputError: if it is not this data set, an option is wrong, or images would not fit on the disk.
     """
     cameras = _cameras(options.cameras)
     if options.stride < 1:
@@ -123,14 +123,14 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
         "layout": taken,
         "cameras": list(cameras),
         "picture_stride": stride,
-        "frames": "numbered from 1, as the pictures",
+        "frames": "numbered from 1, as the images",
     }
     root = None if stride is None or "official" not in taken.values() else images or source
     return Plan("mpi_inf_3dhp", _LICENCE, facts, root, parts, _expected(taken, cameras), skipped)
 
 
 def _plan_tests(
-    source: Path, tests: list[Path], with_pictures: bool, images: Path | None, skipped: list[tuple[str, str]]
+    source: Path, tests: list[Path], with_images: bool, images: Path | None, skipped: list[tuple[str, str]]
 ) -> list[Part]:
     """The parts of the official test set."""
     parts, absent = [], []
@@ -139,13 +139,13 @@ def _plan_tests(
         if not annotation.is_file():
             skipped.append((f"{folder.name}/annot_data.mat", "is missing; the sequence is left out"))
             continue
-        shown = with_pictures and (folder / "imageSequence").is_dir()
-        if with_pictures and not shown:
+        shown = with_images and (folder / "imageSequence").is_dir()
+        if with_images and not shown:
             absent.append(f"{folder.name}/imageSequence")
         if shown and images is not None and images.is_dir():
             link(folder / "imageSequence", source, images)  # the source may have moved since the folder was prepared
         parts.append(Part(folder.name, read_test, (source, folder, shown, images), (annotation,)))
-    name_missing(absent, "test: no pictures", len(absent) < len(parts), skipped)
+    name_missing(absent, "test: no images", len(absent) < len(parts), skipped)
     return parts
 
 
@@ -218,5 +218,5 @@ def _expected(taken: dict[str, str], cameras: tuple[int, ...]) -> list[Expected]
     if "test" in taken:
         expected.append(Expected("test: valid frames", 2929))
         # DiffAnnot's count; SPIN tests on the same frames.
-        expected.append(Expected("test: valid frames with all joints in the picture", 2875))
+        expected.append(Expected("test: valid frames with all joints in the image", 2875))
     return expected

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.preparation.engine import Rows
+from datamodules.preparation import Rows
 from datamodules.sources.mpi_inf_3dhp.rows import (
     JOINTS,
     TEST_SIZES,

@@ -1,4 +1,4 @@
-"""The official download of MPI-INF-3DHP: `annot.mat` and videos for training, `annot_data.mat` and pictures for tests.
+"""The official download of MPI-INF-3DHP: `annot.mat` and videos for training, `annot_data.mat` and images for tests.
 
 Shape letters: F frames.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.preparation.engine import Rows
+from datamodules.preparation import Rows
 from datamodules.sources.common.video_frames import extract_frames, frame_name
 from datamodules.sources.mpi_inf_3dhp.rows import (
     JOINTS,
@@ -28,7 +28,7 @@ from datamodules.sources.mpi_inf_3dhp.rows import (
 )
 from noise2pose.errors import InputError
 
-_PICTURE = re.compile(r"(?:frame|img)_(\d+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
+_IMAGE = re.compile(r"(?:frame|img)_(\d+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _TEST_SHAPE = ("frames", "people", "joints", "coordinates")  # in the order that h5py gives; MATLAB's is the reverse
 
 
@@ -46,15 +46,15 @@ def read_train(
     """One camera of one training recording.
 
     Args:
-        source: folder that names of pictures are relative to.
+        source: folder that names of images are relative to.
         recording: its folder `S*/Seq*`.
         camera: number of the camera.
         calibration: of the camera; without, the joints tell it.
-        frames: folder of the pictures that are there already.
-        video: to extract pictures from if there are none.
+        frames: folder of the images that are there already.
+        video: to extract images from if there are none.
         fps: frames a second.
-        stride: every so many frames have a picture.
-        images: folder of extracted pictures, in which folders of `source` are linked; None if nothing is extracted.
+        stride: every so many frames have an image.
+        images: folder of extracted images, in which folders of `source` are linked; None if nothing is extracted.
 
     Raises:
         InputError: if the annotation cannot be read, or does not have this camera.
@@ -86,7 +86,7 @@ def read_train(
     if len(paths) < len(wanted) and (frames or video):
         number = len(wanted) - len(paths)
         place = f"{name}/{(frames or video or recording).name}"
-        skipped.append((place, f"{number} of {len(wanted)} frames have no picture: {reason}"))
+        skipped.append((place, f"{number} of {len(wanted)} frames have no image: {reason}"))
     sequence = {
         "name": f"{recording.parent.name}_{recording.name}_{camera}",
         "split": "train",
@@ -99,13 +99,13 @@ def read_train(
     return rows._replace(skipped=skipped + rows.skipped)
 
 
-def read_test(source: Path, folder: Path, with_pictures: bool, images: Path | None) -> Rows:
+def read_test(source: Path, folder: Path, with_images: bool, images: Path | None) -> Rows:
     """One test sequence.
 
     Args:
-        source: folder that names of pictures are relative to.
+        source: folder that names of images are relative to.
         folder: its folder `TS*`.
-        with_pictures: whether its pictures are to be used; there are some then.
+        with_images: whether its images are to be used; there are some then.
         images: see `read_train`.
 
     Raises:
@@ -117,20 +117,20 @@ def read_test(source: Path, folder: Path, with_pictures: bool, images: Path | No
     size = TEST_SIZES.get(name, TRAIN_SIZE)
     skipped: list[tuple[str, str]] = []
     paths: dict[int, str] = {}
-    pictures = folder / "imageSequence"
-    listed = _listed(pictures, source, range(number), first=1) if pictures.is_dir() else {}
+    shown = folder / "imageSequence"
+    listed = _listed(shown, source, range(number), first=1) if shown.is_dir() else {}
     if listed:  # their size is that of the sequence, used or not
         first = source / listed[min(listed)]
         try:
-            size = _picture_size(first)
+            size = _image_size(first)
         except InputError as error:
             skipped.append((f"{name}/imageSequence/{first.name}", str(error)))
-    if with_pictures:
+    if with_images:
         paths = listed
-        link(pictures, source, images)
+        link(shown, source, images)
         if len(paths) < number:
             missing = next(frame for frame in range(number) if frame not in paths) + 1
-            reason = f"{number - len(paths)} of {number} frames have no picture, the first is img_{missing:06d}.jpg"
+            reason = f"{number - len(paths)} of {number} frames have no image, the first is img_{missing:06d}.jpg"
             skipped.append((f"{name}/imageSequence", reason))
     lens = lens_of(motion, size[0])
     sequence = {"name": name, "split": "test", "subject": name, "action": name, "array_order": order}
@@ -139,7 +139,7 @@ def read_test(source: Path, folder: Path, with_pictures: bool, images: Path | No
 
 
 def link(folder: Path, source: Path, images: Path | None) -> None:
-    """Makes a folder of pictures reachable below `images` by a symbolic link, so that one root serves all pictures."""
+    """Makes a folder of images reachable below `images` by a symbolic link, so that one root serves all images."""
     if images is None:
         return
     place = images / folder.relative_to(source)
@@ -153,13 +153,13 @@ def link(folder: Path, source: Path, images: Path | None) -> None:
 def _rows(
     motion: Motion, lens: Lens, size: tuple[int, int], paths: dict[int, str], sequence: dict[str, Any], source: str
 ) -> Rows:
-    """Rows of one sequence whose frames have the pictures `paths`."""
-    pictures = np.full(len(motion.pixels), -1)
-    pictures[list(paths)] = np.arange(len(paths))
-    done = assemble(motion, lens, size, pictures, sequence["split"], source)
+    """Rows of one sequence whose frames have the images `paths`."""
+    image = np.full(len(motion.pixels), -1)
+    image[list(paths)] = np.arange(len(paths))
+    done = assemble(motion, lens, size, image, sequence["split"], source)
     sequence["annotations"] = ["annot3"] + (["univ_annot3"] if motion.univ_annot3 is not None else [])
     sequence |= describe_lens(lens)
-    counts = {**done.counts, f"{sequence['split']}: pictures": len(paths)}
+    counts = {**done.counts, f"{sequence['split']}: images": len(paths)}
     of = np.zeros(len(done.arrays["frame"]), dtype=np.int32)
     return Rows(done.arrays, [sequence], of, list(paths.values()), counts, done.skipped)
 
@@ -170,7 +170,7 @@ def _read_cells(path: Path, camera: int) -> dict[str, np.ndarray]:
 
     try:
         content = loadmat(path, variable_names=["annot2", "annot3", "univ_annot3"])
-    except Exception as error:  # a truncated file trips the reader in any way
+    except Exception as error:  # the reader raises anything on a truncated file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read as a MATLAB file, version 5 ({reason})") from error
     cells = {}
@@ -246,17 +246,17 @@ def _ordered(array: np.ndarray, order: tuple[str, ...]) -> np.ndarray:
 
 
 def _listed(folder: Path, source: Path, wanted: Collection[int], first: int | None) -> dict[int, str]:
-    """Pictures in a folder of the wanted frames (counted from 0), named relative to `source`.
+    """Images in a folder of the wanted frames (counted from 0), named relative to `source`.
 
     Args:
-        folder: of the pictures.
+        folder: of the images.
         source: folder that names are relative to.
         wanted: frames.
-        first: number of the first frame's picture; None for 0 if there is a picture of that number, else 1.
+        first: number of the first frame's image; None for 0 if there is an image of that number, else 1.
     """
     numbered = {}
     for name in sorted(os.listdir(folder)):
-        match = _PICTURE.fullmatch(name)
+        match = _IMAGE.fullmatch(name)
         if match:
             numbered.setdefault(int(match[1]), name)
     if first is None:
@@ -265,11 +265,11 @@ def _listed(folder: Path, source: Path, wanted: Collection[int], first: int | No
     return {n: (place / numbered[n + first]).as_posix() for n in wanted if n + first in numbered}
 
 
-def _picture_size(path: Path) -> tuple[int, int]:
+def _image_size(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
-            return picture.size
+        with Image.open(path) as image:
+            return image.size
     except OSError as error:
-        raise InputError("is no picture; the size of the publication is taken") from error
+        raise InputError("cannot be opened; the size of the publication is taken") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.preparation.engine import Part
+from datamodules.preparation import Part
 from datamodules.sources.common.files import any_case
 from datamodules.sources.common.video_frames import BYTES_PER_PIXEL, read_header
 from datamodules.sources.mpi_inf_3dhp.official import link, read_train
@@ -33,18 +33,18 @@ def plan_recordings(
     """The parts of the training set, one a camera of a recording.
 
     Args:
-        source: folder that names of pictures are relative to.
-        output: folder to write, where extracted pictures go.
+        source: folder that names of images are relative to.
+        output: folder to write, where extracted images go.
         recordings: folders `S*/Seq*`.
         cameras: to read.
-        stride: every so many frames have a picture; None without pictures.
+        stride: every so many frames have an image; None without images.
         skipped: gets what is missing.
 
     Returns:
-        The parts, and the folder of extracted pictures if there will be any.
+        The parts, and the folder of extracted images if there will be any.
 
     Raises:
-        InputError: if the pictures of the videos would not fit on the disk.
+        InputError: if the images of the videos would not fit on the disk.
     """
     complete = [recording for recording in recordings if (recording / "annot.mat").is_file()]
     for recording in recordings:
@@ -83,7 +83,7 @@ def plan_recordings(
 
 
 def read_calibration(path: Path) -> dict[int, tuple[Lens, tuple[int, int]]]:
-    """Intrinsics and picture size of each camera of `camera.calibration`.
+    """Intrinsics and image size of each camera of `camera.calibration`.
 
     Raises:
         InputError: if the file cannot be read, or a camera has no intrinsic matrix.
@@ -117,7 +117,7 @@ def read_calibration(path: Path) -> dict[int, tuple[Lens, tuple[int, int]]]:
 
 
 def name_missing(absent: list[str], nothing: str, begun: bool, skipped: list[tuple[str, str]]) -> None:
-    """Names missing pictures or videos in one line.
+    """Names missing images or videos in one line.
 
     Args:
         absent: what is missing.
@@ -127,7 +127,7 @@ def name_missing(absent: list[str], nothing: str, begun: bool, skipped: list[tup
     """
     if absent and begun:
         more = f", and {len(absent) - 1} more like it" if len(absent) > 1 else ""
-        skipped.append((absent[0], f"is missing{more}; those frames have no picture"))
+        skipped.append((absent[0], f"is missing{more}; those frames have no image"))
     elif absent:
         print(f"{nothing} in the source; those frames have none", file=sys.stderr)
 
@@ -144,14 +144,14 @@ def _calibration(recording: Path, skipped: list[tuple[str, str]]) -> dict[int, t
 def _check_videos(
     videos: dict[tuple[Path, int], Path], source: Path, output: Path, stride: int, skipped: list[tuple[str, str]]
 ) -> dict[tuple[Path, int], tuple[Path, tuple[int, int]]]:
-    """The videos that can be opened, with the size of their frames; says what their pictures will take on the disk."""
+    """The videos that can be opened, with the size of their frames; says what their images will take on the disk."""
     usable = {}
     number, need = 0, 0.0
     for (recording, camera), video in videos.items():
         try:
             header = read_header(video)
         except InputError as error:
-            skipped.append((f"{_name(recording)}/imageSequence/{video.name}", f"{error}; those frames have no picture"))
+            skipped.append((f"{_name(recording)}/imageSequence/{video.name}", f"{error}; those frames have no image"))
             continue
         usable[recording, camera] = video, header.size
         folder = output / "images" / recording.relative_to(source) / "imageFrames" / video.stem
@@ -162,15 +162,15 @@ def _check_videos(
     if number:
         existing = next(parent for parent in (output.absolute(), *output.absolute().parents) if parent.exists())
         free = shutil.disk_usage(existing).free / 1e9
-        print(f"{number:,} pictures to extract from {len(usable)} videos, about {need:.1f} GB", file=sys.stderr)
+        print(f"{number:,} images to extract from {len(usable)} videos, about {need:.1f} GB", file=sys.stderr)
         if need > free:
-            what = f"{number:,} pictures need about {need:.1f} GB and {free:.1f} GB are free"
+            what = f"{number:,} images need about {need:.1f} GB and {free:.1f} GB are free"
             raise InputError(f"--output: {existing}: {what}; raise --stride or leave them out with --no_images")
     return usable
 
 
 def _extracted(recording: Path, camera: int) -> Path | None:
-    """Folder of pictures that somebody extracted before."""
+    """Folder of images that somebody extracted before."""
     for name in ("imageFrames", "imageSequence", "."):
         folder = recording / name / f"video_{camera}"
         if folder.is_dir() and any(folder.iterdir()):

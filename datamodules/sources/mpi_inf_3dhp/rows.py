@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from datamodules.sources.common.joints import bounds_of, with_validity
 from noise2pose import skeletons
 
 JOINTS = skeletons.get("mpi_inf_3dhp_17")
@@ -15,7 +16,7 @@ OF_28 = [skeletons.get("mpi_inf_3dhp_28").index(joint) for joint in JOINTS.joint
 TRAIN_SIZE = (2048, 2048)
 TEST_SIZES = {"TS5": (1920, 1080), "TS6": (1920, 1080)}  # of the others TRAIN_SIZE
 # A pinhole explains `annot3` of the published test set to 0.54 pixels of 1920; the universal skeleton it does not.
-_EXACT = 0.001  # of the picture's width: a camera that is surely the one
+_EXACT = 0.001  # of the image's width: a camera that is surely the one
 _MIN_SPREAD = (
     0.01  # standard deviation of x/z and y/z, below which focal length and principal point cannot be told apart
 )
@@ -136,39 +137,38 @@ class Assembled(NamedTuple):
 
 
 def assemble(
-    motion: Motion, lens: Lens, size: tuple[int, int], pictures: np.ndarray, split: str, source: str
+    motion: Motion, lens: Lens, size: tuple[int, int], image: np.ndarray, split: str, source: str
 ) -> Assembled:
     """The columns of one sequence.
 
     Args:
         motion: of all frames.
         lens: pixels.
-        size: width and height of the pictures.
-        pictures: (F,) number of each frame's picture, -1 without.
+        size: width and height of the images.
+        image: (F,) number of each frame's image, -1 without.
         split: `train` or `test`, for the names of counts.
         source: file and key, for what is skipped.
     """
     number = len(motion.pixels)
-    keypoints = _with_validity(motion.pixels, 1.0)
+    keypoints = with_validity(motion.pixels)
     columns = {"keypoints_2d_gt": keypoints}
     seen, positioned = keypoints[..., 2] > 0.0, np.zeros(number, dtype=bool)
     broken = int((~seen).sum())
     for name, positions in (("keypoints_3d", motion.annot3), ("keypoints_3d_univ", motion.univ_annot3)):
         if positions is not None:
-            columns[name] = _with_validity(positions, 0.001)
+            columns[name] = with_validity(positions, scale=0.001)
             known = columns[name][..., 3] > 0.0
             positioned |= known.any(axis=1)
             broken += int((~known).sum())
-    low = np.where(seen[..., None], motion.pixels, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(seen[..., None], motion.pixels, -np.inf).max(axis=1, initial=-np.inf)
-    inside = seen.all(axis=1) & (low >= 0.0).all(axis=1) & (high < np.array(size)).all(axis=1)
+    bounds = bounds_of(motion.pixels, seen)
+    inside = seen.all(axis=1) & (bounds[:, :2] >= 0.0).all(axis=1) & (bounds[:, 2:] < np.array(size)).all(axis=1)
     columns |= {
         "frame": np.arange(1, number + 1),
-        "picture": pictures,
+        "picture": image,
         "focal": np.tile(np.array(lens.focal), (number, 1)),
         "principal_point": np.tile(np.array(lens.principal_point), (number, 1)),
         "image_size": np.tile(np.array(size), (number, 1)),
-        "bounds": np.concatenate((low, high), axis=1),
+        "bounds": bounds,
         "valid": motion.valid,
     }
     kept = seen.any(axis=1) & positioned
@@ -181,13 +181,7 @@ def assemble(
     counts = {
         f"{split}: frames": int(kept.sum()),
         f"{split}: valid frames": int((kept & motion.valid).sum()),
-        f"{split}: valid frames with all joints in the picture": int((kept & motion.valid & inside).sum()),
+        f"{split}: valid frames with all joints in the image": int((kept & motion.valid & inside).sum()),
         f"{split}: joints that are not finite": broken,
     }
     return Assembled({name: values[kept] for name, values in columns.items()}, counts, skipped)
-
-
-def _with_validity(points: np.ndarray, scale: float) -> np.ndarray:
-    """(F, J, C) as float32 (F, J, C + 1): times `scale` and 1, or zeros where a joint is not finite."""
-    finite = np.isfinite(points).all(axis=-1, keepdims=True)
-    return np.concatenate((np.where(finite, points * scale, 0.0), finite), axis=-1).astype(np.float32)

@@ -5,12 +5,12 @@ The world is in centimetres. X_camera = R X_world + t, x right, y down, z forwar
 Shape letters: N people, J joints.
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from datamodules.sources.common.files import read_json
 from noise2pose.errors import InputError
 
 
@@ -41,9 +41,9 @@ def read_camera(path: Path, name: str) -> Camera:
         InputError: if the file cannot be read, has no such camera, or says impossible things of it.
     """
     try:
-        listed: list[dict[str, Any]] = json.loads(path.read_bytes())["cameras"]
+        listed: list[dict[str, Any]] = read_json(path)["cameras"]
         cameras = {_name(camera): camera for camera in listed}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not a calibration of the Panoptic Studio ({type(error).__name__}: {error})"
         ) from error
@@ -61,7 +61,7 @@ def read_camera(path: Path, name: str) -> Camera:
 
 
 def see(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points of the world in a camera and in its picture.
+    """Points of the world in a camera and in its image.
 
     The projection is OpenCV's with k1, k2, p1, p2, k3 (`cv2.projectPoints`), as in the toolbox of the data set. The
     toolbox's Python version, and that of Jiang et al. (2020), puts the distorted x where the formula for y has the
@@ -73,7 +73,7 @@ def see(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 
     Returns:
         (..., 3) metres in the camera frame; (..., 2) pixels; (...,) bool: whether the point lies before the camera and
-        where its lens is calibrated (beyond, the polynomial folds back into the picture).
+        where its lens is calibrated (beyond, the polynomial folds back into the image).
     """
     placed = points @ camera.rotation.T + camera.translation
     depth = placed[..., 2]

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from datamodules.preparation.engine import Part, Plan
+from datamodules.preparation import Part, Plan
 from datamodules.sources.panoptic import PAGE, images
 from datamodules.sources.panoptic import bodies as panoptic_bodies
 from datamodules.sources.panoptic.rows import read
@@ -35,8 +35,8 @@ all annotated frames are taken.
 what comes out, in DIR: 19 joints in the camera frame in metres, their projections with lens distortion, boxes,
 cameras. A joint counts above a confidence of {panoptic_bodies.MIN_CONFIDENCE};
 15 joints fill the same joints of the 19, without the top of the head.
-Left out and counted: outliers (negative ids), people without a joint that counts or without one inside the picture.
-Pictures stay where they are; if any camera has a video only, those of all cameras are written to DIR/images.
+Left out and counted: outliers (negative ids), people without a joint that counts or without one inside the image.
+Images stay where they are; if any camera has a video only, those of all cameras are written to DIR/images.
 
 licence: {_LICENCE}
 """
@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "(numbers) only",
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th frame (default: all)")
-    parser.add_argument("--no_images", action="store_true", help="prepare joints and cameras without pictures")
+    parser.add_argument("--no_images", action="store_true", help="prepare joints and cameras without images")
 
 
 def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
@@ -77,15 +77,15 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
             f"{source}: no sequence of the Panoptic Studio here or one folder deeper, "
             f"expected SEQUENCE/calibration_SEQUENCE.json with SEQUENCE/hdPose3d_stage1_coco19.tar{where}"
         )
-    views: dict[str, list[tuple[str, str | None]]] = {}  # cameras and their pictures of each sequence
+    views: dict[str, list[tuple[str, str | None]]] = {}  # cameras and their images of each sequence
     for name, folder in sequences.items():
         for camera in cameras:
-            pictures = None if options.no_images else images.find(folder, camera)
-            if pictures is None and not options.no_images:
+            found = None if options.no_images else images.find(folder, camera)
+            if found is None and not options.no_images:
                 missing = f"neither hdImgs/{camera} nor hdVideos/hd_{camera}.mp4; --no_images prepares the joints alone"
                 skipped.append((f"{name} {camera}", missing))
             else:
-                within = None if pictures is None else pictures.relative_to(folder).as_posix()
+                within = None if found is None else found.relative_to(folder).as_posix()
                 views.setdefault(name, []).append((camera, within))
     root = None if options.no_images else source if _stay(sequences, views) else output / "images"
     return Plan(
@@ -104,7 +104,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
             else f"every {options.every}",
             "published": {"sequences": list(PUBLISHED), "cameras": list(CAMERAS)},
         },
-        picture_root=root,
+        image_root=root,
         parts=[
             _part(name, sequences[name], tuple(cameras), root, options.frames, options.every)
             for name, cameras in views.items()
@@ -115,7 +115,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
 
 
 def _stay(sequences: dict[str, Path], views: dict[str, list[tuple[str, str | None]]]) -> bool:
-    """Whether every camera has extracted pictures, which can be read where they are."""
+    """Whether every camera has extracted images, which can be read where they are."""
     return all(within and (sequences[name] / within).is_dir() for name in views for _, within in views[name])
 
 

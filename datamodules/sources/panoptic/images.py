@@ -1,4 +1,4 @@
-"""The pictures of a camera of the CMU Panoptic Studio: where the toolbox extracted them, or taken from its videos."""
+"""The images of a camera of the CMU Panoptic Studio: where the toolbox extracted them, or taken from its videos."""
 
 import os
 import shutil
@@ -12,12 +12,12 @@ from noise2pose.errors import InputError
 from noise2pose.files import replacing
 
 
-class Pictures(NamedTuple):
-    """Where the pictures of a camera come from and where their names lead.
+class ImageSource(NamedTuple):
+    """Where the images of a camera come from and where their names lead.
 
     Attributes:
         source: folder of `00_16_00000123.jpg` (or png), or a video whose first frame is number 0.
-        root: folder that names are relative to. Pictures that lie outside are written into it.
+        root: folder that names are relative to. Images that lie outside are written into it.
     """
 
     source: Path
@@ -25,53 +25,53 @@ class Pictures(NamedTuple):
 
 
 def find(sequence: Path, camera: str) -> Path | None:
-    """The folder of a camera's pictures, else its video, else None."""
+    """The folder of a camera's images, else its video, else None."""
     folder, video = sequence / "hdImgs" / camera, any_case(sequence / "hdVideos" / f"hd_{camera}.mp4")
     if folder.is_dir() and any(folder.iterdir()):
         return folder
     return video if video.is_file() else None
 
 
-def name_pictures(
-    pictures: Pictures,
+def name_images(
+    images: ImageSource,
     sequence: str,
     camera: str,
     frames: Iterable[int],
     size: tuple[int, int],
     skipped: list[tuple[str, str]],
 ) -> dict[int, str]:
-    """Names of the pictures of frames, relative to the root; those that do not lie there are written first.
+    """Names of the images of frames, relative to the root; those that are not below it are written there first.
 
-    Pictures that were written before, by a run that was interrupted, are kept: their bytes would be the same.
+    Images that were written before, by a run that was interrupted, are kept: their bytes would be the same.
 
     Args:
-        pictures: where they come from.
-        sequence, camera: name the folder of written pictures.
+        images: where they come from.
+        sequence, camera: name the folder of written images.
         frames: wanted frames.
         size: width and height of the camera, pixels.
-        skipped: frames without a picture are added, as one line.
+        skipped: frames without an image are added, as one line.
 
     Returns:
-        The name of each frame's picture, in order of time.
+        The name of each frame's image, in order of time.
 
     Raises:
-        InputError: if there is not one of the pictures, or the video is of another size.
+        InputError: if none of the images is there, or the video is of another size.
     """
     wanted = sorted(frames)
-    target = pictures.root / sequence / camera
-    if not pictures.source.is_dir():
-        files = _extract(pictures.source, wanted, target, size)
+    target = images.root / sequence / camera
+    if not images.source.is_dir():
+        files = _extract(images.source, wanted, target, size)
     else:
-        files = _files(pictures.source, camera, wanted)
-        if not pictures.source.is_relative_to(pictures.root):
+        files = _files(images.source, camera, wanted)
+        if not images.source.is_relative_to(images.root):
             target.mkdir(parents=True, exist_ok=True)
             files = {frame: _bring(file, target / file.name) for frame, file in files.items()}
     missing = [frame for frame in wanted if frame not in files]
     if missing and not files:
-        raise InputError(f"{pictures.source}: none of its {len(missing)} annotated frames is there")
+        raise InputError(f"{images.source}: none of its {len(missing)} annotated frames is there")
     if missing:
-        skipped.append((str(pictures.source), f"{len(missing)} annotated frames are not there, first {missing[0]:08d}"))
-    return {frame: files[frame].relative_to(pictures.root).as_posix() for frame in wanted if frame in files}
+        skipped.append((str(images.source), f"{len(missing)} annotated frames are not there, first {missing[0]:08d}"))
+    return {frame: files[frame].relative_to(images.root).as_posix() for frame in wanted if frame in files}
 
 
 def _files(folder: Path, camera: str, wanted: list[int]) -> dict[int, Path]:
@@ -81,7 +81,7 @@ def _files(folder: Path, camera: str, wanted: list[int]) -> dict[int, Path]:
 
 
 def _bring(file: Path, target: Path) -> Path:
-    """The same picture in another place, without taking room twice where that can be."""
+    """The same image in another place, without taking room twice where possible."""
     there, given = target.stat() if target.exists() else None, file.stat()
     if there is None or (there.st_size, there.st_mtime_ns) != (given.st_size, given.st_mtime_ns):
         with replacing(target) as partial:

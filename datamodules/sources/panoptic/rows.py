@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.preparation.engine import Rows
+from datamodules.preparation import Rows
+from datamodules.sources.common.joints import bounds_of
 from datamodules.sources.panoptic import bodies as panoptic_bodies
 from datamodules.sources.panoptic import images
 from datamodules.sources.panoptic.bodies import Body
@@ -18,7 +19,7 @@ from datamodules.sources.panoptic.cameras import Camera, read_camera, see
 from noise2pose import safe_pickle, skeletons
 from noise2pose.errors import InputError
 
-# Broken pictures, all green, that ROMP's and BEV's evaluation leaves out: sequence, camera, first and last frame.
+# Broken images, all green, that ROMP's and BEV's evaluation leaves out: sequence, camera, first and last frame.
 GREEN_FRAMES = (
     ("160422_haggling1", "00_16", 2945, 2954),
     ("160422_haggling1", "00_30", 1402, 1412),
@@ -49,8 +50,8 @@ def read(
     Args:
         folder: of the sequence.
         name: of the sequence.
-        views: name of each camera, with the folder or video of its pictures within `folder` (None for joints alone).
-        root: folder that names of pictures are relative to.
+        views: name of each camera, with the folder or video of its images within `folder` (None for joints alone).
+        root: folder that names of images are relative to.
         listed: file of the frames to take, see `listed_frames`, or None for all.
         every: take every N-th of them.
         digest: of the extracted annotations, for the record; empty where there are none.
@@ -63,7 +64,7 @@ def read(
     frames = list(panoptic_bodies.frames(panoptic_bodies.annotation(folder), skipped))
     parts: list[tuple[dict[str, np.ndarray], list[str]]] = []
     sequences = []
-    for camera_name, pictures in views:
+    for camera_name, place in views:
         try:
             camera = read_camera(folder / f"calibration_{name}.json", camera_name)
             chosen = frames
@@ -80,12 +81,12 @@ def read(
                 if (person := _look(frame, body, camera, counts)) is not None
             ]
             if not people:
-                raise InputError(f"camera {camera_name} sees nobody in {len(chosen[::every])} annotated frames")
+                raise InputError(f"camera {camera_name} sees no person in {len(chosen[::every])} annotated frames")
             names: dict[int, str] = {}
-            if pictures is not None and root is not None:
-                source = images.Pictures(folder / pictures, root)
+            if place is not None and root is not None:
+                source = images.ImageSource(folder / place, root)
                 wanted = {person.frame for person in people}
-                names = images.name_pictures(source, name, camera_name, wanted, camera.size, skipped)
+                names = images.name_images(source, name, camera_name, wanted, camera.size, skipped)
                 people = [person for person in people if person.frame in names]
         except InputError as error:
             skipped.append((f"{name} {camera_name}", str(error)))
@@ -98,12 +99,12 @@ def read(
     arrays = {key: np.concatenate([columns[key] for columns, _ in parts]) for key in parts[0][0]}
     counts["people"] = len(arrays["frame"])
     counts["frames of a camera"] = sum(len(np.unique(columns["frame"])) for columns, _ in parts)
-    counts["not counted: green picture, or no body centre"] = int((~arrays["valid"]).sum())
+    counts["not counted: green image, or no body centre"] = int((~arrays["valid"]).sum())
     return Rows(
         arrays=arrays,
         sequences=sequences,
         of=np.repeat(np.arange(len(parts)), [len(columns["frame"]) for columns, _ in parts]),
-        pictures=[picture for _, names in parts for picture in names],
+        images=[image for _, names in parts for image in names],
         counts={what: number for what, number in sorted(counts.items()) if number},
         skipped=_gather(skipped),
     )
@@ -113,7 +114,7 @@ def listed_frames(path: Path, camera: str) -> set[int]:
     """Frames of a camera that a list names.
 
     Args:
-        path: the annotations that Jiang et al. (2020) give out, a pickle of one dictionary per picture whose `filename`
+        path: the annotations that Jiang et al. (2020) give out, a pickle of one dictionary per image whose `filename`
             ends in 00_16/00_16_00000123.png; or a text of frame numbers, for all cameras.
         camera: such as 00_16.
 
@@ -127,14 +128,14 @@ def listed_frames(path: Path, camera: str) -> set[int]:
             raise InputError(f"{path}: not a list of frame numbers ({error})") from error
     found = set()
     try:
-        for picture in safe_pickle.load(path):
-            match = re.search(r"(\d+_\d+)_(\d+)\.\w+$", str(picture["filename"]))
+        for image in safe_pickle.load(path):
+            match = re.search(r"(\d+_\d+)_(\d+)\.\w+$", str(image["filename"]))
             if match and match[1] == camera:
                 found.add(int(match[2]))
     except (TypeError, KeyError) as error:
         raise InputError(f"{path}: not annotations of Jiang et al. ({type(error).__name__}: {error})") from error
     if not found:
-        raise InputError(f"{path}: names no picture of camera {camera}")
+        raise InputError(f"{path}: names no image of camera {camera}")
     return found
 
 
@@ -149,7 +150,7 @@ def _look(frame: int, body: Body, camera: Camera, counts: Counter[str]) -> _Pers
     elif not valid.any():
         counts["left out: without a joint that counts"] += 1
     elif not inside.any():
-        counts["left out: outside the picture"] += 1
+        counts["left out: outside the image"] += 1
     else:
         shown = (valid & seen)[:, None]
         joints = np.concatenate((np.where(valid[:, None], placed, 0.0), valid[:, None]), axis=1)
@@ -169,13 +170,10 @@ def _about(name: str, folder: Path, digest: str) -> dict[str, Any]:
 def _columns(
     people: list[_Person], names: dict[int, str], camera: Camera, green: set[int], first: int
 ) -> dict[str, np.ndarray]:
-    """Columns of one camera; its pictures are numbered from `first`."""
+    """Columns of one camera; its images are numbered from `first`."""
     number_of = {frame: first + number for number, frame in enumerate(names)}
     joints = np.stack([person.joints for person in people])
     keypoints = np.stack([person.keypoints for person in people])
-    shown = keypoints[..., 2:] > 0
-    low = np.where(shown, keypoints[..., :2], np.inf).min(axis=1)
-    high = np.where(shown, keypoints[..., :2], -np.inf).max(axis=1)
     focal, centre = camera.matrix[[0, 1], [0, 1]], camera.matrix[:2, 2]
     frames = np.array([person.frame for person in people], dtype=np.int32)
     # Errors are measured from the body centre, so a person without it cannot be counted.
@@ -189,7 +187,7 @@ def _columns(
         "focal": np.tile(focal, (len(people), 1)),
         "principal_point": np.tile(centre, (len(people), 1)),
         "image_size": np.tile(np.array(camera.size, dtype=np.float64), (len(people), 1)),
-        "bounds": np.concatenate((low, high), axis=1),
+        "bounds": bounds_of(keypoints[..., :2], keypoints[..., 2] > 0),
         "valid": valid,
     }
 

@@ -17,9 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.preparation.engine import Rows
-from datamodules.sources.common.files import Faults, finite_numbers, numbers, read_dictionary, read_json, seen_joints
-from datamodules.sources.threedpw.sequences import extent
+from datamodules.preparation import Rows
+from datamodules.sources.common.files import (
+    Faults,
+    finite_numbers,
+    missing_files,
+    numbers,
+    read_dictionary,
+    read_json,
+)
+from datamodules.sources.common.joints import extent, seen_joints
 from datamodules.sources.threedpw.subsets import CROWD, members
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import open_image
@@ -30,7 +37,7 @@ _GENDERS = {"neutral": 0, "male": 1, "female": 2, "n": 0, "m": 1, "f": 2}
 
 
 def read(
-    path: Path, root: Path, split: str, has_pictures: bool, subsets: tuple[str, ...], crowd: Path | None = None
+    path: Path, root: Path, split: str, has_images: bool, subsets: tuple[str, ...], crowd: Path | None = None
 ) -> Rows:
     """Reads one annotation file.
 
@@ -38,7 +45,7 @@ def read(
         path: the file.
         root: folder that `imageFiles` is in.
         split: or subset that its people belong to.
-        has_pictures: whether pictures are wanted; people whose picture is missing are then skipped.
+        has_images: whether images are wanted; people whose image is missing are then skipped.
         subsets: to count the members of.
         crowd: HigherHRNet's joints of the Crowd subset: only its people are read then.
 
@@ -50,7 +57,7 @@ def read(
         raise InputError(f"{path}: expected the lists `images` and `annotations`, as in 3DPW_latest_test.json")
     faults = Faults(path.name)
     higher = {} if crowd is None else read_dictionary(crowd, faults)
-    images = _Images(content["images"], root, has_pictures, faults)
+    images = _Images(content["images"], root, has_images, faults)
     rows: dict[int, dict[str, Any]] = {}
     for annotation in content["annotations"]:
         try:
@@ -59,36 +66,36 @@ def read(
             if crowd is not None and image["video"] not in CROWD:
                 continue
             if number in rows:
-                raise InputError("have the id of another one")
+                raise InputError("has the id of another one")
             rows[number] = {"person": number, **image, **_person(annotation, higher.get(str(number)))}
         except InputError as error:
             name = annotation.get("id") if isinstance(annotation, dict) else annotation
-            faults.add(f"annotations {error}: they are skipped", f"id {name}"[:80])
+            faults.add(f"annotation {name}"[:80], f"{error}; skipped")
     people = sorted(rows.values(), key=lambda row: (row["video"], row["frame"], row["person"]))
-    return _rows(people, split, has_pictures, subsets, crowd is not None, images.notes + faults.lines())
+    return _rows(people, split, has_images, subsets, crowd is not None, images.notes + faults.lines())
 
 
 def _rows(
     people: list[dict[str, Any]],
     split: str,
-    has_pictures: bool,
+    has_images: bool,
     subsets: tuple[str, ...],
     is_crowd: bool,
     skipped: list[tuple[str, str]],
 ) -> Rows:
     videos = sorted({row["video"] for row in people})
-    pictures = sorted({row["name"] for row in people})
-    places = {name: place for place, name in enumerate(pictures)}
+    images = sorted({row["name"] for row in people})
+    places = {name: place for place, name in enumerate(images)}
     of = np.array([videos.index(row["video"]) for row in people], np.int32)
     names = [key for key in people[0] if key not in ("video", "name", "boxed", "higher")] if people else []
     arrays = {key: np.array([row[key] for row in people]) for key in names}
-    if has_pictures:
+    if has_images:
         arrays["picture"] = np.array([places[row["name"]] for row in people], np.int32)
     counts = {
         f"{split}: sequences": len(videos),
-        f"{split}: frames": len(pictures),
+        f"{split}: frames": len(images),
         f"{split}: people": len(people),
-        "boxes as annotated, for want of detected joints": sum(not row["boxed"] for row in people),
+        "boxes as annotated, since no joint was detected": sum(not row["boxed"] for row in people),
     }
     if is_crowd:
         counts[f"{split}: people detected by HigherHRNet"] = sum(row["higher"] for row in people)
@@ -101,7 +108,7 @@ def _rows(
         ]
         counts[f"{subset}: people"] = int(np.sum(chosen))
     sequences = [{"name": video, "split": split, "video": video, "subject": video, "action": video} for video in videos]
-    return Rows(arrays, sequences, of, pictures if has_pictures else [], counts, skipped)
+    return Rows(arrays, sequences, of, images if has_images else [], counts, skipped)
 
 
 def _person(annotation: dict[str, Any], higher: Any) -> dict[str, Any]:
@@ -113,14 +120,14 @@ def _person(annotation: dict[str, Any], higher: Any) -> dict[str, Any]:
     pose, betas, trans = (finite_numbers(smpl, key, shape) for key, shape in _SMPL.items())
     gender = str(smpl.get("gender", "none given")).lower()
     if gender not in _GENDERS:
-        raise InputError(f"have the gender `{gender}`, expected male, female or neutral")
+        raise InputError(f"has the gender `{gender}`, expected male, female or neutral")
     bounds = extent(keypoints[:, :2], keypoints[:, 2] > MIN_CONFIDENCE)
     boxed = bool(np.isfinite(bounds).all())
     if not boxed:
         x, y, width, height = finite_numbers(annotation, "bbox", (4,))
         bounds = np.array([x, y, x + width, y + height])
         if max(width, height) <= 0:
-            raise InputError("have neither detected joints nor a `bbox` with an area")
+            raise InputError("has neither detected joints nor a `bbox` with an area")
     return {
         "keypoints_2d_detected": keypoints,
         "poses": pose.reshape(24, 3),
@@ -152,60 +159,59 @@ def openpose_of_coco(keypoints: np.ndarray) -> np.ndarray:
 
 
 class _Images:
-    """The pictures of a file by id, with their camera; those that are missing are told."""
+    """The images of a file by id, with their camera; those that are missing are named."""
 
-    def __init__(self, images: list[Any], root: Path, has_pictures: bool, faults: Faults) -> None:
+    def __init__(self, images: list[Any], root: Path, has_images: bool, faults: Faults) -> None:
         self.root = root
-        self.has_pictures = has_pictures
+        self.has_images = has_images
         self.notes: list[tuple[str, str]] = []
-        self._folders: dict[str, set[str]] = {}
-        self._sizes: dict[str, np.ndarray | None] = {}
+        self._sizes: dict[str, np.ndarray] = {}
         self._images: dict[Any, Any] = {}
         for image in images:
             number = image.get("id") if isinstance(image, dict) else None
             if number in self._images:
-                faults.add("images have the id of another one: the first counts", f"id {number}")
+                faults.add(f"image {number}", "an image of this id was there before; the first counts")
             elif number is not None:
                 self._images[number] = image
+        self._missing = missing_files(root, map(_name, self._images.values())) if has_images else set()
 
     def of(self, annotation: Any) -> dict[str, Any]:
-        """Columns of the picture of an annotation; InputError says what is wrong with it."""
+        """Columns of the image of an annotation; InputError says what is wrong with it."""
         if not isinstance(annotation, dict) or annotation.get("image_id") not in self._images:
-            raise InputError("have an `image_id` that is not among the images")
+            raise InputError("has an `image_id` that is not among the images")
         image = self._images[annotation["image_id"]]
-        video, name = str(image.get("sequence")), str(image.get("file_name"))
-        camera = image.get("cam_param")
-        number = re.search(r"(\d+)\D*$", name)
+        name = _name(image)
+        number = re.search(r"(\d+)\D*$", str(image.get("file_name")))
         if number is None:
-            raise InputError("have a picture whose name ends in no number")
+            raise InputError("has an image whose name ends in no number")
         size = np.array([*finite_numbers(image, "width", (1,)), *finite_numbers(image, "height", (1,))])
+        video = str(image.get("sequence"))
         return {
             "video": video,
-            "name": f"imageFiles/{video}/{name}",
+            "name": name,
             "frame": int(number[1]),
-            "focal": finite_numbers(camera, "focal", (2,)),
-            "principal_point": finite_numbers(camera, "princpt", (2,)),
-            "image_size": self._size(video, name, size) if self.has_pictures else size,
+            "focal": finite_numbers(image.get("cam_param"), "focal", (2,)),
+            "principal_point": finite_numbers(image.get("cam_param"), "princpt", (2,)),
+            "image_size": self._size(video, name, size) if self.has_images else size,
         }
 
     def _size(self, video: str, name: str, said: np.ndarray) -> np.ndarray:
-        """Width and height: those of the first picture that is looked at, where the file says something else."""
-        if video not in self._folders:
-            folder = self.root / "imageFiles" / video
-            self._folders[video] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-        if name not in self._folders[video]:
-            raise InputError("have a picture that is missing")
+        """Width and height: those of the first image of a video, where the annotation says something else."""
+        if name in self._missing:
+            raise InputError("has an image that is missing")
         if video not in self._sizes:
-            picture = f"imageFiles/{video}/{name}"
             try:
-                found = np.array(open_image(picture, self.root / picture).size, dtype=np.float64)
+                found = np.array(open_image(name, self.root / name).size, dtype=np.float64)
             except InputError as error:
-                self._folders[video].discard(name)
-                raise InputError(f"have a picture that cannot be opened ({error})") from error
+                self._missing.add(name)
+                raise InputError(f"has an image that cannot be opened ({error})") from error
             self._sizes[video] = found
             if not np.array_equal(found, said):
                 width, height = found.astype(int)
-                self.notes.append((picture, f"is {width} x {height}, not {said} as annotated; the picture is right"))
-        size = self._sizes[video]
-        assert size is not None
-        return size
+                self.notes.append((name, f"is {width} x {height}, not {said} as annotated; the image counts"))
+        return self._sizes[video]
+
+
+def _name(image: dict[str, Any]) -> str:
+    """Of an image, relative to the root."""
+    return f"imageFiles/{image.get('sequence')}/{image.get('file_name')}"

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from datamodules.preparation.engine import Expected, Part, Plan
-from datamodules.sources.common.files import folder_with, nearest_file
+from datamodules.preparation import Expected, Part, Plan
+from datamodules.sources.common.files import find_file, folder_with
 from datamodules.sources.threedpw import PAGE, community
 from datamodules.sources.threedpw import sequences as threedpw_sequences
 from datamodules.sources.threedpw.subsets import COUNTS, SPLITS, SUBSETS, subset_files
@@ -16,7 +16,7 @@ DESCRIPTION = f"""3D Poses in the Wild: people outdoors filmed with a phone, bod
 
 what goes in: a folder with
   sequenceFiles/{{train,validation,test}}/SEQUENCE.pkl      as downloaded (24, 12 and 24 sequences)
-  imageFiles/SEQUENCE/image_00000.jpg                     as downloaded; without the folder, there are no pictures
+  imageFiles/SEQUENCE/image_00000.jpg                     as downloaded; without the folder, there are no images
 and, or instead of the pickles, the annotations of 3DCrowdNet, JOTR and DPMesh with OpenPose's joints:
   3DPW_latest_{{train,validation,test}}.json                the same people
   3DPW_oc.json, 3DPW_pc.json                              the occlusion subsets
@@ -47,24 +47,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
-    """Looks which files there are.
+    """A part for each pickle, or for each annotation file of the community.
 
     Raises:
         InputError: if this is not 3DPW.
     """
-    # Each on its own: 3DCrowdNet has imageFiles/ beside a folder data/ with the annotations.
+    # Each is looked for on its own: 3DCrowdNet has imageFiles/ beside a folder data/ with the annotations.
     pickled = folder_with(source, [f"sequenceFiles/{split}/*.pkl" for split in SPLITS])
-    annotations = {split: found for split in SPLITS if (found := nearest_file(source, _JSON.format(split)))}
+    annotations = {split: found for split in SPLITS if (found := find_file(source, _JSON.format(split)))}
     given = subset_files(source)
     if pickled is None and not annotations and not given:
         raise InputError(
             f"{source} is not 3DPW: found neither sequenceFiles/{{train,validation,test}}/*.pkl nor 3DPW_latest_*.json"
         )
     skipped: list[tuple[str, str]] = []
-    pictured = folder_with(source, ["imageFiles/"])
-    root, has_pictures = pictured or source, pictured is not None
-    if not has_pictures:
-        skipped.append(("imageFiles", f"not in {source}: prepared without pictures"))
+    above = folder_with(source, ["imageFiles/"])
+    root, has_images = above or source, above is not None
+    if not has_images:
+        skipped.append(("imageFiles", f"not in {source}: prepared without images"))
     count = tuple(subset for subset in SUBSETS if subset not in given)
     sequences = {split: _pickles(pickled / "sequenceFiles" / split) if pickled else [] for split in SPLITS}
     layout = getattr(options, "layout", None) or ("publisher" if any(sequences.values()) else "community")
@@ -72,16 +72,16 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     for split in SPLITS:
         if layout == "publisher":
             parts += [
-                Part(f"{split}_{path.stem}", threedpw_sequences.read, (path, root, split, has_pictures, count), (path,))
+                Part(f"{split}_{path.stem}", threedpw_sequences.read, (path, root, split, has_images, count), (path,))
                 for path in sequences[split]
             ]
             if not sequences[split]:
                 skipped.append((f"sequenceFiles/{split}", "no pickle in it"))
         elif split in annotations:
             path = annotations[split]
-            parts.append(Part(split, community.read, (path, root, split, has_pictures, count), (path,)))
+            parts.append(Part(split, community.read, (path, root, split, has_images, count), (path,)))
     for subset, files in given.items():
-        arguments = (files[0], root, subset, has_pictures, (), *files[1:])
+        arguments = (files[0], root, subset, has_images, (), *files[1:])
         parts.append(Part(subset, community.read, arguments, files))
     if not parts:
         raise InputError(f"{source}: nothing to read with --layout {layout}")
@@ -101,9 +101,9 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
         },
         "smpl_joints": "SMPL's 24 joints as published in jointPositions; not the joints that errors are measured in",
         "translation": "of the body in the camera frame; rows of pickles have `translation_world` and `extrinsics` "
-        "(R, t) instead: R (translation_world + J0) + t - J0, J0 the root joint of the person's body at rest",
+        "(R, t) instead: R (translation_world + J0) + t - J0, J0 the root joint of the person's body in the rest pose",
     }
-    return Plan("threedpw", _LICENCE, facts, root if has_pictures else None, parts, expected, skipped)
+    return Plan("threedpw", _LICENCE, facts, root if has_images else None, parts, expected, skipped)
 
 
 def _pickles(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 A file holds, for P people and F frames at 30 fps: `poses` (P of (F, 72)), `trans` (P of (F, 3)) and `jointPositions`
 (P of (F, 72), SMPL's 24 joints) in the world, `betas` (P of at least 10), `genders` (P of m or f), `poses2d` (P of
 (F, 3, 18): x, y and confidence of OpenPose's 18 joints, all 0 where nobody was detected), `campose_valid` (P of (F,)),
-`cam_poses` (F, 4, 4) from the world to the camera and `cam_intrinsics` (3, 3). What else there is, is not needed.
+`cam_poses` (F, 4, 4) from the world to the camera and `cam_intrinsics` (3, 3). Nothing else is needed.
 
 Shape letters: P people, F frames, N rows: a person in a frame, all frames of the first person first.
 """
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from datamodules.preparation.engine import Rows
+from datamodules.preparation import Rows
+from datamodules.sources.common.joints import extent, seen_joints
 from datamodules.sources.threedpw.subsets import members
 from noise2pose import safe_pickle
 from noise2pose.errors import InputError
@@ -25,26 +25,26 @@ _ROTATION_ERROR = 0.05  # of its determinant
 _GENDERS = {"n": 0, "m": 1, "f": 2}
 
 
-def read(path: Path, root: Path, split: str, has_pictures: bool, subsets: tuple[str, ...]) -> Rows:
+def read(path: Path, root: Path, split: str, has_images: bool, subsets: tuple[str, ...]) -> Rows:
     """Reads one sequence.
 
     Args:
         path: the pickle.
         root: folder that `imageFiles` is in.
         split: that the sequence belongs to.
-        has_pictures: whether pictures are wanted; people whose picture is missing are then skipped.
+        has_images: whether images are wanted; people whose image is missing are then skipped.
         subsets: to count the members of.
 
     Raises:
-        InputError: if the file cannot be read, or something in it is missing that cannot be done without.
+        InputError: if the file cannot be read, or something that is needed is missing in it.
     """
     video = path.stem
     skipped: list[tuple[str, str]] = []
     sequence = _Sequence(path, skipped)
     people, frames = sequence.people, sequence.frames
-    names = [f"imageFiles/{video}/image_{frame:05d}.jpg" for frame in range(frames)] if has_pictures else []
+    names = [f"imageFiles/{video}/image_{frame:05d}.jpg" for frame in range(frames)] if has_images else []
     size, seen = sequence.size, np.ones(frames, bool)
-    if has_pictures:
+    if has_images:
         size, seen = _look_at(root, names, size, skipped)
     columns = {name: values.reshape(people * frames, *values.shape[2:]) for name, values in sequence.columns().items()}
     frame = np.tile(np.arange(frames, dtype=np.int32), people)
@@ -53,7 +53,7 @@ def read(path: Path, root: Path, split: str, has_pictures: bool, subsets: tuple[
         "person": np.repeat(np.arange(people), frames),
         "image_size": np.tile(np.array(size, np.float32), (people * frames, 1)),
     }
-    if has_pictures:
+    if has_images:
         columns["picture"] = frame
     finite = np.all([np.isfinite(columns[key]).reshape(len(frame), -1).all(axis=1) for key in _NEEDED], axis=0)
     boxed, valid = np.isfinite(columns["bounds"]).all(axis=1), columns["valid"]
@@ -68,7 +68,7 @@ def read(path: Path, root: Path, split: str, has_pictures: bool, subsets: tuple[
         f"{split}: frames": frames,
         f"{split}: people": int(valid.sum()),
         f"{split}: people where the camera's pose is not valid": int((~valid).sum()),
-        "boxes around projected joints, for want of detected ones": sequence.boxes_of_projections,
+        "boxes around projected joints, since no joint was detected": sequence.boxes_of_projections,
     }
     detected = columns["keypoints_2d_detected"][..., 2].max(axis=1, initial=0.0) > 0
     for subset in subsets:
@@ -96,7 +96,7 @@ class _Sequence:
         poses = self._list("poses")
         self.people, self.frames = len(poses), len(np.asarray(poses[0])) if poses else 0
         if not self.people or not self.frames:
-            raise InputError(f"{path}: `poses` has nobody in it")
+            raise InputError(f"{path}: `poses` holds no person")
         self.poses = self._per_frame("poses", (72,)).reshape(self.people, self.frames, 24, 3)
         self.trans = self._per_frame("trans", (3,))
         self.camera = self._array("cam_poses", self._get("cam_poses"), (self.frames, 4, 4))[:, :3]
@@ -108,7 +108,7 @@ class _Sequence:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height if the principal point is in the middle of the picture, as it is in 3DPW."""
+        """Width and height if the principal point is in the middle of the image, as it is in 3DPW."""
         return round(2 * self.intrinsics[0, 2]), round(2 * self.intrinsics[1, 2])
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -139,7 +139,7 @@ class _Sequence:
         }
 
     def _keypoints(self) -> np.ndarray:
-        """(P, F, 18, 3); joints that nobody detected are 0."""
+        """(P, F, 18, 3); joints that were not detected are 0."""
         if "poses2d" not in self.data:
             self._without("poses2d", "no 2-D joints; boxes are those of the projected joints")
             return np.zeros((self.people, self.frames, 18, 3))
@@ -147,7 +147,7 @@ class _Sequence:
         broken = ~np.isfinite(keypoints).all(axis=-1)
         if broken.any():
             self._without("poses2d", f"{broken.sum()} joints are not finite numbers and count as not detected")
-        return np.where((broken | (keypoints[..., 2] <= 0))[..., None], 0.0, keypoints)
+        return seen_joints(keypoints)
 
     def _joints(self) -> np.ndarray:
         """(P, F, 24, 4) in the camera frame."""
@@ -222,27 +222,18 @@ class _Sequence:
         self.skipped.append((f"{self.path.name}: {key}", reason))
 
 
-def extent(pixels: Float[np.ndarray, "*batch J 2"], seen: np.ndarray) -> Float[np.ndarray, "*batch 4"]:
-    """x0, y0, x1, y1 of the joints that are seen; NaN for fewer than two, or where they coincide."""
-    low = np.where(seen[..., None], pixels, np.inf).min(axis=-2)
-    high = np.where(seen[..., None], pixels, -np.inf).max(axis=-2)
-    box = np.concatenate((low, high), axis=-1)
-    usable = np.isfinite(box).all(axis=-1) & (np.maximum(high[..., 0] - low[..., 0], high[..., 1] - low[..., 1]) > 0)
-    return np.where(usable[..., None], box, np.nan)
-
-
 def _look_at(
     root: Path, names: list[str], size: tuple[int, int], skipped: list[tuple[str, str]]
 ) -> tuple[tuple[int, int], np.ndarray]:
-    """Width and height as the first readable picture says, and which of the pictures there are."""
+    """Width and height as the first readable image says, and which of the images there are."""
     folder = root / Path(names[0]).parent
     there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     seen = np.array([Path(name).name in there for name in names])
     if not seen.any():
-        raise InputError(f"{folder}: none of its {len(names)} pictures is there")
+        raise InputError(f"{folder}: none of its {len(names)} images is there")
     if not seen.all():
         first = names[int(np.flatnonzero(~seen)[0])]
-        skipped.append((first, f"missing, {(~seen).sum()} of {len(names)} pictures are; their people are skipped"))
+        skipped.append((first, f"is missing, in all {(~seen).sum()} of {len(names)} images; their people are skipped"))
     for frame in np.flatnonzero(seen):
         try:
             return open_image(names[frame], root / names[frame]).size, seen

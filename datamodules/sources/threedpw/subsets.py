@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
-from datamodules.sources.common.files import nearest_file
+from datamodules.sources.common.files import find_file
 
 SUBSETS = ("oc", "pc", "crowd")
 SPLITS = ("train", "validation", "test")  # as the authors call them
@@ -64,5 +64,5 @@ def subset_files(source: Path) -> dict[str, tuple[Path, ...]]:
     """The community's annotation files of each subset, as far as they are there."""
     names: dict[str, tuple[str, ...]] = {subset: (name,) for subset, name in FILES.items()}
     names["crowd"] = ("3DPW_latest_validation.json", *names["crowd"])
-    found = {subset: [nearest_file(source, name) for name in files] for subset, files in names.items()}
+    found = {subset: [find_file(source, name) for name in files] for subset, files in names.items()}
     return {subset: tuple(path for path in paths if path is not None) for subset, paths in found.items() if all(paths)}

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from datamodules.loading import images
-from datamodules.loading.images import PictureReader, Request, read_patches
+from datamodules.loading.images import ImageReader, Request, read_patches
 from datamodules.prepared.recipes import AUGMENTATIONS
 from noise2pose import keyed_random, skeletons
 from noise2pose.errors import InputError
@@ -74,7 +74,7 @@ def test_a_joint_found_in_the_crop_is_where_it_was_in_the_picture(tmp_path, endi
     path = save(tmp_path / f"dot.{ending}", dots([joint] * 3, size, radius=14.0), **how)
     settings = Augmentation(scale=0.2, rotation=30.0, flip=0.5)
     asked = request([path] * 6, [[310.0, 240.0, side]] * 6, settings, size)
-    reader = PictureReader(size=128)
+    reader = ImageReader(size=128)
     (batch,) = crops_of(reader, asked)
     to_crop = compose(crop_matrix(batch["box"], 128), image_matrix(asked.batch["camera"], asked.variation))
     for image, back in zip(batch["image"], invert(to_crop), strict=True):
@@ -92,7 +92,7 @@ def test_image_and_labels_vary_together(tmp_path, plain):
     path = save(tmp_path / "two.png", dots([(250.0, 200.0), (372.0, 291.0)], size))
     settings = Augmentation(scale=0.25, rotation=30.0, flip=0.5, shift=0.1)
     asked = request([path] * count, [[320.0, 240.0, 330.0]] * count, settings, size, keypoints)
-    (batch,) = crops_of(PictureReader(size=112, plain_bilinear=plain), asked)
+    (batch,) = crops_of(ImageReader(size=112, plain_bilinear=plain), asked)
     assert asked.variation.flip.any() and not asked.variation.flip.all()
     places = (joints_in_box(batch["keypoints_2d"], batch["box"]) + 1.0) * 56.0
     for row, image in enumerate(batch["image"]):
@@ -104,7 +104,7 @@ def test_image_and_labels_vary_together(tmp_path, plain):
 def test_flipping_mirrors_the_crop_and_turning_turns_it(tmp_path):
     path = save(tmp_path / "a.png", smooth(480, 480))
     box = [[247.0, 236.0, 160.0]]  # around the principal point
-    reader = PictureReader(size=64)
+    reader = ImageReader(size=64)
     (plain,) = crops_of(reader, request([path], box, size=(480, 480), focal=(300.0, 300.0)))
     asked = request([path], box, Augmentation(flip=1.0), size=(480, 480), focal=(300.0, 300.0))
     (flipped,) = crops_of(reader, asked)
@@ -121,7 +121,7 @@ def test_reduced_jpegs_are_in_register_with_the_picture(tmp_path, reduction):
     path = save(tmp_path / "a.jpg", cv2.GaussianBlur(smooth(*size), (0, 0), 16.0), quality=98, subsampling=0)
     side = 32.0 * reduction * 1.1
     asked = request([path] * 2, [[width - 90.0, height - 95.0, side], [140.0, 150.0, side]], size=size)
-    whole, reduced = PictureReader(size=32, plain_bilinear=True), PictureReader(size=32)
+    whole, reduced = ImageReader(size=32, plain_bilinear=True), ImageReader(size=32)
     assert all(shape[0] < side / reduction + 4 for shape in next(reduced.read([asked]))["patches"]["sizes"])
     (expected,), (found,) = crops_of(whole, asked), crops_of(reduced, asked)
     inside = expected["image"].amin(dim=1, keepdim=True) > 0.05  # the black edge differs
@@ -135,10 +135,10 @@ def test_it_decodes_no_more_than_it_needs_and_each_picture_once(tmp_path, monkey
     monkeypatch.setattr(images.Image, "open", lambda path: opened.append(path) or original(path))
     monkeypatch.setattr(images, "_decode", lambda image, *rest: decoded.append(image.size) or decode(image, *rest))
     boxes = [[100.0, 100.0, 80.0], [60.0, 60.0, 70.0], [100.0, 100.0, 210.0], [160.0, 120.0, 250.0]]
-    (batch,) = crops_of(PictureReader(size=32), request([path, other, path, other], boxes))
+    (batch,) = crops_of(ImageReader(size=32), request([path, other, path, other], boxes))
     assert sorted(opened) == [path, other]
     assert sorted(decoded) == [(160, 121)] * 2, "the smallest person of each decides"
-    (large,) = crops_of(PictureReader(size=32), request([other], boxes[3:]))
+    (large,) = crops_of(ImageReader(size=32), request([other], boxes[3:]))
     assert decoded[-1] == (80, 61)
     assert (large["image"][0] - batch["image"][3]).abs().mean() < 0.02
 
@@ -180,7 +180,7 @@ def test_other_pictures_and_turned_ones_are_read_as_stored(tmp_path):
     Image.fromarray(rgb).quantize().save(tmp_path / "d.png")
     Image.fromarray(rgb).convert("L").save(tmp_path / "e.png")
     paths += [tmp_path / "d.png", tmp_path / "e.png"]
-    (batch,) = crops_of(PictureReader(size=200), request(paths, [[160.0, 120.0, 200.0]] * 5))
+    (batch,) = crops_of(ImageReader(size=200), request(paths, [[160.0, 120.0, 200.0]] * 5))
     exact = batch["image"][0]
     assert torch.equal(batch["image"][2], exact)
     assert (batch["image"][1] - exact).abs().mean() < 0.02 and (batch["image"][3] - exact).abs().mean() < 0.1
@@ -190,7 +190,7 @@ def test_other_pictures_and_turned_ones_are_read_as_stored(tmp_path):
 
 def test_boxes_over_the_border_and_beside_the_picture_are_black_there(tmp_path):
     path = save(tmp_path / "a.jpg", np.full((HEIGHT, WIDTH, 3), 255, dtype=np.uint8))
-    (batch,) = crops_of(PictureReader(size=50), request([path] * 2, [[320.0, 120.0, 100.0], [900.0, -700.0, 60.0]]))
+    (batch,) = crops_of(ImageReader(size=50), request([path] * 2, [[320.0, 120.0, 100.0], [900.0, -700.0, 60.0]]))
     assert torch.allclose(batch["image"][0, :, :, :24], torch.ones(1)) and not batch["image"][0, :, :, 26:].any()
     assert not batch["image"][1].any()
 
@@ -198,7 +198,7 @@ def test_boxes_over_the_border_and_beside_the_picture_are_black_there(tmp_path):
 def test_the_plain_warp_is_that_of_the_field(tmp_path):
     path = save(tmp_path / "a.jpg", smooth(), quality=92)
     box = [[150.0, 130.0, 180.0]]
-    (batch,) = crops_of(PictureReader(size=64, plain_bilinear=True), request([path], box))
+    (batch,) = crops_of(ImageReader(size=64, plain_bilinear=True), request([path], box))
     to_crop = crop_matrix(torch.tensor(box), 64)[0].numpy().astype(np.float64)
     to_crop[:, 2] += to_crop[:, :2].sum(axis=1) / 2.0 - 0.5  # to pixels whose centres are at whole numbers
     picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
@@ -213,7 +213,7 @@ def test_bad_pictures_are_named_in_one_line(tmp_path):
     text.write_text("no picture")
     cut.write_bytes(good.read_bytes()[:3000])
     empty.touch()
-    box, reader = [[160.0, 120.0, 230.0]], PictureReader(size=200)
+    box, reader = [[160.0, 120.0, 230.0]], ImageReader(size=200)
     for path, message in (
         (tmp_path / "gone.jpg", "gone.jpg does not exist"),
         (text, "text.jpg: not a readable picture: cannot identify"),
@@ -232,7 +232,7 @@ def test_bad_pictures_are_named_in_one_line(tmp_path):
         with pytest.raises(InputError, match="good.jpg: a box of side"):
             list(reader.read([request([good], [[1.0, 1.0, side]])]))
     with pytest.raises(InputError, match="num_workers is 0"):
-        PictureReader(num_workers=0)
+        ImageReader(num_workers=0)
 
 
 def reading_threads():
@@ -248,7 +248,7 @@ def test_batches_keep_their_order_and_requests_are_taken_ahead(tmp_path):
             taken.append(path)
             yield request([path], [[32.0, 32.0, 40.0]], size=(64, 64))
 
-    reader = PictureReader(num_workers=3, prefetch=4, size=8)
+    reader = ImageReader(num_workers=3, prefetch=4, size=8)
     batches = reader.read(requests())
     first = next(batches)
     assert len(taken) == 5
@@ -260,13 +260,13 @@ def test_batches_keep_their_order_and_requests_are_taken_ahead(tmp_path):
 def test_threads_end_when_the_consumer_stops_or_fails(tmp_path):
     path = save(tmp_path / "a.png", smooth())
     box = [[160.0, 120.0, 230.0]]
-    batches = PictureReader().read(request([path], box) for _ in range(50))
+    batches = ImageReader().read(request([path], box) for _ in range(50))
     next(batches)
     assert reading_threads()
     batches.close()
     assert not reading_threads()
     asked = [request([path], box), request([Path("gone.jpg")], box), request([path], box)]
-    batches = PictureReader(prefetch=1).read(asked)
+    batches = ImageReader(prefetch=1).read(asked)
     next(batches)  # before the one that fails
     with pytest.raises(InputError, match="gone.jpg"):
         next(batches)
@@ -277,11 +277,11 @@ def test_the_same_sample_is_the_same_whatever_its_batch(tmp_path):
     paths = [save(tmp_path / f"{number}.jpg", smooth(seed=number)) for number in range(4)]
     boxes = [[160.0, 120.0, 100.0 + 40.0 * number] for number in range(4)]
     asked = request(paths, boxes, AUGMENTATIONS["dpmesh"], epoch=2)
-    (together,) = crops_of(PictureReader(num_workers=4, size=48), asked)
+    (together,) = crops_of(ImageReader(num_workers=4, size=48), asked)
     for row in range(4):
         alone = request(paths[row : row + 1], boxes[row : row + 1])
         variation = draw(keyed_random.keys_of([f"person_{row}"]), AUGMENTATIONS["dpmesh"], epoch=2)
-        (batch,) = crops_of(PictureReader(num_workers=1, size=48), alone._replace(variation=variation))
+        (batch,) = crops_of(ImageReader(num_workers=1, size=48), alone._replace(variation=variation))
         assert torch.allclose(batch["image"][0], together["image"][row], atol=1e-5)
 
 
@@ -292,7 +292,7 @@ def test_a_gpu_makes_the_same_images(tmp_path):
 
     path = save(tmp_path / "a.jpg", smooth())
     asked = request([path] * 3, [[160.0, 120.0, 150.0]] * 3, AUGMENTATIONS["dpmesh"])
-    reader = PictureReader(size=64)
+    reader = ImageReader(size=64)
     (batch,) = reader.read([asked])
     moved = move({key: value for key, value in batch.items() if key != "variation"}, torch.device("cuda"))
     moved["variation"] = type(batch["variation"])(*(part.cuda() for part in batch["variation"]))

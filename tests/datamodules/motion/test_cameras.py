@@ -4,7 +4,7 @@ import torch
 
 from datamodules.cmu_mocap import CMUMocap, assign_splits
 from datamodules.motion.human36m_cameras import H36M_INTRINSICS
-from datamodules.preparation.engine import Part, Plan, Rows, prepare
+from datamodules.preparation import Part, Plan, Rows, prepare
 from noise2pose import cameras
 from noise2pose.errors import InputError
 

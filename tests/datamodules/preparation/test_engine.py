@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.preparation import report
-from datamodules.preparation.engine import Expected, Part, Plan, Rows, prepare
+from datamodules.preparation import Expected, Part, Plan, Rows, prepare, report
 from datamodules.prepared.folder import Names, PreparedFolder, encode_names
 from noise2pose.errors import InputError
 
 
 def read(file: Path, start: int, detected: bool) -> Rows:
-    """Two sequences of two pictures each; a file that says `broken` cannot be read."""
+    """Two sequences of two images each; a file that says `broken` cannot be read."""
     if file.read_text() == "broken":
         raise InputError(f"{file.name}: broken")
     if file.read_text() == "damaged":
@@ -31,10 +30,10 @@ def read(file: Path, start: int, detected: bool) -> Rows:
     if detected:
         arrays["keypoints_2d_detected"] = points + 1
     sequences = [{"name": f"{file.stem}/{i}", "split": "train"} for i in range(3)]
-    pictures = [f"{file.stem}/{i}.jpg" for i in range(3)]
+    images = [f"{file.stem}/{i}.jpg" for i in range(3)]
     of = np.array([0, 0, 2, 2])  # nothing of the second
     return Rows(
-        arrays, sequences, of, pictures, {"train: people": 4}, [("c/9.jpg", "missing")] if file.stem == "c" else []
+        arrays, sequences, of, images, {"train: people": 4}, [("c/9.jpg", "missing")] if file.stem == "c" else []
     )
 
 
@@ -74,8 +73,8 @@ def test_rows_of_all_parts_in_order(tmp_path):
     np.testing.assert_array_equal(folder.column("picture"), [0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1])
     assert [sequence["name"] for sequence in folder.sequences] == ["a/0", "a/2", "b/0", "b/2", "c/0", "c/2"]
     assert [(sequence["start"], sequence["stop"]) for sequence in folder.sequences][:3] == [(0, 2), (2, 4), (4, 6)]
-    assert folder.pictures()[3] == "b/0.jpg" and len(folder.pictures()) == 9
-    assert folder.picture_root() == (tmp_path / "source").absolute()
+    assert folder.images()[3] == "b/0.jpg" and len(folder.images()) == 9
+    assert folder.image_root() == (tmp_path / "source").absolute()
     # Parts without a column get its default.
     detected = folder.column("keypoints_2d_detected")
     assert (
@@ -122,7 +121,7 @@ def test_finished_work_is_left_alone_and_changed_sources_are_read_again(tmp_path
     assert not (out / "keypoints_2d_detected.npy").exists()
     prepare(plan(tmp_path / "fresh", "ac"), tmp_path / "fresh_out", 0)
     changed, fresh = files(out), files(tmp_path / "fresh_out")
-    changed.pop("dataset.json"), fresh.pop("dataset.json")  # they differ in the picture root
+    changed.pop("dataset.json"), fresh.pop("dataset.json")  # they differ in the image root
     assert changed == fresh
 
 
@@ -164,10 +163,10 @@ def test_parts_of_one_broken_file_are_one_line(tmp_path):
 
 
 def test_pictures_that_moved_are_found_by_the_same_command(tmp_path):
-    first = plan(tmp_path / "source", "a")._replace(picture_root=tmp_path / "source")
+    first = plan(tmp_path / "source", "a")._replace(image_root=tmp_path / "source")
     prepare(first, tmp_path / "out", 0)
     (tmp_path / "source").rename(tmp_path / "moved")
-    moved = plan(tmp_path / "moved", "a")._replace(picture_root=tmp_path / "moved")
+    moved = plan(tmp_path / "moved", "a")._replace(image_root=tmp_path / "moved")
     assert prepare(moved, tmp_path / "out", 0)["picture_root"] == str(tmp_path / "moved")
 
 
@@ -208,7 +207,7 @@ def test_damaged_folders_are_named(tmp_path):
     with pytest.raises(InputError, match="prepare it with `python scripts/prepare.py coco"):
         PreparedFolder(tmp_path / "nothing", "coco")
     with pytest.raises(InputError, match="no such folder; say with data.picture_root"):
-        folder.picture_root(str(tmp_path / "moved"))
+        folder.image_root(str(tmp_path / "moved"))
 
 
 def test_names():

@@ -128,7 +128,7 @@ def in_training(module: Toy) -> list[PoseBatch]:
 
 
 def marked_pixels(batch: PoseBatch) -> torch.Tensor:
-    """Where the red disc is in each crop, in pixels of the varied picture."""
+    """Where the red disc is in each crop, in pixels of the varied image."""
     image = batch["image"]
     red = (image[:, 0] - image[:, 1] > 0.4).float()
     size = image.shape[-1]
@@ -141,7 +141,7 @@ def marked_pixels(batch: PoseBatch) -> torch.Tensor:
 
 @pytest.mark.parametrize("augment", ["none", "hmr"])
 def test_pictures_show_what_labels_say(tmp_path, augment):
-    root = str(toy_folder.write(tmp_path / "toy", pictures=True))
+    root = str(toy_folder.write(tmp_path / "toy", images=True))
     batches = in_training(Toy(root, images=True, augment=augment, image_size=128, batch_size=4))
     assert sum(len(batch["image"]) for batch in batches) == 8
     skeleton = skeletons.get("h36m_17")
@@ -160,7 +160,7 @@ def test_pictures_show_what_labels_say(tmp_path, augment):
 
 
 def test_augmentation_is_the_same_in_the_same_epoch(tmp_path):
-    root = str(toy_folder.write(tmp_path / "toy", pictures=True))
+    root = str(toy_folder.write(tmp_path / "toy", images=True))
 
     def labels(epoch: int, **options) -> dict[str, torch.Tensor]:
         torch.manual_seed(3)
@@ -180,7 +180,7 @@ def test_augmentation_is_the_same_in_the_same_epoch(tmp_path):
 
 
 def test_missing_pictures_are_named(tmp_path):
-    root = toy_folder.write(tmp_path / "toy", pictures=True)
+    root = toy_folder.write(tmp_path / "toy", images=True)
     (tmp_path / "pictures" / "val" / "003.jpg").unlink()
     module = Toy(str(root), images=True)
     module.setup("validate")
@@ -188,5 +188,5 @@ def test_missing_pictures_are_named(tmp_path):
         list(module.val_dataloader())
     with pytest.raises(InputError, match="no such folder; say with data.picture_root"):
         Toy(str(root), images=True, picture_root=str(tmp_path / "moved")).prepare_data()
-    with pytest.raises(InputError, match="was prepared without pictures"):
+    with pytest.raises(InputError, match="was prepared without images"):
         Toy(str(toy_folder.write(tmp_path / "without")), images=True).prepare_data()

@@ -10,7 +10,7 @@ from tests.datamodules.sources.test_coco_family_files import edit, run
 
 
 def damage(source):
-    """Every fault of single annotations and pictures that the family knows, in COCO's train."""
+    """Every fault of single annotations and images that the family knows, in COCO's train."""
 
     def change(content):
         first, second, third = content["annotations"][:3]
@@ -62,13 +62,13 @@ def test_every_fault_is_one_line_and_the_rest_is_prepared(tmp_path, capsys):
         "entry 5 of images: it has no id or no file_name",
         "annotation 11: an annotation of this id was there before",
         "annotation 31: its image_id is not among the images",
-        "annotation 32: its key-points are no list of numbers, and 1 more like it",
-        "annotation 33: its list of key-points has the wrong length, expected 51",
-        "annotation 35: it has no key-points",
+        "annotation 32: its keypoints are no list of numbers, and 1 more like it",
+        "annotation 33: its list of keypoints has the wrong length, expected 51",
+        "annotation 35: it has no keypoints",
         "annotation 36: none of its joints is a number",
-        "picture train2017/missing.jpg: the picture is missing; its people are left out",
-        "picture train2017/text.jpg: it is no picture that can be read; its people are left out",
-        "picture train2017/other.jpg: it has another size than is annotated; its people are left out",
+        "image train2017/missing.jpg: the image is missing; its people are left out",
+        "image train2017/text.jpg: it is no image that can be read; its people are left out",
+        "image train2017/other.jpg: it has another size than is annotated; its people are left out",
         "annotation 40: it has no box and only one joint",
         "entry 16 of annotations: it has no id that is a number, and 2 more like it",
         "nose of annotation 11: the joint is no number, and 1 more like it",
@@ -77,7 +77,7 @@ def test_every_fault_is_one_line_and_the_rest_is_prepared(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "text, message",
-    [('{"images": [', "is no whole JSON file"), ("[]", "no list of images"), ('{"images": []}', "no list of annotat")],
+    [('{"images": [', "cannot be read as JSON"), ("[]", "no list of images"), ('{"images": []}', "no list of annotat")],
 )
 def test_a_broken_annotation_file_leaves_the_other(text, message, tmp_path, capsys):
     def change(source):
@@ -144,6 +144,6 @@ def test_faults_of_muco(tmp_path, capsys):
         "annotation 2: its keypoints_cam are not 21 x 3 numbers",
         "annotation 5: it has no keypoints_img",
         "head_top of annotation 4: the joint is no number",
-        "picture augmented_set/00/000000.jpg: it has no camera (f and c); its focal length is unknown",
+        "image augmented_set/00/000000.jpg: it has no camera (f and c); its focal length is unknown",
     ):
         assert f"skipped: MuCo-3DHP.json: {line}\n" in error

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.preparation.engine import prepare
+from datamodules.preparation import prepare
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.sources import coco as coco_files
 from datamodules.sources import crowdpose as crowdpose_files
@@ -58,9 +58,9 @@ def test_coco(tmp_path, capsys):
     low, high = tree.places(12, 17).min(axis=0), tree.places(12, 17).max(axis=0)
     np.testing.assert_array_equal(folder.column("bounds")[1], [*low, *high])
     np.testing.assert_array_equal(folder.column("image_size"), np.tile([320, 240], (5, 1)))
-    names = [folder.pictures()[number] for number in folder.column("picture")]
+    names = [folder.images()[number] for number in folder.column("picture")]
     assert names[0] == names[1] == "train2017/000000000101.jpg" and names[4] == "val2017/000000000202.jpg"
-    assert all((folder.picture_root() / name).is_file() for name in names)
+    assert all((folder.image_root() / name).is_file() for name in names)
     # Bodies of 11 and 13.
     np.testing.assert_array_equal(folder.column("has_smpl"), [True, False, True, False, False])
     given = tree.body(13)
@@ -72,7 +72,7 @@ def test_coco(tmp_path, capsys):
     assert np.isnan(folder.column("focal")[[1, 3, 4]]).all()
     assert folder.skeleton("keypoints_2d_gt") == "coco_17" and "score" not in folder
     counts = folder.manifest["counts"]
-    assert counts["train: pictures listed"] == 4 and counts["train: pictures with annotations"] == 3
+    assert counts["train: images listed"] == 4 and counts["train: images with annotations"] == 3
     assert counts["train: people"] == 3 and counts["train: people with a fitted body"] == 2
     assert counts["train: annotations of crowds, left out"] == 1
     assert counts["train: annotations without labelled joints, left out"] == 1
@@ -87,11 +87,11 @@ def test_halpe(tmp_path, capsys):
     assert keypoints.shape == (8, 26, 3)
     np.testing.assert_array_equal(keypoints[0, 0], np.float32([-3.5, 20.25, 0.8]))  # not clipped
     assert keypoints[0, 1, 2] == 1.0 and folder.column("visibility")[0, 1] == 1.25
-    assert folder.manifest["counts"]["train: joints outside the picture"] == 1
-    names = folder.pictures()
+    assert folder.manifest["counts"]["train: joints outside the image"] == 1
+    names = folder.images()
     assert names[0] == "hico_20160224_det/images/train2015/HICO_train2015_00000001.jpg"
     assert names[len(names) - 1] == "val2017/000000000285.jpg"
-    assert "skipped: halpe_train_v1.json: annotation 8: it has no key-points\n" in capsys.readouterr().err
+    assert "skipped: halpe_train_v1.json: annotation 8: it has no keypoints\n" in capsys.readouterr().err
 
 
 def test_halpe_cleansed_while_preparing(tmp_path, capsys):
@@ -100,13 +100,13 @@ def test_halpe_cleansed_while_preparing(tmp_path, capsys):
     np.testing.assert_array_equal(folder.column("person"), [1, 51])
     counts = folder.manifest["counts"]
     assert [counts[f"train: cleansing, {reason}"] for reason in (
-        "more than 2 people in the picture",
+        "more than 2 people in the image",
         "a box under 60 pixels",
         "fewer than 10 of 14 joints seen",
         "fewer than 2 of 4 limbs seen",
         "kept",
     )] == [3, 1, 1, 1, 1]  # fmt: skip
-    assert len(folder.pictures()) == 2 and folder.column("picture").tolist() == [0, 1]
+    assert len(folder.images()) == 2 and folder.column("picture").tolist() == [0, 1]
     assert folder.facts["cleansing"]["max_people"] == 2 and "11,809" not in capsys.readouterr().out
 
 
@@ -115,7 +115,7 @@ def test_crowdpose(tmp_path):
     np.testing.assert_array_equal(folder.column("person"), [1, 2, 3, 11, 12, 13, 21, 22, 23])
     np.testing.assert_array_equal(folder.column("image_size"), np.tile([320, 240], (9, 1)))  # whatever is annotated
     counts = folder.manifest["counts"]
-    swapped = "pictures with width and height swapped, put right"
+    swapped = "images with width and height swapped, put right"
     assert [counts.get(f"{split}: {swapped}", 0) for split in ("train", "val", "test")] == [2, 0, 2]
     np.testing.assert_array_equal(folder.column("crowd_index"), [0.25, 0.25, 0.75] * 3)
     np.testing.assert_array_equal(folder.column("score")[:3], [2.5, 5.0, 7.5])
@@ -151,7 +151,7 @@ def test_crowdpose_trainval_where_train_is_missing(tmp_path, capsys):
 
 def test_muco(tmp_path):
     folder = run("muco", tmp_path)
-    np.testing.assert_array_equal(folder.column("person"), [1, 2, 4])  # nearest of each picture
+    np.testing.assert_array_equal(folder.column("person"), [1, 2, 4])  # nearest of each image
     given = tree.muco_person(4, 2, 2500.0, np.array([1500.0, 1490.0]), np.array([160.0, 118.0]))
     keypoints = folder.column("keypoints_3d")
     np.testing.assert_allclose(keypoints[2, :, :3], np.array(given["keypoints_cam"]) / 1000, rtol=1e-5)
@@ -164,7 +164,7 @@ def test_muco(tmp_path):
     np.testing.assert_array_equal(folder.column("has_smpl"), [True, False, True])
     np.testing.assert_allclose(folder.column("translation")[2], tree.body(4)["trans"], rtol=1e-6)
     assert "train: joints more than 5 pixels from their projection" not in folder.manifest["counts"]
-    assert folder.pictures()[2] == "unaugmented_set/02/000002.jpg"
+    assert folder.images()[2] == "unaugmented_set/02/000002.jpg"
 
 
 def test_muco_everybody_and_translations_in_millimetres(tmp_path):
@@ -186,7 +186,7 @@ def test_files_may_lie_a_folder_deeper_and_pictures_elsewhere(name, tmp_path):
                 shutil.move(source / split, source / "images" / split)
 
     folder = run(name, tmp_path, change=change, status=int(name == "halpe"), source=tmp_path / "source" / "deep")
-    assert all((folder.picture_root() / picture).is_file() for picture in folder.pictures())
+    assert all((folder.image_root() / image).is_file() for image in folder.images())
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -22,9 +22,9 @@ def test_frames_are_counted_as_they_are_shown_whatever_their_time_stamps(tmp_pat
     assert done == (frozenset({0, 5, 11}), VIDEO, "")
     assert {path.name for path in (tmp_path / "out").glob("*.jpg")} == {"000000.jpg", "000005.jpg", "000011.jpg"}
     for frame in (0, 5, 11):
-        with Image.open(tmp_path / "out" / f"{frame:06d}.jpg") as picture:
-            assert picture.size == VIDEO
-            assert abs(np.asarray(picture).mean() - brightness(frame)) < 4  # neighbours differ by 10
+        with Image.open(tmp_path / "out" / f"{frame:06d}.jpg") as image:
+            assert image.size == VIDEO
+            assert abs(np.asarray(image).mean() - brightness(frame)) < 4  # neighbours differ by 10
 
 
 def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path, monkeypatch):

@@ -70,10 +70,10 @@ def test_smpl_is_turned_into_the_camera(prepared):
 def test_pictures_are_where_they_were(source, prepared):
     output, manifest = prepared
     folder = PreparedFolder(output, "human36m")
-    picture = folder.column("picture")[rows_of(manifest, "S1_Directions_take1_55011271")]
-    name = folder.pictures()[int(picture[3])]
+    image = folder.column("picture")[rows_of(manifest, "S1_Directions_take1_55011271")]
+    name = folder.images()[int(image[3])]
     assert name == "s_01_act_02_subact_01_ca_02/s_01_act_02_subact_01_ca_02_000004.jpg"
-    assert (folder.picture_root() / name).is_file() and folder.picture_root() == source / "images"
+    assert (folder.image_root() / name).is_file() and folder.image_root() == source / "images"
 
 
 def test_stride_and_no_images(source, tmp_path):
@@ -120,21 +120,21 @@ def test_faults_are_named_and_the_rest_is_prepared(tmp_path):
     manifest = prepare_folder(tmp_path, tmp_path / "out")
     words = said(manifest)
     for expected in (
-        "1 pictures of an id that was there before",
-        "1 annotations of an id that was there before",
-        "1 annotations of no picture (left out), the first is annotation -1",
-        "1 pictures without action, take, camera or frame",
-        "3 pictures without 17 joints in joint_3d",
-        f"1 picture files are missing (joints are kept), the first is {place}",
+        "an image of this id was there before; left out",
+        "an annotation of this id was there before; left out",
+        "annotation -1: its image_id is not among the images; left out",
+        "it has no action, take, camera or frame; left out",
+        "it has no 17 joints in joint_3d; left out, and 2 more like it",
+        f"image {place}: the file is missing; joints are kept",
         "camera 4 is missing: left out",
         "joints are not finite, the first in frame 2",
-        "3 SMPL parameters that are not 72, 10 and 3 numbers (not used)",
+        "SMPL parameters are not 72, 10 and 3 numbers; not used, and 2 more like it",
         "Human36M_subject5_joint_3d.json: cannot be read as JSON",
         "Human36M_subject9_smpl_param.json: is not there: no SMPL of this subject",
     ):
         assert expected in words, expected
-    picture, known = columns_of(tmp_path / "out", "picture", "has_smpl")
-    assert picture[rows_of(manifest, "S1_Sitting_take1_58860488")][0] == -1
+    image, known = columns_of(tmp_path / "out", "picture", "has_smpl")
+    assert image[rows_of(manifest, "S1_Sitting_take1_58860488")][0] == -1
     assert not known[rows_of(manifest, "S9_Sitting_take1_58860488")].any()
     assert {s["subject"] for s in manifest["sequences"]} == {"S1", "S9"}
 
@@ -161,5 +161,5 @@ def test_cameras_that_look_the_other_way_are_reported(tmp_path):
     path = tmp_path / "annotations" / "Human36M_subject1_camera.json"
     change(path, lambda cameras: cameras["1"].update(t=[0.0, 0.0, -6000.0]))
     manifest = prepare_folder(tmp_path, tmp_path / "out")
-    assert "1 sequences left out, whose people are behind the camera" in said(manifest)
+    assert "the person is behind the camera (is t its position?); left out" in said(manifest)
     assert len(manifest["sequences"]) == 3

@@ -176,7 +176,7 @@ def test_detections_that_are_not_finite_are_named(tmp_path):
 def test_what_is_no_human36m(tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         prepare_folder(tmp_path / "nothing", tmp_path / "out")
-    with pytest.raises(InputError, match="is not Human3.6M; looked there and one level deeper for data_3d_h36m.npz"):
+    with pytest.raises(InputError, match="is not Human3.6M; looked in it and one level deeper for data_3d_h36m.npz"):
         prepare_folder(tmp_path, tmp_path / "out")
     (tmp_path / "data_3d_h36m.npz").write_bytes(b"PK nothing")
     with pytest.raises(InputError, match="data_3d_h36m.npz cannot be read as an npz file"):

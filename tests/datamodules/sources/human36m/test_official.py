@@ -48,7 +48,7 @@ def contents(folder):
 
 def test_every_fifth_frame_with_its_picture(prepared):
     output, manifest = prepared
-    joints, exact, frame, picture, size = columns_of(
+    joints, exact, frame, image, size = columns_of(
         output, "keypoints_3d", "keypoints_2d_gt", "frame", "picture", "image_size"
     )
     for camera in CAMERAS:
@@ -57,9 +57,9 @@ def test_every_fifth_frame_with_its_picture(prepared):
         assert frame[rows].tolist() == [0, 5]
         np.testing.assert_allclose(joints[rows, :, :3], metres[[0, 5]], atol=1e-5)
         np.testing.assert_allclose(exact[rows, :, :2], pixels[[0, 5]], atol=1e-3)
-    names = PreparedFolder(output, "human36m").pictures()
-    assert [names[p] for p in picture[rows]] == [f"S1_Photo_1_{camera}/000000.jpg", f"S1_Photo_1_{camera}/000005.jpg"]
-    with Image.open(output / "images" / names[picture[rows][1]]) as image:
+    names = PreparedFolder(output, "human36m").images()
+    assert [names[p] for p in image[rows]] == [f"S1_Photo_1_{camera}/000000.jpg", f"S1_Photo_1_{camera}/000005.jpg"]
+    with Image.open(output / "images" / names[image[rows][1]]) as image:
         assert abs(np.asarray(image).mean() - tree.brightness(5)) < 4
     assert (size == tree.VIDEO).all() and manifest["picture_root"] == "images"  # of the video that was given
     assert not manifest["skipped"] and manifest["facts"]["stride"] == 5
@@ -111,11 +111,11 @@ def test_videos_that_are_shorter_leave_rows_without_a_picture(copy, tmp_path):
     (copy / "S1" / "Videos" / "Directions.55011271.mp4").unlink()
     (copy / "S1" / "Videos" / "Directions.58860488.mp4").write_bytes(b"no video")
     manifest = prepare_folder(copy, tmp_path / "out")
-    (picture,) = columns_of(tmp_path / "out", "picture")
-    have = {c: (picture[rows_of(manifest, f"S1_Directions_{c}")] >= 0).tolist() for c in CAMERAS}
+    (image,) = columns_of(tmp_path / "out", "picture")
+    have = {c: (image[rows_of(manifest, f"S1_Directions_{c}")] >= 0).tolist() for c in CAMERAS}
     assert list(have.values()) == [[True, False], [False, False], [False, False], [True, True]]
-    assert manifest["counts"]["frames without a picture"] == 5
-    assert "S1/Directions.54138969.mp4: ends before frame 5: 1 of 2 frames have no picture" in said(manifest)
+    assert manifest["counts"]["frames without an image"] == 5
+    assert "S1/Directions.54138969.mp4: ends before frame 5: 1 of 2 frames have no image" in said(manifest)
     assert "S1: Directions.55011271: no file in videos" in said(manifest)
     assert "S1/Directions.58860488.mp4: cannot be decoded" in said(manifest)
 
@@ -139,9 +139,9 @@ def test_masks_written_rows_first_and_silhouettes(copy, tmp_path):
 def _write_box(path, box, transposed):
     with h5py.File(path, "w") as file:
         references = file.create_dataset("Masks", (1, tree.FRAMES), dtype=h5py.ref_dtype)  # a row instead of a column
-        picture = np.zeros((1002, 1000), np.uint8)
-        picture[box[1] : box[3], box[0] : box[2]] = 1
-        one = file.create_dataset("one", data=picture if transposed else picture.T, compression="gzip")
+        image = np.zeros((1002, 1000), np.uint8)
+        image[box[1] : box[3], box[0] : box[2]] = 1
+        one = file.create_dataset("one", data=image if transposed else image.T, compression="gzip")
         for frame in range(tree.FRAMES):
             references[0, frame] = one.ref
 
@@ -210,9 +210,9 @@ def test_cameras_of_metadata(copy, tmp_path):
 def test_a_disk_that_is_too_small_is_said_before(source, tmp_path, monkeypatch, capsys):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(human36m_official.shutil, "disk_usage", lambda place: usage)
-    with pytest.raises(InputError, match="the pictures need about .* add --no_images"):
+    with pytest.raises(InputError, match="the images need about .* add --no_images"):
         prepare_folder(source, tmp_path / "out")
-    assert "pictures: 24 of 12 videos, every 5 frames" in capsys.readouterr().err
+    assert "images: 24 of 12 videos, every 5 frames" in capsys.readouterr().err
 
 
 def test_joints_in_the_world_are_not_taken_for_those_of_cameras(tmp_path):

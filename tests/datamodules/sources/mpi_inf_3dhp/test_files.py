@@ -90,15 +90,15 @@ def test_the_test_set_and_its_cameras(whole):
 
 def test_pictures_show_their_frames(whole):
     folder = folder_of(whole / "out")
-    names, root = folder.pictures(), folder.picture_root()
+    names, root = folder.images(), folder.image_root()
     numbers, frames = folder.column("picture"), folder.column("frame")
     for name, expected in (("S1_Seq1_0", [1, 11]), ("S2_Seq2_8", [1, 11]), ("TS1", list(range(1, 21)))):
         rows = np.arange(folder.num_rows)[rows_of(folder, name)]
         shown = rows[numbers[rows] >= 0]
         assert frames[shown].tolist() == expected
         for row in shown.tolist():
-            with Image.open(root / names[numbers[row]]) as picture:
-                brightness = np.asarray(picture).mean()
+            with Image.open(root / names[numbers[row]]) as image:
+                brightness = np.asarray(image).mean()
             assert abs(brightness - tree.brightness(int(frames[row]) - 1)) < 2.5, names[numbers[row]]
     # Only those of videos were written; the others are reached by links.
     written = [
@@ -114,18 +114,18 @@ def test_a_source_that_moved_and_endings_in_capitals(whole, tmp_path):
     for video in tmp_path.rglob("*.avi"):
         video.rename(video.with_suffix(".AVI"))
     assert prepare(tmp_path / "source", tmp_path / "out") == 0
-    assert folder_of(tmp_path / "out").manifest["counts"]["train: pictures"] == 8
+    assert folder_of(tmp_path / "out").manifest["counts"]["train: images"] == 8
     (tmp_path / "source").rename(tmp_path / "moved")
     assert prepare(tmp_path / "moved", tmp_path / "out") == 0
     folder = folder_of(tmp_path / "out")
-    assert all((folder.picture_root() / name).is_file() for name in folder.pictures())
+    assert all((folder.image_root() / name).is_file() for name in folder.images())
 
 
 def test_counts(whole, capsys):
     assert prepare(whole / "source", whole / "out") == 0  # already prepared
     manifest = folder_of(whole / "out").manifest
     counts = manifest["counts"]
-    assert counts["train: frames"] == 48 and counts["train: pictures"] == 8 and counts["test: pictures"] == 36
+    assert counts["train: frames"] == 48 and counts["train: images"] == 8 and counts["test: images"] == 36
     assert counts["test: frames"] == 36 and counts["test: valid frames"] == 13 + 10
     expected = {count["what"]: count["expected"] for count in manifest["expected"]}
     assert expected["test: valid frames"] == 2929 and expected["train: frames"] == 131_592 * 2
@@ -141,7 +141,7 @@ def test_joints_outside_the_picture_are_counted_not_dropped(tmp_path):
     prepare(tmp_path, tmp_path / "out")
     folder = folder_of(tmp_path / "out")
     assert folder.num_rows == 3
-    assert folder.manifest["counts"]["test: valid frames with all joints in the picture"] == 1
+    assert folder.manifest["counts"]["test: valid frames with all joints in the image"] == 1
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_joints_outside_the_picture_are_counted_not_dropped(tmp_path):
 )
 def test_orders_of_axes(tmp_path, options):
     for name, frames in (("TS1", 5), ("TS2", 17), ("TS3", 3), ("TS4", 2)):  # numbers that other axes have as well
-        tree.write_test(tmp_path / name, frames=frames, pictures=False, **options)
+        tree.write_test(tmp_path / name, frames=frames, images=False, **options)
     assert prepare(tmp_path, tmp_path / "out") == 0
     folder = folder_of(tmp_path / "out")
     for name, frames in (("TS1", 5), ("TS3", 3), ("TS4", 2)):
@@ -161,7 +161,7 @@ def test_orders_of_axes(tmp_path, options):
 
 def test_optional_fields_may_be_missing(tmp_path):
     tree.write_recording(tmp_path / "S1" / "Seq1", optional=False)
-    tree.write_test(tmp_path / "TS1", optional=False, pictures=False)
+    tree.write_test(tmp_path / "TS1", optional=False, images=False)
     assert prepare(tmp_path, tmp_path / "out") == 0
     folder = folder_of(tmp_path / "out")
     assert "keypoints_3d_univ" not in folder and facts_of(folder, "TS1")["annotations"] == ["annot3"]
@@ -232,8 +232,8 @@ def test_what_is_broken_is_named_and_the_rest_prepared(tmp_path, capsys):
     tests = source / "mpi_inf_3dhp_test_set" / "mpi_inf_3dhp_test_set"
     tree.write_recording(source / "S3" / "Seq1", videos=(0, 8), video_frames=7, broken=np.array([[8, 4, 14]]))
     tree.write_recording(source / "S4" / "Seq1", videos=(8,))
-    tree.write_recording(source / "S5" / "Seq1", pictures=(0, 8))
-    tree.write_recording(source / "S6" / "Seq1", pictures=(0, 8))
+    tree.write_recording(source / "S5" / "Seq1", images=(0, 8))
+    tree.write_recording(source / "S6" / "Seq1", images=(0, 8))
     tree.write_test(tests / "TS2", broken=[(3, 5), (4, 5)])
     tree.write_test(tests / "TS3")
     tree.write_test(tests / "TS4")
@@ -244,22 +244,22 @@ def test_what_is_broken_is_named_and_the_rest_prepared(tmp_path, capsys):
     (source / "S4" / "Seq1" / "imageSequence" / "video_8.avi").write_bytes(b"no video")
     cut = tests / "TS3" / "annot_data.mat"
     cut.write_bytes(cut.read_bytes()[:5000])
-    (tests / "TS4" / "imageSequence" / "img_000001.jpg").write_text("no picture")
+    (tests / "TS4" / "imageSequence" / "img_000001.jpg").write_text("no image")
     (tests / "TS4" / "imageSequence" / "img_000005.jpg").unlink()
     assert prepare(source, tmp_path / "out", "--stride", "3") == 1
     said = capsys.readouterr().err
     for line in (
         "skipped: S1_Seq1_0 and 1 more parts: ", "annot.mat cannot be read as a MATLAB file, version 5",
-        "skipped: S3/Seq1/video_0.avi: 1 of 4 frames have no picture: ends before frame 9",
+        "skipped: S3/Seq1/video_0.avi: 1 of 4 frames have no image: ends before frame 9",
         "skipped: S3/Seq1/annot.mat: camera 8: 2 joints are not finite; they count as absent",
-        "skipped: S4/Seq1/imageSequence/video_0.avi: is missing; those frames have no picture",
+        "skipped: S4/Seq1/imageSequence/video_0.avi: is missing; those frames have no image",
         "video_8.avi: cannot be read as a video",
         "S5/Seq1/camera.calibration cannot be read",
         "skipped: S6/Seq1/annot.mat: is missing; the recording is left out",
         "skipped: TS2/annot_data.mat: 2 joints are not finite; they count as absent",
         "TS3/annot_data.mat cannot be read as a MATLAB file, version 7.3",
-        "skipped: TS4/imageSequence/img_000001.jpg: is no picture; the size of the publication is taken",
-        "skipped: TS4/imageSequence: 1 of 20 frames have no picture, the first is img_000005.jpg",
+        "skipped: TS4/imageSequence/img_000001.jpg: cannot be opened; the size of the publication is taken",
+        "skipped: TS4/imageSequence: 1 of 20 frames have no image, the first is img_000005.jpg",
     ):  # fmt: skip
         assert line in said, line
     folder = folder_of(tmp_path / "out")
@@ -304,7 +304,7 @@ def test_room_on_the_disk_is_checked_first(tmp_path, capsys, monkeypatch):
     tree.write_recording(tmp_path / "S1" / "Seq1", videos=(0, 8))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10_000))  # type: ignore
     assert prepare(tmp_path, tmp_path / "out") == 2
-    assert "4 pictures need about 0.0 GB and 0.0 GB are free; raise --stride" in capsys.readouterr().err
+    assert "4 images need about 0.0 GB and 0.0 GB are free; raise --stride" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -328,4 +328,4 @@ def test_killed_while_decoding_it_ends_with_the_same_bytes(tmp_path):
     assert prepare(tmp_path / "source", tmp_path / "two", *options) == 0
     assert kept.stat().st_mtime_ns == written  # not encoded again
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    assert json.loads((tmp_path / "one" / "dataset.json").read_text())["counts"]["train: pictures"] == 648
+    assert json.loads((tmp_path / "one" / "dataset.json").read_text())["counts"]["train: images"] == 648

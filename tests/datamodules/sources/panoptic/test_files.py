@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.preparation.engine import prepare
+from datamodules.preparation import prepare
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.sources.common import video_frames
 from datamodules.sources.panoptic import files as panoptic_files
@@ -78,9 +78,9 @@ def test_joints_are_where_opencv_sees_them(tmp_path, joints, archive):
                     assert not folder.column("keypoints_3d")[row, absent].any()
                     assert not folder.column("keypoints_2d_gt")[row, absent].any()
                 assert folder.column("frame")[row] == frame and folder.column("person")[row] == entry["id"]
-                picture = folder.pictures()[folder.column("picture")[row]]
-                assert picture == f"{SEQUENCE}/hdImgs/{name}/{name}_{frame:08d}.jpg"
-                assert (folder.picture_root() / picture).is_file()
+                image = folder.images()[folder.column("picture")[row]]
+                assert image == f"{SEQUENCE}/hdImgs/{name}/{name}_{frame:08d}.jpg"
+                assert (folder.image_root() / image).is_file()
                 row += 1
     assert row == folder.num_rows
     assert folder.column("valid").all()
@@ -108,7 +108,7 @@ def test_what_is_left_out_is_counted(tmp_path):
     bodies[1]["id"] = -1
     bodies[2]["joints19"][3::4] = [-1.0] * 19
     bodies[3]["joints19"][0::4] = [x + 5000.0 for x in bodies[3]["joints19"][0::4]]  # fifty metres to the side
-    for joint in range(19):  # behind the camera, where it would project into the picture
+    for joint in range(19):  # behind the camera, where it would project into the image
         bodies[4]["joints19"][4 * joint + 2] -= 2000.0
     scene_path(tmp_path / "a", 5).write_bytes(panoptic_tree.scene(bodies))
     folder = run(tmp_path / "a", tmp_path / "out", "--cameras", "00_16")
@@ -121,16 +121,16 @@ def test_what_is_left_out_is_counted(tmp_path):
     assert folder.manifest["counts"] == {
         "frames of a camera": 1,
         "left out: outlier, negative id": 1,
-        "left out: outside the picture": 2,
+        "left out: outside the image": 2,
         "left out: without a joint that counts": 1,
-        "not counted: green picture, or no body centre": 1,
+        "not counted: green image, or no body centre": 1,
         "people": 1,
         "people with joints that are not numbers": 1,
     }
 
 
 def test_green_pictures_do_not_count(tmp_path):
-    panoptic_tree.write(tmp_path / "a", frames=(2944, 2945, 2954, 2955), pictures=None, people=1)
+    panoptic_tree.write(tmp_path / "a", frames=(2944, 2945, 2954, 2955), images=None, people=1)
     folder = run(tmp_path / "a", tmp_path / "out", "--no_images")
     assert folder.column("valid").tolist() == [True, False, False, True] + [True] * 4
     assert (folder.column("picture") == -1).all()
@@ -140,15 +140,15 @@ def test_green_pictures_do_not_count(tmp_path):
 @pytest.mark.parametrize("deeper", ["", "panoptic-toolbox"])
 def test_pictures_of_videos_are_written_once(tmp_path, deeper):
     source = tmp_path / "a" / deeper
-    panoptic_tree.write(source, pictures="mp4", seed=3)
-    panoptic_tree.write(source, ("160906_pizza1",), pictures="png", frames=(2,))
+    panoptic_tree.write(source, images="mp4", seed=3)
+    panoptic_tree.write(source, ("160906_pizza1",), images="png", frames=(2,))
     folder = run(tmp_path / "a", tmp_path / "out")
     assert folder.manifest["picture_root"] == "images" and folder.num_rows == 16
     levels = {}
-    for name in folder.pictures():
-        with Image.open(tmp_path / "out" / "images" / name) as picture:
-            assert picture.size == panoptic_tree.SIZE
-            levels[name] = np.asarray(picture).mean()
+    for name in folder.images():
+        with Image.open(tmp_path / "out" / "images" / name) as image:
+            assert image.size == panoptic_tree.SIZE
+            levels[name] = np.asarray(image).mean()
     # Brightness tells the number of the frame: frame 0 is the first one.
     first, second, third = (levels[f"{SEQUENCE}/00_16/{frame:06d}.jpg"] for frame in (5, 6, 8))
     assert third - second == pytest.approx(2 * (second - first), rel=0.2) and second > first
@@ -156,8 +156,8 @@ def test_pictures_of_videos_are_written_once(tmp_path, deeper):
 
 
 def test_endings_in_capitals(tmp_path):
-    panoptic_tree.write(tmp_path / "a", pictures="mp4", seed=3)
-    panoptic_tree.write(tmp_path / "a", ("160906_pizza1",), pictures="png", frames=(2,))
+    panoptic_tree.write(tmp_path / "a", images="mp4", seed=3)
+    panoptic_tree.write(tmp_path / "a", ("160906_pizza1",), images="png", frames=(2,))
     for path in [*tmp_path.rglob("*.mp4"), *tmp_path.rglob("*.png")]:
         path.rename(path.with_suffix(path.suffix.upper()))
     folder = run(tmp_path / "a", tmp_path / "out")
@@ -165,16 +165,16 @@ def test_endings_in_capitals(tmp_path):
 
 
 def test_pictures_of_another_video_are_written_again(tmp_path):
-    panoptic_tree.write(tmp_path / "a", pictures="mp4", seed=3)
+    panoptic_tree.write(tmp_path / "a", images="mp4", seed=3)
     run(tmp_path / "a", tmp_path / "out")
-    panoptic_tree.write(tmp_path / "a", pictures="mp4", seed=4)
+    panoptic_tree.write(tmp_path / "a", images="mp4", seed=4)
     run(tmp_path / "a", tmp_path / "out")
     run(tmp_path / "a", tmp_path / "anew")
     assert contents(tmp_path / "out") == contents(tmp_path / "anew")
 
 
 def test_interrupted_work_is_continued_and_gives_the_same_bytes(tmp_path, monkeypatch):
-    panoptic_tree.write(tmp_path / "a", (SEQUENCE, "160906_pizza1"), pictures="mp4", archive=True)
+    panoptic_tree.write(tmp_path / "a", (SEQUENCE, "160906_pizza1"), images="mp4", archive=True)
     run(tmp_path / "a", tmp_path / "whole")
     write, written = video_frames._write_jpeg, []
 
@@ -281,7 +281,7 @@ def test_faults_of_a_frame_are_named_and_the_rest_is_prepared(tmp_path):
 )
 def test_faults_of_a_sequence_are_named_and_the_rest_is_prepared(tmp_path, capsys, damage, reason):
     source = tmp_path / "a"
-    panoptic_tree.write(source, (SEQUENCE, "160906_pizza1"), pictures="mp4", archive=True)
+    panoptic_tree.write(source, (SEQUENCE, "160906_pizza1"), images="mp4", archive=True)
     damage(source / SEQUENCE)
     assert (
         command.main(["panoptic", "--source", str(source), "--output", str(tmp_path / "out"), "--num_workers", "0"])
@@ -294,18 +294,19 @@ def test_faults_of_a_sequence_are_named_and_the_rest_is_prepared(tmp_path, capsy
 
 def test_a_camera_that_sees_nobody_and_a_video_of_another_size(tmp_path):
     source = tmp_path / "a"
-    panoptic_tree.write(source, pictures="mp4")
+    panoptic_tree.write(source, images="mp4")
     path = source / SEQUENCE / f"calibration_{SEQUENCE}.json"
     calibration = json.loads(path.read_text())
     calibration["cameras"][0]["t"][2] = [-9000.0]
     calibration["cameras"][1]["resolution"] = [100, 54]
     path.write_text(json.dumps(calibration))
     with pytest.raises(
-        InputError, match="camera 00_16 sees nobody in 3 annotated frames.*96 x 54 pixels, but its camera has 100 x 54"
+        InputError,
+        match="camera 00_16 sees no person in 3 annotated frames.*96 x 54 pixels, but its camera has 100 x 54",
     ):
         run(source, tmp_path / "out")
     folder = run(source, tmp_path / "out", "--no_images")
-    assert folder.num_rows == 6 and "sees nobody" in skipped(folder)
+    assert folder.num_rows == 6 and "sees no person" in skipped(folder)
 
 
 def test_wrong_folders_and_options(tmp_path):
