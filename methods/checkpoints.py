@@ -59,11 +59,12 @@ def make_method(class_path: str, hyper_parameters: dict[str, Any]) -> PoseMethod
 
     Args:
         class_path: of the method.
-        hyper_parameters: constructor arguments, which may have beside them what Lightning keeps there. Files of weights
-            are not read: the state dict that is loaded next holds their content, and the files may be gone.
+        hyper_parameters: constructor arguments; keys that begin with `_`, which Lightning adds, are ignored. Files of
+            weights are not read: the state dict that is loaded next holds their content, and the files may be gone.
 
     Raises:
-        ImportError, AttributeError, TypeError: if the class is missing or no method, or takes other arguments.
+        ImportError, AttributeError, TypeError: if the class cannot be imported, is not a method, or takes other
+            arguments.
     """
     module, _, name = class_path.rpartition(".")
     found = getattr(importlib.import_module(module), name)
@@ -74,8 +75,8 @@ def make_method(class_path: str, hyper_parameters: dict[str, Any]) -> PoseMethod
         for key, value in hyper_parameters.items()
         if not str(key).startswith("_")
     }
-    # In a context of its own: as a part of a method that the command line makes, Lightning would record that one's
-    # arguments as the part's.
+    # In a new context, because Lightning would give a part of a method that the command line makes the arguments of
+    # the whole method.
     return contextvars.Context().run(found, **arguments)
 
 
@@ -100,7 +101,7 @@ def make_described_method(description: str) -> PoseMethod:
 
 
 def read_checkpoint(path_or_name: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint: `state_dict`, `hyper_parameters` and what else it holds.
+    """The content of a checkpoint: `state_dict`, `hyper_parameters` and more.
 
     Args:
         path_or_name: folder of a model, file of a checkpoint, or the name of a shipped model.
@@ -140,21 +141,21 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
 
 
 def read_torch_file(path: Path, allowed: Sequence[Any] = ()) -> Any:
-    """What `torch.save` wrote, on the CPU, without running what may be hidden in it.
+    """Reads a file that `torch.save` wrote, onto the CPU, without running code that may be hidden in it.
 
     Args:
-        path: the file.
-        allowed: functions and classes that may be in it beside tensors and plain values, as
+        path: of the file.
+        allowed: functions and classes that the file may contain besides tensors and plain values, as
             `torch.serialization.safe_globals` takes them.
 
     Raises:
-        InputError: if the file is not there, broken, or holds anything else.
+        InputError: if the file is missing or broken, or contains anything else.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     try:
         with torch.serialization.safe_globals(list(allowed)):
-            # Mapped, so that what is not looked at (the state of an optimizer) is never read.
+            # Mapped into memory, so that unused parts, such as optimizer states, are never read.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         with path.open("rb") as file:

@@ -1,9 +1,8 @@
-"""DPMesh as its authors published it: the whole network, from their checkpoint alone.
+"""Published weights of DPMesh: the whole network, from the checkpoint of the release alone.
 
 Files of the release hold the weights of Stable Diffusion up to three times, a body with a licence of its own, and text
-encoders that nothing uses. What is needed is taken once: U-Net with LoRA, ControlNet and autoencoder from below
-`backbone.sd_model.`, where its tensors have the names of Stable Diffusion's own code; the rest is what
-`methods.dpmesh.official_regressor` loads.
+encoders that nothing uses. Each part is read once: U-Net with LoRA, ControlNet and autoencoder from the names below
+`backbone.sd_model.`, which are those of Stable Diffusion's own code; the rest by `methods.dpmesh.official_regressor`.
 """
 
 import argparse
@@ -48,7 +47,7 @@ SD15_WIDTHS = (320, 640, 1280, 1280)
 
 
 class PublishedDPMesh(nn.Module):
-    """Picture and 2-D joints to a body.
+    """From an image and 2-D joints to a body.
 
     Args:
         backbone: from latents, heat-maps and tokens to a pyramid.
@@ -61,12 +60,12 @@ class PublishedDPMesh(nn.Module):
         self.head = head
 
     def forward(self, image: Float[Tensor, "B 3 256 256"], joints: Float[Tensor, "B 30 3"]) -> Estimate:
-        """What is said of each person.
+        """Estimates the body of each person.
 
         Args:
             image: RGB in [0, 1].
-            joints: of the skeleton `dpmesh_30`: x and y in cells, of which the picture is 32 wide, and 1 or 0 for
-                joints that were found or not. As released, the token of a joint is made of x and y in any case.
+            joints: of the skeleton `dpmesh_30`: x and y in cells, of which the image is 32 wide, and 1 for joints that
+                were found, else 0. As released, also the tokens of joints that were not found are made of x and y.
         """
         maps = heatmaps(joints[..., :2], (GRID, GRID), SIGMA) * joints[..., 2, None, None]
         return self.head(self.backbone(self.backbone.encode(image), maps, self.head.tokens(joints[..., :2])))
@@ -76,15 +75,15 @@ def load_backbone(state_dict: Mapping[str, Any], num_heads: int = 8) -> Backbone
     """The released backbone: one step at time 1, attention maps appended to the levels 8 and 16.
 
     Args:
-        state_dict: official keys (`model.diffusion_model.*`, `control_model.*`, and `first_stage_model.*` if latents
-            are to be made of pictures), with or without a prefix that ends in `sd_model.`, to tensors or arrays; or a
-            whole checkpoint of the release, as `read_state_dict` takes it. Text encoder, tables of the diffusion,
-            copies of the same weights and what is not of the backbone are left out.
-        num_heads: of attention, which no tensor tells.
+        state_dict: official names (`model.diffusion_model.*`, `control_model.*`, and `first_stage_model.*` to encode
+            images), with or without a prefix that ends in `sd_model.`, to tensors or arrays; or a whole checkpoint of
+            the release (see `methods.official_weights.state_dict_in`). Text encoder, tables of the diffusion, copies
+            of the same weights and other parts of DPMesh are left out.
+        num_heads: of attention, which no tensor shows.
 
     Returns:
         Backbone in evaluation mode. `forward(latents, heatmaps, context)`, with `context` (B, J, D) as a bare tensor,
-        answers `level_4`, `level_8`, `level_16` and `level_32`.
+        returns `level_4`, `level_8`, `level_16` and `level_32`.
 
     Raises:
         InputError: if a tensor is missing, superfluous or of the wrong shape.
@@ -127,10 +126,10 @@ def load_dpmesh(state_dict: Mapping[str, Any], num_heads: int = 8) -> PublishedD
     known = (BACKBONE, _HEAD, *_COPIES)
     strange = [key for key in sorted(weights) if key.startswith("backbone.") and not key.startswith(known)]
     if strange:
-        raise InputError(f"the weights do not fit DPMesh: {'; '.join(f'{key} is not known' for key in strange)}")
+        raise InputError(f"the weights do not fit DPMesh: {'; '.join(f'{key} is not known' for key in strange[:5])}")
     below = {key.removeprefix(BACKBONE): value for key, value in weights.items() if key.startswith(BACKBONE)}
     if not below:
-        raise InputError(f"the weights do not fit DPMesh: nothing begins with {BACKBONE}")
+        raise InputError(f"the weights do not fit DPMesh: no name begins with {BACKBONE}")
     head = load_regressor(weights, num_heads)
     network = PublishedDPMesh(load_backbone(below, num_heads), head)
     width, tokens = network.backbone.context_width, head.context.out_features
@@ -162,7 +161,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> Imported:
 
 
 def method_state(network: PublishedDPMesh) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The published network as a `methods.dpmesh.DPMesh`: its tensors, and the arguments that it is made with.
+    """The state dict and the constructor arguments of a `methods.dpmesh.DPMesh` like the published network.
 
     Raises:
         InputError: if its sizes are not those of Stable Diffusion 1.5.
@@ -172,7 +171,7 @@ def method_state(network: PublishedDPMesh) -> tuple[dict[str, Tensor], dict[str,
         raise InputError(f"the U-Net has widths {widths}, expected {SD15_WIDTHS} of Stable Diffusion 1.5")
     updates = {name: value for name, value in network.backbone.unet.state_dict().items() if ".lora_A." in name}
     wider = [scope for scope, part in (("attn_ff", ".ff.net."), ("attn", ".attn1.")) if any(part in n for n in updates)]
-    # The release learns the weights of its losses and does not save them; these are those that training starts from.
+    # The release learns the weights of its losses and does not save them; these are the initial ones.
     balance = UncertaintyWeights((*WEIGHTS, "tokens")).state_dict(prefix="network.balance.")
     return renamed(network) | balance, {
         "backbone": "diffusion",
@@ -201,14 +200,12 @@ def renamed(network: PublishedDPMesh) -> dict[str, Tensor]:
 
 
 def _sd_model(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What is below the first prefix that ends in `sd_model.` and has a U-Net; all of it where there is none."""
+    """The tensors below the first prefix that ends in `sd_model.` and has a U-Net; all if there is no such prefix."""
     unet = re.compile(rf"((?:.*?\.)?sd_model\.){re.escape(ldm_weights.UNET)}")
     prefix = next((match[1] for key in weights if (match := unet.match(key))), "")
     inner = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     if not any(key.startswith(ldm_weights.UNET) for key in inner):
-        raise InputError(
-            f"no key begins with sd_model.{ldm_weights.UNET}: this is not a state dict of DPMesh's backbone"
-        )
+        raise InputError(f"no name begins with sd_model.{ldm_weights.UNET}: these are not weights of DPMesh's backbone")
     return inner
 
 

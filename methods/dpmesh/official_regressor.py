@@ -1,6 +1,6 @@
-"""Where published weights are renamed: everything of DPMesh that comes after its backbone.
+"""Published weights of the parts of DPMesh beside its backbone.
 
-Every size is read off the tensors, but for the number of attention heads, which none tells.
+Every size is read off the tensors, except the number of attention heads, which no tensor shows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,9 +15,9 @@ from methods.dpmesh.regressor.regressor import RELEASE, Estimate, Regressor
 from methods.official_weights import load, published_names, require, state_dict_in
 
 _WHAT = "DPMesh's regressor"
-GRID = 32  # cells across the crop, in which the release has its 2-D joints
+GRID = 32  # cells across the crop, the unit of the release's 2-D joints
 
-# Beginnings of our names and of theirs; the first that fits is taken. "shaoe" is how they spell it.
+# Beginnings of our names and of the release's, which spells shape "shaoe".
 _NAMES = {
     r"context\.": "kp_lifting.",
     r"fusion\.from_32\.": "backbone.outmodules.0.",
@@ -42,7 +42,7 @@ _NAMES = {
     r"regressor\.shape_head\.layers\.": "cascade_shaoe_out.",
     r"regressor\.camera_head\.layers\.": "cascade_cam_out.",
 }
-# What is in the files beside it, and is not needed.
+# Other parts of the files, which are not needed.
 _LEFT_OUT = ("human_model_layer.", "pos_embed_1d.", "vposer.vposer.bodyprior_enc_")
 _SIZES = {
     "spose_shape_cam_param": 2,
@@ -54,7 +54,7 @@ _SIZES = {
     "kp_lifting.weight": 2,
     **{f"backbone.outmodules.{part}.0.weight": 4 for part in range(3)},
 }
-# How names begin without wrappers; `model.` is also one.
+# How names begin without wrappers such as `module.`; `model.` may also be one.
 _FIRST = ("backbone.", "outmodules.", "sd_model.", "model.diffusion_model.", "kp_lifting.", "query.")
 
 
@@ -80,7 +80,7 @@ class PublishedRegressor(nn.Module):
         return self.context(joints / GRID)
 
     def forward(self, pyramid: Mapping[str, Tensor]) -> Estimate:
-        """What the regressor says of each person; levels as `FusionHead` takes them."""
+        """Estimates the body of each person from the levels of a pyramid, as `FusionHead` takes them."""
         return self.regressor(self.fusion(pyramid))
 
 
@@ -88,8 +88,8 @@ def load_regressor(state_dict: Mapping[str, Any], num_heads: int = 8) -> Publish
     """The published network after the backbone.
 
     Args:
-        state_dict: as `read_state_dict` takes it; what begins with `backbone.` counts only if it is of the fusion
-            head (`backbone.outmodules.`). The body and VPoser's encoder are left out.
+        state_dict: as `read_state_dict` takes it; of the names below `backbone.`, only the fusion head's
+            (`backbone.outmodules.`) are read. The body and VPoser's encoder are left out.
         num_heads: of all attention.
 
     Returns:
@@ -144,7 +144,7 @@ def _network(weights: Mapping[str, Tensor], num_heads: int) -> PublishedRegresso
         **RELEASE,
     )
     finest, fine = (weights[f"backbone.outmodules.{part}.0.weight"].shape[1] for part in (0, 1))
-    # The two coarsest levels are never apart in the weights: any split of their channels fits.
+    # The weights do not separate the two coarsest levels, so any split of their channels fits.
     coarse = weights["backbone.outmodules.2.0.weight"].shape[1] - finest - fine
     fusion = FusionHead({"level_32": finest, "level_16": fine, "level_8": coarse, "level_4": 0}, feature_width)
     tokens = weights["kp_lifting.weight"]

@@ -13,11 +13,11 @@ from scripts.completion import whole_parser
 from tests.places import ROOT
 
 LIGHT = (
-    "export",
     "ablations",
     "compare",
     "demo",
     "doctor",
+    "export",
     "fit-gmm",
     "predict",
     "prepare",

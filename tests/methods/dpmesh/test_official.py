@@ -76,7 +76,7 @@ def test_other_checkpoints_are_refused(checkpoint):
     weights = checkpoint["network"]
     with pytest.raises(InputError, match=r"backbone.gamma is not known"):
         load_dpmesh(weights | {"module.backbone.gamma": torch.ones(1)})
-    with pytest.raises(InputError, match=r"nothing begins with backbone.sd_model."):
+    with pytest.raises(InputError, match=r"no name begins with backbone.sd_model."):
         load_dpmesh({key: value for key, value in weights.items() if ".sd_model." not in key})
     key = "module.backbone.sd_model.control_model.zero_convs.3.0.weight"
     with pytest.raises(InputError, match=r"control_model.zero_convs.3.0.weight is missing"):

@@ -94,7 +94,7 @@ def test_other_weights_are_refused_by_name(published):
     del weights["model.diffusion_model.middle_block.0.in_layers.0.bias"]
     with pytest.raises(InputError, match=r"input_blocks\.99\.0\.weight is not known.*in_layers\.0\.bias is missing"):
         load_backbone(weights)
-    with pytest.raises(InputError, match="no key begins with"):
+    with pytest.raises(InputError, match="no name begins with"):
         load_backbone({"conv.weight": torch.zeros(1)})
     with pytest.raises(InputError, match="no state dict of tensors; it has keys epoch"):
         load_backbone({"epoch": 3})
