@@ -68,7 +68,7 @@ def _data_rows(report: dict[str, Any]) -> Rows:
             yield label, f"{'damaged: ' if is_damaged(entry['problem']) else ''}{entry['problem']}"
         else:
             splits = ", ".join(f"{number:,} {split}" for split, number in entry["splits"].items())
-            images = f"{entry['images']:,} images" if entry["pictures"] else "no images"
+            images = f"{entry['images']:,} images" if entry["images"] else "no images"
             yield (
                 label,
                 f"ready: {entry['rows']:,} rows ({splits}); 2-D: {', '.join(entry['keypoints_2d'])}; {images}",
