@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 import methods
 from noise2pose.errors import InputError
 from noise2pose.files import replacing
@@ -58,6 +56,8 @@ def main(args: Sequence[str] | None = None) -> int:
         # What the Trainer reads, so that the checkpoint can be tested.
         **{"epoch": 0, "global_step": 0, "pytorch-lightning_version": version("lightning")},
     }
+    import torch  # here, so that `--help` need not wait for it
+
     with replacing(arguments.output) as partial:
         torch.save(checkpoint, partial)
     sizes = "".join(f", {key} {imported.arguments[key]}" for key in _SIZES if key in imported.arguments)
