@@ -72,7 +72,7 @@ def model_card(
     """
     sets = [each for each in run.evaluation_sets() if _numbers(each)] if run is not None else []
     measured = dict.fromkeys(key.name.rpartition("/")[2] for each in sets for key, _ in _numbers(each))
-    head = {
+    head: dict[str, Any] = {
         "license": "unknown",
         "library_name": "noise2pose",
         "datasets": [run.fit["protocols"][0]["dataset"]] if run is not None and run.fit.get("protocols") else [],
