@@ -26,18 +26,18 @@ DESCRIPTION = """What refinement by DiffAnnot is worth: the paper's Tables II an
 Several checkpoints of one method, trained with different seeds, give medians and ranges.
 """
 EPILOG = """how to read it:
-  none, untrained, trained   which denoiser the row had. What selection gains without any network, or with random
-                             weights, is not owed to diffusion. The untrained one knows mean and spread of the poses.
+  none, untrained, trained   which denoiser the row had. What selection gains without a network, or with random weights,
+                             is not due to diffusion. The untrained one knows mean and spread of the poses.
   fixed                      one number of steps for all, chosen on validation data for each row
   reproj2d                   the candidate nearest to the detected 2-D keypoints
   guided, SMPLify-style      the keypoints pull; how strongly is chosen on validation data for each row
-  oracle                     Algorithm 1 as published: the ground truth of the very sample chooses. Never deployable,
-                             and never to be compared with the rows above.
+  oracle                     Algorithm 1 as published: the ground truth of the same sample chooses. Never deployable;
+                             never compare it with the rows above.
   half joints                the ground truth of seven joints chooses, the errors are of the other seven
-  steps, ms                  denoising steps of the answer, milliseconds of a sample with everything that was tried
+  steps, ms                  denoising steps of the answer, milliseconds of a sample including all candidates
 
-The paper searches up to s_max = 1000; here it is 60 unless --max_steps says otherwise, which the paper's own figure
-(57) fits in. It writes DIR/tables.md and DIR/numbers.json.
+The paper searches up to s_max = 1000; here --max_steps is 60 by default, which includes the paper's own figure (57).
+The command writes DIR/tables.md and DIR/numbers.json.
 """
 # Columns of the tables: errors, and further values as (attribute of a row, heading, format).
 _ERRORS = named("mpjpe", "pa_mpjpe")

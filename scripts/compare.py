@@ -28,13 +28,13 @@ examples:
 EPILOG = """how to read it:
   MPJPE, PA-MPJPE   mean error per joint in mm, after centring on the root / after the best similarity transform
   protocol          rows are comparable within one letter only: same data, split, joints, root, ground truth, average
-                    and source of 2-D input; a run that was tested on several sets stands under several letters
+                    and source of 2-D input; a run that was tested on several sets has several letters
   2-D               gt, detected (by a detector) or synthetic (simulated errors); "trained on" where that differs
   hyp., steps       hypotheses averaged for the answer, and denoiser calls for each (0: no diffusion)
   poses/s, training measured on the device named below the table; they compare on the same device only
-  calibration       of methods with several hypotheses: how well their spread tells the error; see docs/protocols.md
-  oracle            numbers whose poses were picked with the ground truth stand in a table of their own, beside the same
-                    choice among poses of noise (null control); they never compare with the others
+  calibration       of methods with several hypotheses: how well their spread predicts the error; see docs/protocols.md
+  oracle            numbers whose poses were chosen with the ground truth have a table of their own, beside the same
+                    choice among poses of noise (null control); never compare them with the others
   --oracle_per_set  one checkpoint for each test set, chosen on it, as some releases report: for tests of several
                     checkpoints of one method; the null control is their mean. Choose on validation data instead.
 
@@ -73,11 +73,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def write_oracle(runs: Sequence[Run], folder: Path) -> Path:
-    """Writes the record of a run that has, of every test set, the checkpoint with the smallest error there.
+    """Writes the record of a run that takes for every test set the checkpoint with the smallest error on that set.
 
     Args:
         runs: tests of checkpoints of one method on the same sets.
-        folder: to write `test.json` to, which `load_run` reads; it holds nothing else.
+        folder: to write `test.json` to; it must not hold anything else.
 
     Returns:
         The folder.

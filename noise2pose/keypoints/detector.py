@@ -1,7 +1,7 @@
-"""2-D joints of people in pictures, by BlazePose.
+"""2-D joints of people in images, by BlazePose.
 
 Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking", 2020. Two networks, published under the Apache
-License 2.0 inside the package mediapipe, in LiteRT's format: one finds people, one finds 33 landmarks in a turned
+License 2.0 inside the package mediapipe, in LiteRT's format: one finds people, one finds 33 landmarks in a rotated
 square around each. What happens before and after the networks is written here from their documentation.
 
 Shape letters: A anchors, D detections, L landmarks, S side of a network's input.
@@ -21,23 +21,23 @@ from torch.nn.functional import avg_pool2d, grid_sample
 from noise2pose.errors import InputError
 
 MIN_SCORE = 0.5  # of a person
-MIN_CONFIDENCE = 0.3  # of a joint; below that it counts as not seen
+MIN_CONFIDENCE = 0.3  # of a joint; below it the joint counts as not seen
 _MAX_OVERLAP = 0.3  # intersection over union of two people's boxes
 _STRIDES = (8, 16, 32, 32, 32)  # of the detector's layers; each has two anchors in each cell
 _DETECTOR_SIZE, _LANDMARK_SIZE = 224, 256
 _MARGIN = 1.25  # of the square for the landmarks, around the circle that the detector draws around a person
-_SKIPPED = 3.0  # pixels of the picture between two of a network's input
+_SKIPPED = 3.0  # pixels of the image between two of a network's input
 _WINDOW = 7  # cells of the heat-maps around a landmark
 # BlazePose's landmarks in COCO's order: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left first.
 _COCO = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
 
 
 class Region(NamedTuple):
-    """A turned square around a person, in pixels of the picture."""
+    """A rotated square around a person, in pixels of the image."""
 
     centre: Tensor  # (2,)
     side: float
-    angle: float  # radians, clockwise as the picture is seen; 0 is upright
+    angle: float  # radians, clockwise in the image; 0 is upright
 
 
 class BlazePose:
@@ -47,7 +47,7 @@ class BlazePose:
         files: detector and landmark model.
 
     Raises:
-        InputError: if LiteRT is not installed or a file is none of its models.
+        InputError: if LiteRT is not installed or a file is not one of its models.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -68,7 +68,7 @@ class BlazePose:
         self._anchors = anchors()
 
     def __call__(self, image: np.ndarray) -> Tensor:
-        """Everybody in a picture, the surest first.
+        """Everybody in an image, the most certain first.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -89,7 +89,7 @@ class BlazePose:
         return [region_of(points * side + corner) for points in detections(boxes[0], scores[0, :, 0], self._anchors)]
 
     def _landmarks(self, image: np.ndarray, region: Region) -> Tensor | None:
-        """(17, 3), or None if the network sees nobody in the region."""
+        """(17, 3), or None if the network finds no person in the region."""
         values, flag, _, heatmaps = self._run(1, turned_crop(image, region, _LANDMARK_SIZE, "border"))[:4]
         if float(flag) < MIN_SCORE:
             return None
@@ -128,8 +128,8 @@ def detections(values: Tensor, logits: Tensor, centres: Tensor) -> list[Tensor]:
         centres: (A, 2) of `anchors`.
 
     Returns:
-        For each person, the surest first: (2, 2) middle of the hips, and a point of the circle around the person, in
-        sides of the input.
+        For each person, the most certain first: (2, 2) middle of the hips, and a point of the circle around the person,
+        in sides of the input.
     """
     scores = logits.clamp(-100.0, 100.0).sigmoid()
     order = scores.argsort(descending=True, stable=True)
@@ -160,20 +160,20 @@ def region_of(points: Tensor) -> Region:
 
 
 def turned_crop(image: np.ndarray, region: Region, size: int, outside: str) -> Tensor:
-    """The region of a picture, upright, sampled as the published pipeline does: at corners of cells, not at centres.
+    """The region of an image, upright, sampled as the published pipeline does: at corners of cells, not at centres.
 
     Args:
         image: (H, W, 3) uint8.
         region: to cut out.
         size: S.
-        outside: `zeros` for black outside the picture, `border` for its nearest pixel.
+        outside: `zeros` for black outside the image, `border` for its nearest pixel.
 
     Returns:
         (3, S, S) in [0, 1].
     """
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255.0
     width_height = torch.tensor([pixels.shape[3], pixels.shape[2]])
-    # Averaged first where sampling would skip most of the pixels, which the published pipeline does not care about.
+    # Averaged first where sampling would skip most of the pixels, unlike in the published pipeline.
     step = max(1, int(region.side / size / _SKIPPED))
     if step > 1:
         pixels = avg_pool2d(pixels, step, ceil_mode=True, count_include_pad=False)
@@ -186,7 +186,7 @@ def turned_crop(image: np.ndarray, region: Region, size: int, outside: str) -> T
 
 
 def refine(places: Tensor, heatmaps: Tensor) -> Tensor:
-    """Moves each landmark to the mean of its heat-map around it, where that is sure.
+    """Moves each landmark to the mean of the heat-map around it, where the heat-map is confident.
 
     Args:
         places: (L, 2) in sides of the input.
@@ -208,6 +208,6 @@ def refine(places: Tensor, heatmaps: Tensor) -> Tensor:
 
 
 def _turn(points: Tensor, angle: float) -> Tensor:
-    """(..., 2) points turned clockwise, x right and y down."""
+    """(..., 2) points rotated clockwise, x right and y down."""
     sine, cosine = math.sin(angle), math.cos(angle)
     return points @ torch.tensor([[cosine, sine], [-sine, cosine]], dtype=points.dtype)

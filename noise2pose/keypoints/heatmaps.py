@@ -38,10 +38,10 @@ def detection_heatmaps(
     size: tuple[int, int],
     sigma: float,
 ) -> Float[Tensor, "B J H W"]:
-    """Heat-maps as a detector would give with the simulated detections of `noise2pose.keypoints.noise`.
+    """Heat-maps that a detector could give with the simulated detections of `noise2pose.keypoints.noise`.
 
-    A detector that reports a wrong place seldom shows nothing at the right one. So a map has a peak of the confidence's
-    height at the reported place, and one of the rest at the true place.
+    A detector that reports a wrong place usually responds at the right one too. So a map has a peak of the confidence's
+    height at the reported place, and a peak of the remaining height at the true place.
 
     Args:
         detections: pixels and confidence.

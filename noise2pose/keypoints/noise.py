@@ -6,12 +6,12 @@ trains with. Every joint is *good*, or has *jitter*, is a *miss*, an *inversion*
 similarity of COCO, exp(-d^2 / (2 area (2 sigma)^2)), is above 0.85 for good, 0.5 to 0.85 for jitter and 0.1 to 0.5 for
 a miss.
 
-Where this departs from the published code:
+Differences from the published code:
 
-* a partner's place is its true one; the published code takes it after the partner's own error has moved it;
-* whether an error is possible is found out in up to 64 random tries, there in 125 to 2000;
-* a joint that is not valid is answered with zeros;
-* confidences (see `_confidence`), and `error_rate` and `good_radius`, with which 1 stands for the published numbers.
+* a partner's place is its true one; there it is the place to which the partner's own error has moved it;
+* whether an error is possible is decided by up to 64 random tries, there by 125 to 2000;
+* a joint that is not valid becomes zeros;
+* confidences (see `_confidence`), and `error_rate` and `good_radius`, whose value 1 means the published numbers.
 
 Mean (median) error of an upright person alone, 500 pixels tall in a box of 200 by 500, Human3.6M's joints: 27.6 (18.0)
 pixels as published, for crowd images; 11.2 (5.1) with (error_rate, good_radius) = (0.4, 0.35), our choice for images
@@ -46,8 +46,8 @@ _KINDS = {
     "knee": (0.087, 0.15, 0.10, 0.25, 0.15, 0.10, 0.06, 0.10, 0.03),
     "ankle": (0.089, 0.15, 0.10, 0.20, 0.13, 0.05, 0.06, 0.10, 0.03),
 }
-# COCO has no statistics of these. Points inside the torso are as vague as hips and shoulders, those of the head are as
-# sharp as the face.
+# COCO has no statistics of these. Points inside the torso are taken to be as uncertain as hips and shoulders, those of
+# the head as certain as the face.
 _LIKE = {
     "pelvis": "hip",
     "spine": "hip",
@@ -101,13 +101,13 @@ def detect(
 
     Args:
         keypoints: (N, J, 2) true joints, pixels.
-        valid: (N, J), 0 for joints that are not there to be detected.
+        valid: (N, J), 0 for joints that cannot be detected.
         area: (N,) area of each person's box, square pixels.
         keys: (N,) of `keyed_random`.
         skeleton: name in `noise2pose.skeletons`; all its joints need a kind in this module.
-        neighbours: (N, P, J, 3) other people, pixels and validity, whom joints may be swapped with.
-        num_overlap: (N,) how many people overlap each person, which decides whether it is a crowd (published: people
-            whose boxes have an IoU of at least 0.1); by default the neighbours that have a valid joint.
+        neighbours: (N, P, J, 3) other people, pixels and validity, with whom joints may be swapped.
+        num_overlap: (N,) number of people that overlap each person, which decides whether it is a crowd (published:
+            people whose boxes have an IoU of at least 0.1); by default the neighbours that have a valid joint.
         error_rate: factor on the chance of each error, 0 to 1.5.
         good_radius: factor on the distance of good detections, 0 to 1.
         seed: which repetition of the experiment this is.
@@ -201,7 +201,7 @@ def _draw(
             distance[rest[done]] = radius.gather(1, first)[done, 0]
             errors[rest[done]] = error[done]
             rest, error = rest[~done], error[~done]
-        # To draw again among the other errors is what it means to renormalise the chances of the possible ones.
+        # Drawing again among the other errors renormalises the chances of the possible ones.
         prior[rest, error] = 0.0
     confidence = _confidence(torch.exp(-0.5 * (distance / scale).square()), keys, seed)
     keypoints = torch.cat((found, confidence[:, None]), dim=-1).unflatten(0, valid.shape)
@@ -223,13 +223,14 @@ def _is_clear(candidate: Tensor, points: Tensor, avoided: Tensor, source: Tensor
 
 
 def _confidence(similarity: Tensor, keys: Tensor, seed: int) -> Tensor:
-    """A modelling assumption, not a published one: similarity to the place found, unit normal noise on its logit.
+    """Our assumption, not a published one: similarity to the place found, with unit normal noise on its logit.
 
-    Small errors are confident and misses are not, with overlap; inversions and swaps are confident about a wrong place.
+    Small errors get high confidences and misses low ones, with overlap; inversions and swaps get high confidences at a
+    wrong place.
     """
     noise = keyed_random.normal(keys, (1,), stream=_STREAM + 30, seed=seed)[:, 0].to(similarity.dtype)
     similarity = similarity.clamp(0.05, 0.95)
-    # Not torch.sigmoid, whose rounding on the CPU depends on where in the tensor a number stands.
+    # Not torch.sigmoid, whose rounding on the CPU depends on the position of a number in the tensor.
     return similarity / (similarity + (1.0 - similarity) * torch.exp(-noise))
 
 
@@ -243,7 +244,7 @@ def _categorical(weights: Tensor, uniform: Tensor) -> Tensor:
 
 @cache
 def _table(skeleton: str) -> tuple[Tensor, Tensor]:
-    """(9, J) numbers of each joint, as `_KINDS` has them, and (J,) the index of its partner, its own if it has none."""
+    """(9, J) numbers of each joint from `_KINDS`, and (J,) the index of its partner, or its own if it has none."""
     known = skeletons.get(skeleton)
     kinds = [joint.removeprefix("left_").removeprefix("right_") for joint in known.joints]
     kinds = [_LIKE.get(kind, kind) for kind in kinds]

@@ -1,9 +1,9 @@
 """The rotation that brings points closest to others, for many poses at once.
 
-Alignments are asked for by the hundred thousand, and a decomposition of every 3 x 3 matrix by LAPACK is most of their
-cost. With signed singular values s1 >= s2 >= |s3|, the sign of s3 that of the determinant, everything that is needed
-follows from l = s1 + s2 + s3 alone, which is the largest root of a polynomial (Horn, "Closed-form solution of absolute
-orientation using unit quaternions", 1987; Theobald, "Rapid calculation of RMSDs", 2005).
+Evaluations align hundreds of thousands of poses, and decomposing every 3 x 3 matrix with LAPACK is most of the cost.
+With signed singular values s1 >= s2 >= |s3|, where s3 has the sign of the determinant, everything needed follows from
+l = s1 + s2 + s3 alone, which is the largest root of a polynomial (Horn, "Closed-form solution of absolute orientation
+using unit quaternions", 1987; Theobald, "Rapid calculation of RMSDs", 2005).
 """
 
 import torch
@@ -52,7 +52,7 @@ def best_rotation(
 
 
 def _largest_root(linear: Tensor, constant: Tensor) -> Tensor:
-    """Of l^4 - 2 l^2 + linear l + constant by Newton's steps from sqrt(3), which is above it."""
+    """The largest root of l^4 - 2 l^2 + linear l + constant, by Newton's method from sqrt(3), which is above it."""
     root = torch.full_like(linear, 3.0**0.5)
     for _ in range(_STEPS):
         square = root.square()

@@ -1,6 +1,6 @@
 """Does the spread of the hypotheses predict their error?
 
-Every function takes N hypotheses in front of arbitrary leading dimensions; centring on a root is the caller's.
+Every function takes N hypotheses in front of arbitrary leading dimensions; the caller centres poses on a root.
 
 Shape letters: N hypotheses, J joints, P pairs of a joint and a pose.
 """
@@ -65,17 +65,17 @@ def energy_score(
 
 
 def sparsification_curve(uncertainty: Float[Tensor, " P"], error: Float[Tensor, " P"]) -> dict[str, Tensor]:
-    """Mean error of what is left when the most uncertain share is removed (Ilg et al., ECCV 2018).
+    """Mean error of the rest when the most uncertain share is removed (Ilg et al., ECCV 2018).
 
-    Pairs of equal uncertainty are removed in random order, in expectation: their order in the input has no influence.
+    Pairs of equal uncertainty count as removed in random order, in expectation: their order in the input has no effect.
 
     Args:
         uncertainty: (P,) in any unit.
         error: (P,) in the units of the result.
 
     Returns:
-        `removed`, per cent: 0, 5, ..., 95; `error`: mean error of the rest; `oracle_error`: the same if the pairs with
-        the largest error are removed, which uses the ground truth and is only the reference. All NaN if P is 0.
+        `removed`, per cent: 0, 5, ..., 95; `error`: mean error of the rest; `oracle_error`: the same when the pairs
+        with the largest error are removed, a reference that uses the ground truth. All NaN if P is 0.
     """
     removed = torch.tensor(_REMOVED_PERCENT, device=error.device)
     kept = len(error) - len(error) * removed // 100
@@ -97,10 +97,10 @@ def sparsification_curve(uncertainty: Float[Tensor, " P"], error: Float[Tensor, 
 class Calibration(Metric):
     """Whether the spread of the hypotheses predicts their error.
 
-    Works in double precision, apart from keeping uncertainty and error of every joint of every pose in single
-    precision (8 bytes) until `reset`: sparsification sorts them. Joints and poses weigh the same wherever they count;
-    the root never counts, because centring made it known exactly, nor does a pose whose root is not valid. In several
-    processes each must have seen a batch. What nothing counted for is NaN.
+    Works in double precision, but keeps uncertainty and error of every joint of every pose in single precision until
+    `reset` (8 bytes), because sparsification sorts them. All joints and poses weigh the same; the root does not count,
+    because centring makes it exact, nor does a pose whose root is not valid. With several processes each must have seen
+    a batch. A number for which nothing counted is NaN.
 
     Args:
         joints: indices of the joints that count; None for all.
@@ -123,7 +123,7 @@ class Calibration(Metric):
         super().__init__(**kwargs)
         self.joints = None if joints is None else list(joints)
         self.root = root
-        # The scores are one a joint; the first update says how many joints there are.
+        # One score for each joint; the first update tells the number of joints.
         for name in ("covered_50", "covered_90", "coordinates", "score_total", "score_count"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("uncertainty", "error"):

@@ -1,10 +1,10 @@
-"""Errors of 3-D poses, as pure functions: one number a pose, in the units of the input; reduction is the caller's.
+"""Errors of poses as pure functions: one number for each pose, in the units of the input; the caller takes means.
 
 Every function takes arbitrary leading dimensions that broadcast against each other, and an optional mask `valid`: a
 joint whose mask is 0 counts neither in an alignment nor in a mean, whatever it holds. A pose without a valid joint has
-no error and gets NaN. Apart from `pa_mpjpe`, which removes any translation itself, centring on a root is the caller's.
+no error and gets NaN. The caller centres poses on a root, except for `pa_mpjpe`, which removes any translation itself.
 
-Shape letters: F frames, J joints, C coordinates (3 in the world, 2 in a picture).
+Shape letters: F frames, J joints, C coordinates (3 in space, 2 in an image).
 """
 
 import torch
@@ -66,7 +66,7 @@ def n_mpjpe(
 ) -> Float[Tensor, "*#batch"]:
     """MPJPE after scaling each pose by <target, pred> / <pred, pred> (Rhodin et al., CVPR 2018, as VideoPose3D has it).
 
-    A prediction of zero size has the error of the zero pose, which every scale leaves it with.
+    A prediction of zero size has the error of the zero pose, whatever the scale.
 
     Args:
         pred: (..., J, 3) relative to the root.
@@ -140,12 +140,12 @@ def procrustes_align(
 ) -> Float[Tensor, "*#batch J 3"]:
     """The prediction after the translation, rotation and scale that bring it closest to the target in least squares.
 
-    A reflection is refused (Umeyama, PAMI 1991). A prediction of zero size is moved to the target's centre.
+    Reflections are excluded (Umeyama, PAMI 1991). A prediction of zero size is moved to the target's centre.
 
     Args:
         pred: (..., J, 3).
         target: (..., J, 3).
-        valid: (..., J), 0 for joints that have no say; they are moved along with the others.
+        valid: (..., J), 0 for joints that do not determine the alignment; they are moved with the others.
 
     Returns:
         (..., J, 3) in the frame of the target.
@@ -153,7 +153,7 @@ def procrustes_align(
     x, x_mean = _centred(pred, valid)
     y, y_mean = _centred(target, valid)
     rotation, trace = best_rotation(y.mT @ x)
-    # What centring leaves of points that coincide is rounding, which must not be scaled up.
+    # After centring, points that coincide differ by rounding only, which must not be scaled up.
     floor = _counted(pred, valid).square().sum(dim=(-2, -1)) * (10 * torch.finfo(pred.dtype).eps) ** 2
     scale = _ratio(trace, x.square().sum(dim=(-2, -1)), floor)
     return scale[..., None, None] * (pred - x_mean) @ rotation.mT + y_mean

@@ -1,4 +1,4 @@
-"""One answer out of N hypotheses, without ground truth. (With it: `noise2pose.metrics.oracle`.)
+"""One answer from N hypotheses, chosen without ground truth; `noise2pose.metrics.oracle` chooses with it.
 
 Shape letters: N hypotheses, B batch, J joints.
 """
@@ -16,7 +16,7 @@ def average_by_reprojection(
     principal_point: Float[Tensor, "B 2"],
     blur: Float[Tensor, "B J"],
 ) -> Float[Tensor, "B J 3"]:
-    """Mean of each joint, weighted by how well the hypotheses project on the detection.
+    """Mean of each joint, weighted by how well the hypotheses project onto the detection.
 
     Each hypothesis is first put where it fits the detection best as a whole (`cameras.fit_translation`); a joint's
     weight is then the density of its detection under a Gaussian of width `blur` around its projection.
@@ -31,7 +31,7 @@ def average_by_reprojection(
     pixels, confidence = keypoints[..., :2], keypoints[..., 2].clamp_min(0.0)
     translation = cameras.fit_translation(hypotheses, pixels, confidence, focal, principal_point)
     points = hypotheses + translation[..., None, :]
-    # A hypothesis behind the camera has no projection; far off is what it deserves.
+    # A hypothesis behind the camera has no projection; it gets one far from the detection.
     points = points.clone()
     points[..., 2] = points[..., 2].clamp_min(0.1)
     distance = (cameras.project(points, focal, principal_point) - pixels).square().sum(dim=-1)

@@ -1,4 +1,4 @@
-"""What needs the ground truth to choose. Never deployable: logged under `.../oracle/` only, beside its null control."""
+"""Choices that need the ground truth: never deployable, logged under `.../oracle/` only, beside their null control."""
 
 import torch
 from jaxtyping import Float, Int
@@ -33,9 +33,9 @@ def best_of(
 def null_hypotheses(
     hypotheses: Float[Tensor, "N B *frames J 3"], keys: Int[Tensor, " B"], seed: int = 0
 ) -> Float[Tensor, "N B *frames J 3"]:
-    """As many poses that know nothing: white noise of the hypotheses' own spread around their mean.
+    """The null control: as many poses, white noise with the hypotheses' own spread around their mean.
 
-    What "best of N" gains with these is what choosing with the ground truth gains by itself.
+    What "best of N" gains with these is the gain of choosing with the ground truth alone.
 
     Args:
         hypotheses: N poses per sample, metres.
@@ -45,7 +45,7 @@ def null_hypotheses(
     mean = hypotheses.mean(dim=0)
     deviation = hypotheses - mean
     dims = (0, *range(2, deviation.ndim))
-    # N draws around their own mean have lost one degree of freedom in N.
+    # N draws around their own mean have N - 1 degrees of freedom.
     spread = (deviation.square().mean(dim=dims) * len(hypotheses) / (len(hypotheses) - 1)).sqrt()
     shape = (len(hypotheses), *hypotheses.shape[2:])
     noise = keyed_random.normal(keys, shape, stream=_STREAM, seed=seed).to(mean.dtype).transpose(0, 1)

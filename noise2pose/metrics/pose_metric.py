@@ -1,5 +1,7 @@
-"""What the metrics of this package share: choice of joints, root, units, and a mean over poses, or over groups of them,
-that any number of processes agree on."""
+"""What the metrics of poses share: choice of joints, root and units, and a mean over poses or over groups of poses.
+
+The mean is the same on any number of processes.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -64,8 +66,8 @@ class PoseMetric(Metric):
         self.by_group = by_group
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        # Groups turn up with the data, others on every process: of each update the names, as lines of UTF-8, and beside
-        # them the sums. Processes exchange tensors only.
+        # Each process meets other groups. Processes exchange tensors only, so the names of each update are kept as
+        # lines of UTF-8, beside the sums.
         for name in ("group_names", "group_totals", "group_counts"):
             self.add_state(name, [], dist_reduce_fx="cat")
 

@@ -1,4 +1,4 @@
-"""What a number means: the choices without which two errors must not be compared.
+"""What a number means: the choices that must be equal before two errors are compared.
 
 A data module states the protocol of its numbers; it is logged with every run and printed in every table.
 """
@@ -34,20 +34,20 @@ class Protocol:
         units: of the reported errors.
         num_hypotheses: how many poses the method averaged for its answer.
         dimensions: 3, or 2 for a set that has 2-D annotations only: its error is that of the reprojected joints, in
-            pixels of the whole picture and in per cent of the side of the box.
+            pixels of the whole image and in per cent of the side of the box.
         pck_joints: indices of the joints that count for PCK and AUC; None for those of `joints`.
-        ground_truth: what it is, in words, and of which gender the bodies are.
-        regressor: what makes joints of meshes, in words; empty where there are no meshes.
+        ground_truth: in words, with the gender of the bodies.
+        regressor: in words, how joints are computed from meshes; empty if there are no meshes.
         groups: key of the batch that says to which group a sample belongs, for a table by `action` (the first word of
             its name) or by `sequence`; None for no table.
         group_captions: heading of the column of each group, in the order of the columns; groups that are not named
             follow under their own names.
         average: mean over poses, or unweighted mean of the means of the actions or sequences.
-        smpl_joints: whether the variant with SMPL's 24 joints and SMPL's pelvis as root is logged too, as `mpjpe_24`
-            and `pa_mpjpe_24`; not comparable with the others.
+        smpl_joints: whether errors over SMPL's 24 joints with SMPL's pelvis as root are logged too, as `mpjpe_24` and
+            `pa_mpjpe_24`; not comparable with the others.
         vertex_root: what both meshes are centred on: the root of the `skeleton`, or joint 0 of the body's own
             regressor applied to the posed mesh (`smpl`).
-        train_keypoints_2d: where the 2-D input of the training came from, if elsewhere; None for the same source.
+        train_keypoints_2d: source of the 2-D input of the training; None if it is the same.
     """
 
     name: str

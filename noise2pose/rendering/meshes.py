@@ -16,7 +16,7 @@ from noise2pose.rendering.rasteriser import rasterise
 GREY_BLUE = (0.70, 0.77, 0.86)
 _LIGHT = (-0.35, -0.55, -0.85)  # from the surface towards the light: above the camera, to its left
 _AMBIENT = 0.35
-_SUPERSAMPLING = 2  # of pictures that people look at
+_SUPERSAMPLING = 2  # of pictures for people to look at
 _SIDE_MARGIN = 0.06  # of the picture, around the body of `side_view`
 
 
@@ -45,7 +45,7 @@ def project_mesh(
     principal_point: ArrayLike,
     size: tuple[int, int],
 ) -> Patch:
-    """Finds what each pixel shows of a watertight mesh.
+    """The triangles of a watertight mesh that pixels show.
 
     Args:
         vertices: metres in the camera frame.

@@ -1,4 +1,4 @@
-"""Pictures of what a method makes of people in crops: what it was told, where it looked, the body, the body's side.
+"""Pictures of a method's answers for people in crops: its input, its maps of joints, the body, the body from the side.
 
 Shape letters: K joints of maps, S side of the crop, s side of maps, p side of a panel, H and W of the picture.
 """
@@ -19,12 +19,12 @@ from noise2pose.images import crops
 from noise2pose.rendering import meshes
 from noise2pose.rendering.skeletons import LEFT, MIDDLE, RIGHT, color_of_joint
 
-SIDE = 224  # pixels of a panel, if nobody asks for another
+SIDE = 224  # pixels of a panel by default
 _GAP = 4  # pixels between panels
 _PALE = 0.6  # how far towards white the crop behind maps is
 _OPACITY = 0.9  # of a map where it is 1
 _SHARPNESS = 4  # the strongest colour of a pixel prevails
-_FARTHEST = 1000.0  # metres; a body beyond is as little a body as one that is not finite
+_FARTHEST = 1000.0  # metres; a body beyond is not drawn, like one that is not finite
 _LETTERS = 1 / 15  # height of a caption's letters, sides of the panel
 _CAPTIONS = {"heatmaps": "heat-maps"}
 _PAPER, _INK, _LABEL = 255, "#222222", "white"
@@ -36,10 +36,10 @@ def draw_people(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A row for each person of a batch: the crop, maps of the joints over it, the body over it and from the side.
 
-    A body that is not finite, or is a kilometre away, is left out, and so is one without a camera.
+    A body that is not finite, is a kilometre away or has no camera is left out.
 
     Args:
-        batch: with `image`, and `camera` if bodies are to be seen.
+        batch: with `image`, and `camera` to draw bodies.
         prediction: with `smpl` and `camera_translation`.
         body: whose parameters they are.
         found: of the same people.
@@ -72,9 +72,9 @@ def map_panels(
 ) -> list[UInt8[np.ndarray, "p p 3"]]:
     """Each kind of map over the pale crop of one person, left, right and middle joints in their colours.
 
-    A pixel shows the strongest of the joints that the method was told of. Heat-maps are drawn as they are. Attention to
-    a joint is shown by how much it exceeds its own weakest, as a share of the most that any joint's does, which the
-    caption says: a pixel's attention is shared out among the joints, so that their mean would be the same everywhere.
+    A pixel shows the strongest of the joints whose place the method was given. Heat-maps are drawn as they are.
+    Attention to a joint is drawn as its excess over its smallest value, relative to the largest excess of any joint,
+    which the caption states: attention sums to one over the joints of a pixel, so its mean is the same everywhere.
 
     Args:
         image: RGB in [0, 1].
@@ -98,7 +98,7 @@ def map_panels(
 
 
 def captioned(panel: UInt8[np.ndarray, "p p 3"], text: str) -> UInt8[np.ndarray, "p p 3"]:
-    """The panel with a line of small letters on white at its upper border; what is too long is cut off."""
+    """The panel with a line of small letters on white at its upper border; text that is too long is cut off."""
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.fromarray(panel)
@@ -110,7 +110,7 @@ def captioned(panel: UInt8[np.ndarray, "p p 3"], text: str) -> UInt8[np.ndarray,
 
 
 def _excess(maps: Float[Tensor, "K s s"], present: Bool[Tensor, " K"]) -> tuple[Float[Tensor, "K s s"], float]:
-    """How much each map exceeds its least value, as a share of the most that any joint's does; and that most."""
+    """The excess of each map over its smallest value, relative to the largest excess of any joint; and that largest."""
     maps = maps - maps.amin(dim=(-2, -1), keepdim=True)
     most = float(maps[present].max()) if bool(present.any()) else 0.0
     return maps / most if most > 0.0 else torch.zeros_like(maps), most

@@ -127,13 +127,13 @@ def prediction_figure(
         keypoints_2d: (J, 2) pixels, or (J, 3) with confidence.
         joints: (J, 3) metres in the camera frame, root at the origin.
         skeleton: of `noise2pose.skeletons`, with J joints.
-        uncertainty: (J,) metres, one standard deviation of each joint; drawn as discs and summed up in the caption.
+        uncertainty: (J,) metres, one standard deviation of each joint; drawn as discs and summarised in the caption.
         title: above the pose.
         image_size: (2,) width and height in pixels.
         extent: as of `draw_skeleton_3d`.
 
     Returns:
-        A white figure, which needs no paper behind it; save it with `figure.savefig`.
+        A figure with a white background; save it with `figure.savefig`.
 
     Raises:
         ValueError: if an array does not fit the skeleton.

@@ -1,4 +1,4 @@
-"""Which numbers may be compared: runs grouped by protocol, and what a reader must be told about the groups."""
+"""Which numbers may be compared: runs grouped by protocol, and warnings about the groups."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from noise2pose.metrics.keys import main_error
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.reports.runs import Run
 
-# What two numbers must share to be compared, and how it is called.
+# What must be equal before two numbers are compared, and its name in reports.
 _COMPARABLE = {
     "dataset": "data set",
     "split": "split",
@@ -37,7 +37,7 @@ class Group:
     """Tested runs that follow one protocol, best first.
 
     Attributes:
-        letter: how the report calls it.
+        letter: its name in the report.
         protocol: of the first run.
         runs: sorted by their error.
     """
@@ -48,12 +48,12 @@ class Group:
 
     @property
     def heading(self) -> str:
-        """What stands above its rows."""
+        """The heading of its table."""
         return f"Protocol {self.letter} ({self.protocol.name}): {protocol_in_words(self.protocol)}"
 
 
 def group_by_protocol(runs: Iterable[Run]) -> list[Group]:
-    """The tested runs, those that may be compared together; one tested on several sets is in as many groups."""
+    """The tested runs in groups that may be compared; a run that was tested on several sets is in several groups."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         for tested in run.evaluation_sets():
@@ -65,7 +65,7 @@ def group_by_protocol(runs: Iterable[Run]) -> list[Group]:
 
 
 def warnings(groups: Sequence[Group]) -> list[str]:
-    """What a reader must know before comparing; empty if every number may be compared with every other."""
+    """Why some numbers must not be compared; empty if all may be."""
     found = []
     names = [{run.name for run in group.runs} for group in groups]
     if any(name != names[0] for name in names):  # else the groups are evaluation sets that all runs were tested on
@@ -89,7 +89,7 @@ def warnings(groups: Sequence[Group]) -> list[str]:
 
 
 def same_samples(first: Run, second: Run) -> bool:
-    """Whether samples of the same name are the same; also true where there are none to compare."""
+    """Whether samples of the same name are equal; also true if there are none to compare."""
     if first.samples is None or second.samples is None:
         return True
     where = {name: i for i, name in enumerate(second.samples.sample_id)}
@@ -108,7 +108,7 @@ def protocol_in_words(protocol: Protocol) -> str:
     """One sentence with everything that a number of this protocol depends on."""
     which = "all joints" if protocol.joints is None else f"joints {', '.join(map(str, protocol.joints))}"
     where = (
-        "reprojected into the whole picture"
+        "reprojected into the whole image"
         if protocol.dimensions == 2
         else f"both poses centred on joint {protocol.root}"
     )
@@ -130,7 +130,7 @@ def protocol_in_words(protocol: Protocol) -> str:
 
 
 def source_in_words(protocol: Protocol) -> str:
-    """Where the 2-D input came from, and that of the training, if elsewhere."""
+    """The source of the 2-D input, and that of the training if it differs."""
     trained = protocol.train_keypoints_2d
     return f"{protocol.keypoints_2d} (trained on {trained})" if trained else protocol.keypoints_2d
 

@@ -33,8 +33,8 @@ class Picture:
         name: of its file, without ending.
         wide: PNG for a page of a thousand pixels.
         narrow: PNG of the same for a phone.
-        alt: what it is, for those who cannot see it.
-        caption: what it shows.
+        alt: description for readers who cannot see it.
+        caption: text below it.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Picture:
 
 
 def curves_pictures(runs: Sequence[Run], title: str, name: str) -> list[Picture]:
-    """Validation MPJPE of runs, one picture a data set, over steps and over training time.
+    """Validation MPJPE over steps and over training time, one picture for each data set.
 
     Args:
-        runs: that may be compared.
+        runs: of one group.
         title: beginning of the captions.
         name: beginning of the files' names.
     """
@@ -71,7 +71,7 @@ def curves_pictures(runs: Sequence[Run], title: str, name: str) -> list[Picture]
 
 
 def sparsification_pictures(group: Group) -> list[Picture]:
-    """How fast the error falls when the joints with the widest spread are left out; of runs with several hypotheses."""
+    """Error over the share of joints left out, those with the widest spread first; of runs with several hypotheses."""
     runs = [run for run in group.runs if run.sparsification()]
     if not runs:
         return []
@@ -85,7 +85,7 @@ def sparsification_pictures(group: Group) -> list[Picture]:
 
 
 def sample_pictures(group: Group) -> list[Picture]:
-    """The same samples as every run of a group saw and answered them; not chosen by error."""
+    """The input and every run's answer for the same samples of a group, which are not chosen by error."""
     from noise2pose import skeletons
 
     runs = [run for run in group.runs if run.samples and same_samples(group.runs[0], run)]

@@ -1,4 +1,4 @@
-"""Writes a report: `index.html`, which needs nothing beside it, and `report.md` with its pictures in `figures/`."""
+"""Writes a report: `index.html`, one file with everything, and `report.md` with its pictures in `figures/`."""
 
 import base64
 import re
@@ -32,8 +32,8 @@ from noise2pose.reports.tables import (
 
 _STYLE = ASSETS / "report.css"
 _ORACLE = (
-    "The pose closest to the truth was picked with the truth at hand, which nobody has in use. The null control picks "
-    "among as many poses of pure noise with the same spread: what it gains is what picking gains by itself."
+    "The pose closest to the ground truth was chosen with the ground truth, which is unknown in use. The null control "
+    "chooses among as many poses of pure noise with the same spread: its gain is the gain of choosing alone."
 )
 _SAMPLES = (
     "The same samples for every run, spread over the test set and not chosen by error. The person is seen from beside "
@@ -43,13 +43,13 @@ _SAMPLES = (
 
 @dataclass(frozen=True)
 class _Section:
-    """A heading and what stands below it.
+    """A section of the page.
 
     Attributes:
         title: of the section.
         text: paragraphs.
         tables: (caption, rows) of each table.
-        pictures: shown one below the other.
+        pictures: one below the other.
         kind: class of the section in the page.
     """
 
@@ -63,7 +63,7 @@ class _Section:
 def write_report(runs: Sequence[Run], output: Path | str, title: str | None = None, note: str = "") -> Path:
     """Writes `index.html` and `report.md` that compare runs.
 
-    Everything is made before anything is written, and each file is replaced whole.
+    Everything is computed before anything is written, and each file is replaced whole.
 
     Args:
         runs: from `load_run`.
@@ -75,7 +75,7 @@ def write_report(runs: Sequence[Run], output: Path | str, title: str | None = No
         The path of `index.html`.
 
     Raises:
-        InputError: if the folder cannot be written, or samples do not fit their skeleton.
+        InputError: if the folder cannot be written, or samples do not match their skeleton.
     """
     title = title or f"{len(runs)} run{'s' if len(runs) > 1 else ''} compared"
     sections, loud = _sections(runs), warnings(group_by_protocol(runs))
@@ -134,7 +134,7 @@ def _sections(runs: Sequence[Run]) -> list[_Section]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    """What is needed to repeat a run's numbers; values that start with `$ ` are commands."""
+    """What one needs to reproduce a run's numbers; values that start with `$ ` are commands."""
     facts = {}
     tested = run.evaluation_sets()
     for number, one in enumerate(tested, start=1):
@@ -222,7 +222,7 @@ def _align(column: str) -> str:
 
 
 def _page_columns(rows: Sequence[Row]) -> list[str]:
-    """What the caption does not say already, names first and errors next, so that a phone shows them."""
+    """The columns that the caption does not repeat, names first and errors next, so that a phone shows them."""
     columns = [column for column in rows[0].cells if column not in SAME_IN_A_GROUP]
     first = ("run", "method", "error", *(key.caption for key in POSE_ERRORS), "null control")
     return sorted(columns, key=lambda column: first.index(column) if column in first else len(first))
@@ -255,5 +255,5 @@ def _markdown_table(rows: Sequence[Row]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """The text with Markdown's special characters escaped."""
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)

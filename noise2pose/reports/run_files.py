@@ -1,4 +1,4 @@
-"""Reads the files of a run's folder, and names the one that is broken.
+"""Reads and checks the files of a run's folder; errors name the broken file.
 
 Shape letters: S samples, J joints, T points of a curve.
 """
@@ -80,7 +80,7 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             for row in reader:
                 line = reader.line_num
                 if None in row or None in row.values():
-                    raise ValueError("as many cells as the first line has were expected")
+                    raise ValueError("expected as many cells as in the first line")
                 for key in keys:
                     if row[key]:  # a step logged twice, by a resumed run, counts once
                         curves.setdefault(key.split("/")[1], {})[int(row["step"])] = float(row[key])

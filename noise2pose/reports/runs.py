@@ -54,7 +54,7 @@ _PROTOCOL = {
 
 @dataclass(frozen=True)
 class Run:
-    """One run; a part that the run has not written (yet) is empty.
+    """One run; parts that the run has not written yet are empty.
 
     Attributes:
         folder: where it is.
@@ -78,7 +78,7 @@ class Run:
 
     @cached_property
     def method(self) -> str:
-        """What the method calls itself, or its class when nothing but the configuration has been written."""
+        """The method's title, or its class if only the configuration has been written."""
         title = self.test.get("method") or self.fit.get("method")
         return title if isinstance(title, str) else _class_name(self.folder / "config.yaml")
 
@@ -88,9 +88,9 @@ class Run:
         return self.protocols[0]
 
     def evaluation_sets(self) -> list["Run"]:
-        """This run as it would be had it been tested on one set alone, for each of its sets; none if not tested.
+        """For each set that it was tested on, this run with the results of that set alone; none if not tested.
 
-        Samples and sparsification are kept of the first set only.
+        Only the first set has samples and sparsification.
         """
         if len(self.protocols) < 2:
             return [self] if self.test else []
@@ -110,11 +110,11 @@ class Run:
         return self.test.get("parameters", self.fit.get("parameters"))
 
     def metric(self, name: str) -> float | None:
-        """A deployable test metric by its last name, such as `mpjpe`."""
+        """A deployable test metric by its key, such as `mpjpe`."""
         return self.metrics().get(name)
 
     def metrics(self) -> dict[str, float]:
-        """Every deployable test metric by its last name; never one that was chosen with the ground truth."""
+        """Every deployable test metric by its key; none that was chosen with the ground truth."""
         return {name: value for name, value in self._tested().items() if "/" not in name}
 
     def calibration(self) -> dict[str, float]:
@@ -149,7 +149,7 @@ class Run:
 
     @property
     def test_command(self) -> str:
-        """What to type to test it."""
+        """The command that tests it."""
         config = shlex.quote(f"{self.folder.as_posix()}/config.yaml")
         return f"noise2pose train test -c {config} --ckpt_path best"
 

@@ -1,4 +1,4 @@
-"""Compares like with like: runs grouped by protocol, sorted by MPJPE, with what needs the ground truth kept apart."""
+"""Tables of runs: grouped by protocol, sorted by MPJPE, with numbers that need the ground truth in a table apart."""
 
 import math
 import textwrap
@@ -91,7 +91,7 @@ def rows_by_group(group: Group) -> list[Row]:
 
 
 def oracle_rows(runs: Iterable[Run]) -> list[Row]:
-    """What was chosen with the ground truth, beside the same choice among poses that know nothing."""
+    """What was chosen with the ground truth, beside its null control."""
     error = main_error(3)
     return [
         Row(
@@ -109,7 +109,7 @@ def oracle_rows(runs: Iterable[Run]) -> list[Row]:
 
 
 def calibration_rows(runs: Iterable[Run]) -> list[Row]:
-    """How well calibrated the hypotheses of each run are, of those that have several."""
+    """How well calibrated the hypotheses are, for each run that has several."""
     return [
         Row(
             {
@@ -125,12 +125,12 @@ def calibration_rows(runs: Iterable[Run]) -> list[Row]:
 
 
 def devices_of(runs: Iterable[Run]) -> list[str]:
-    """Every device that a time or a speed was measured on."""
+    """Every device on which a time or a speed was measured."""
     return list(dict.fromkeys(record["device"] for run in runs for record in (run.test, run.fit) if record))
 
 
 def device_note(devices: Sequence[str]) -> str:
-    """What poses/s and training times mean."""
+    """The devices of poses/s and training times."""
     if not devices:
         return ""
     if len(devices) == 1:
@@ -140,13 +140,13 @@ def device_note(devices: Sequence[str]) -> str:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """A short name of each run in a picture: its method, and the run's own name too where methods repeat."""
+    """A short name of each run in a picture: its method, with the run's own name where methods repeat."""
     number = Counter(run.method for run in runs)
     return [run.method if number[run.method] == 1 else f"{run.method}: {run.name}" for run in runs]
 
 
 def text_report(runs: Sequence[Run]) -> str:
-    """The tables for a terminal, at most 140 columns wide; one for each evaluation set."""
+    """The tables for a terminal, at most 140 columns wide, one for each evaluation set."""
     groups, devices = group_by_protocol(runs), devices_of(runs)
     untested = [run for run in runs if not run.test]
     parts = [_wrap(warning) for warning in warnings(groups)]
@@ -188,7 +188,7 @@ def _errors_of(runs: Sequence[Run]) -> list[PoseErrorKey]:
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
-    """Rows below a header; what the heading says too is left out where a line is too long, then names are cut."""
+    """Rows below a header. Lines that are too long lose the columns that the heading repeats, then parts of names."""
     columns = list(rows[0].cells)
     widths = {column: max(len(column), *(len(row.cells.get(column, "-")) for row in rows)) for column in columns}
 

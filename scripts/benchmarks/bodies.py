@@ -68,7 +68,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
 
 
 def _with_pose_directions() -> body_files.BodyArrays:
-    """The free body with pose directions of SMPL's size, which it has not: random, and always the same."""
+    """The free body, which has no pose directions, with random ones of SMPL's size, always the same."""
     arrays = body_files.read(body_files.FREE_BODY)
     generator = torch.Generator().manual_seed(0)
     size = (*arrays.template.shape, 9 * (len(arrays.parents) - 1))

@@ -146,7 +146,7 @@ def _their_search(
 
 
 def _compare(found: search.Found, expected: list[diffannot_textbook.Chosen]) -> Checks:
-    """Losses and choices of ours against theirs, over as many samples as theirs has."""
+    """Losses and choices of ours against theirs, over the samples of theirs."""
     losses = torch.tensor([chosen.losses for chosen in expected], dtype=torch.float64)
     ours = found.losses[: len(expected)].double().cpu()
     difference = float(((ours - losses) / losses).abs().max())
@@ -157,7 +157,7 @@ def _compare(found: search.Found, expected: list[diffannot_textbook.Chosen]) -> 
 
 
 def _truth_and_first_answers(samples: int) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
-    """Random bodies, and the same bodies with every joint turned a little."""
+    """Random bodies, and the same bodies with every joint rotated a little."""
     generator = torch.Generator().manual_seed(1)
     turns, errors = torch.randn(2, samples, 24, 3, generator=generator)
     truth = roma.rotvec_to_rotmat(0.3 * turns)
@@ -170,7 +170,7 @@ def _truth_and_first_answers(samples: int) -> tuple[Float[Tensor, "B D"], Float[
 
 
 def _smpl_sized_body() -> BodyArrays:
-    """The free body with random pose directions, which it has not, so that both sides do all of SMPL's work."""
+    """The free body, which has no pose directions, with random ones, so that both sides do all of SMPL's work."""
     arrays = body_files.read(body_files.FREE_BODY)
     generator = torch.Generator().manual_seed(0)
     shape = (*arrays.template.shape, 9 * (len(arrays.parents) - 1))

@@ -118,7 +118,7 @@ def _scikit_learn() -> Callable[[Any], Any]:
     controller = threadpoolctl.ThreadpoolController()
 
     def fit(problem: Any) -> Any:
-        # One thread is its best: more gain nothing on problems this small, and cost tenfold on a busy machine.
+        # It is fastest with one thread: more gain nothing on problems this small, and cost ten times on a busy machine.
         with controller.limit(limits=1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # its number of iterations is its own default
             return GaussianMixture(n_components=_NUM_COMPONENTS, covariance_type="diag", random_state=0).fit(problem)
@@ -127,7 +127,7 @@ def _scikit_learn() -> Callable[[Any], Any]:
 
 
 def _lifting(batch: int, device: torch.device) -> Prepared:
-    """The released reverse process with the network of `denoisers`, against the one of `textbook`."""
+    """The released reverse process with the network of `denoisers`, against the textbook network."""
     torch.manual_seed(0)
     textbook = TextbookDenoiser(skeletons.get(official.SKELETON).parents).eval()
     fast = official.load_gcndiff(textbook.state_dict()).to(device)

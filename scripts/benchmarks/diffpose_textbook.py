@@ -1,6 +1,6 @@
 """The released noise predictor written as its description reads: the slow reference beside `denoisers.GraphDenoiser`.
 
-Nothing is merged, cached or fused: every graph convolution derives its Chebyshev terms anew, the learned adjacency is
+Nothing is merged, cached or fused: every graph convolution computes its Chebyshev terms again, the learned adjacency is
 normalised and copied for each pose of the batch, and the attention writes out its softmax over four separate linear
 layers. Steps of the release that cannot change a number (an attention mask without zeros, a second ReLU) are left out.
 Parameters carry the official names, so a published state dict loads with `load_state_dict`.

@@ -1,4 +1,4 @@
-"""Speed of ours over speed of theirs, measured side by side so that the noise of a shared machine hits both."""
+"""Speed of ours over speed of theirs, measured in turns, so that the noise of a shared machine affects both."""
 
 import importlib.metadata
 import os
@@ -26,7 +26,7 @@ class Side(NamedTuple):
 
 
 class Checks(NamedTuple):
-    """What else must hold for a ratio to count.
+    """What else must be true for a ratio to count.
 
     Attributes:
         values: numbers to report, by name.
@@ -55,7 +55,7 @@ class Comparison:
         against: what theirs is.
         at_least: the ratio that ours must reach, or None for a row that only informs.
         unit: of the work whose seconds are reported.
-        prepare: makes everything that is not timed.
+        prepare: does everything that is not timed.
         repeats: timed runs of each side; more where the two are nearly equal.
     """
 
@@ -130,7 +130,7 @@ def _wait_for_device() -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the seconds depend on: processor, cores, GPU, versions and threads."""
+    """Everything that the seconds depend on: processor, cores, GPU, versions and threads."""
     return {
         "cpu": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

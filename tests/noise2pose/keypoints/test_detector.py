@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from noise2pose.annotation import detections as detected_keypoints
-from noise2pose.annotation.detections import detect_people, model_files
+from noise2pose.annotation.detections import MODELS, detect_people, model_files
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import open_image
 from noise2pose.keypoints.detector import BlazePose, Region, anchors, detections, refine, region_of, turned_crop
@@ -79,9 +78,9 @@ class FakeDetector:
 
 
 def test_what_was_detected_is_not_detected_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(detected_keypoints, "BlazePose", FakeDetector)
+    monkeypatch.setattr("noise2pose.annotation.detections.BlazePose", FakeDetector)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    models = [tmp_path / name for name in detected_keypoints.MODELS]
+    models = [tmp_path / name for name in MODELS]
     with pytest.raises(InputError, match="--keypoints FILE, or fetch the detector once"):
         model_files(tmp_path)
     for model in models:
@@ -126,7 +125,7 @@ PUBLISHED = [
 def test_the_shipped_photo_gives_the_published_joints():
     pytest.importorskip("ai_edge_litert")
     folder = ROOT / "data" / "detector"
-    if not all((folder / name).is_file() for name in detected_keypoints.MODELS):
+    if not all((folder / name).is_file() for name in MODELS):
         pytest.skip(f"no models in {folder}: python scripts/prepare.py detector --output data/detector")
     people = BlazePose(model_files(folder))(np.array(Image.open(PHOTOS / "astronaut.jpg")))
     assert len(people) == 1

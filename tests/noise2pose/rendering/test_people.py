@@ -11,8 +11,7 @@ from PIL import ImageColor
 from noise2pose import skeletons
 from noise2pose.batch import JointMaps, PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
-from noise2pose.rendering import people as people_pictures
-from noise2pose.rendering.people import draw_people, map_panels
+from noise2pose.rendering.people import captioned, draw_people, map_panels
 from noise2pose.rendering.skeletons import LEFT, MIDDLE, RIGHT
 
 SKELETON = skeletons.get("h36m_17")
@@ -129,5 +128,5 @@ def test_a_body_behind_the_camera_and_one_without_camera():
 def test_shapes_are_what_they_are_said_to_be():
     checked = jaxtyped(typechecker=beartype)
     batch, _, _ = people()
-    assert len(checked(people_pictures.map_panels)(batch["image"][0], joint_maps(), 0, 50)) == 1
-    assert checked(people_pictures.captioned)(np.zeros((50, 50, 3), dtype=np.uint8), 40 * "long").max() == 255
+    assert len(checked(map_panels)(batch["image"][0], joint_maps(), 0, 50)) == 1
+    assert checked(captioned)(np.zeros((50, 50, 3), dtype=np.uint8), 40 * "long").max() == 255
