@@ -39,7 +39,7 @@ Search = Literal["paper", "trajectory", "single_step"]
 
 
 class Evidence(NamedTuple):
-    """What a selector may look at.
+    """The input of a selector.
 
     Attributes:
         keypoints: 2-D, of every sample.
@@ -62,13 +62,13 @@ class Refined(NamedTuple):
 
 
 class Refiner:
-    """Denoises states and chooses how far.
+    """Denoises states and chooses the number of steps.
 
     Args:
         diffusion: schedule of the denoiser.
         posed_body: of the states.
-        joints: that `oracle` and `half_joints` count.
-        search: candidates.
+        joints: whose error `oracle` and `half_joints` measure.
+        search: which candidates are tried.
         deterministic: DDIM instead of DDPM.
         max_steps: s_max.
         patience: K.
