@@ -23,7 +23,7 @@ _Tree = TypeVar("_Tree")
 class EpochOrder:
     """Which samples make up each batch of this process.
 
-    Training shuffles all samples anew each epoch, gives every process equally many and drops the incomplete last batch.
+    Training shuffles all samples in each epoch, gives every process equally many and drops the incomplete last batch.
     Evaluation keeps the order and deals whole batches to the processes, so that no sample is padded, repeated or lost
     and a batch is the same batch however many processes there are.
 

@@ -17,13 +17,15 @@ from noise2pose.errors import InputError
 from noise2pose.images.crops import box_of_keypoints
 from noise2pose.metrics.protocols import Protocol
 
+_ROTATIONS = ("global_orient", "body_pose")
+
 
 class Mixture(PoseDataModule):
     """Trains on several data sets at once, each with its share of every batch, and evaluates on each by itself.
 
     The samples of a data set come in passes, each of which holds every sample once in an order of its own. Which
     samples make up a batch depends on the seed, the step and the number of processes alone, so no two processes share
-    one and a resumed run goes on where it stopped.
+    one and a resumed run continues where it stopped.
 
     Args:
         datasets: what is mixed; all with images, or all without.
@@ -81,7 +83,7 @@ class Mixture(PoseDataModule):
             dataset.setup(stage)
 
     def load(self, split: Split) -> PoseBatch:
-        raise InputError("a mixture has no split of its own; load one of its data sets")
+        raise InputError("a mixture has no split of its own; load the split of one of its data sets")
 
     def protocols(self, split: Split) -> list[Protocol]:
         return [protocol for dataset in self.evaluated for protocol in dataset.protocols(split)]
@@ -231,13 +233,10 @@ class MixtureLoader(ResumableLoader):
         return map(list, zip(*(of(i) for i in range(len(self.takes))), strict=True))
 
 
-_IDENTITIES = ("global_orient", "body_pose")
-
-
 def join(parts: Sequence[PoseBatch]) -> PoseBatch:
     """One batch of several, which may have different keys.
 
-    What a part lacks is filled in so that nothing is learnt from it: validity, confidence and `has_smpl` are 0,
+    What a part lacks is filled in so that no loss counts it: validity, confidence and `has_smpl` are 0,
     rotations are the identity; boxes are those around the joints. Vertices, of bodies that may differ, are left out.
 
     Args:
@@ -282,8 +281,8 @@ def _join(parts: list[dict[str, Any]], sizes: list[int]) -> Any:
 
 
 def _nothing(key: str, example: Tensor, number: int) -> Tensor:
-    """What stands where a data set has nothing."""
+    """What fills the rows of a data set that lacks a key."""
     shape = (number, *example.shape[1:])
-    if key in _IDENTITIES:
+    if key in _ROTATIONS:
         return torch.eye(3, dtype=example.dtype, device=example.device).expand(shape)
     return torch.zeros(shape, dtype=example.dtype, device=example.device)

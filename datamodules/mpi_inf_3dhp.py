@@ -33,11 +33,11 @@ class MpiInf3DHP(PreparedData):
 
     Args:
         root: folder written by `scripts/prepare.py mpi_inf_3dhp`.
-        annotation: ground truth of the test set. None for `annot3` where the folder has it, else what it has; files of
-            which nobody said what they are need it said here.
+        annotation: ground truth of the test set. None for `annot3` where the folder has it, else what it has. Needed
+            for npz files that were prepared without --annotation and do not say what they hold.
         all_joints_inside: leave out people of whom a joint lies outside the image, as mesh methods do (SPIN), whose
             numbers are on `univ_annot3`; single frames only.
-        kwargs: see `PreparedData`.
+        options: see `PreparedData`.
     """
 
     dataset = "mpi_inf_3dhp"
@@ -48,9 +48,9 @@ class MpiInf3DHP(PreparedData):
         root: str | None = None,
         annotation: Annotation | None = None,
         all_joints_inside: bool = False,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(root, **kwargs)
+        super().__init__(root, **options)
         self.annotation: Annotation | None = annotation
         self.all_joints_inside = all_joints_inside
         if all_joints_inside and self.num_frames > 1:
@@ -81,7 +81,7 @@ class MpiInf3DHP(PreparedData):
         rows = super().rows(split)
         known = rows.columns[self.keypoints_3d]
         for sequence in rows.folder.sequences:
-            # One frame says it of all: a file either has an annotation or not.
+            # A file has an annotation for all of its frames or for none.
             if self.in_split(sequence, split) and not known[sequence["start"] : sequence["stop"], :, 3].any():
                 raise InputError(f"{rows.folder.root}: {sequence['name']} has no {annotation}")
         return rows
@@ -107,7 +107,7 @@ class MpiInf3DHP(PreparedData):
         """What the sequences of the validation set have in common."""
         views = [{key: sequence[key] for key in ("subject", "action", "camera")} for sequence in self._training]
         if not views:
-            return {"split": "val"}  # nobody's
+            return {"split": "val"}  # which no sequence has
         last = max(views, key=lambda view: (view["subject"], view["action"], int(view["camera"])))
         single = all((view["subject"], view["action"]) == (last["subject"], last["action"]) for view in views)
         return last if single else {key: last[key] for key in ("subject", "action")}
@@ -132,7 +132,7 @@ class MpiInf3DHP(PreparedData):
         """Which annotation a split is measured against, and its column.
 
         Raises:
-            InputError: if the folder has not the one asked for, or nobody said what it has.
+            InputError: if the folder lacks the annotation asked for, or does not say which one it has.
         """
         folder = self.folder()
         found = [s["annotations"] for s in folder.sequences if self.in_split(s, split)]

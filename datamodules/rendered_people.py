@@ -32,7 +32,7 @@ _STREAM = 210  # of keyed_random
 
 
 class RenderedPeople(PoseDataModule):
-    """Pictures of rendered people with exact labels; every number on them is called rendered.
+    """Images of rendered people with exact labels; every number on them is called rendered.
 
     Splits share no clip: synthetic ones have seeds of their own, those of CMU are `CMUMocap`'s (test subjects are in no
     other split). Each person is a pose of a clip, drawn at random, with a camera and a body shape of their own.
@@ -40,16 +40,16 @@ class RenderedPeople(PoseDataModule):
     Args:
         motion: `synthetic`, which needs no file, `cmu`, or `both`, half of each.
         root: for `cmu` and `both`: folder written by `scripts/prepare.py cmu_mocap`.
-        images: whether to render pictures; without, a batch has keypoints only and is made in seconds.
+        images: whether to render images; without, a batch has keypoints only and takes seconds to make.
         num_people: training samples; validation has a fortieth and test a twentieth as many.
         keypoints_2d: `gt` for exact projections, `synthetic` for simulated detection errors, fixed by `noise_seed`.
-        truncation: share of the people who are moved over a border of the picture, see `posed_people.photograph`.
+        truncation: share of the people who are moved over a border of the image, see `rendered.people.photograph`.
         occlusion: share of the people behind one to three objects; their hidden joints are not detected.
-        picture_size: side of the rendered pictures, pixels.
+        picture_size: side of the rendered images, pixels.
         max_turn: degrees that people are turned away from the camera at most; 180 for seen from any side.
         photos: folder of photographs for the backgrounds; without, backgrounds are made up.
-        cache: folder where rendered pictures are kept; the same settings find the same pictures again.
-        num_workers: processes that render, besides the first.
+        cache: folder where rendered images are kept; the same settings find the same images again.
+        num_workers: processes that render, in addition to the first.
         noise_seed: of cameras, people and detection errors; methods compared with each other must share it.
         body: `free`, or the npz of another body (`scripts/prepare.py body`).
         batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`.
@@ -101,12 +101,12 @@ class RenderedPeople(PoseDataModule):
 
     @property
     def dataset(self) -> str:
-        return f"rendered_{self.motion}"  # with or without pictures: the people and their keypoints are the same
+        return f"rendered_{self.motion}"  # with or without images: the people and their keypoints are the same
 
     def prepare_data(self) -> None:
         if self.motion != "synthetic":
             PreparedFolder(self.root, DATASET)
-        if self.images and self.trainer:  # in the first process only, the others then find them
+        if self.images and self.trainer:  # in the first process only; the others then find them
             stage = self.trainer.state.fn
             splits: dict[Any, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
             for split in splits.get(stage, ("test",)):

@@ -26,7 +26,7 @@ class ThreeDPW(BodyData):
     Args:
         subset: `all` for the published splits. `oc`, `pc` and `crowd` are for tests alone: they hold people of the
             training and validation splits, on which a method that is to be tested there must not be trained.
-        protocol: of `all`: `threedpw` for 14 joints, `threedpw_24` for SMPL's 24 joints besides, `threedpw_dpmesh` for
+        protocol: of `all`: `threedpw` for 14 joints, `threedpw_24` for SMPL's 24 joints too, `threedpw_dpmesh` for
             vertices about SMPL's pelvis.
         bodies: see `BodyData`.
         options: of `PreparedData`.
@@ -84,7 +84,7 @@ class ThreeDPW(BodyData):
         return kept
 
     def _has_file(self) -> bool:
-        """Whether the subset has rows of its own, with the joints that published numbers were made with."""
+        """Whether the subset was prepared from its own file, with the joints that published numbers were made with."""
         return self.folder().facts["subsets"][self.subset] == "file"
 
     def _check(self, split: Split) -> None:

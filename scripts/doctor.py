@@ -26,7 +26,7 @@ whole, which experiments could run now, and the command for everything that is m
 EPILOG = """how to read it:
   ready       would run as it is: python scripts/train.py fit -c configs/experiments/NAME.yaml
   needs ...   what is not there yet; the last section has the command for each, and where a licence is asked for
-  unfinished  a preparation was interrupted; the same command goes on where it stopped
+  unfinished  a preparation was interrupted; the same command continues where it stopped
   damaged     a file is missing, cut off or not what it should be; the line says which one
 
 Nothing is changed, fetched or run. Experiments are read from configs/experiments: your own files there count as well.

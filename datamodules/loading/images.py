@@ -1,11 +1,11 @@
-"""Pictures from the disk, ahead of the device: what the crops of a batch need of them, and the crops on the device.
+"""Images from the disk, ahead of the device: what the crops of a batch need of them, and the crops on the device.
 
-Reading is most of the work, and most of that is decoding JPEG. So a picture is decoded once for all people of the batch
+Reading is most of the work, and most of that is decoding JPEG. So an image is decoded once for all people of the batch
 who are in it, in threads (Pillow works outside Python's lock), only down to the last row that is needed, and at a half,
 a quarter or an eighth of its size where it still has a pixel for every pixel of the crop; the decoder averages while it
 shrinks. What the crop needs goes to the device as bytes, which samples it once (`noise2pose.images.crops`).
 
-Pictures are taken as they are stored: annotations are of the stored pixels, so EXIF's orientation is ignored.
+Images are taken as they are stored: annotations are of the stored pixels, so EXIF's orientation is ignored.
 
 Shape letters: B samples, S side of the crops.
 """
@@ -37,11 +37,11 @@ _STOPPED = "broken data stream"  # what Pillow says when fewer rows are asked fo
 
 
 class Request(NamedTuple):
-    """A batch whose pictures are to be read.
+    """A batch whose images are to be read.
 
     Attributes:
         batch: its labels before any variation, on the CPU, with `box` and `camera`.
-        paths: of the picture of each sample.
+        paths: of the image of each sample.
         variation: of each sample, or None for crops as they are.
     """
 
@@ -51,12 +51,12 @@ class Request(NamedTuple):
 
 
 class Patch(NamedTuple):
-    """Part of a picture.
+    """Part of an image.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB, at least one pixel.
-        corner: x and y of its upper left corner in the picture as it was decoded.
-        reduction: side of its pixels in pixels of the whole picture.
+        corner: x and y of its upper left corner in the image as it was decoded.
+        reduction: side of its pixels in pixels of the whole image.
     """
 
     pixels: np.ndarray
@@ -65,15 +65,15 @@ class Patch(NamedTuple):
 
 
 class ImageReader:
-    """Adds pictures to batches.
+    """Adds images to batches.
 
-    Batches come in the order of the requests. A picture that cannot be read stops the iteration when its batch is due.
+    Batches come in the order of the requests. An image that cannot be read stops the iteration when its batch is due.
 
     Args:
         num_workers: threads that decode.
         prefetch: batches that are read before they are asked for.
         size: S.
-        plain_bilinear: decode whole pictures in full size, so that crops are what `cv2.warpAffine` makes of them. It
+        plain_bilinear: decode whole images in full size, so that crops are what `cv2.warpAffine` makes of them. It
             looks at four pixels for each of the crop and skips those between, which published numbers were made with.
     """
 
@@ -86,12 +86,12 @@ class ImageReader:
         self.plain_bilinear = plain_bilinear
 
     def read(self, requests: Iterable[Request]) -> Iterator[PoseBatch]:
-        """The batches with `picture` and, if they have one, `variation`; `finish` turns these into images.
+        """The batches with `patches` and, if they have one, `variation`; `finish` turns these into images.
 
         Requests are taken from their iterator in the caller's thread, `prefetch` ahead.
 
         Raises:
-            InputError: if a picture is missing, is none, or has another size than `camera` says; or a box is empty.
+            InputError: if an image is missing, broken or of another size than `camera` says, or a box is empty.
         """
         pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="pictures")
         waiting: deque[_Reading] = deque()
@@ -102,7 +102,7 @@ class ImageReader:
                     yield waiting.popleft().batch()
             while waiting:
                 yield waiting.popleft().batch()
-        finally:  # also when the consumer has enough
+        finally:  # also when the consumer stops early
             pool.shutdown(wait=True, cancel_futures=True)
 
     def finish(
@@ -129,7 +129,7 @@ class ImageReader:
         return {**varied, "image": occlude(image, variation)}
 
     def _start(self, pool: ThreadPoolExecutor, request: Request) -> "_Reading":
-        from_crop = _picture_of_crop(request, self.size)
+        from_crop = _from_crops(request, self.size)
         corners = _corners(from_crop, self.size)
         of: dict[Path, list[int]] = {}
         for row, path in enumerate(request.paths):
@@ -152,7 +152,7 @@ class _Reading(NamedTuple):
     futures: list[tuple[list[int], "Future[list[Patch]]"]]
 
     def batch(self) -> PoseBatch:
-        """Waits for the pictures."""
+        """Waits for the images."""
         patches = {
             row: patch for rows, future in self.futures for row, patch in zip(rows, future.result(), strict=True)
         }
@@ -171,16 +171,16 @@ class _Reading(NamedTuple):
 def read_patches(
     path: Path, size: tuple[float, float], corners: Sequence[np.ndarray], reduction: int = 1
 ) -> list[Patch]:
-    """Parts of one picture.
+    """Parts of one image.
 
     Args:
-        path: of a JPEG, or of any other picture that Pillow reads; grey and CMYK ones become RGB.
+        path: of a JPEG, or of any other image that Pillow reads; grey and CMYK ones become RGB.
         size: width and height that it should have.
-        corners: for each part, (N, 2) points between which bilinear samples will be taken, pixels of the whole picture.
+        corners: for each part, (N, 2) points between which bilinear samples will be taken, pixels of the whole image.
         reduction: 1, 2, 4 or 8; the most that a pixel may be enlarged to. Only JPEG files can be read so.
 
     Raises:
-        InputError: if the file is missing, no readable picture, or of another size; it names the file.
+        InputError: if the file is missing, cannot be read as an image, or has another size; the message names the file.
     """
     try:
         with Image.open(path) as image:
@@ -200,13 +200,13 @@ def read_patches(
         ) from error
     except InputError:
         raise
-    except Exception as error:  # Pillow's readers raise whatever a broken file makes them stumble over
+    except Exception as error:  # Pillow's readers raise anything on a broken file
         said = str(error).replace(str(path), path.name)
-        raise InputError(f"{path}: not a readable picture: {said}") from error
+        raise InputError(f"{path}: not a readable image: {said}") from error
 
 
-def _picture_of_crop(request: Request, size: int) -> np.ndarray:
-    """(B, 2, 3) float64: from pixels of the varied crops to those of the pictures as they are stored."""
+def _from_crops(request: Request, size: int) -> np.ndarray:
+    """(B, 2, 3) float64: from pixels of the varied crops to those of the images as they are stored."""
     camera: Camera = {key: value.double() for key, value in request.batch["camera"].items()}  # pyright: ignore
     box = request.batch["box"].double()
     bad = ~((box[:, 2] > 0) & box.isfinite().all(dim=-1))
@@ -223,15 +223,15 @@ def _picture_of_crop(request: Request, size: int) -> np.ndarray:
 
 
 def _corners(from_crop: np.ndarray, size: int) -> np.ndarray:
-    """(B, 4, 2): centres of the crop's outermost pixels, in the picture."""
+    """(B, 4, 2): centres of the crop's outermost pixels, in the image."""
     low, high = 0.5, size - 0.5
     points = np.array([(low, low, 1.0), (high, low, 1.0), (low, high, 1.0), (high, high, 1.0)])
     return points @ from_crop.transpose(0, 2, 1)
 
 
 def _reduction(from_crop: np.ndarray) -> int:
-    """The most that the picture can be reduced by with a pixel left for every pixel of the crop."""
-    pixels = np.linalg.norm(from_crop[:, :2], axis=0).min()  # picture pixels for each step in the crop
+    """The most that the image can be reduced by with a pixel left for every pixel of the crop."""
+    pixels = np.linalg.norm(from_crop[:, :2], axis=0).min()  # image pixels for each step in the crop
     return next((reduction for reduction in _REDUCTIONS if pixels >= reduction), 1)
 
 
@@ -247,7 +247,7 @@ def _rectangle(points: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int
 
 
 def _decode(image: Image.Image, rows: int, is_jpeg: bool) -> None:
-    """Decodes the first rows, or more. The rest of a JPEG is what Pillow can be kept from reading."""
+    """Decodes the first rows, or more: only of a JPEG can Pillow leave out the rest."""
     tiles: Any = getattr(image, "tile", [])
     if not is_jpeg or rows >= image.size[1] or len(tiles) != 1:
         image.load()
@@ -256,7 +256,7 @@ def _decode(image: Image.Image, rows: int, is_jpeg: bool) -> None:
     image.tile = [(tile[0], (0, 0, image.size[0], rows), *tile[2:])]  # pyright: ignore[reportAttributeAccessIssue]
     try:
         image.load()
-    except OSError as error:  # the decoder is asked to finish before the end; what it has decoded is there
+    except OSError as error:  # the decoder is stopped before the end; the rows that it has decoded are there
         if not str(error).startswith(_STOPPED):
             raise
 

@@ -1,4 +1,4 @@
-"""Loaders that go on within an epoch where a killed run stopped."""
+"""Loaders that resume within an epoch where a killed run stopped."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ class ResumableLoader:
     """Iterates over the batches of an epoch.
 
     Lightning asks for `state_dict` when it writes a checkpoint and gives it back when a run is resumed. A run that is
-    resumed within an epoch goes on with the batch after the last one that its checkpoint has learned from.
+    resumed within an epoch continues with the batch after the last one that was trained on.
 
     Args:
         order: which samples make up each batch of the epoch that Lightning announced last, `order.epoch`.
@@ -37,9 +37,9 @@ class ResumableLoader:
         """Batches of the epoch `sampler.epoch`, without the first `start`."""
 
     def state_dict(self) -> dict[str, int]:
-        """Where it stands."""
+        """The epoch, and how many of its batches were taken."""
         return dict(self._at)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on from there."""
+        """Resumes there."""
         self._at = self._resumed = dict(state)

@@ -1,7 +1,7 @@
 """Parameterised human activities on the free body: every clip is another person with another style.
 
-An activity is a short function that sets joint angles over time on a `Clip`; `generate` adds what all share: a person
-(body shape, heading), smooth small movements, joint limits and contact with the ground.
+An activity is a short function that sets joint angles over time on `ClipAngles`; `generate` adds what all share: a
+person (body shape, heading), smooth small movements, joint limits and contact with the ground.
 """
 
 import zlib
@@ -12,7 +12,7 @@ import numpy as np
 import roma
 import torch
 
-from datamodules.motion.clips import FPS, GRAVITY, ON_ALL_FOURS, Array, Clip, euler, ground, limited, wander
+from datamodules.motion.clips import FPS, GRAVITY, ON_ALL_FOURS, Array, ClipAngles, euler, ground, limited, wander
 
 
 class Motion(NamedTuple):
@@ -29,7 +29,7 @@ class Motion(NamedTuple):
     betas: Array
 
 
-def _stride(clip: Clip, frequency: float, reach: float, knee: float, arms: float) -> None:
+def _stride(clip: ClipAngles, frequency: float, reach: float, knee: float, arms: float) -> None:
     """Legs that walk or run, and arms that swing against them."""
     for side, phase in (("left", 0.0), ("right", 0.5)):
         forward = clip.swing(frequency, phase)
@@ -43,13 +43,13 @@ def _stride(clip: Clip, frequency: float, reach: float, knee: float, arms: float
     clip.turn[:, 1] += -0.2 * reach * clip.swing(frequency, 0.0)
 
 
-def _walk(clip: Clip) -> None:
+def _walk(clip: ClipAngles) -> None:
     _stride(clip, clip.uniform(0.7, 1.05), clip.uniform(18, 28), clip.uniform(45, 60), clip.uniform(10, 30))
     clip.turn[:, 1] += clip.uniform(-15, 15) * clip.time
     clip.add("spine1", x=clip.uniform(0, 8))
 
 
-def _run(clip: Clip) -> None:
+def _run(clip: ClipAngles) -> None:
     frequency = clip.uniform(1.25, 1.6)
     _stride(clip, frequency, clip.uniform(30, 42), clip.uniform(80, 105), clip.uniform(30, 45))
     for side in ("left", "right"):
@@ -62,7 +62,7 @@ def _run(clip: Clip) -> None:
     clip.lift += np.where(into < flight, 0.5 * GRAVITY * into * (flight - into), 0.0)
 
 
-def _jump(clip: Clip) -> None:
+def _jump(clip: ClipAngles) -> None:
     height = clip.uniform(0.12, 0.4)
     flight = 2.0 * np.sqrt(2.0 * height / GRAVITY)
     period, crouch = flight + clip.uniform(0.9, 1.4), clip.uniform(0.35, 0.5)
@@ -80,7 +80,7 @@ def _jump(clip: Clip) -> None:
         clip.add(f"{side}_ankle", x=30 * clip.pulses(period, 0.1, flight * 0.7, 0.15, start + crouch + 0.1))
 
 
-def _squat(clip: Clip) -> None:
+def _squat(clip: ClipAngles) -> None:
     period = clip.uniform(1.6, 2.4)
     depth = clip.pulses(period, 0.4 * period, 0.1 * period, 0.4 * period, clip.uniform(0, 0.4))
     clip.bend(depth * clip.uniform(0.75, 1.15), lean=clip.uniform(0.5, 1.0))
@@ -90,7 +90,7 @@ def _squat(clip: Clip) -> None:
         clip.add(f"{side}_hip", z=clip.uniform(4, 14), y=clip.uniform(0, 12))
 
 
-def _sit_down(clip: Clip) -> None:
+def _sit_down(clip: ClipAngles) -> None:
     down = clip.pulse(clip.uniform(0.1, 0.4), clip.uniform(0.8, 1.1), 10.0, 1.0)
     for side in ("left", "right"):
         clip.add(f"{side}_hip", x=-88 * down)
@@ -103,7 +103,7 @@ def _sit_down(clip: Clip) -> None:
         clip.add(joint, x=clip.uniform(2, 14) * down + 0.6 * lean)
 
 
-def _reach(clip: Clip) -> None:
+def _reach(clip: ClipAngles) -> None:
     side = clip.side()
     out = clip.pulse(clip.uniform(0.1, 0.3), clip.uniform(0.5, 0.8), clip.uniform(0.2, 0.5), 0.6)
     height, across = clip.uniform(20, 160), clip.uniform(-20, 45)
@@ -115,7 +115,7 @@ def _reach(clip: Clip) -> None:
     clip.add("neck", x=(20 - 0.25 * height) * out)
 
 
-def _wave(clip: Clip) -> None:
+def _wave(clip: ClipAngles) -> None:
     side, rate = clip.side(), clip.uniform(1.2, 2.2)
     up = clip.pulse(clip.uniform(0, 0.2), 0.5, 10.0, 0.5)
     clip.add(f"{side}_shoulder", z=clip.uniform(50, 85) * up, y=-clip.uniform(0, 25) * up, x=-clip.uniform(10, 40) * up)
@@ -124,7 +124,7 @@ def _wave(clip: Clip) -> None:
     clip.add("neck", y=clip.uniform(-20, 20))
 
 
-def _punch(clip: Clip) -> None:
+def _punch(clip: ClipAngles) -> None:
     period = clip.uniform(0.8, 1.3)
     stance = clip.uniform(0.15, 0.3)
     clip.bend(stance, lean=0.3)
@@ -142,7 +142,7 @@ def _punch(clip: Clip) -> None:
     clip.add(f"{back}_ankle", x=-4)
 
 
-def _kick(clip: Clip) -> None:
+def _kick(clip: ClipAngles) -> None:
     side = clip.side()
     other = "right" if side == "left" else "left"
     period, height = clip.uniform(1.6, 2.2), clip.uniform(45, 90)
@@ -159,7 +159,7 @@ def _kick(clip: Clip) -> None:
     clip.add(f"{other}_hip", x=-8)
 
 
-def _turn(clip: Clip) -> None:
+def _turn(clip: ClipAngles) -> None:
     rate = clip.uniform(45, 110) * (1 if clip.random.random() < 0.5 else -1)
     frequency = clip.uniform(0.9, 1.3)
     _stride(clip, frequency, clip.uniform(3, 8), clip.uniform(25, 40), clip.uniform(3, 10))
@@ -168,7 +168,7 @@ def _turn(clip: Clip) -> None:
     clip.add("neck", y=np.clip(rate / 4, -30, 30))
 
 
-def _crawl(clip: Clip) -> None:
+def _crawl(clip: ClipAngles) -> None:
     clip.contacts = ON_ALL_FOURS
     frequency, reach = clip.uniform(0.5, 0.8), clip.uniform(12, 22)
     clip.turn[:, 0] += clip.uniform(72, 84)
@@ -185,7 +185,7 @@ def _crawl(clip: Clip) -> None:
         clip.add(joint, x=-clip.uniform(15, 25))
 
 
-def _dance(clip: Clip) -> None:
+def _dance(clip: ClipAngles) -> None:
     beat = clip.uniform(0.8, 1.3)
     clip.bend(0.12 + 0.12 * clip.swing(2 * beat), lean=0.2)
     for side, phase in (("left", 0.0), ("right", 0.5)):
@@ -202,7 +202,7 @@ def _dance(clip: Clip) -> None:
         clip.add(joint, z=weight * sway, y=9 * clip.swing(beat / 2, 0.25))
 
 
-ACTIVITIES: dict[str, Callable[[Clip], None]] = {
+ACTIVITIES: dict[str, Callable[[ClipAngles], None]] = {
     "walk": _walk,
     "run": _run,
     "jump": _jump,
@@ -228,7 +228,7 @@ def generate(activity: str, num_frames: int, seed: int, fps: float = FPS) -> Mot
         fps: frames per second.
     """
     random = np.random.default_rng([seed, zlib.crc32(activity.encode())])
-    clip = Clip(num_frames, fps, random)
+    clip = ClipAngles(num_frames, fps, random)
     ACTIVITIES[activity](clip)
     clip.angles += wander(clip, 2.0)
     rotations = euler(limited(clip.angles))

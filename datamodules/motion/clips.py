@@ -47,7 +47,7 @@ LIMITS = {
 }
 
 
-class Clip:
+class ClipAngles:
     """The angles of a clip while an activity sets them.
 
     Args:
@@ -112,7 +112,7 @@ def smooth(share: Array) -> Array:
     return share * share * share * (10.0 - 15.0 * share + 6.0 * share * share)
 
 
-def ground(rotations: Array, betas: Array, clip: Clip) -> Array:
+def ground(rotations: Array, betas: Array, clip: ClipAngles) -> Array:
     """(F, 3) translation that holds the lowest contact still and on the ground, plus the flight."""
     matrices = torch.from_numpy(rotations)
     body = _free_body()
@@ -136,7 +136,7 @@ def ground(rotations: Array, betas: Array, clip: Clip) -> Array:
     return np.stack([path[:, 0], vertical, path[:, 1]], axis=-1)
 
 
-def wander(clip: Clip, degrees: float) -> Array:
+def wander(clip: ClipAngles, degrees: float) -> Array:
     """(F, 24, 3) slow random movements: three sines below 0.8 Hz for each angle."""
     shape = (3, len(_JOINTS), 3)
     frequency, phase = clip.random.uniform(0.1, 0.8, shape), clip.random.uniform(0, 1, shape)

@@ -105,7 +105,7 @@ def prepare(plan: Plan, output: Path, num_workers: int) -> dict[str, Any]:
     Args:
         plan: what to read.
         output: folder to write. Interrupted work is resumed; finished work of the same source is left as it is.
-        num_workers: processes besides this one; 0 reads in this one.
+        num_workers: processes in addition to this one; 0 reads in this one.
 
     Returns:
         What `dataset.json` says.

@@ -28,7 +28,7 @@ class GroundTruthBodies:
 
     Args:
         folder: with smpl_neutral.npz, smpl_male.npz and smpl_female.npz of `scripts/prepare.py body`.
-        genders: that are needed, as `prepared_folder.GENDERS` numbers them.
+        genders: that are needed, as `prepared.folder.GENDERS` numbers them.
         dataset: for messages.
 
     Raises:
@@ -108,7 +108,7 @@ class GroundTruthBodies:
             part = function(bodies[number], **{key: value[index] for key, value in smpl.items()})
             result = part.new_empty(len(gender), *part.shape[1:]) if result is None else result
             result[index] = part
-        assert result is not None, "there is somebody"
+        assert result is not None, "there is at least one person"
         return result
 
     def _on(self, device: torch.device) -> dict[int, BodyModel]:

@@ -198,7 +198,7 @@ class PreparedRows:
         ).keypoints
 
     def exact(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 17 3"]:
-        """Joints without detection errors: as annotated; where nobody annotated any, projected."""
+        """Joints without detection errors: as annotated, or projected where there are no annotations."""
         if "keypoints_2d_gt" in self.columns:
             return self._joints("keypoints_2d_gt", rows)
         joints, camera = batch["keypoints_3d"], batch["camera"]

@@ -1,6 +1,6 @@
 """What is behind rendered people: made up, or crops of a user's photographs.
 
-Shape letters: S side of the picture.
+Shape letters: S side of the image.
 """
 
 from functools import lru_cache
@@ -15,7 +15,7 @@ from noise2pose.errors import InputError
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 _PHOTO_SHARE = 0.8  # of the backgrounds, where there are photographs
 _PHOTO_SIDE = 512  # pixels of the shorter side that photographs are kept with
-_SCALES = (2, 3, 5, 9, 17, 40)  # cells of smooth noise across the picture
+_SCALES = (2, 3, 5, 9, 17, 40)  # cells of smooth noise across the image
 
 
 def find_photos(folder: str | Path) -> list[Path]:
@@ -38,7 +38,7 @@ def background(size: int, generator: np.random.Generator, photos: list[Path]) ->
 
     Args:
         size: S.
-        generator: of the picture.
+        generator: of the image.
         photos: of `find_photos`, or none.
 
     Raises:
@@ -46,12 +46,12 @@ def background(size: int, generator: np.random.Generator, photos: list[Path]) ->
     """
     if photos and generator.uniform() < _PHOTO_SHARE:
         return _crop(photos[int(generator.integers(len(photos)))], size, generator)
-    picture = _base(size, generator)
+    image = _base(size, generator)
     if generator.uniform() < 0.7:
-        _draw_shapes(picture, generator)
+        _draw_shapes(image, generator)
     if generator.uniform() < 0.3:
-        picture = picture.filter(ImageFilter.BoxBlur(float(generator.uniform(0.5, 4.0))))
-    return np.array(_mute(picture, generator))
+        image = image.filter(ImageFilter.BoxBlur(float(generator.uniform(0.5, 4.0))))
+    return np.array(_mute(image, generator))
 
 
 def texture(size: int, generator: np.random.Generator) -> Image.Image:
@@ -63,8 +63,8 @@ def _crop(path: Path, size: int, generator: np.random.Generator) -> np.ndarray:
     photo = _photo(str(path))
     side = generator.uniform(0.35, 1.0) * min(photo.size)
     left, top = (generator.uniform(0, extent - side) for extent in photo.size)
-    picture = photo.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
-    pixels = np.asarray(picture)
+    image = photo.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
+    pixels = np.asarray(image)
     return np.array(pixels[:, ::-1] if generator.uniform() < 0.5 else pixels)
 
 
@@ -94,12 +94,12 @@ def _base(size: int, generator: np.random.Generator) -> Image.Image:
         return _noise(size, generator)
     if kind == 2:
         return Image.blend(_pattern(size, generator), _noise(size, generator), float(generator.uniform(0.1, 0.6)))
-    picture = Image.blend(_gradient(size, generator), _noise(size, generator), float(generator.uniform(0.0, 0.35)))
+    image = Image.blend(_gradient(size, generator), _noise(size, generator), float(generator.uniform(0.0, 0.35)))
     horizon = int(size * generator.uniform(0.45, 0.95))
     floor = _gradient(size, generator) if generator.uniform() < 0.5 else _pattern(size, generator)
     floor = Image.blend(floor, _noise(size, generator), float(generator.uniform(0.1, 0.5)))
-    picture.paste(floor.crop((0, 0, size, size - horizon)), (0, horizon))
-    return picture
+    image.paste(floor.crop((0, 0, size, size - horizon)), (0, horizon))
+    return image
 
 
 def _gradient(size: int, generator: np.random.Generator) -> Image.Image:
@@ -109,7 +109,7 @@ def _gradient(size: int, generator: np.random.Generator) -> Image.Image:
 
 
 def _noise(size: int, generator: np.random.Generator) -> Image.Image:
-    """Smooth noise at several scales, with one spectrum for the picture."""
+    """Smooth noise at several scales, with one spectrum for the image."""
     half = size // 2
     middle, strength = generator.uniform(30, 225, 3), generator.uniform(15, 55)
     fall, grey = generator.uniform(0.45, 1.0), generator.uniform(0.0, 1.0)
@@ -142,10 +142,10 @@ def _pattern(size: int, generator: np.random.Generator) -> Image.Image:
     return Image.fromarray(colours[chosen.astype(np.int8)])
 
 
-def _draw_shapes(picture: Image.Image, generator: np.random.Generator) -> None:
+def _draw_shapes(image: Image.Image, generator: np.random.Generator) -> None:
     """Polygons, ellipses, rectangles and bars, large ones first."""
-    size = picture.width
-    draw = ImageDraw.Draw(picture)
+    size = image.width
+    draw = ImageDraw.Draw(image)
     count = int(generator.integers(2, 22))
     reach = np.sort(generator.uniform(0.02, 0.35, count))[::-1] * size
     # Furniture and windows stand upright, so most shapes do.
@@ -164,10 +164,10 @@ def _draw_shapes(picture: Image.Image, generator: np.random.Generator) -> None:
             (draw.ellipse if kind == 1 else draw.rectangle)(box, fill=fill)
 
 
-def _mute(picture: Image.Image, generator: np.random.Generator) -> Image.Image:
-    """Takes colour out of most pictures: the world is mostly grey and brown."""
+def _mute(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Takes colour out of most images: the world is mostly grey and brown."""
     saturation = float(generator.uniform(0.1, 1.0)) ** 1.5
-    return Image.blend(picture.convert("L").convert("RGB"), picture, saturation)
+    return Image.blend(image.convert("L").convert("RGB"), image, saturation)
 
 
 def _enlarge(pixels: np.ndarray, size: int) -> Image.Image:

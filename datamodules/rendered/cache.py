@@ -1,9 +1,9 @@
-"""Rendered pictures on disk: made once by several processes, continued after a kill, never reused for other settings.
+"""Rendered images on disk: made once by several processes, resumed after a kill, never reused for other settings.
 
 A folder holds `pictures.npy`, an array (N, 3, S, S) of bytes, and `manifest.json` with the settings and which chunks of
-pictures are done. Its name has a hash of everything that a picture depends on.
+images are done. Its name has a hash of everything that an image depends on.
 
-Shape letters: N people, S side of the pictures.
+Shape letters: N people, S side of the images.
 """
 
 import hashlib
@@ -34,15 +34,15 @@ from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.files import write_text
 
-_CHUNK = 64  # pictures; results of matrix products depend on the batch, so this is the same for every number of workers
-_VERSION = 1  # to be raised when the same settings give other pictures
+_CHUNK = 64  # images; results of matrix products depend on the batch, so this is the same for every number of workers
+_VERSION = 1  # to be raised when the same settings give other images
 
 
 class _Job(NamedTuple):
     """What every worker needs once."""
 
     body: BodyModel
-    pictures: str
+    images: str
     seed: int
     size: int
     photos: list[Path]
@@ -56,7 +56,7 @@ class _Worker:
         self.job = job
         self.on: Surface = surface(job.body)
         self.faces = job.body.faces.numpy()
-        self.pictures = np.load(job.pictures, mmap_mode="r+")
+        self.images = np.load(job.images, mmap_mode="r+")
 
     @torch.inference_mode()
     def render(self, first: int, people: dict[str, np.ndarray]) -> int:
@@ -66,7 +66,7 @@ class _Worker:
         vertices = (posed.vertices + tensors["camera_translation"][:, None]).numpy()
         in_front = occluders(tensors["keys"], self.job.seed, self.job.occlusion)
         for row, points in enumerate(vertices):
-            picture = render_scene(
+            image = render_scene(
                 self.on,
                 points,
                 self.faces,
@@ -77,8 +77,8 @@ class _Worker:
                 seed=self.job.seed,
                 photos=self.job.photos,
             )
-            self.pictures[first + row] = picture.transpose(2, 0, 1)
-        self.pictures.flush()
+            self.images[first + row] = image.transpose(2, 0, 1)
+        self.images.flush()
         return first
 
 
@@ -94,22 +94,22 @@ def render_cache(
     occlusion: float = 0.5,
     num_workers: int = 0,
 ) -> UInt8[Tensor, "N 3 S S"]:
-    """The square `box` of each person's picture, rendered where it is not on disk yet.
+    """The square `box` of each person's image, rendered where it is not on disk yet.
 
-    The bytes depend on the arguments alone, neither on the number of workers nor on how often the rendering was killed.
-    One process at a time may render into a folder. Workers are fresh processes, so a script that calls this with any
+    The bytes depend on the arguments, not on the number of workers or on how often the rendering was killed.
+    One process at a time may render into a folder. Workers are spawned processes, so a script that uses them
     needs the usual guard `if __name__ == "__main__"`.
 
     Args:
-        folder: where the folder of these pictures is, or will be made.
+        folder: where the folder of these images is, or will be made.
         people: `smpl`, `camera_translation`, `camera` and `box`.
         body: whose parameters `smpl` are.
         keys: of `keyed_random`, one a person.
-        seed: of everything in the pictures besides the people.
+        seed: of everything in the images but the people.
         picture_size: S, pixels.
         photos: folder of photographs for backgrounds; without, backgrounds are made up.
-        occlusion: share of the pictures with something in front; `covered` needs the same as `probability`.
-        num_workers: processes besides this one; 0 renders in this one.
+        occlusion: share of the images with something in front; `covered` needs the same as `probability`.
+        num_workers: processes in addition to this one; 0 renders in this one.
 
     Returns:
         RGB, mapped from the file; what is written to it stays in memory.
@@ -128,7 +128,7 @@ def render_cache(
     if todo:
         job = _Job(deepcopy(body).float().cpu(), str(home / "pictures.npy"), seed, picture_size, found, occlusion)
         chunks = ((first, {name: array[first : first + _CHUNK] for name, array in arrays.items()}) for first in todo)
-        with tqdm(total=len(keys), initial=min(len(done) * _CHUNK, len(keys)), unit="picture", desc="rendering") as bar:
+        with tqdm(total=len(keys), initial=min(len(done) * _CHUNK, len(keys)), unit="image", desc="rendering") as bar:
             for first in _rendered(job, chunks, min(num_workers, len(todo))):
                 done.add(first)
                 _write_manifest(home, settings, checksum, done)
@@ -138,7 +138,7 @@ def render_cache(
 
 
 def _rendered(job: _Job, chunks: Iterator[tuple[int, dict[str, np.ndarray]]], num_workers: int) -> Iterator[int]:
-    """Numbers of the first pictures of chunks, as they are done."""
+    """Numbers of the first images of chunks, as they are done."""
     if num_workers == 0:
         worker = _Worker(job)
         for chunk in chunks:
@@ -146,12 +146,12 @@ def _rendered(job: _Job, chunks: Iterator[tuple[int, dict[str, np.ndarray]]], nu
                 first = worker.render(*chunk)
             yield first
         return
-    # Pickled here, since PyTorch would send each tensor through a file descriptor of its own.
+    # Pickled here, since PyTorch would send each tensor through a separate file descriptor.
     pool = ProcessPoolExecutor(
         num_workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(pickle.dumps(job),)
     )
     try:
-        # Not all at once: a queue of every chunk would copy all people.
+        # Submitting every chunk at once would copy all people.
         waiting = {pool.submit(_render, *chunk) for chunk in islice(chunks, 2 * num_workers)}
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -177,7 +177,7 @@ def _render(first: int, people: dict[str, np.ndarray]) -> int:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Threads share sums out among them, which changes the last digits."""
+    """Several threads split sums among them, which changes the last digits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -187,7 +187,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _arrays(people: PoseBatch, keys: Tensor) -> dict[str, np.ndarray]:
-    """What the pictures are rendered from, one row a person."""
+    """What the images are rendered from, one row a person."""
     parts = {
         "global_orient": people["smpl"]["global_orient"],
         "body_pose": people["smpl"]["body_pose"],
@@ -211,7 +211,7 @@ def _lens(people: dict[str, np.ndarray], row: int, size: int) -> Lens:
 
 
 def _settings(arrays: dict[str, np.ndarray], body: BodyModel, photos: list[Path], **plain: float) -> dict[str, Any]:
-    """Everything that the bytes of the pictures depend on."""
+    """Everything that the bytes of the images depend on."""
     mesh = hashlib.sha256()
     for buffer in (body.template, body.shape_directions, body.pose_directions, body.skinning_weights, body.faces):
         mesh.update(buffer.detach().cpu().contiguous().numpy().tobytes())
@@ -225,40 +225,40 @@ def _settings(arrays: dict[str, np.ndarray], body: BodyModel, photos: list[Path]
 
 
 def _open(home: Path, shape: tuple[int, ...], settings: dict[str, Any], checksum: str) -> set[int]:
-    """Makes room for the pictures, or finds those of an earlier run.
+    """Makes room for the images, or finds those of an earlier run.
 
     Returns:
-        Numbers of the first pictures of the chunks that are done.
+        Numbers of the first images of the chunks that are done.
     """
-    manifest, pictures = home / "manifest.json", home / "pictures.npy"
+    manifest, images = home / "manifest.json", home / "pictures.npy"
     done: set[int] = set()
     if manifest.exists():
         try:
             written = json.loads(manifest.read_text())
             known, done = written["checksum"], set(written["done"])
-            found = np.load(pictures, mmap_mode="r").shape
+            found = np.load(images, mmap_mode="r").shape
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise InputError(f"{home}: found no readable pictures ({error}); delete this folder") from error
+            raise InputError(f"{home}: found no readable images ({error}); delete this folder") from error
         if known != checksum or found != shape:
-            raise InputError(f"{home}: found pictures of other settings or another number; delete this folder")
+            raise InputError(f"{home}: found images of other settings or another number; delete this folder")
         if len(done) == -(-shape[0] // _CHUNK):
             return done
     home.mkdir(parents=True, exist_ok=True)
     each = int(np.prod(shape[1:]))
     needed, free = (shape[0] - min(len(done) * _CHUNK, shape[0])) * each, shutil.disk_usage(home).free
-    said = f"{shape[0]} pictures of {shape[-1]} x {shape[-1]} take {_size(shape[0] * each)}"
+    said = f"{shape[0]} images of {shape[-1]} x {shape[-1]} take {_size(shape[0] * each)}"
     if needed > free:
         raise InputError(f"{home}: {said}, of which {_size(needed)} are to be written, but {_size(free)} are free")
-    going_on = f", going on at {min(len(done) * _CHUNK, shape[0])}" if done else ""
-    print(f"{home}: {said}{going_on}", file=sys.stderr)
+    resumed = f", resumed at {min(len(done) * _CHUNK, shape[0])}" if done else ""
+    print(f"{home}: {said}{resumed}", file=sys.stderr)
     if not manifest.exists():
-        np.lib.format.open_memmap(pictures, mode="w+", dtype=np.uint8, shape=shape)
+        np.lib.format.open_memmap(images, mode="w+", dtype=np.uint8, shape=shape)
         _write_manifest(home, settings, checksum, done)
     return done
 
 
 def _size(number: int) -> str:
-    """Of files, for people."""
+    """Bytes in readable units."""
     return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int
 from noise2pose.bodies import BodyModel
 
 TORSO, ARM, HAND, LEG, FOOT, HEAD = range(6)
-# Of SMPL's 22 joints that every body begins with; what follows are hands.
+# Of the 22 joints of SMPL with which every body begins; the others are hands.
 _PARTS = [TORSO, LEG, LEG, TORSO, LEG, LEG, TORSO, FOOT, FOOT, TORSO, FOOT, FOOT, HEAD, TORSO, TORSO, HEAD]
 _PARTS += [ARM, ARM, ARM, ARM, HAND, HAND]
 _PELVIS, _KNEE, _SPINE, _ANKLE, _SHOULDER, _WRIST = 0, 4, 3, 7, 16, 20

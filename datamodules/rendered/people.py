@@ -1,4 +1,4 @@
-"""People with known body parameters in front of cameras: what a picture of them will show, before it is rendered.
+"""People with known body parameters in front of cameras: what an image of them will show, before it is rendered.
 
 Shape letters: N people, J joints.
 """
@@ -16,11 +16,11 @@ from noise2pose.bodies import BodyModel
 from noise2pose.images.crops import box_of_keypoints
 
 SKELETON = "h36m_17"
-PICTURE_SIDE = 1000.0  # pixels of the whole, square picture
-MIN_SEEN = 8  # joints of a person in the picture
-_FOCAL = (0.9, 1.8)  # over the picture's side: 58 to 31 degrees
-_SHARE = (0.35, 0.85)  # of the picture's side that the person takes
-_CUT = (0.15, 0.5)  # share of a truncated person that is out of the picture
+IMAGE_SIDE = 1000.0  # pixels of the whole, square image
+MIN_SEEN = 8  # joints of a person in the image
+_FOCAL = (0.9, 1.8)  # over the image's side: 58 to 31 degrees
+_SHARE = (0.35, 0.85)  # of the image's side that the person takes
+_CUT = (0.15, 0.5)  # share of a truncated person that is out of the image
 _ELEVATION, _ELEVATION_SPREAD, _ELEVATION_LIMITS = 8.0, 10.0, (-20.0, 45.0)  # degrees, from above is positive
 _ROLL_SPREAD = 4.0  # degrees
 _BOX_SCALE_ERROR, _BOX_SHIFT = (0.9, 1.15), 0.05  # of detectors' boxes
@@ -55,12 +55,12 @@ def photograph(
         body: whose parameters they are.
         keys: of `keyed_random`.
         seed: of the cameras.
-        truncation: share of the people who are moved over a border of the picture; a tenth of them stay where they
-            were, because too few of their joints would be seen. Of the others every joint is in the picture.
+        truncation: share of the people who are moved over a border of the image; a tenth of them stay where they
+            were, because too few of their joints would be seen. Of the others every joint is in the image.
         max_turn: degrees that a person's pelvis is turned away from the camera at most; 180 is any side.
 
     Returns:
-        Everything of a `PoseBatch` but pictures; `keypoints_2d` are exact, with confidence 1 inside the picture and 0
+        Everything of a `PoseBatch` but images; `keypoints_2d` are exact, with confidence 1 inside the image and 0
         outside, and `camera_translation` (N, 3) comes on top, which with `smpl` gives the body in the camera frame.
     """
     uniform = keyed_random.uniform(keys, (8,), stream=_STREAM, seed=seed)
@@ -73,11 +73,11 @@ def photograph(
     orient = _view(azimuth, normal) @ poses.rotations[:, 0]
     smpl: Smpl = {"global_orient": orient, "body_pose": poses.rotations[:, 1:], "betas": poses.betas}
     joints = body.joints(orient, poses.rotations[:, 1:], poses.betas, regressor=SKELETON)
-    focal = PICTURE_SIDE * _between(uniform[:, 1], _FOCAL)
+    focal = IMAGE_SIDE * _between(uniform[:, 1], _FOCAL)
     camera: Camera = {
         "focal": focal[:, None].expand(-1, 2).contiguous(),
-        "principal_point": torch.full((len(joints), 2), PICTURE_SIDE / 2.0),
-        "image_size": torch.full((len(joints), 2), PICTURE_SIDE),
+        "principal_point": torch.full((len(joints), 2), IMAGE_SIDE / 2.0),
+        "image_size": torch.full((len(joints), 2), IMAGE_SIDE),
     }
     whole, cut = _place(joints, focal, uniform)
     wanted = uniform[:, 5] < truncation
@@ -123,22 +123,22 @@ def _view(azimuth: Float[Tensor, " N"], normal: Float[Tensor, "N 2"]) -> Float[T
 def _place(
     joints: Float[Tensor, "N J 3"], focal: Float[Tensor, " N"], uniform: Float[Tensor, "N 8"]
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
-    """Translations that show each person at a random size and place: whole, and cut by one border of the picture."""
+    """Translations that show each person at a random size and place: whole, and cut by one border of the image."""
     low, high = joints.amin(dim=1), joints.amax(dim=1)
     extent = (high - low)[:, :2]
     share = _between(uniform[:, 2], _SHARE)
     metres = extent.amax(dim=-1).clamp_min(0.3)
-    depth = focal * metres / (share * PICTURE_SIDE) + (high - low)[:, 2] / 2.0
+    depth = focal * metres / (share * IMAGE_SIDE) + (high - low)[:, 2] / 2.0
     centre = (low + high) / 2.0
     offset = joints - centre[:, None]
-    # Half the picture in metres, at the depth of each joint: what is nearer to the camera reaches its border sooner.
-    half = PICTURE_SIDE / 2.0 * (depth[:, None] + offset[..., 2]) / focal[:, None]
+    # Half the image in metres, at the depth of each joint: what is nearer to the camera reaches its border sooner.
+    half = IMAGE_SIDE / 2.0 * (depth[:, None] + offset[..., 2]) / focal[:, None]
     least, most = (-half[..., None] - offset[..., :2]).amax(dim=1), (half[..., None] - offset[..., :2]).amin(dim=1)
     whole = least + uniform[:, 3:5] * (most - least)
     side = (4.0 * uniform[:, 7]).long()
     axis = torch.nn.functional.one_hot(side // 2, 2).bool()
     sign = 1.0 - 2.0 * (side % 2)[:, None]
-    border = (PICTURE_SIDE / 2.0 * depth / focal)[:, None]
+    border = (IMAGE_SIDE / 2.0 * depth / focal)[:, None]
     over = sign * (border - extent / 2.0 + _between(uniform[:, 6:7], _CUT) * extent)
     places = (whole, torch.where(axis, over, whole))
     whole, cut = (torch.cat((place, depth[:, None]), dim=-1) - centre for place in places)
@@ -146,9 +146,9 @@ def _place(
 
 
 def _project(joints: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Pixels (N, J, 2), and which of them are in the picture (N, J)."""
+    """Pixels (N, J, 2), and which of them are in the image (N, J)."""
     pixels = cameras.project(joints, camera["focal"], camera["principal_point"])
-    return pixels, ((pixels >= 0.0) & (pixels <= PICTURE_SIDE)).all(dim=-1)
+    return pixels, ((pixels >= 0.0) & (pixels <= IMAGE_SIDE)).all(dim=-1)
 
 
 def _between(uniform: Tensor, limits: tuple[float, float]) -> Tensor:

@@ -1,9 +1,9 @@
-"""Pictures of people whose pose is known: clothes, light, background, and what stands in front.
+"""Images of people whose pose is known: clothes, light, background, and what stands in front.
 
-Everything besides the pose is a pure function of the sample's key and a seed. What stands in front of a person is known
-without rendering, so that a simulated detector can be told which joints are hidden.
+Everything but the pose is a pure function of the sample's key and a seed. What stands in front of a person is known
+without rendering, so that a simulated detector knows which joints are hidden.
 
-Shape letters: B people, J joints, K objects in front of one person, P points, S side of the picture.
+Shape letters: B people, J joints, K objects in front of one person, P points, S side of the image.
 """
 
 from pathlib import Path
@@ -21,8 +21,8 @@ from noise2pose import keyed_random
 from noise2pose.rendering.meshes import project_mesh, shade, vertex_normals
 
 MAX_OCCLUDERS = 3
-_SECOND, _THIRD = 0.4, 0.12  # of the pictures with something in front: share with at least two, with three
-_HALF_SIZE = (0.04, 0.17)  # of the picture's side
+_SECOND, _THIRD = 0.4, 0.12  # of the images with something in front: share with at least two, with three
+_HALF_SIZE = (0.04, 0.17)  # of the image's side
 _STREAM = 220  # of keyed_random
 
 
@@ -60,7 +60,7 @@ class Lens(NamedTuple):
     Attributes:
         focal: (2,).
         principal_point: (2,).
-        frame: left, top, right and bottom of the whole picture; what is outside is black.
+        frame: left, top, right and bottom of the whole image; what is outside is black.
     """
 
     focal: np.ndarray
@@ -73,8 +73,8 @@ def occluders(keys: Int[Tensor, " B"], seed: int, probability: float) -> Occlude
 
     Args:
         keys: of `keyed_random`.
-        seed: of the pictures.
-        probability: share of the pictures with one to three objects in front.
+        seed: of the images.
+        probability: share of the images with one to three objects in front.
     """
     uniform = keyed_random.uniform(keys, (MAX_OCCLUDERS, 7), stream=_STREAM, seed=seed)
     needed = torch.tensor([1.0, _SECOND, _THIRD], device=keys.device) * probability
@@ -95,7 +95,7 @@ def covered(
 
     Args:
         points: crop coordinates, 0 to 1 from border to border: (pixel - box centre) / box side + 1/2.
-        keys, seed, probability: those of the pictures.
+        keys, seed, probability: those of the images.
     """
     return occluders(keys, seed, probability).contain(points).any(dim=-1)
 
@@ -112,7 +112,7 @@ def render_scene(
     seed: int,
     photos: list[Path],
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """A picture of one person.
+    """An image of one person.
 
     Args:
         on: the body's rest pose.
@@ -122,34 +122,34 @@ def render_scene(
         in_front: of this person, B = 1.
         size: S.
         key: of `keyed_random`.
-        seed: of the pictures.
+        seed: of the images.
         photos: for backgrounds, see `background`.
 
     Raises:
         InputError: if a photograph cannot be read.
     """
     generator = np.random.default_rng((key, seed % (1 << 64)))
-    picture = background(size, generator, photos)
-    _draw_person(picture, on, vertices, faces, lens, generator)
-    _draw_occluders(picture, in_front, generator)
-    picture = _expose(picture, generator)
+    image = background(size, generator, photos)
+    _draw_person(image, on, vertices, faces, lens, generator)
+    _draw_occluders(image, in_front, generator)
+    image = _expose(image, generator)
     left, top, right, bottom = lens.frame
     centres = np.arange(size) + 0.5
-    picture[(centres < top) | (centres > bottom)] = 0
-    picture[:, (centres < left) | (centres > right)] = 0
-    return picture
+    image[(centres < top) | (centres > bottom)] = 0
+    image[:, (centres < left) | (centres > right)] = 0
+    return image
 
 
 def _draw_person(
-    picture: np.ndarray,
+    image: np.ndarray,
     on: Surface,
     vertices: np.ndarray,
     faces: np.ndarray,
     lens: Lens,
     generator: np.random.Generator,
 ) -> None:
-    """Draws the person into the picture (S, S, 3), with softened outlines."""
-    size = len(picture)
+    """Draws the person into the image (S, S, 3), with softened outlines."""
+    size = len(image)
     worn = clothes(on, generator)
     light = generator.normal(size=3) * (0.8, 0.5, 0.5) + (0.0, -0.6, -0.7)  # mostly from above and the camera's side
     tint = generator.uniform(0.9, 1.45) * (1.0 + 0.06 * generator.normal(size=3))
@@ -164,14 +164,14 @@ def _draw_person(
     normals = normals + tilt
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
     shaded = shade(normals, colours * tint, light, ambient)
-    pixels = picture.reshape(-1, 3)
+    pixels = image.reshape(-1, 3)
     pixels[patch.pixel] = np.rint(255.0 * shaded.clip(0.0, 1.0))
     mask = np.zeros(size * size, dtype=bool)
     mask[patch.pixel] = True
-    _soften(picture, mask.reshape(size, size))
+    _soften(image, mask.reshape(size, size))
 
 
-def _soften(picture: np.ndarray, mask: np.ndarray) -> None:
+def _soften(image: np.ndarray, mask: np.ndarray) -> None:
     """Averages pixels along the outline of a mask with their neighbours: edges in photographs are not steps."""
     change = np.zeros_like(mask)
     for axis in (0, 1):
@@ -180,22 +180,22 @@ def _soften(picture: np.ndarray, mask: np.ndarray) -> None:
         change[(slice(None, -1),) if axis == 0 else (slice(None), slice(None, -1))] |= step
     row, column = np.nonzero(change)
     last = len(mask) - 1
-    total = 4.0 * picture[row, column].astype(np.float32)
+    total = 4.0 * image[row, column].astype(np.float32)
     for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        total += picture[(row + down).clip(0, last), (column + right).clip(0, last)]
-    picture[row, column] = np.rint(total / 8.0)
+        total += image[(row + down).clip(0, last), (column + right).clip(0, last)]
+    image[row, column] = np.rint(total / 8.0)
 
 
-def _draw_occluders(picture: np.ndarray, in_front: Occluders, generator: np.random.Generator) -> None:
+def _draw_occluders(image: np.ndarray, in_front: Occluders, generator: np.random.Generator) -> None:
     count = int(in_front.present.sum())
     if not count:
         return
-    in_front = Occluders(*(values[:, :count] for values in in_front))  # those that are there come first
-    size = len(picture)
+    in_front = Occluders(*(values[:, :count] for values in in_front))  # the objects that are present come first
+    size = len(image)
     centres = (torch.arange(size) + 0.5) / size
     grid = torch.stack((centres.expand(size, size), centres[:, None].expand(size, size)), dim=-1)
     contained = in_front.contain(grid.reshape(1, -1, 2))[0].numpy()
-    pixels = picture.reshape(-1, 3)
+    pixels = image.reshape(-1, 3)
     for number in range(count):
         inside = np.flatnonzero(contained[:, number])
         if generator.uniform() < 0.4:
@@ -204,14 +204,14 @@ def _draw_occluders(picture: np.ndarray, in_front: Occluders, generator: np.rand
             pixels[inside] = np.asarray(texture(size, generator)).reshape(-1, 3)[inside]
 
 
-def _expose(picture: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _expose(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Blur, brightness, contrast and noise of a camera."""
     if generator.uniform() < 0.6:
         radius = float(generator.uniform(0.3, 1.1))
-        picture = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
+        image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
     contrast, brightness = generator.uniform(0.75, 1.2), generator.uniform(-18, 18)
-    exposed = picture * np.float32(contrast)
+    exposed = image * np.float32(contrast)
     exposed += np.float32(128.0 * (1.0 - contrast) + brightness)
     sigma = generator.uniform(0.5, 7.0)
-    exposed += np.float32(sigma) * generator.standard_normal(picture.shape, dtype=np.float32)
+    exposed += np.float32(sigma) * generator.standard_normal(image.shape, dtype=np.float32)
     return np.rint(exposed.clip(0.0, 255.0)).astype(np.uint8)

@@ -1,7 +1,7 @@
 """What publishers ship, and how it is read: layouts, containers, traps. Nothing here is used while training.
 
-Every publisher is a module of its own, or a package with a light `__init__.py` and a module `files`; what several share
-is in `common`. The module, or the `__init__.py`, says as plain strings
+Every publisher is a module, or a package with a light `__init__.py` and a module `files`; what several share is in
+`common`. The module, or the `__init__.py`, says as plain strings
 
   SUMMARY    what the data set is, in one line
   PAGE       where the data and its licence are asked for

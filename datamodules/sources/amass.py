@@ -30,12 +30,12 @@ Take one of the two kinds, or poses come twice.
 
 what comes out: one row for each pose that is kept: every so many frames that there are about --fps a second, of the
 middle 80 % of each motion (at its ends many people stand in the pose that the markers are calibrated in). The rotations
-of SMPL's joints alone: hands as at rest, no shape, no place in the room.
+of SMPL's joints alone: hands in the rest pose, no shape, no place in the room.
 
 split, as VPoser's: HumanEva, HDM05, SFU and MoSh are for validation, Transitions and SSM for test, all others for
 training; subjects of CMU whose number ends in 2 are for test, as in this project's own conversion of CMU.
 
-licence: non-commercial research; each data set besides its own. Ask for the data at {PAGE}
+licence: non-commercial research; each data set has its own terms too. Ask for the data at {PAGE}
 """
 _LICENCE = (
     f"AMASS (Mahmood et al., ICCV 2019): non-commercial research, no redistribution; {PAGE}; the "
@@ -58,7 +58,7 @@ _SPLIT_OF = {name: split for split, names in _SPLITS.items() for name in names}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What AMASS needs besides source and output."""
+    """What only this data set needs."""
     parser.add_argument("--fps", type=float, default=10.0, help="poses kept of a second (default: %(default)s)")
 
 

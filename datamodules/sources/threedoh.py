@@ -54,7 +54,7 @@ _LARGEST_ERROR = 0.05  # between projected 3-D joints and 2-D joints, in longer 
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What 3DOH50K needs besides source and output."""
+    """What only this data set needs."""
     parser.add_argument(
         "--layout",
         choices=["publisher", "community"],

@@ -81,7 +81,7 @@ def missing_for(experiment: Experiment, found: Found) -> list[Missing]:
 
 
 def missing_folder(path: Path, dataset: str, found: Found) -> Missing:
-    """A data set that has not been prepared; `dataset` may be one that nobody knows."""
+    """A data set that has not been prepared; `dataset` may be unknown."""
     if dataset not in found.data_sets:
         command = f"python scripts/prepare.py WHAT --source FOLDER --output {path}   (--help lists what there is)"
         return Missing("data set", str(path), command)
@@ -106,7 +106,7 @@ def missing_body(data: Path, gender: str) -> Missing:
 def _of_folder(need: DataNeed, found: Found) -> list[Missing]:
     path = found.place(need.folder)
     folder = found.folders.get(str(path))
-    # The module is named after its data set; one that reads several is told by the folder.
+    # A module is named after its data set; for a module that reads several the folder decides.
     names = (need.module, path.name, "" if folder is None else folder.dataset)
     dataset = next((name for name in names if name in found.data_sets), "")
     again = missing_folder(path, dataset, found)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 
-def picture(path: Path, width: int, height: int, seed: int = 0) -> None:
+def write_image(path: Path, width: int, height: int, seed: int = 0) -> None:
     """A real JPEG of noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     small = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
@@ -81,7 +81,7 @@ def write_coco(folder: Path) -> None:
     for split, numbers, annotations in (("train", range(101, 105), train), ("val", range(201, 203), val)):
         images = [{"id": i, "file_name": f"{i:012d}.jpg", "width": 320, "height": 240} for i in numbers]
         for image in images:
-            picture(folder / f"{split}2017" / image["file_name"], 320, 240, image["id"])
+            write_image(folder / f"{split}2017" / image["file_name"], 320, 240, image["id"])
         content = {"info": {}, "licenses": [], "images": images, "annotations": annotations}
         content["categories"] = [{"id": 1, "name": "person", "keypoints": ["nose", "left_eye"], "skeleton": [[1, 2]]}]
         write_json(folder / "annotations" / f"person_keypoints_{split}2017.json", content)
@@ -119,7 +119,7 @@ def write_halpe(folder: Path) -> None:
             annotation["num_keypoints"] = 3
         images = [{"id": i, "file_name": name, "width": 320, "height": 240} for i, name in names[split]]
         for image in images:
-            picture(folder / folders[split] / image["file_name"], 320, 240, image["id"])
+            write_image(folder / folders[split] / image["file_name"], 320, 240, image["id"])
         write_json(
             folder / f"halpe_{split}_v1.json",
             {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]},
@@ -142,7 +142,7 @@ def write_crowdpose(folder: Path) -> None:
             for i in range(2)
         ]
         for image in images:
-            picture(folder / "images" / image["file_name"], 320, 240, image["id"])
+            write_image(folder / "images" / image["file_name"], 320, 240, image["id"])
         pairs = ((first, 0), (first + 1, 0), (first + 2, 1))
         annotations = [person(number, images[i]["id"], places(number, 14), 2) for number, i in pairs]
         write_json(folder / "json" / f"crowdpose_{split}.json", {"images": images, "annotations": annotations})
@@ -174,7 +174,7 @@ def write_muco(folder: Path) -> None:
     depths = [[4000.0, 3000.0], [3500.0], [5000.0, 2500.0, 6000.0]]
     for image, people in enumerate(depths):
         name = f"{'un' if image == 2 else ''}augmented_set/{image:02d}/{image:06d}.jpg"
-        picture(folder / name, 320, 240, image)
+        write_image(folder / name, 320, 240, image)
         entry = {"id": image, "file_name": name, "width": 320, "height": 240}
         images.append({**entry, "f": focal.tolist(), "c": centre.tolist()})
         for depth in people:

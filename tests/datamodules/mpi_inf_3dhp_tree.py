@@ -94,7 +94,7 @@ def write_recording(
         write_video(folder / "imageSequence" / f"video_{camera}.avi", video_frames or frames)
     for camera in images:
         for frame in range(frames):
-            write_picture(folder / "imageFrames" / f"video_{camera}" / f"frame_{frame + 1:06d}.jpg", SIZE, frame)
+            write_image(folder / "imageFrames" / f"video_{camera}" / f"frame_{frame + 1:06d}.jpg", SIZE, frame)
 
 
 def write_test(
@@ -138,7 +138,7 @@ def write_test(
     with path.open("r+b") as file:
         file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
     for frame in range(frames if images else 0):
-        write_picture(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg", size, frame)
+        write_image(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg", size, frame)
 
 
 def write_npz(
@@ -191,7 +191,7 @@ def write_video(path: Path, frames: int) -> None:
         container.mux(stream.encode())
 
 
-def write_picture(path: Path, size: tuple[int, int], frame: int) -> None:
+def write_image(path: Path, size: tuple[int, int], frame: int) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def test_splits_of_coco(roots):
         COCO(root=roots["coco"], num_frames=9)
 
 
-def test_pictures_are_held_out_at_equal_distances(tmp_path):
+def test_images_are_held_out_at_equal_distances(tmp_path):
     tree.write_coco(tmp_path / "source")
     path = tmp_path / "source" / "annotations" / "person_keypoints_train2017.json"
     content = json.loads(path.read_text())
@@ -107,7 +107,7 @@ def test_pictures_are_held_out_at_equal_distances(tmp_path):
     for number in range(40):  # two people in each of forty images
         name = f"{number:012d}.jpg"
         content["images"].append({"id": number, "file_name": name, "width": 64, "height": 48})
-        tree.picture(tmp_path / "source" / "train2017" / name, 64, 48)
+        tree.write_image(tmp_path / "source" / "train2017" / name, 64, 48)
         joints = tree.places(number, 17)
         content["annotations"] += [tree.person(2 * number + i + 1, number, joints, 2) for i in range(2)]
     path.write_text(json.dumps(content))

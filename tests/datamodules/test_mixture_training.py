@@ -81,7 +81,7 @@ def test_two_processes_train_on_a_mixture(tmp_path):
     assert any(not torch.equal(after[f"regressor.{name}"], value) for name, value in before.items())
 
 
-def test_pictures_of_several_data_sets_are_in_one_batch(tmp_path):
+def test_images_of_several_data_sets_are_in_one_batch(tmp_path):
     roots = [toy_folder.write(tmp_path / name / "toy", images=True) for name in ("one", "two")]
     datasets = [
         Toy(str(root), images=True, image_size=32, augment=augment)

@@ -133,7 +133,7 @@ def test_a_single_recording_is_split_by_camera(tmp_path) -> None:
     assert names_of(module, "train") == names_of(module, "val")
 
 
-def test_people_partly_outside_the_picture_can_be_left_out(tmp_path) -> None:
+def test_people_partly_outside_the_image_can_be_left_out(tmp_path) -> None:
     import h5py
 
     tree.write_test(tmp_path / "TS1", frames=6, valid=[1] * 6)

@@ -134,7 +134,7 @@ def test_joints_behind_objects_are_not_detected(cmu):
     seen = (exact["keypoints_2d"][..., 2] > 0) & ~hidden
     guessed = seen.sum(dim=-1) < MIN_SEEN
     assert 0.0 < guessed.float().mean() < 0.2
-    assert (detected[~guessed][~seen[~guessed]][:, 2] == 0).all(), "hidden, or outside the picture"
+    assert (detected[~guessed][~seen[~guessed]][:, 2] == 0).all(), "hidden, or outside the image"
     assert (detected[..., 2][exact["keypoints_2d"][..., 2] == 0] == 0).all()
     assert ((detected[..., 2] > 0).sum(dim=-1) >= MIN_SEEN).all()
     assert (detected[..., 2][seen] > 0).all() and detected[..., 2].max() <= 1.0
@@ -144,7 +144,7 @@ def test_joints_behind_objects_are_not_detected(cmu):
     assert 0.005 < error[exact["keypoints_2d"][..., 2] > 0].median() < 0.03
 
 
-def test_pictures_lie_on_disk_as_bytes_and_are_loaded_as_numbers(cmu, tmp_path):
+def test_images_lie_on_disk_as_bytes_and_are_loaded_as_numbers(cmu, tmp_path):
     options = {"num_people": 40, "picture_size": 32, "cache": str(tmp_path), "num_workers": 0}
     data = make(cmu, images=True, **options)
     people = data.load("train")
@@ -168,5 +168,5 @@ def test_the_protocol_says_what_the_numbers_are_of(cmu, motion):
     assert f"20 rendered people in {motion} poses" in protocol.split
     assert ("CMU subjects" in protocol.split) == (motion != "synthetic")
     assert make(cmu, motion).protocols("test")[0].keypoints_2d == "synthetic"
-    pictures = make(cmu, motion, keypoints_2d="gt", images=True).protocols("test")[0]
-    assert dataclasses.asdict(pictures) == dataclasses.asdict(protocol), "the same people"
+    images = make(cmu, motion, keypoints_2d="gt", images=True).protocols("test")[0]
+    assert dataclasses.asdict(images) == dataclasses.asdict(protocol), "the same people"

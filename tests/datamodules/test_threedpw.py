@@ -131,7 +131,7 @@ def test_frames_that_do_not_count_are_kept_for_clips_but_not_evaluated(tree):
     assert counted.tolist() == [1, 1, 1, 0, 1, 1, 1]
 
 
-def test_upright_pictures_have_their_size(tree):
+def test_upright_images_have_their_size(tree):
     batch = module(tree).load("test")
     sizes = {tuple(size) for size in batch["camera"]["image_size"].tolist()}
     assert sizes == {(192.0, 108.0), (1080.0, 1920.0)}
@@ -209,7 +209,7 @@ def test_ground_truth_of_every_gender_is_its_own(tree):
     assert np.linalg.norm(relative, axis=1).mean() > 0.01  # metres
 
 
-def test_annotations_in_a_folder_beside_the_pictures(tree, tmp_path):
+def test_annotations_in_a_folder_beside_the_images(tree, tmp_path):
     source = shutil.copytree(tree["pickles"].parent / "source" / "3DPW", tmp_path / "source")
     (source / "data").mkdir()  # as 3DCrowdNet has it
     for path in source.glob("*.json"):

@@ -88,7 +88,7 @@ def test_a_broken_sequence_is_named_and_the_others_are_prepared(source, tmp_path
     assert {s["video"] for s in PreparedFolder(tmp_path / "out", "threedpw").sequences} == set(VIDEOS[1:])
 
 
-def test_missing_and_broken_pictures_cost_their_people(source, tmp_path, capsys):
+def test_missing_and_broken_images_cost_their_people(source, tmp_path, capsys):
     folder = source / "imageFiles" / "downtown_bar_00"
     (folder / "image_00003.jpg").unlink()
     (folder / "image_00000.jpg").write_bytes(b"no image")
@@ -139,7 +139,7 @@ def test_optional_keys_may_be_missing(tmp_path, bodies, capsys):
     assert (batch["box"][:, 2] > 0).all()
 
 
-def test_without_the_folder_of_pictures_everything_else_is_prepared(source, tmp_path, capsys, bodies):
+def test_without_the_folder_of_images_everything_else_is_prepared(source, tmp_path, capsys, bodies):
     shutil.rmtree(source / "imageFiles")
     assert prepare(source, tmp_path / "out") == 1
     assert any("imageFiles" in line and "prepared without images" in line for line in lines(capsys))

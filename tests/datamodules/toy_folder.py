@@ -37,7 +37,7 @@ def joints(split: str, sequence: int) -> np.ndarray:
     return np.concatenate((points, np.ones_like(points[..., :1])), axis=-1).astype(np.float32)
 
 
-def write_picture(path: Path, point: np.ndarray) -> None:
+def write_image(path: Path, point: np.ndarray) -> None:
     """A grey image with a red disc around a point."""
     y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
     pixels = np.full((SIZE[1], SIZE[0], 3), 90, dtype=np.uint8)
@@ -74,7 +74,7 @@ def read(split: str, detected: bool, bounds: bool, only_2d: bool, images: Path |
         names = [f"{split}/{i:03d}.jpg" for i in range(number)]
         arrays["picture"] = np.arange(number)
         for name, joint in zip(names, two[:, MARKED, :2], strict=True):
-            write_picture(images / name, joint)
+            write_image(images / name, joint)
     of = np.concatenate([np.full(len(pose), i) for i, pose in enumerate(poses)])
     sequences = [
         {"name": f"{split}{i}", "split": split, "subject": f"S{i}", "action": "stand"} for i in range(len(poses))

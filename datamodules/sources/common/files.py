@@ -105,7 +105,7 @@ def numbers(entry: Any, key: str, shape: tuple[int, ...]) -> np.ndarray:
 
     Raises:
         InputError: if the key is missing, holds another number of numbers, or something else; the message says what the
-            entry has or lacks, and goes on after its name.
+            entry has or lacks, without naming it.
     """
     if not isinstance(entry, dict) or entry.get(key) is None:
         raise InputError(f"has no `{key}`")

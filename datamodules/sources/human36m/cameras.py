@@ -102,7 +102,7 @@ def extrinsics(subject: str, camera: str) -> tuple[np.ndarray, np.ndarray]:
     """Rotation (3, 3) and translation (3,) in metres, float64: X_camera = R X_world + t.
 
     Raises:
-        InputError: if nobody has published the pose of that camera.
+        InputError: if the pose of that camera is not published.
     """
     if subject not in _POSES or camera not in CAMERAS:
         known = ", ".join(_POSES)

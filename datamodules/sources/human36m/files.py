@@ -28,7 +28,7 @@ what goes in, recognised from what is in DIR or one level deeper:
                3DCrowdNet: every image with joints and fitted (neutral) SMPL parameters.
   official     S*/MyPoseFeatures/{{D3_Positions_mono,D2_Positions}}/*.cdf, and S*/MySegmentsMat/ground_truth_bb/*.mat,
                S*/Videos/*.mp4 and metadata.xml if you have them. Frames of the videos are extracted once.
-If several are there the first of this list is taken, unless --layout says otherwise; each wants a folder of its own.
+If several are there the first of this list is taken, unless --layout says otherwise; prepare each into its own folder.
 
 what comes out, in DIR: columns as npy files (joints in metres in the camera frame and in pixels, 17 of the 32, right
 side first), images/ if videos were given, and dataset.json with counts, facts, checksums and what was skipped.

@@ -14,7 +14,7 @@ from datamodules.sources.mpi_inf_3dhp.official import link, read_test
 from datamodules.sources.mpi_inf_3dhp.recordings import RECORDINGS, name_missing, plan_recordings
 from noise2pose.errors import InputError
 
-CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # at chest height; the others look down from above
+CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # at chest height; the others look down
 _TEST = ("TS1", "TS2", "TS3", "TS4", "TS5", "TS6")
 _COLUMNS = ("keypoints_2d_gt", "keypoints_3d", "keypoints_3d_univ")
 _DEPTH = 3  # the test set's archive has its folder twice
@@ -34,7 +34,7 @@ what goes in, in DIR or up to three folders deeper; --layout decides where a spl
 
 what comes out, in DIR: joints in pixels and in metres (annot3 and univ_annot3, camera frame) of every frame, and
 dataset.json. Videos are decoded once, every --stride'th frame into DIR/images (JPEG, quality 95); the room that they
-take is printed and checked first. Other images stay where they are. Interrupt it whenever you like.
+take is printed and checked first. Other images stay where they are.
 
 Cameras of the training set are those of camera.calibration. Those of the test set are in no file: a pinhole is fitted
 to annot2 and annot3, and dataset.json says how well it fits (projection_rms, pixels).
@@ -43,15 +43,13 @@ P-STMO's files hold the rescaled skeleton (univ_annot3), D3DP's the one that was
 not comparable with those on the other, and nothing in a file says which it is: a name that ends in _ori is taken
 for annot3; for others say it with --annotation, or the data module will ask.
 
-exit status: 0 all well, 1 something was skipped and is named, 2 nothing could be prepared or the command is wrong.
-
 licence:
 {_LICENCE}
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options beyond those of every data set."""
+    """What only this data set needs."""
     parser.add_argument(
         "--cameras", default=",".join(map(str, CAMERAS)), metavar="N,N,...",
         help="of the training set (default: %(default)s, those that the field uses)",

@@ -170,7 +170,7 @@ def _check_videos(
 
 
 def _extracted(recording: Path, camera: int) -> Path | None:
-    """Folder of images that somebody extracted before."""
+    """Folder of images that were extracted before."""
     for name in ("imageFrames", "imageSequence", "."):
         folder = recording / name / f"video_{camera}"
         if folder.is_dir() and any(folder.iterdir()):

@@ -43,7 +43,7 @@ licence: {_LICENCE}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options besides source, output and number of processes."""
+    """What only this data set needs."""
     parser.add_argument(
         "--cameras", default=",".join(CAMERAS), metavar="00_16,...", help="HD cameras (default: %(default)s)"
     )

@@ -38,7 +38,7 @@ _TEST_PEOPLE = 35_515
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What 3DPW needs besides source and output."""
+    """What only this data set needs."""
     parser.add_argument(
         "--layout",
         choices=["publisher", "community"],

@@ -2,7 +2,7 @@
 
 A file holds, for P people and F frames at 30 fps: `poses` (P of (F, 72)), `trans` (P of (F, 3)) and `jointPositions`
 (P of (F, 72), SMPL's 24 joints) in the world, `betas` (P of at least 10), `genders` (P of m or f), `poses2d` (P of
-(F, 3, 18): x, y and confidence of OpenPose's 18 joints, all 0 where nobody was detected), `campose_valid` (P of (F,)),
+(F, 3, 18): x, y and confidence of OpenPose's 18 joints, all 0 where none was detected), `campose_valid` (P of (F,)),
 `cam_poses` (F, 4, 4) from the world to the camera and `cam_intrinsics` (3, 3). Nothing else is needed.
 
 Shape letters: P people, F frames, N rows: a person in a frame, all frames of the first person first.

@@ -18,7 +18,7 @@ from noise2pose.images.crops import compose, crop_matrix, invert, joints_in_box,
 
 H36M = skeletons.get("h36m_17")
 SPIN = AUGMENTATIONS["spin"]
-WIDTH, HEIGHT = 320, 241  # odd: the last row of a reduced picture is only partly there
+WIDTH, HEIGHT = 320, 241  # odd: the last row of a reduced image is only partly there
 
 
 def smooth(width=WIDTH, height=HEIGHT, seed=0):
@@ -26,8 +26,8 @@ def smooth(width=WIDTH, height=HEIGHT, seed=0):
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def save(path, picture, **how):
-    Image.fromarray(picture).save(path, **how)
+def save(path, image, **how):
+    Image.fromarray(image).save(path, **how)
     return path
 
 
@@ -68,7 +68,7 @@ def middle(channel):
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])
 @pytest.mark.parametrize("side", [130.0, 300.0, 600.0])
-def test_a_joint_found_in_the_crop_is_where_it_was_in_the_picture(tmp_path, ending, side):
+def test_a_joint_found_in_the_crop_is_where_it_was_in_the_image(tmp_path, ending, side):
     size, joint = (640, 480), (301.3, 233.8)
     how = {"quality": 98, "subsampling": 0} if ending == "jpg" else {}
     path = save(tmp_path / f"dot.{ending}", dots([joint] * 3, size, radius=14.0), **how)
@@ -115,7 +115,7 @@ def test_flipping_mirrors_the_crop_and_turning_turns_it(tmp_path):
 
 
 @pytest.mark.parametrize("reduction", [2, 4, 8])
-def test_reduced_jpegs_are_in_register_with_the_picture(tmp_path, reduction):
+def test_reduced_jpegs_are_in_register_with_the_image(tmp_path, reduction):
     width, height = 8 * 61 + 3, 8 * 47 + 5  # no multiples of the reduction
     size = (width, height)
     path = save(tmp_path / "a.jpg", cv2.GaussianBlur(smooth(*size), (0, 0), 16.0), quality=98, subsampling=0)
@@ -128,7 +128,7 @@ def test_reduced_jpegs_are_in_register_with_the_picture(tmp_path, reduction):
     assert ((found["image"] - expected["image"]).abs() * inside).max() < 0.05
 
 
-def test_it_decodes_no_more_than_it_needs_and_each_picture_once(tmp_path, monkeypatch):
+def test_it_decodes_no_more_than_it_needs_and_each_image_once(tmp_path, monkeypatch):
     opened, decoded = [], []
     path, other = save(tmp_path / "a.jpg", smooth()), save(tmp_path / "b.jpg", smooth(seed=1))
     original, decode = Image.open, images._decode
@@ -152,7 +152,7 @@ def encoded(mode, progressive=False):
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("reduction", [1, 2])
-def test_the_first_rows_are_those_of_the_whole_picture(tmp_path, mode, progressive, reduction):
+def test_the_first_rows_are_those_of_the_whole_image(tmp_path, mode, progressive, reduction):
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(mode, progressive))
     whole = Image.open(path)
@@ -168,7 +168,7 @@ def test_the_first_rows_are_those_of_the_whole_picture(tmp_path, mode, progressi
     assert patches[0].pixels.shape[0] < 90 // reduction + 2
 
 
-def test_other_pictures_and_turned_ones_are_read_as_stored(tmp_path):
+def test_other_images_and_turned_ones_are_read_as_stored(tmp_path):
     rgb = smooth()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -188,7 +188,7 @@ def test_other_pictures_and_turned_ones_are_read_as_stored(tmp_path):
     assert torch.equal(grey[0], grey[2]) and (grey[0] - exact.mean(dim=0)).abs().mean() < 0.1
 
 
-def test_boxes_over_the_border_and_beside_the_picture_are_black_there(tmp_path):
+def test_boxes_over_the_border_and_beside_the_image_are_black_there(tmp_path):
     path = save(tmp_path / "a.jpg", np.full((HEIGHT, WIDTH, 3), 255, dtype=np.uint8))
     (batch,) = crops_of(ImageReader(size=50), request([path] * 2, [[320.0, 120.0, 100.0], [900.0, -700.0, 60.0]]))
     assert torch.allclose(batch["image"][0, :, :, :24], torch.ones(1)) and not batch["image"][0, :, :, 26:].any()
@@ -201,25 +201,25 @@ def test_the_plain_warp_is_that_of_the_field(tmp_path):
     (batch,) = crops_of(ImageReader(size=64, plain_bilinear=True), request([path], box))
     to_crop = crop_matrix(torch.tensor(box), 64)[0].numpy().astype(np.float64)
     to_crop[:, 2] += to_crop[:, :2].sum(axis=1) / 2.0 - 0.5  # to pixels whose centres are at whole numbers
-    picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-    expected = cv2.warpAffine(picture, to_crop, (64, 64), flags=cv2.INTER_LINEAR)
+    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    expected = cv2.warpAffine(image, to_crop, (64, 64), flags=cv2.INTER_LINEAR)
     difference = np.abs(255.0 * batch["image"][0].permute(1, 2, 0).numpy() - expected)
     assert difference.max() < 2.0
 
 
-def test_bad_pictures_are_named_in_one_line(tmp_path):
+def test_bad_images_are_named_in_one_line(tmp_path):
     good = save(tmp_path / "good.jpg", smooth())
     text, cut, empty = tmp_path / "text.jpg", tmp_path / "cut.jpg", tmp_path / "empty.png"
-    text.write_text("no picture")
+    text.write_text("no image")
     cut.write_bytes(good.read_bytes()[:3000])
     empty.touch()
     box, reader = [[160.0, 120.0, 230.0]], ImageReader(size=200)
     for path, message in (
         (tmp_path / "gone.jpg", "gone.jpg does not exist"),
-        (text, "text.jpg: not a readable picture: cannot identify"),
-        (cut, "cut.jpg: not a readable picture: image file is truncated"),
-        (empty, "empty.png: not a readable picture"),
-        (tmp_path, "not a readable picture"),
+        (text, "text.jpg: not a readable image: cannot identify"),
+        (cut, "cut.jpg: not a readable image: image file is truncated"),
+        (empty, "empty.png: not a readable image"),
+        (tmp_path, "not a readable image"),
     ):
         with pytest.raises(InputError, match=message) as caught:
             list(reader.read([request([good, path], box * 2)]))

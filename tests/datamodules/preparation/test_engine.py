@@ -162,7 +162,7 @@ def test_parts_of_one_broken_file_are_one_line(tmp_path):
     assert manifest["skipped"][:1] == [["b and 1 more parts", "cannot be read (KeyError: 'poses')"]]
 
 
-def test_pictures_that_moved_are_found_by_the_same_command(tmp_path):
+def test_images_that_moved_are_found_by_the_same_command(tmp_path):
     first = plan(tmp_path / "source", "a")._replace(image_root=tmp_path / "source")
     prepare(first, tmp_path / "out", 0)
     (tmp_path / "source").rename(tmp_path / "moved")

@@ -140,7 +140,7 @@ def marked_pixels(batch: PoseBatch) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("augment", ["none", "hmr"])
-def test_pictures_show_what_labels_say(tmp_path, augment):
+def test_images_show_what_labels_say(tmp_path, augment):
     root = str(toy_folder.write(tmp_path / "toy", images=True))
     batches = in_training(Toy(root, images=True, augment=augment, image_size=128, batch_size=4))
     assert sum(len(batch["image"]) for batch in batches) == 8
@@ -179,7 +179,7 @@ def test_augmentation_is_the_same_in_the_same_epoch(tmp_path):
     assert not all(torch.equal(one[name], again[name]) for name in one.keys() & again.keys())
 
 
-def test_missing_pictures_are_named(tmp_path):
+def test_missing_images_are_named(tmp_path):
     root = toy_folder.write(tmp_path / "toy", images=True)
     (tmp_path / "pictures" / "val" / "003.jpg").unlink()
     module = Toy(str(root), images=True)

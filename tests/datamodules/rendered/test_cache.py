@@ -68,14 +68,14 @@ def expected(people, body, tmp_path_factory):
         return render(tmp_path_factory.mktemp("expected"), people, body).clone()
 
 
-def test_pictures_are_bytes_in_a_file(tmp_path, people, body, expected):
-    pictures = render(tmp_path, people, body)
-    assert pictures.shape == (COUNT, 3, SIZE, SIZE) and pictures.dtype == torch.uint8
-    assert torch.equal(pictures, expected), "a function of the arguments"
+def test_images_are_bytes_in_a_file(tmp_path, people, body, expected):
+    images = render(tmp_path, people, body)
+    assert images.shape == (COUNT, 3, SIZE, SIZE) and images.dtype == torch.uint8
+    assert torch.equal(images, expected), "a function of the arguments"
     (folder,) = tmp_path.iterdir()
     assert (np.load(folder / "pictures.npy") == expected.numpy()).all()
     assert json.loads((folder / "manifest.json").read_text())["done"] == [0, 4, 8]
-    pictures[0] = 0
+    images[0] = 0
     assert torch.equal(render(tmp_path, people, body), expected), "what is written to the tensor stays in memory"
 
 
@@ -92,7 +92,7 @@ def test_a_killed_rendering_goes_on_where_it_stopped(tmp_path, people, body, exp
     def killed_in_the_second_chunk(self, first, chunk):
         rendered.append(first)
         if first == 4 and len(rendered) == 2:
-            self.pictures[4:6] = 77  # half a chunk is on disk
+            self.images[4:6] = 77  # half a chunk is on disk
             raise KeyboardInterrupt
         return original(self, first, chunk)
 
@@ -101,9 +101,9 @@ def test_a_killed_rendering_goes_on_where_it_stopped(tmp_path, people, body, exp
         render(tmp_path, people, body)
     assert "going on" not in capsys.readouterr().err
     assert torch.equal(render(tmp_path, people, body), expected)
-    assert rendered == [0, 4, 4, 8] and "take 0.1 MB, going on at 4\n" in capsys.readouterr().err
+    assert rendered == [0, 4, 4, 8] and "take 0.1 MB, resumed at 4\n" in capsys.readouterr().err
     render(tmp_path, people, body)
-    assert rendered == [0, 4, 4, 8], "complete pictures are not rendered again"
+    assert rendered == [0, 4, 4, 8], "complete images are not rendered again"
 
 
 def test_other_settings_have_another_folder(tmp_path, people, body, expected):
@@ -125,25 +125,25 @@ def test_damaged_folders_are_refused(tmp_path, people, body):
     manifest = folder / "manifest.json"
     whole = manifest.read_text()
     manifest.write_text(whole[:40])
-    with pytest.raises(InputError, match=r"found no readable pictures .*; delete this folder"):
+    with pytest.raises(InputError, match=r"found no readable images .*; delete this folder"):
         render(tmp_path, people, body)
     manifest.write_text(whole.replace('"checksum": "', '"checksum": "0'))
-    with pytest.raises(InputError, match="pictures of other settings"):
+    with pytest.raises(InputError, match="images of other settings"):
         render(tmp_path, people, body)
     manifest.write_text(whole)
     (folder / "pictures.npy").unlink()
-    with pytest.raises(InputError, match="found no readable pictures"):
+    with pytest.raises(InputError, match="found no readable images"):
         render(tmp_path, people, body)
 
 
 def test_a_full_disk_is_noticed_before_the_work(tmp_path, people, body, monkeypatch, capsys):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 1000))
-    with pytest.raises(InputError, match=r"10 pictures of 48 x 48 take 0.1 MB, of which 0.1 MB .* 0.0 MB are free"):
+    with pytest.raises(InputError, match=r"10 images of 48 x 48 take 0.1 MB, of which 0.1 MB .* 0.0 MB are free"):
         render(tmp_path, people, body)
     monkeypatch.undo()
     render(tmp_path, people, body)
-    assert capsys.readouterr().err.splitlines()[0].endswith("10 pictures of 48 x 48 take 0.1 MB")
+    assert capsys.readouterr().err.splitlines()[0].endswith("10 images of 48 x 48 take 0.1 MB")
 
 
 def test_sizes_are_for_people():
@@ -158,7 +158,7 @@ def grown(mask, reach):
 
 
 def test_the_pixels_agree_with_the_labels(tmp_path, people, body):
-    """Pictures of the same people and of people out of sight differ where the projected body is."""
+    """Images of the same people and of people out of sight differ where the projected body is."""
     behind = {**people, "camera_translation": people["camera_translation"] * torch.tensor([1.0, 1.0, -1.0])}
     here, gone = (render(tmp_path, who, body, occlusion=0.0, picture_size=96) for who in (people, behind))
     differ = (here != gone).any(dim=1)

@@ -6,7 +6,7 @@ from jaxtyping import jaxtyped
 
 from datamodules.base import select
 from datamodules.rendered import people as posed_people
-from datamodules.rendered.people import MIN_SEEN, PICTURE_SIDE, SKELETON, Poses
+from datamodules.rendered.people import IMAGE_SIDE, MIN_SEEN, SKELETON, Poses
 from noise2pose import cameras
 from noise2pose.bodies import BodyModel
 from noise2pose.images.crops import BOX_SCALE
@@ -48,11 +48,11 @@ def test_labels_agree(people, body):
     assert torch.allclose(posed, joints[..., :3], atol=1e-5) and (joints[..., 3] == 1).all()
     pixels = cameras.project(posed, camera["focal"], camera["principal_point"])
     assert torch.allclose(pixels, people["keypoints_2d"][..., :2], atol=2e-2)
-    inside = ((pixels > -0.05) & (pixels < PICTURE_SIDE + 0.05)).all(dim=-1)
-    assert inside[people["keypoints_2d"][..., 2] == 1].all(), "confidence 1 is inside the picture, 0 outside"
-    assert not ((pixels > 0.05) & (pixels < PICTURE_SIDE - 0.05)).all(dim=-1)[people["keypoints_2d"][..., 2] == 0].any()
+    inside = ((pixels > -0.05) & (pixels < IMAGE_SIDE + 0.05)).all(dim=-1)
+    assert inside[people["keypoints_2d"][..., 2] == 1].all(), "confidence 1 is inside the image, 0 outside"
+    assert not ((pixels > 0.05) & (pixels < IMAGE_SIDE - 0.05)).all(dim=-1)[people["keypoints_2d"][..., 2] == 0].any()
     assert set(people["keypoints_2d"][..., 2].unique().tolist()) == {0.0, 1.0}
-    assert people["has_smpl"].all() and (camera["image_size"] == PICTURE_SIDE).all()
+    assert people["has_smpl"].all() and (camera["image_size"] == IMAGE_SIDE).all()
     assert torch.equal(2.0 * camera["principal_point"], camera["image_size"])
 
 
@@ -84,13 +84,13 @@ def test_cameras_stand_around_people_and_are_hardly_tilted(people):
     assert torch.bincount(octant, minlength=8).min() > 0.08 * COUNT
 
 
-def test_everybody_is_in_front_of_the_camera_and_in_the_picture(people, body):
+def test_everybody_is_in_front_of_the_camera_and_in_the_image(people, body):
     vertices = body(**people["smpl"], translation=people["camera_translation"]).vertices
     assert vertices[..., 2].min() > 0.3
     seen = people["keypoints_2d"][..., 2].sum(dim=-1)
     assert seen.min() == MIN_SEEN
     extent = (people["keypoints_2d"][..., :2].amax(dim=1) - people["keypoints_2d"][..., :2].amin(dim=1)).amax(dim=-1)
-    assert 0.2 * PICTURE_SIDE < extent.min() and extent.median() > 0.4 * PICTURE_SIDE
+    assert 0.2 * IMAGE_SIDE < extent.min() and extent.median() > 0.4 * IMAGE_SIDE
 
 
 @pytest.mark.parametrize("share", [0.0, 0.15, 0.5, 1.0])

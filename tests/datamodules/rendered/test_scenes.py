@@ -66,7 +66,7 @@ def grown(mask, reach):
     return mask
 
 
-def test_a_picture_is_a_function_of_key_and_seed(body, standing):
+def test_an_image_is_a_function_of_key_and_seed(body, standing):
     first = scene(body, standing, probability=1.0)
     assert (scene(body, standing, probability=1.0) == first).all()
     assert (scene(body, standing, key=1, probability=1.0) != first).mean() > 0.5
@@ -140,9 +140,9 @@ def test_objects_contain_what_their_equations_say():
             assert (inside[person, :, number] == expected).float().mean() > 0.999
 
 
-def test_outside_of_the_whole_picture_is_black(body, standing):
-    picture = scene(body, standing, camera=lens(left=20.0))
-    assert (picture[:, :20] == 0).all() and (picture[:, 20:] > 0).any()
+def test_outside_of_the_whole_image_is_black(body, standing):
+    image = scene(body, standing, camera=lens(left=20.0))
+    assert (image[:, :20] == 0).all() and (image[:, 20:] > 0).any()
 
 
 def test_hems_cuffs_and_hair_are_where_they_are_worn(body):
@@ -176,10 +176,10 @@ def test_clothes_vary(body):
 def test_photographs_are_found_and_cropped(photos):
     found = find_photos(photos)
     assert [path.name for path in found] == ["0.png", "1.JPG"]
-    pictures = [background(SIZE, np.random.default_rng(seed), found) for seed in range(20)]
+    images = [background(SIZE, np.random.default_rng(seed), found) for seed in range(20)]
     again = background(SIZE, np.random.default_rng(3), found)
-    assert (again == pictures[3]).all() and all(picture.shape == (SIZE, SIZE, 3) for picture in pictures)
-    assert len({picture.tobytes() for picture in pictures}) == 20
+    assert (again == images[3]).all() and all(image.shape == (SIZE, SIZE, 3) for image in images)
+    assert len({image.tobytes() for image in images}) == 20
 
 
 def test_wrong_folders_and_files_of_photographs_are_named(photos, tmp_path):
@@ -189,7 +189,7 @@ def test_wrong_folders_and_files_of_photographs_are_named(photos, tmp_path):
     with pytest.raises(InputError, match="empty: found no photographs"):
         find_photos(tmp_path / "empty")
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"not a picture")
+    broken.write_bytes(b"not an image")
     with pytest.raises(InputError, match="broken.jpg: found no readable photograph"):
         for seed in range(10):
             background(SIZE, np.random.default_rng(seed), [broken])

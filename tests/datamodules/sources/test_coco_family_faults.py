@@ -43,7 +43,7 @@ def damage(source):
 
     edit(source / "annotations" / "person_keypoints_train2017.json", change)
     (source / "train2017" / "text.jpg").write_text("<html>404</html>")
-    tree.picture(source / "train2017" / "other.jpg", 160, 120)
+    tree.write_image(source / "train2017" / "other.jpg", 160, 120)
 
 
 def test_every_fault_is_one_line_and_the_rest_is_prepared(tmp_path, capsys):

@@ -178,7 +178,7 @@ def test_muco_everybody_and_translations_in_millimetres(tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_may_lie_a_folder_deeper_and_pictures_elsewhere(name, tmp_path):
+def test_files_may_lie_a_folder_deeper_and_images_elsewhere(name, tmp_path):
     def change(source):
         if name == "coco":  # as many keep them
             (tmp_path / "source" / "deep" / "images").mkdir()
@@ -228,7 +228,7 @@ def test_a_number_of_processes_below_zero(tmp_path, capsys):
     assert capsys.readouterr().err == "error: --num_workers is -1, expected at least 0\n"
 
 
-def test_a_png_that_is_called_jpg_is_a_picture(tmp_path):
+def test_a_png_that_is_called_jpg_is_an_image(tmp_path):
     def change(source):
         Image.new("RGB", (320, 240)).save(source / "val2017" / "000000000201.jpg", format="PNG")
 

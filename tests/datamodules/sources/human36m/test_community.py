@@ -67,7 +67,7 @@ def test_smpl_is_turned_into_the_camera(prepared):
     np.testing.assert_allclose(matrix[rows][4], np.concatenate((rotation, translation[:, None]), axis=1), atol=1e-6)
 
 
-def test_pictures_are_where_they_were(source, prepared):
+def test_images_are_where_they_were(source, prepared):
     output, manifest = prepared
     folder = PreparedFolder(output, "human36m")
     image = folder.column("picture")[rows_of(manifest, "S1_Directions_take1_55011271")]

@@ -46,7 +46,7 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_every_fifth_frame_with_its_picture(prepared):
+def test_every_fifth_frame_with_its_image(prepared):
     output, manifest = prepared
     joints, exact, frame, image, size = columns_of(
         output, "keypoints_3d", "keypoints_2d_gt", "frame", "picture", "image_size"
@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(source, prepared, tmp_path, mo
     assert contents(tmp_path / "out") == contents(prepared[0])
 
 
-def test_videos_that_are_shorter_leave_rows_without_a_picture(copy, tmp_path):
+def test_videos_that_are_shorter_leave_rows_without_an_image(copy, tmp_path):
     tree.write_video(copy / "S1" / "Videos" / "Directions.54138969.mp4", 4)
     (copy / "S1" / "Videos" / "Directions.55011271.mp4").unlink()
     (copy / "S1" / "Videos" / "Directions.58860488.mp4").write_bytes(b"no video")

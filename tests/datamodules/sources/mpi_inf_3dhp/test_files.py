@@ -88,7 +88,7 @@ def test_the_test_set_and_its_cameras(whole):
         assert facts["camera_known_from"] == "joints" and facts["projection_rms"] < 1e-3
 
 
-def test_pictures_show_their_frames(whole):
+def test_images_show_their_frames(whole):
     folder = folder_of(whole / "out")
     names, root = folder.images(), folder.image_root()
     numbers, frames = folder.column("picture"), folder.column("frame")
@@ -133,7 +133,7 @@ def test_counts(whole, capsys):
     assert sorted(manifest["sources"])[0] == "S1/Seq1/annot.mat" and len(manifest["sources"]) == 6
 
 
-def test_joints_outside_the_picture_are_counted_not_dropped(tmp_path):
+def test_joints_outside_the_image_are_counted_not_dropped(tmp_path):
     tree.write_test(tmp_path / "TS1", frames=3, valid=[1, 1, 0])
     with __import__("h5py").File(tmp_path / "TS1" / "annot_data.mat", "r+") as file:
         file["annot2"][0, 0, 3] = (-0.5, 10.0)
@@ -168,7 +168,7 @@ def test_optional_fields_may_be_missing(tmp_path):
     assert folder.manifest["facts"]["layout"] == {"train": "official", "test": "official"}
 
 
-def test_without_pictures_nothing_is_decoded(tmp_path):
+def test_without_images_nothing_is_decoded(tmp_path):
     tree.write(tmp_path / "source")
     assert prepare(tmp_path / "source", tmp_path / "out", "--no_images") == 0
     folder = folder_of(tmp_path / "out")

@@ -129,7 +129,7 @@ def test_what_is_left_out_is_counted(tmp_path):
     }
 
 
-def test_green_pictures_do_not_count(tmp_path):
+def test_green_images_do_not_count(tmp_path):
     panoptic_tree.write(tmp_path / "a", frames=(2944, 2945, 2954, 2955), images=None, people=1)
     folder = run(tmp_path / "a", tmp_path / "out", "--no_images")
     assert folder.column("valid").tolist() == [True, False, False, True] + [True] * 4
@@ -138,7 +138,7 @@ def test_green_pictures_do_not_count(tmp_path):
 
 
 @pytest.mark.parametrize("deeper", ["", "panoptic-toolbox"])
-def test_pictures_of_videos_are_written_once(tmp_path, deeper):
+def test_images_of_videos_are_written_once(tmp_path, deeper):
     source = tmp_path / "a" / deeper
     panoptic_tree.write(source, images="mp4", seed=3)
     panoptic_tree.write(source, ("160906_pizza1",), images="png", frames=(2,))
@@ -164,7 +164,7 @@ def test_endings_in_capitals(tmp_path):
     assert (folder.column("picture") >= 0).all() and not folder.manifest["skipped"]
 
 
-def test_pictures_of_another_video_are_written_again(tmp_path):
+def test_images_of_another_video_are_written_again(tmp_path):
     panoptic_tree.write(tmp_path / "a", images="mp4", seed=3)
     run(tmp_path / "a", tmp_path / "out")
     panoptic_tree.write(tmp_path / "a", images="mp4", seed=4)
