@@ -25,7 +25,7 @@ class EpochOrder:
 
     Training shuffles all samples in each epoch, gives every process equally many and drops the incomplete last batch.
     Evaluation keeps the order and deals whole batches to the processes, so that no sample is padded, repeated or lost
-    and a batch is the same batch however many processes there are.
+    and a batch does not depend on the number of processes.
 
     Args:
         num_samples: in the split.
@@ -88,7 +88,7 @@ class BatchLoader(ResumableLoader):
     Args:
         take: gives the samples at some positions.
         sampler: which samples make up each batch.
-        stream: adds to batches, given the number of the epoch, what takes time to read.
+        stream: adds to batches what takes time to read, given the number of the epoch.
     """
 
     def __init__(
@@ -205,11 +205,11 @@ class PoseDataModule(L.LightningDataModule):
         return self._train_loader
 
     def training_loader(self) -> ResumableLoader:
-        """What training batches come from."""
+        """The loader of the training batches."""
         return self._loader("train", shuffle=True)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the training stands in its epoch. Lightning gives loaders their own states back too late."""
+        """How far the training is in its epoch. Lightning restores the states of loaders too late."""
         return {} if self._train_loader is None else self._train_loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -229,14 +229,14 @@ class PoseDataModule(L.LightningDataModule):
         return BatchLoader(take, self._order(number, shuffle), self.streams(split))
 
     def samples(self, split: Split) -> tuple[Take, int]:
-        """What gives the samples of a split, prepared once, and their number."""
+        """A function that gives samples of a split, prepared once, and their number."""
         if split not in self._samples:
             device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
             self._samples[split] = self.take(split, device)
         return self._samples[split]
 
     def take(self, split: Split, device: torch.device) -> tuple[Take, int]:
-        """What gives the samples of a split, on a device where that pays, and their number."""
+        """A function that gives samples of a split, which may lie on a device, and their number."""
         samples = self.load(split)
         # Images stay where they are, mapped from a file: they are too many for the memory of a GPU.
         images = {"image": samples.pop("image")} if "image" in samples else {}
@@ -244,11 +244,11 @@ class PoseDataModule(L.LightningDataModule):
         return partial(batch_of, samples), len(samples["keypoints_2d"])  # pyright: ignore[reportArgumentType]
 
     def streams(self, split: Split) -> Stream | None:
-        """What adds to the batches of a split while they are waited for; nothing, unless a data set has images."""
+        """What adds images to the batches of a split as they are needed; None for a data set without images."""
         return None
 
     def finish(self, batch: PoseBatch, training: bool) -> PoseBatch:
-        """Last changes to a batch, on the device of the method."""
+        """Completes a batch on the device of the method."""
         return batch
 
     def on_after_batch_transfer(self, batch: PoseBatch, dataloader_idx: int) -> PoseBatch:

@@ -19,9 +19,9 @@ class CrowdPose(AnnotatedPeople):
     No joint is valid in 3-D. Bodies and cameras are as in `COCO`.
 
     Args:
-        fits: which of NeuralAnnot's bodies are taken, by their error: those `below` `fit_error`, or those of that and
-            `above`, as 3DCrowdNet and JOTR do, which looks inverted; or `all`, or `none`.
-        fit_error: the published `fit_err` that parts them.
+        fits: which of NeuralAnnot's bodies are taken: those with an error `below` `fit_error`; those of `fit_error` and
+            `above`, as 3DCrowdNet and JOTR do, which looks inverted; `all`; or `none`.
+        fit_error: threshold on the published `fit_err`.
         held_out: see `AnnotatedPeople`; of use only where val was not prepared.
         options: of `PreparedData`.
     """

@@ -54,7 +54,7 @@ class Human36M(PreparedData):
         return not held_out or ((sequence["subject"], sequence["take"]) in held_out) == (split == "val")
 
     def rows(self, split: Split) -> PreparedRows:
-        if not self._box_rule_given:  # masks are looser than joints, and not everybody has them
+        if not self._box_rule_given:  # boxes of masks are looser than those of joints, and not every copy has masks
             self.box_rule = self.folder().facts["box_rule"]
         return super().rows(split)
 

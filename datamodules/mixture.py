@@ -125,7 +125,7 @@ class Mixture(PoseDataModule):
         return [dataset.protocols("train")[0].dimensions == 2 for dataset in self.datasets]
 
     def _shares(self, sizes: Sequence[int]) -> list[float]:
-        """Of each data set in a batch; they add up to one."""
+        """Share of each data set in a batch; they add up to one."""
         weights = self.weights if self.weights is not None else [float(size) for size in sizes]
         if self.rule == "weights":
             return [weight / sum(weights) for weight in weights]

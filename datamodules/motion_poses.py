@@ -12,18 +12,14 @@ from datamodules.base import PoseDataModule, Split, check_keypoints
 from datamodules.cmu_mocap import DATASET, read_clips
 from datamodules.motion import activities
 from datamodules.prepared.folder import PreparedFolder
-from datamodules.rendered.people import SKELETON, Poses, photograph
+from datamodules.rendered.people import SKELETON, UPRIGHT, Poses, draw_betas, photograph
 from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 
-_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # as in RenderedPeople
-_SHARE: dict[Split, float] = {"train": 1.0, "val": 0.1, "test": 0.2}
 _FRAMES = 100  # of a synthetic clip, at 50 Hz
-_UPRIGHT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # from a world with z up to one with y up
-_BETA_LIMIT = 2.0  # standard deviations
 _STREAM = 240  # of keyed_random
 
 Rotvecs = tuple[str, str, str, Tensor]  # name, subject, action and (F, 24, 3) axis-angle of a clip, y up
@@ -86,8 +82,9 @@ class MotionPoses(PoseDataModule):
             PreparedFolder(self.root, "amass")
 
     def protocols(self, split: Split) -> list[Protocol]:
+        number = activities.number_of_clips(split, self.clips_per_activity)
         words = {
-            "synthetic": f"{self._clips_of(split)} clips of each of {len(activities.ACTIVITIES)} activities",
+            "synthetic": f"{number} clips of each of {len(activities.ACTIVITIES)} activities",
             "cmu": "clips of CMU as cmu_mocap splits them",
             "amass": "data sets as VPoser splits them",
         }
@@ -121,13 +118,12 @@ class MotionPoses(PoseDataModule):
             raise InputError(f"data.root: {self.root} has no poses for {split}")
         matrices = torch.cat([roma.rotvec_to_rotmat(rotvecs[::stride].float()) for *_, rotvecs in clips])
         if self.source != "synthetic":
-            matrices[:, 0] = _UPRIGHT @ matrices[:, 0]
+            matrices[:, 0] = UPRIGHT @ matrices[:, 0]
         numbers = [range(0, len(rotvecs), stride) for *_, rotvecs in clips]
         names = [f"{name}_{at:05d}" for (name, *_), of in zip(clips, numbers, strict=True) for at in of]
-        betas = keyed_random.normal(keyed_random.keys_of(names), (10,), stream=_STREAM, seed=self.noise_seed)
         return Poses(
             matrices,
-            betas.clamp(-_BETA_LIMIT, _BETA_LIMIT),
+            draw_betas(names, _STREAM, self.noise_seed),
             names,
             [subject for (_, subject, _, _), of in zip(clips, numbers, strict=True) for _ in of],
             [action for (_, _, action, _), of in zip(clips, numbers, strict=True) for _ in of],
@@ -136,8 +132,8 @@ class MotionPoses(PoseDataModule):
     def _synthetic(self, split: Split) -> list[Rotvecs]:
         clips = []
         for kind in activities.ACTIVITIES:
-            for number in range(self._clips_of(split)):
-                motion = activities.generate(kind, _FRAMES, seed=_FIRST_SEED[split] + number)
+            for number in range(activities.number_of_clips(split, self.clips_per_activity)):
+                motion = activities.generate(kind, _FRAMES, seed=activities.FIRST_SEED[split] + number)
                 rotvecs = torch.from_numpy(motion.rotations)
                 clips.append((f"{kind}_{split}_{number:04d}", f"{split}_{number:04d}", kind, rotvecs))
         return clips
@@ -154,6 +150,3 @@ class MotionPoses(PoseDataModule):
             if about["split"] == split
             for start, stop in [(about["start"], about["stop"])]
         ]
-
-    def _clips_of(self, split: Split) -> int:
-        return max(1, round(self.clips_per_activity * _SHARE[split]))

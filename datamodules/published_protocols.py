@@ -67,7 +67,7 @@ def _3dhp(name: str, ground_truth: str, **choices: Any) -> Protocol:
 
 
 def _pixels(dataset: str, split: str) -> Protocol:
-    """Reprojected joints against annotated key-points, in the picture as it is."""
+    """Reprojected joints against annotated keypoints, in pixels of the image as it is."""
     return Protocol(
         name=dataset,
         dataset=dataset,

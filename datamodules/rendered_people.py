@@ -12,7 +12,7 @@ from datamodules.motion import activities
 from datamodules.motion.cameras import ERROR_RATE, GOOD_RADIUS
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.rendered.cache import render_cache
-from datamodules.rendered.people import MIN_SEEN, SKELETON, Poses, photograph
+from datamodules.rendered.people import MIN_SEEN, SKELETON, UPRIGHT, Poses, draw_betas, photograph
 from datamodules.rendered.scenes import covered
 from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch
@@ -22,17 +22,14 @@ from noise2pose.images.crops import BOX_SCALE
 from noise2pose.keypoints import noise
 from noise2pose.metrics.protocols import MESH_JOINTS, Protocol
 
-_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
 _FRAMES, _STRIDE = 100, 10  # of a synthetic clip
 _POSES_PER_CLIP = _FRAMES // _STRIDE
 _VIEWS = 4  # cameras of each synthetic pose
-_UPRIGHT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # from a world with z up to one with y up
-_BETA_LIMIT = 2.0  # standard deviations
 _STREAM = 210  # of keyed_random
 
 
 class RenderedPeople(PoseDataModule):
-    """Images of rendered people with exact labels; every number on them is called rendered.
+    """Images of rendered people with exact labels; the names of all data sets of this kind begin with `rendered`.
 
     Splits share no clip: synthetic ones have seeds of their own, those of CMU are `CMUMocap`'s (test subjects are in no
     other split). Each person is a pose of a clip, drawn at random, with a camera and a body shape of their own.
@@ -164,11 +161,11 @@ class RenderedPeople(PoseDataModule):
         return self._synthetic(split, count) if self.motion == "synthetic" else self._cmu(split, count)
 
     def _synthetic(self, split: Split, count: int) -> Poses:
-        """Poses of as many clips as it takes to show each a few times; each clip is another person."""
+        """Poses of so many clips that each pose is seen by a few cameras; each clip is another person."""
         kinds = list(activities.ACTIVITIES)
         numbers = range(-(-count // (len(kinds) * _POSES_PER_CLIP * _VIEWS)))
         motions = [
-            (kind, number, activities.generate(kind, _FRAMES, seed=_FIRST_SEED[split] + number))
+            (kind, number, activities.generate(kind, _FRAMES, seed=activities.FIRST_SEED[split] + number))
             for number in numbers
             for kind in kinds
         ]
@@ -202,11 +199,10 @@ class RenderedPeople(PoseDataModule):
         # Where there are more people than frames, some share a pose and differ in camera and shape.
         names = [f"{name}_{frame:05d}_{i}" for i, ((name, *_), frame) in enumerate(zip(of, at, strict=True))]
         matrices = roma.rotvec_to_rotmat(frames[chosen])
-        matrices[:, 0] = _UPRIGHT @ matrices[:, 0]
-        betas = keyed_random.normal(keyed_random.keys_of(names), (10,), stream=_STREAM, seed=self.noise_seed)
+        matrices[:, 0] = UPRIGHT @ matrices[:, 0]
         return Poses(
             matrices,
-            betas.clamp(-_BETA_LIMIT, _BETA_LIMIT),
+            draw_betas(names, _STREAM, self.noise_seed),
             names,
             [subject for _, subject, _, _ in of],
             [action for _, _, action, _ in of],

@@ -10,9 +10,6 @@ from datamodules.motion import activities
 from datamodules.motion.cameras import SKELETON, Clip, VirtualCameraMotion
 from noise2pose.bodies import BodyModel
 
-_FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
-_SHARE: dict[Split, float] = {"train": 1.0, "val": 0.1, "test": 0.2}
-
 
 class SyntheticMotion(VirtualCameraMotion):
     """Seeded clips of every activity of `datamodules.motion.activities`; each clip has its own person and style.
@@ -34,7 +31,7 @@ class SyntheticMotion(VirtualCameraMotion):
         self.frames_per_clip = frames_per_clip
 
     def split_in_words(self, split: Split) -> str:
-        number = self._clips_of(split)
+        number = activities.number_of_clips(split, self.clips_per_activity)
         return (
             f"synthetic motion, {number} clips of each of {len(activities.ACTIVITIES)} activities, own seeds and bodies"
         )
@@ -43,14 +40,11 @@ class SyntheticMotion(VirtualCameraMotion):
         body = BodyModel.free_body()
         clips = []
         for activity in activities.ACTIVITIES:
-            for number in range(self._clips_of(split)):
-                motion = activities.generate(activity, self.frames_per_clip, seed=_FIRST_SEED[split] + number)
+            for number in range(activities.number_of_clips(split, self.clips_per_activity)):
+                motion = activities.generate(activity, self.frames_per_clip, seed=activities.FIRST_SEED[split] + number)
                 joints = _joints(body, motion)
                 clips.append(Clip(f"{activity}_{split}_{number:03d}", f"{split}_{number:03d}", activity, joints))
         return clips
-
-    def _clips_of(self, split: Split) -> int:
-        return max(1, round(self.clips_per_activity * _SHARE[split]))
 
 
 def _joints(body: BodyModel, motion: activities.Motion) -> torch.Tensor:

@@ -15,7 +15,7 @@ from noise2pose.metrics.protocols import Protocol
 class ThreeDOH(BodyData):
     """3DOH50K (Zhang et al., CVPR 2020): ground truth of neutral SMPL; its test split is a benchmark of occlusion.
 
-    There is no validation split: one who trains on `trainset` validates on another data set or not at all.
+    There is no validation split: a training on `trainset` is validated on another data set or not at all.
 
     Args:
         bodies: see `BodyData`.

@@ -218,6 +218,16 @@ ACTIVITIES: dict[str, Callable[[ClipAngles], None]] = {
 }
 
 
+# Training clips of each activity are numbered from 0; the other splits have numbers that no training reaches.
+FIRST_SEED = {"train": 0, "val": 1_000_000, "test": 2_000_000}
+_SHARE = {"train": 1.0, "val": 0.1, "test": 0.2}
+
+
+def number_of_clips(split: str, training: int) -> int:
+    """Clips of each activity in a split, of which training has so many; at least one."""
+    return max(1, round(training * _SHARE[split]))
+
+
 def generate(activity: str, num_frames: int, seed: int, fps: float = FPS) -> Motion:
     """A clip of an activity; the same arguments give the same clip.
 

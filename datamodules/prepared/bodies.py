@@ -112,7 +112,7 @@ class GroundTruthBodies:
         return result
 
     def _on(self, device: torch.device) -> dict[int, BodyModel]:
-        """The bodies on a device, where they stay: joints are made where the rows are, meshes where the method is."""
+        """The bodies on a device, copied once: joints are made where the rows are, meshes where the method is."""
         if device not in self._bodies:
             first = next(iter(self._bodies.values()))
             self._bodies[device] = {gender: deepcopy(body).to(device) for gender, body in first.items()}
@@ -169,7 +169,7 @@ class BodyData(PreparedData):
         return self._bodies().rest_root(batch["smpl"]["betas"], batch["gender"])
 
     def finish(self, batch: PoseBatch, training: bool) -> PoseBatch:
-        """Adds the mesh of everybody to batches of evaluation: it takes too much memory to be kept for a split."""
+        """Adds meshes to batches of evaluation; those of a whole split would take too much memory."""
         batch = super().finish(batch, training)
         if not training and batch["keypoints_2d"].ndim == 3:
             batch["vertices"] = self._bodies().vertices(batch["smpl"], batch["gender"], batch["camera_translation"])

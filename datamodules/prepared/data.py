@@ -39,7 +39,7 @@ class PreparedData(PoseDataModule):
         train_stride: every how many frames of a sequence one is taken, or a window starts, for training.
         eval_stride: every how many frames one is taken for validation and test; windows cover every frame once.
         memory_map: read every batch from the files instead of keeping whole splits in the memory of the device.
-        images: whether batches have the images of people; a GPU's worth of them is read in threads.
+        images: whether batches have the images of people; they are read in threads.
         image_size: side of the crops, pixels.
         picture_root: folder of the images, if they moved after the data set was prepared.
         plain_bilinear: crop as `cv2.warpAffine` does, which published numbers were made with, instead of averaging
@@ -106,19 +106,19 @@ class PreparedData(PoseDataModule):
         """Whether a sequence of the manifest belongs to a split."""
 
     def keeps(self, folder: PreparedFolder, rows: np.ndarray, split: Split) -> np.ndarray:
-        """Which rows of a split count, (N,) bool; all, unless a data set says otherwise. Others only fill clips."""
+        """Which rows of a split count, (N,) bool: all, unless a data set overrides it. The others only fill clips."""
         return np.ones(len(rows), dtype=bool)
 
     def complete(self, batch: PoseBatch, rows: np.ndarray) -> PoseBatch:
-        """Adds to a batch what the folder does not hold; nothing, unless a data set says otherwise."""
+        """Adds to a batch what the folder does not hold: nothing, unless a data set overrides it."""
         return batch
 
     def rest_root(self, batch: PoseBatch) -> Tensor | None:
-        """Root joint of each sample's body in the rest pose, (B, 3) metres; None where no body is at hand."""
+        """Root joint of each sample's body in the rest pose, (B, 3) metres; None without bodies."""
         return None
 
     def thinned(self, split: Split) -> str:
-        """What a protocol adds to the words of a split of which not every frame is taken."""
+        """What a protocol says of a split of which not every frame is taken; empty if all are."""
         stride = self.strides[split] if self.num_frames == 1 else 1
         return "" if stride == 1 else f"; every {stride} frames only"
 

@@ -61,7 +61,7 @@ class AnnotatedPeople(PreparedData):
         return held_out if split == "val" else ~held_out
 
     def _source(self, split: Split) -> str:
-        """The publisher's split that a split of ours is part of."""
+        """The publisher's split that one of ours is taken from."""
         published = self.published_splits[split]
         if split == "val":
             folder = self.folder()

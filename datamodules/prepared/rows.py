@@ -53,7 +53,7 @@ class PreparedRows:
         complete: adds what the folder does not hold to a batch, given it and its rows: joints of published bodies.
         counted: (N,) which of `rows` count; the others are there to fill clips. By default all.
         with_images: whether batches say which image each row is in.
-        named: whether batches say whose they are, which takes time and memory that lifting need not spend on training.
+        named: whether batches have names, subjects and actions, which cost time and memory; lifters need none to train.
 
     Raises:
         InputError: if the folder lacks what is chosen.
@@ -97,7 +97,7 @@ class PreparedRows:
         return self._with_words(batch, self.rows)
 
     def names(self, rows: np.ndarray) -> list[str]:
-        """Of rows of the folder, each unlike any other in the data set."""
+        """Names of rows of the folder, unique in the data set."""
         of = self.columns["sequence"][rows].tolist()
         frames = self.columns["frame"][rows].tolist() if "frame" in self.columns else rows.tolist()
         names = [f"{self.folder.sequences[s]['name']}/{frame:06d}" for s, frame in zip(of, frames, strict=True)]
@@ -208,7 +208,7 @@ class PreparedRows:
         return torch.where(seen[..., None], torch.cat((pixels, seen[..., None].float()), dim=-1), 0.0)
 
     def _box(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 3"]:
-        """Of the publisher's bounds; around the 2-D joints where there are none."""
+        """Boxes of the publisher's bounds, or of the 2-D joints where there are none."""
         bounds = bounds_of_keypoints(batch["keypoints_2d"])
         if "bounds" in self.columns:
             published = self._gather("bounds", rows)

@@ -17,12 +17,14 @@ from noise2pose.images.crops import box_of_keypoints
 
 SKELETON = "h36m_17"
 IMAGE_SIDE = 1000.0  # pixels of the whole, square image
+UPRIGHT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # from a world with z up to one with y up
 MIN_SEEN = 8  # joints of a person in the image
 _FOCAL = (0.9, 1.8)  # over the image's side: 58 to 31 degrees
 _SHARE = (0.35, 0.85)  # of the image's side that the person takes
 _CUT = (0.15, 0.5)  # share of a truncated person that is out of the image
 _ELEVATION, _ELEVATION_SPREAD, _ELEVATION_LIMITS = 8.0, 10.0, (-20.0, 45.0)  # degrees, from above is positive
 _ROLL_SPREAD = 4.0  # degrees
+_BETA_LIMIT = 2.0  # standard deviations
 _BOX_SCALE_ERROR, _BOX_SHIFT = (0.9, 1.15), 0.05  # of detectors' boxes
 _STREAM = 200  # of keyed_random: this and the next two
 
@@ -43,6 +45,12 @@ class Poses(NamedTuple):
     names: list[str]
     subjects: list[str]
     actions: list[str]
+
+
+def draw_betas(names: list[str], stream: int, seed: int) -> Float[Tensor, "N 10"]:
+    """Body shapes of N different names, from a standard normal distribution cut at `_BETA_LIMIT`."""
+    betas = keyed_random.normal(keyed_random.keys_of(names), (10,), stream=stream, seed=seed)
+    return betas.clamp(-_BETA_LIMIT, _BETA_LIMIT)
 
 
 def photograph(

@@ -154,20 +154,20 @@ def _draw_person(
     light = generator.normal(size=3) * (0.8, 0.5, 0.5) + (0.0, -0.6, -0.7)  # mostly from above and the camera's side
     tint = generator.uniform(0.9, 1.45) * (1.0 + 0.06 * generator.normal(size=3))
     ambient = float(generator.uniform(0.3, 0.7))
-    patch = project_mesh(vertices, faces, lens.focal, lens.principal_point, (size, size))
-    if not len(patch.pixel):
+    fragments = project_mesh(vertices, faces, lens.focal, lens.principal_point, (size, size))
+    if not len(fragments.pixel):
         return
-    nearest = patch.corners[np.arange(len(patch.pixel)), patch.weights.argmax(axis=1)]
-    attributes = patch.interpolate(np.concatenate((vertex_normals(vertices, faces), on.points), axis=1))
+    nearest = fragments.corners[np.arange(len(fragments.pixel)), fragments.weights.argmax(axis=1)]
+    attributes = fragments.interpolate(np.concatenate((vertex_normals(vertices, faces), on.points), axis=1))
     normals, points = attributes[:, :3], attributes[:, 3:]
     colours, tilt = wear(on, worn, points, on.part[nearest])
     normals = normals + tilt
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
     shaded = shade(normals, colours * tint, light, ambient)
     pixels = image.reshape(-1, 3)
-    pixels[patch.pixel] = np.rint(255.0 * shaded.clip(0.0, 1.0))
+    pixels[fragments.pixel] = np.rint(255.0 * shaded.clip(0.0, 1.0))
     mask = np.zeros(size * size, dtype=bool)
-    mask[patch.pixel] = True
+    mask[fragments.pixel] = True
     _soften(image, mask.reshape(size, size))
 
 

@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
-    """Looks which files there are.
+    """A part for each motion.
 
     Raises:
         InputError: if this is not AMASS, or the rate is impossible.

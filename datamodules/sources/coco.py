@@ -38,7 +38,7 @@ EXPECTED = [
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """COCO needs none."""
+    """This data set has none."""
 
 
 def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:

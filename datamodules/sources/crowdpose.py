@@ -35,7 +35,7 @@ _BOTH = "crowdpose_trainval.json"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """CrowdPose needs none."""
+    """This data set has none."""
 
 
 def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:

@@ -41,7 +41,7 @@ _OFF = 5.0  # pixels between an annotated joint and the projection of its place 
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Which people."""
+    """What only this data set needs."""
     parser.add_argument(
         "--people", choices=["nearest", "all"], default="nearest", help="of each image (default: %(default)s)"
     )
@@ -155,7 +155,7 @@ def _cameras(images: list[dict[str, Any]], faults: Faults) -> tuple[np.ndarray, 
 
 
 def _metres(bodies: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Bodies with translations in metres: the loaders take them so; joints of the same data are in millimetres."""
+    """Bodies with translations in metres, as loaders take them; some files have millimetres, as their joints are."""
     if bodies and bodies["has_smpl"].any():
         distances = np.linalg.norm(bodies["translation"][bodies["has_smpl"]], axis=1)
         if np.median(distances) > _LONGEST:
@@ -164,7 +164,7 @@ def _metres(bodies: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _off(arrays: dict[str, np.ndarray]) -> int:
-    """Joints that are not where the camera sees them: more than a few mean that the file is not what it seems."""
+    """Number of joints far from the projection of their place in 3-D; many of them mean that the file is broken."""
     places, valid = arrays["keypoints_3d"][..., :3], arrays["keypoints_3d"][..., 3] > 0
     depths = np.where(valid & (places[..., 2] > 0), places[..., 2], np.nan)
     seen = arrays["focal"][:, None] * places[..., :2] / depths[..., None] + arrays["principal_point"][:, None]

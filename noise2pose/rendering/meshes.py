@@ -20,7 +20,7 @@ _SUPERSAMPLING = 2  # of pictures for people to look at
 _SIDE_MARGIN = 0.06  # of the picture, around the body of `side_view`
 
 
-class Patch(NamedTuple):
+class Fragments(NamedTuple):
     """The pixels that a mesh covers.
 
     Attributes:
@@ -44,7 +44,7 @@ def project_mesh(
     focal: ArrayLike,
     principal_point: ArrayLike,
     size: tuple[int, int],
-) -> Patch:
+) -> Fragments:
     """The triangles of a watertight mesh that pixels show.
 
     Args:
@@ -61,7 +61,7 @@ def project_mesh(
     raster = rasterise(np.concatenate((pixels, vertices[:, 2:]), axis=1), faces, (size[1], size[0]))
     face = raster.face.ravel()
     covered = np.flatnonzero(face >= 0)
-    return Patch(covered, faces[face[covered]], raster.weights.reshape(-1, 3)[covered])
+    return Fragments(covered, faces[face[covered]], raster.weights.reshape(-1, 3)[covered])
 
 
 def vertex_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "T 3"]) -> Float32[np.ndarray, "V 3"]:
@@ -113,14 +113,14 @@ def render_mesh(
         RGBA; alpha is 255 where the mesh is and 0 elsewhere.
     """
     columns, rows = size
-    patch = project_mesh(vertices, faces, focal, principal_point, size)
+    fragments = project_mesh(vertices, faces, focal, principal_point, size)
     picture = np.zeros((rows * columns, 4), dtype=np.uint8)
-    normals = patch.interpolate(vertex_normals(vertices, faces))
+    normals = fragments.interpolate(vertex_normals(vertices, faces))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
     colours = np.asarray(colour, dtype=np.float32)
-    shaded = shade(normals, colours if colours.ndim == 1 else patch.interpolate(colours), light, ambient)
-    picture[patch.pixel, :3] = np.rint(255.0 * shaded.clip(0.0, 1.0))
-    picture[patch.pixel, 3] = 255
+    shaded = shade(normals, colours if colours.ndim == 1 else fragments.interpolate(colours), light, ambient)
+    picture[fragments.pixel, :3] = np.rint(255.0 * shaded.clip(0.0, 1.0))
+    picture[fragments.pixel, 3] = 255
     return picture.reshape(rows, columns, 4)
 
 

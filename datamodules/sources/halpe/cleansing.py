@@ -22,7 +22,7 @@ _LIMBS = tuple(
 
 
 class HalpeCleansing(NamedTuple):
-    """The rules, in the order in which they are asked. Each has a value that admits everybody.
+    """The rules, in the order in which they are applied. Each has a value that admits everybody.
 
     Attributes:
         max_people: most annotated people in an image; 0 for any number. Halpe annotates few of those one sees.
@@ -51,7 +51,7 @@ class Cleansed(NamedTuple):
     counts: dict[str, int]
 
     def line(self, name: str) -> str:
-        """Everything in one line."""
+        """All counts in one line."""
         left_out = ", ".join(f"{number} with {reason}" for reason, number in list(self.counts.items())[:-1])
         return f"{name}: kept {int(self.keep.sum())} of {len(self.keep)} people; left out {left_out}"
 

@@ -37,7 +37,7 @@ EXPECTED = [Expected("train: images listed", 38_118), Expected("train: annotatio
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The filter."""
+    """What only this data set needs."""
     rules = HalpeCleansing()
     parser.add_argument("--cleanse", action="store_true", help="keep only people who are fit for use")
     group = parser.add_argument_group("what --cleanse keeps")

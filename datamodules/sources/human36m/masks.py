@@ -50,7 +50,7 @@ def mask_bounds(path: Path, frames: Sequence[int], keypoint_bounds: np.ndarray) 
 
 
 def _box(mask: np.ndarray) -> np.ndarray:
-    """Of a mask (H, W)."""
+    """The box of a mask (H, W)."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(columns):
         return np.full(4, np.nan, np.float32)

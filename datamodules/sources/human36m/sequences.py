@@ -48,7 +48,7 @@ def unify_action(name: str) -> str:
 
 
 def is_left_out(subject: str, action: str) -> bool:
-    """Whether no paper counts it; see `LEFT_OUT`. The name is a unified one."""
+    """Whether papers leave out an action, given by its unified name; see `LEFT_OUT`."""
     return subject == "S11" and action == "Directions"
 
 
@@ -119,7 +119,7 @@ def sequence_rows(
 
 
 def collect(sequences: list[Sequence], skipped: list[tuple[str, str]]) -> Rows:
-    """What the sequences of a part give together; all have the same columns."""
+    """The rows of all sequences of a part, which have the same columns."""
     names = sequences[0].arrays if sequences else {}
     arrays = {name: [] for name in names}
     images: list[str] = []
@@ -146,7 +146,7 @@ def collect(sequences: list[Sequence], skipped: list[tuple[str, str]]) -> Rows:
 
 
 def intrinsics_facts(cameras: dict[str, Intrinsics]) -> dict[str, Any]:
-    """Distortion too, for whoever wants to undo it."""
+    """Intrinsics with their distortion, for the manifest."""
     return {
         name: {
             "focal": cameras[name].focal,

@@ -35,7 +35,7 @@ from noise2pose.object_npz import read_object_npz
 
 POSITIONS, KEYPOINTS = "data_3d_h36m.npz", "data_2d_h36m_{}.npz"
 _PREFERRED = "cpn_ft_h36m_dbb"
-_FARTHEST = 30.0  # metres; nobody leaves the laboratory
+_FARTHEST = 30.0  # metres; the laboratory is smaller
 _COCO_LEFT = [1, 3, 5, 7, 9, 11, 13, 15]  # keypoints_symmetry of files in COCO's order
 _H36M_LEFT = [4, 5, 6, 11, 12, 13]
 
@@ -204,7 +204,7 @@ def _actions(found: Any, where: str, skipped: list[tuple[str, str]]) -> dict[str
 
 
 def _skeleton(path: Path) -> str:
-    """The order of the joints of a 2-D file, which its metadata tells; files without metadata are Human3.6M's."""
+    """The order of the joints of a 2-D file, by its metadata; files without metadata have Human3.6M's."""
     metadata = read_object_npz(path, only=("metadata",)).get("metadata")
     _read(path, "positions_2d")  # a broken file is named here, and once
     if not isinstance(metadata, dict):

@@ -16,7 +16,7 @@ OF_28 = [skeletons.get("mpi_inf_3dhp_28").index(joint) for joint in JOINTS.joint
 TRAIN_SIZE = (2048, 2048)
 TEST_SIZES = {"TS5": (1920, 1080), "TS6": (1920, 1080)}  # of the others TRAIN_SIZE
 # A pinhole explains `annot3` of the published test set to 0.54 pixels of 1920; the universal skeleton it does not.
-_EXACT = 0.001  # of the image's width: a camera that is surely the one
+_EXACT = 0.001  # of the image's width: with a smaller error the fitted camera is taken as the true one
 _MIN_SPREAD = (
     0.01  # standard deviation of x/z and y/z, below which focal length and principal point cannot be told apart
 )
@@ -63,7 +63,7 @@ def fit_lens(positions: np.ndarray, pixels: np.ndarray, known_from: str) -> Lens
         known_from: see `Lens`.
 
     Returns:
-        None where too few joints, or joints in one place, leave it open.
+        None where there are too few joints, or they lie too close together, to determine it.
     """
     positions, pixels = positions.reshape(-1, 3).astype(np.float64), pixels.reshape(-1, 2).astype(np.float64)
     usable = np.isfinite(positions).all(axis=1) & np.isfinite(pixels).all(axis=1) & (positions[:, 2] > 0.0)
@@ -86,7 +86,7 @@ def fit_lens(positions: np.ndarray, pixels: np.ndarray, known_from: str) -> Lens
 
 
 def lens_of(motion: Motion, width: int) -> Lens:
-    """The camera of a sequence without calibration, as far as its joints tell.
+    """The camera of a sequence without calibration, fitted to its joints where possible.
 
     `annot3` tells it from all joints. The universal skeleton is scaled about the pelvis, so only that still lies on its
     pixel, and tells it if the person walked about enough.

@@ -29,7 +29,7 @@ what goes in: a folder of sequences as the toolbox's scripts/getData.sh download
 The published evaluation (Jiang et al., CVPR 2020, taken over by ROMP, BEV, 3DCrowdNet and DPMesh) has the sequences
 {", ".join(PUBLISHED)}
 and the HD cameras 16 and 30; 160422_mafia2 has 15 joints only. Every other sequence is prepared as well. Which frames
-were evaluated is said only by the annotations that Jiang et al. give out: name their folder with --frames. Without,
+were evaluated is said only by the annotations that Jiang et al. give out: name their folder with --frames. Without it
 all annotated frames are taken.
 
 what comes out, in DIR: 19 joints in the camera frame in metres, their projections with lens distortion, boxes,
