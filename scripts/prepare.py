@@ -57,7 +57,7 @@ SMPL-H) comes with the data of SPIN (https://github.com/nkolot/SPIN, fetch_data.
 
 what comes out: one npz file with everything that belongs to the mesh: the model, names of joints and vertices, gender,
 and the regressor with its rows in the order of h36m_17. The published matrix has the left leg first and h36m_17 the
-right leg; which one was found shows on the body itself and is printed. Without --regressor only the model's own joints
+right leg; which one was found is told from the body and printed. Without --regressor only the model's own joints
 can be asked for. Of SMPL-X the expressions are left out.
 
 exit status: 0 the file was written, 2 something cannot be read or the command is wrong; then nothing is written.
@@ -72,7 +72,7 @@ def body(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: if a file cannot be read or is not what it should be.
     """
-    from noise2pose.bodies import conversion as body_conversion  # with PyTorch, which nothing else here needs
+    from noise2pose.bodies import conversion as body_conversion  # with PyTorch, which --help does not need
 
     regressors: dict[str, str] = {}
     for given in arguments.regressor:
