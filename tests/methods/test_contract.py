@@ -37,7 +37,11 @@ METHODS = {
     "hmr_keypoints": lambda: HMR(
         input="keypoints", box_input=True, keypoint_dropout=0.1, keypoint_noise=0.01, **SMALL_HMR
     ),
-    "hmr_image": lambda: HMR(backbone="efficientnet_lite0", adversarial=True, vertex_weight=0.0, **SMALL_HMR),
+    # At the usual learning rate a rounding of 1e-7 grows to 1e-3 in six steps: batch normalisation divides by the
+    # small spread of features of noise images. The losses would then be those of one processor.
+    "hmr_image": lambda: HMR(
+        backbone="efficientnet_lite0", adversarial=True, vertex_weight=0.0, learning_rate=1e-5, **SMALL_HMR
+    ),
     "diffannot": lambda: DiffAnnot(
         condition="both", learned_range=True, weight_3d=5.0, weight_2d=1.0, num_blocks=1, **SMALL_DIFFANNOT
     ),
@@ -62,7 +66,7 @@ GOLDEN = {
     "standard": [1.22141, 1.07079, 1.07989, 164.32976, 183.74265, 158.01128],
     "single_step": [1.22141, 1.07079, 1.07989, 164.32976, 175.07109, 142.38034],
     "hmr_keypoints": [7.6415, 8.9082, 9.01007, 7.96884, 8.01391, 6.93593],
-    "hmr_image": [5.55462, 4.82909, 4.91996, 5.72678, 4.45595, 4.27418],
+    "hmr_image": [5.55462, 4.86386, 5.03551, 5.96119, 4.71992, 4.72174],
     "stacked": [1.22141, 1.07079, 1.07989, 164.32976, 148.0712, 108.70146],
     "diffannot": [0.36393, 0.5268, 0.14093, 0.24051, 0.21993, 0.29158],
     "dpmesh_codebook": [0.58589, 0.52287, 0.45535, 0.41367, 0.38101, 0.35679],
@@ -116,7 +120,8 @@ def make(name) -> PoseMethod:
 
 def test_golden_losses(name, tmp_path):
     _, losses = fit(make(name), tmp_path)
-    assert losses == pytest.approx(GOLDEN[name], rel=2e-3)
+    # Processors differ by 2e-5 at most, the rounding of the numbers above; but by 2e-4 in the steps of a whole UNet.
+    assert losses == pytest.approx(GOLDEN[name], rel=2e-3 if name == "dpmesh_diffusion" else 1e-4)
 
 
 def test_a_prediction_has_the_agreed_shapes_and_is_deterministic(name, tmp_path):

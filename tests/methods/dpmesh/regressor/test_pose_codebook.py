@@ -175,8 +175,8 @@ def test_a_share_of_zero_revives_nothing_that_was_filled():
 def _learn_in_two(rank, folder):
     """What each of two processes does with its half of the batch."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    codebook, features = small(), small().features(poses(12)).detach()
-    half = features[rank::2]
+    codebook = small()
+    half = torch.load(folder / "features.pt")[rank::2]
     codebook.revive(half, 0.1, seed=1)
     filled = codebook.codebook.clone()
     codebook.learn(half, codebook.nearest(half))
@@ -186,11 +186,12 @@ def _learn_in_two(rank, folder):
 
 @pytest.mark.slow
 def test_two_processes_learn_as_one(tmp_path):
+    features = small().features(poses(12)).detach()
+    torch.save(features, tmp_path / "features.pt")  # a process of its own could compute others, with other threads
     torch.multiprocessing.spawn(_learn_in_two, (tmp_path,), nprocs=2)
     (filled, learnt), (filled_other, learnt_other) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert torch.equal(filled, filled_other)
     assert all(torch.equal(value, learnt_other[key]) for key, value in learnt.items())
-    features = small().features(poses(12)).detach()
     of_halves = [(filled[:, None] == features[rank::2].flatten(0, 1)).all(dim=-1).any(dim=1).sum() for rank in (0, 1)]
     assert of_halves == [4, 4]
     one = small()
