@@ -271,7 +271,7 @@ def _bounds(annotations: list[dict[str, Any]], joints: np.ndarray) -> np.ndarray
     if _ENLARGED[0] < ratio < _ENLARGED[1]:
         return joints
     boxes_given = np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1)
-    return np.where(known[:, None], boxes_given, joints).astype(np.float32)
+    return np.where(np.expand_dims(known, 1), boxes_given, joints).astype(np.float32)
 
 
 def _smpl_file(annotations: Path, subject: str) -> Path | None:
