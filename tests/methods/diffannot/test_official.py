@@ -4,7 +4,7 @@ import torch
 from methods.diffannot.official import load_denoiser
 from noise2pose.errors import InputError
 from tests.parity.diffannot import fixture
-from tests.parity.tolerances import assert_close
+from tests.parity.tolerances import assert_rows_close
 
 
 @torch.no_grad()
@@ -12,8 +12,10 @@ def test_the_denoiser_predicts_the_released_noise():
     tensors, weights, _ = fixture("mlp_226")
     x, t = tensors["input/x"], tensors["input/t"]
     network = load_denoiser(weights)
-    assert_close(network(x, t), tensors["output/eps"], 1e-5)
-    assert_close(load_denoiser(weights, output_relu=False)(x, t), tensors["output/eps_before_relu"], 1e-5)
+    # The embedding takes sines of rounded angles up to t, so the error grows with t: tenfold from 0 to 999.
+    for answer, key in ((network, "eps"), (load_denoiser(weights, output_relu=False), "eps_before_relu")):
+        expected = tensors[f"output/{key}"]
+        assert_rows_close(answer(x, t), expected, (1 + t / 100) * expected.abs().max(), 4e-6)
     assert sum(parameter.numel() for parameter in network.parameters()) == 256_510
 
 

@@ -27,10 +27,10 @@ def test_a_causal_encoder_does_not_see_the_future(causal):
     changed = clip.clone()
     changed[:, 5:] += 1.0
     before, after = network(clip), network(changed)
-    assert torch.allclose(before[:, :5], after[:, :5], atol=1e-6) == causal
+    assert torch.allclose(before[:, :5], after[:, :5], atol=1e-5) == causal
     assert not torch.allclose(before[:, 5:], after[:, 5:], atol=1e-3)
     if causal:  # so a shorter clip is answered as the beginning of a longer one
-        assert torch.allclose(network(clip[:, :3]), before[:, :3], atol=1e-6)
+        assert torch.allclose(network(clip[:, :3]), before[:, :3], atol=1e-5)
 
 
 def test_dropped_paths_keep_the_expected_value():

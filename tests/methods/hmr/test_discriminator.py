@@ -49,7 +49,7 @@ def test_the_judges_learn_to_tell_bodies_apart():
     estimated = real[0].transpose(-1, -2), 3.0 * real[1]
     optimizer = torch.optim.Adam(judges.parameters(), lr=1e-2)
     first = discriminator_loss(judges, estimated, real).item()
-    for _ in range(20):
+    for _ in range(30):
         optimizer.zero_grad()
         discriminator_loss(judges, estimated, real).backward()
         optimizer.step()

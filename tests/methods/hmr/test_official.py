@@ -45,7 +45,8 @@ def test_the_regressor_is_mmhuman3ds():
     for name, features in inputs.items():
         regressor = Regressor(2048, 1024, num_iterations=1 if name == "vec_iter1" else 3).eval()
         regressor.load_state_dict(weights)
-        answer = regressor(features)
+        # In float64, because 6-D rotations with almost parallel axes magnify the rounding of each processor.
+        answer = regressor.double()(features.double())
         for part, key in ((answer.rotations, "rotmat"), (answer.betas, "shape"), (answer.camera, "cam")):
             assert_close(part, tensors[f"output/{name}_{key}"], 3e-5)
 

@@ -147,11 +147,11 @@ def test_degenerate_poses_have_the_error_they_have(dtype: torch.dtype) -> None:
     to_centre = F.mpjpe(target.mean(-2, keepdim=True).expand_as(target), target)
     torch.testing.assert_close(F.pa_mpjpe(point, target), to_centre)
     torch.testing.assert_close(F.pa_mpjpe(torch.zeros_like(point), target), to_centre)
-    torch.testing.assert_close(F.pa_mpjpe(target, point), torch.zeros_like(to_centre), atol=1e-6, rtol=0)
-    torch.testing.assert_close(F.pa_mpjpe(point, point), torch.zeros_like(to_centre), atol=1e-6, rtol=0)
+    torch.testing.assert_close(F.pa_mpjpe(target, point), torch.zeros_like(to_centre), atol=2e-6, rtol=0)
+    torch.testing.assert_close(F.pa_mpjpe(point, point), torch.zeros_like(to_centre), atol=2e-6, rtol=0)
     torch.testing.assert_close(F.n_mpjpe(torch.zeros_like(point), target), target.norm(dim=-1).mean(-1))
     line = target * torch.tensor([1.0, 0.0, 0.0], dtype=dtype)
-    torch.testing.assert_close(F.pa_mpjpe(line.flip(-1), line), torch.zeros_like(to_centre), atol=1e-6, rtol=0)
+    torch.testing.assert_close(F.pa_mpjpe(line.flip(-1), line), torch.zeros_like(to_centre), atol=2e-6, rtol=0)
 
 
 def test_a_pose_that_is_not_finite_spoils_itself_only() -> None:

@@ -4,6 +4,7 @@ import torch
 from methods.dpmesh.backbone.unet import Backbone
 from scripts.benchmarks.dpmesh_textbook import TextbookBackbone
 from tests.methods.dpmesh.backbone.test_unet import JOINTS, inputs, wake
+from tests.parity.tolerances import assert_close
 
 
 @torch.no_grad()
@@ -14,4 +15,4 @@ def test_two_passes_compute_what_one_does(maps):
     wake(backbone)
     expected = TextbookBackbone(backbone.unet, backbone.controlnet, maps)(*inputs())
     for name, level in backbone(*inputs()).items():
-        torch.testing.assert_close(level, expected[name], rtol=1e-4, atol=1e-5)
+        assert_close(level, expected[name])

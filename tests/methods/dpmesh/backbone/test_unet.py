@@ -9,6 +9,7 @@ from methods.dpmesh.backbone.attention import RecordingProcessor
 from methods.dpmesh.backbone.context import CONTEXTS, ContextTokens, VisibleContext
 from methods.dpmesh.backbone.unet import LORA_LAYERS, Backbone
 from noise2pose.errors import InputError
+from tests.parity.tolerances import assert_close
 
 JOINTS = 5
 BATCH = 2
@@ -76,7 +77,7 @@ def test_recording_changes_no_feature(backbone):
     tokens = ContextTokens(inputs()[2], torch.tensor([[True, False, True, True, False]] * BATCH))
     ours, theirs = backbone(*inputs()[:2], tokens), silent(*inputs()[:2], tokens)
     for name, level in theirs.items():
-        torch.testing.assert_close(ours[name][:, : level.shape[1]], level, rtol=1e-4, atol=1e-5)
+        assert_close(ours[name][:, : level.shape[1]], level)
 
 
 def test_only_the_layers_that_are_asked_for_record():
