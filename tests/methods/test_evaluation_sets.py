@@ -11,9 +11,9 @@ import torch
 from datamodules.base import BatchLoader, batch_of, select
 from datamodules.published_protocols import published
 from methods.base import MONITOR, PoseMethod
-from methods.checkpoints import export_checkpoint, load_method
+from methods.checkpoints import load_method
 from noise2pose.errors import InputError
-from scripts import compare
+from scripts import compare, export
 from scripts.train import main
 from tests.methods.test_evaluation import BODIES, BODY, answer
 from tests.tiny import TinyPeople
@@ -172,9 +172,9 @@ def test_every_set_and_its_groups_are_recorded_and_compared(tmp_path, monkeypatc
     table = record["groups"]["tiny"]["metrics"]["mpjpe"]
     assert list(record["groups"]) == ["tiny"] and table["poses"] == {"TS1": 10, "TS2": 9}
     assert record["metrics"]["test/tiny/mpjpe"] == pytest.approx(table["mean_of_groups"], rel=1e-5)
-    export_checkpoint(Path("runs/a/checkpoints/best.ckpt"), Path("small.ckpt"))
-    assert load_method("small.ckpt").trained_on == "gt"
-    small = ["test", "-c", "tiny.yaml", "--name", "b", "--ckpt_path", "small.ckpt", "--data.keypoints_2d", "detected"]
+    assert export.main(["runs/a", "small"]) == 0
+    assert load_method("./small").trained_on == "gt"
+    small = ["test", "-c", "tiny.yaml", "--name", "b", "--ckpt_path", "./small", "--data.keypoints_2d", "detected"]
     capsys.readouterr()
     assert main(small) == 2
     assert "was trained on gt 2-D keypoints" in capsys.readouterr().err

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from datamodules.base import select
-from methods.checkpoints import export_checkpoint, load_method
+from methods.checkpoints import load_method
 from methods.diffannot import DiffAnnot
 from methods.diffannot.states import to_state
 from methods.hmr import HMR
 from noise2pose.errors import InputError
+from scripts import export
 from tests.tiny import TinyPeople
 
 SMALL_HMR = {"input": "keypoints", "width": 32, "hidden": 32, "warmup_steps": 2}
@@ -53,12 +54,12 @@ def test_training_leaves_the_front_end_as_it_was_and_its_weights_are_in_the_chec
     second.save_checkpoint(tmp_path / "whole.ckpt")
     checkpoint = torch.load(tmp_path / "whole.ckpt", weights_only=True)
     torch.save({**checkpoint, "class_path": "methods.diffannot.DiffAnnot"}, tmp_path / "whole.ckpt")
-    export_checkpoint(tmp_path / "whole.ckpt", tmp_path / "small.ckpt")
+    assert export.main([str(tmp_path / "whole.ckpt"), str(tmp_path / "small")]) == 0
     (tmp_path / "hmr.ckpt").unlink()  # the checkpoint does not need it any more
 
     batch = TinyPeople().load("val")
     expected = answer(method, batch)
-    for name in ("whole.ckpt", "small.ckpt"):
+    for name in ("whole.ckpt", "small"):
         loaded = answer(load_method(tmp_path / name), batch)
         assert torch.allclose(loaded["joints_3d"], expected["joints_3d"], atol=1e-6)
 

@@ -33,7 +33,7 @@ def test_a_prior_has_the_same_image_size_and_joints(tmp_path):
         check_start(settings(prior_checkpoint=path), 128)
     settings_of_prior = {"size": "tiny", "image_size": 64, "skeleton": "h36m_17"}
     torch.save({"hyper_parameters": settings_of_prior}, path)
-    with pytest.raises(InputError, match="is not a checkpoint of methods.dpmesh.Prior"):
+    with pytest.raises(InputError, match="has no state_dict: it is not .* train a prior first"):
         check_start(settings(prior_checkpoint=path), 128)
     weights = {"backbone.unet.conv_in.bias": torch.zeros(1)}
     torch.save({"hyper_parameters": settings_of_prior, "state_dict": weights}, path)

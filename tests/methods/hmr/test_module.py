@@ -3,13 +3,14 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from methods.checkpoints import export_checkpoint, load_method
+from methods.checkpoints import load_method
 from methods.hmr import HMR
 from methods.hmr.module import box_in_view, full_translation
 from methods.hmr.regressor import Regressor
 from methods.mesh_batches import PinholeCamera, camera_of, project_to_image
 from noise2pose.errors import InputError
 from noise2pose.images.crops import joints_in_box
+from scripts import export
 from tests.tiny import TinyPeople
 
 SMALL = {"width": 16, "hidden": 16, "warmup_steps": 2}
@@ -147,11 +148,11 @@ def test_checkpoints_come_back_without_the_body(tmp_path):
     assert not any("template" in key for key in loaded["state_dict"])
     loaded["hyper_parameters"]["_class_path"] = "methods.hmr.HMR"
     torch.save(loaded, tmp_path / "hmr.ckpt")
-    export_checkpoint(tmp_path / "hmr.ckpt", tmp_path / "small.ckpt")
+    assert export.main([str(tmp_path / "hmr.ckpt"), str(tmp_path / "small")]) == 0
     batch = TinyPeople(image_size=1).load("test")
     with torch.no_grad():
         expected = method.eval()(batch)["vertices"]
-        assert torch.equal(load_method(tmp_path / "small.ckpt")(batch)["vertices"], expected)
+        assert torch.equal(load_method(tmp_path / "small")(batch)["vertices"], expected)
 
 
 def test_noise_is_for_training_alone():
