@@ -2,7 +2,7 @@
 
 from datamodules.base import Split
 from datamodules.prepared.people import AnnotatedPeople
-from datamodules.published_protocols import published
+from datamodules.prepared.protocols import published
 from noise2pose.metrics.protocols import Protocol
 
 

@@ -7,7 +7,7 @@ import torch
 
 from datamodules.base import Split
 from datamodules.prepared.people import AnnotatedPeople
-from datamodules.published_protocols import published
+from datamodules.prepared.protocols import published
 from datamodules.sources.crowdpose import FIT_ERROR
 from noise2pose.batch import PoseBatch
 from noise2pose.metrics.protocols import Protocol

@@ -7,8 +7,8 @@ import numpy as np
 from datamodules.base import Split
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.prepared.people import AnnotatedPeople
+from datamodules.prepared.protocols import published
 from datamodules.prepared.rows import PreparedRows
-from datamodules.published_protocols import published
 from datamodules.sources.halpe.cleansing import Cleansed, HalpeCleansing, cleanse
 from noise2pose.metrics.protocols import Protocol
 

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from datamodules.base import Split
 from datamodules.prepared.data import PreparedData
+from datamodules.prepared.protocols import published
 from datamodules.prepared.rows import PreparedRows
-from datamodules.published_protocols import published
 from datamodules.sources.human36m.cameras import FRONTAL
 from datamodules.sources.human36m.sequences import SPLITS, sort_actions, sort_subjects
 from noise2pose.errors import InputError

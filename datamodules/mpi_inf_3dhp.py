@@ -8,8 +8,8 @@ import numpy as np
 from datamodules.base import Split
 from datamodules.prepared.data import PreparedData
 from datamodules.prepared.folder import PreparedFolder
+from datamodules.prepared.protocols import published
 from datamodules.prepared.rows import PreparedRows
-from datamodules.published_protocols import published
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from datamodules.base import Split
 from datamodules.prepared.data import PreparedData
-from datamodules.published_protocols import published
+from datamodules.prepared.protocols import published
 from datamodules.sources.panoptic.files import CAMERAS, PUBLISHED
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol

@@ -6,8 +6,8 @@ import numpy as np
 
 from datamodules.base import Split
 from datamodules.prepared.bodies import BodyData
+from datamodules.prepared.protocols import published
 from datamodules.prepared.rows import PreparedRows
-from datamodules.published_protocols import published
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 

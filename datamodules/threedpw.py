@@ -7,7 +7,7 @@ import numpy as np
 from datamodules.base import Split
 from datamodules.prepared.bodies import BodyData
 from datamodules.prepared.folder import PreparedFolder
-from datamodules.published_protocols import published
+from datamodules.prepared.protocols import published
 from datamodules.sources.threedpw.subsets import members, splits_of
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol

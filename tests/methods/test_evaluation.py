@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules.base import select
-from datamodules.published_protocols import published
+from datamodules.prepared.protocols import published
 from methods.evaluation import EvaluationSet
 from noise2pose import cameras, skeletons
 from noise2pose.bodies import BodyModel

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datamodules.base import BatchLoader, batch_of, select
-from datamodules.published_protocols import published
+from datamodules.prepared.protocols import published
 from methods.base import MONITOR, PoseMethod
 from methods.checkpoints import load_method
 from noise2pose.errors import InputError

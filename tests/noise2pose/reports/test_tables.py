@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from datamodules.published_protocols import published
+from datamodules.prepared.protocols import published
 from noise2pose.errors import InputError
 from noise2pose.reports.comparability import group_by_protocol, warnings
 from noise2pose.reports.runs import load_run

@@ -1,6 +1,6 @@
 import pytest
 
-from datamodules.published_protocols import PUBLISHED, published
+from datamodules.prepared.protocols import PUBLISHED, published
 from noise2pose.errors import InputError
 from tests.places import ROOT
 
