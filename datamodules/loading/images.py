@@ -28,6 +28,7 @@ from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.images.augmentation import image_matrix, occlude, vary, vary_box
 from noise2pose.images.crops import compose, crop_matrix, invert, sample
+from noise2pose.images.photographs import eight_bit
 from noise2pose.skeletons import Skeleton
 
 SIZE_TOLERANCE = 2.0  # pixels; Human3.6M's frames have 1000 or 1002 rows, depending on who extracted them
@@ -193,13 +194,14 @@ def read_patches(
                 image.draft(None, (width // reduction, height // reduction))  # pyright: ignore[reportArgumentType]
             rectangles = [_rectangle(points / reduction, image.size) for points in corners]
             _decode(image, max(bottom for *_, bottom in rectangles), is_jpeg)
-            return [_cut(image, rectangle, reduction) for rectangle in rectangles]
+            decoded = eight_bit(image)
+            return [_cut(decoded, rectangle, reduction) for rectangle in rectangles]
     except FileNotFoundError as error:
         raise InputError(
             f"{path} does not exist: prepare the data set again without it, or say with data.picture_root where it is"
         ) from error
-    except InputError:
-        raise
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
     except Exception as error:  # Pillow's readers raise anything on a broken file
         said = str(error).replace(str(path), path.name)
         raise InputError(f"{path}: not a readable image: {said}") from error

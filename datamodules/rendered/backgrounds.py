@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 from noise2pose.errors import InputError
+from noise2pose.images.photographs import eight_bit
 
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 _PHOTO_SHARE = 0.8  # of the backgrounds, where there are photographs
@@ -75,8 +76,8 @@ def _photo(path: str) -> Image.Image:
             file.draft(
                 "RGB", (2 * _PHOTO_SIDE, 2 * _PHOTO_SIDE)
             )  # decodes large JPEG files at a fraction of their size
-            photo = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+            photo = eight_bit(file).convert("RGB")
+    except (InputError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: found no readable photograph ({error})") from error
     scale = _PHOTO_SIDE / min(photo.size)
     if scale >= 1.0:

@@ -11,8 +11,15 @@ from PIL import ExifTags, Image, ImageOps
 from noise2pose.errors import InputError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+# Images that are not read; they are named as skipped, so that no photograph is missing without a word.
+OTHER_ENDINGS = (
+    *(".heic", ".heif", ".hif", ".avif", ".gif", ".jxl", ".jp2", ".psd"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+)
 _FILM_WIDTH = 36.0  # millimetres, of the film that `FocalLengthIn35mmFilm` refers to
+_FILM_FOCALS = (8.0, 2000.0)  # millimetres; no lens is outside, and 65535 means unknown to some cameras
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_BIT_DEPTHS = (8, 10, 12, 14, 16)  # of grey values that are stored in 16 bits
 
 
 @dataclass(frozen=True)
@@ -37,19 +44,27 @@ def find_images(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
 
     Returns:
         File name and path of each: the path below its folder with `/` between, or the name of a file that was given
-        itself.
+        itself. Files of a folder with one of `OTHER_ENDINGS` are among them; `open_image` says why they are not read.
 
     Raises:
-        InputError: if an input is missing or not an image, a folder holds none, or two images have the same name.
+        InputError: if an input is missing or not an image, a folder holds none that is read, or two images have the
+            same name.
     """
     found: dict[str, Path] = {}
     for given in inputs:
         if given.is_dir():
-            inside = [path for path in given.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
-            if not inside:
-                raise InputError(f"{given}: no image in this folder, expected files ending in {', '.join(ENDINGS)}")
+            inside = [
+                path for path in given.rglob("*") if _ending(path) in (*ENDINGS, *OTHER_ENDINGS) and path.is_file()
+            ]
+            if not any(_ending(path) in ENDINGS for path in inside):
+                about = f"; {inside[0].name} {_not_read(inside[0])}" if inside else ""
+                raise InputError(
+                    f"{given}: no image in this folder, expected files ending in {', '.join(ENDINGS)}{about}"
+                )
             named = sorted((path.relative_to(given).as_posix(), path) for path in inside)
-        elif given.suffix.lower() not in ENDINGS:
+        elif _ending(given) in OTHER_ENDINGS:
+            raise InputError(f"{given}: {_not_read(given)}")
+        elif _ending(given) not in ENDINGS:
             raise InputError(f"{given}: is not an image, expected a file ending in {', '.join(ENDINGS)} or a folder")
         elif not given.is_file():
             raise InputError(f"{given} does not exist")
@@ -68,6 +83,8 @@ def open_image(file_name: str, path: Path) -> Photograph:
     Raises:
         InputError: if it is not a readable image; the message says only why.
     """
+    if _ending(path) in OTHER_ENDINGS:
+        raise InputError(_not_read(path))
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -81,7 +98,7 @@ def open_image(file_name: str, path: Path) -> Photograph:
         millimetres = float(film or 0.0)
     except (TypeError, ValueError, ZeroDivisionError):
         millimetres = 0.0
-    known = 0.0 < millimetres < math.inf
+    known = _FILM_FOCALS[0] <= millimetres <= _FILM_FOCALS[1]
     return Photograph(
         file_name, path, (width, height), millimetres / _FILM_WIDTH * max(width, height) if known else None
     )
@@ -91,18 +108,54 @@ def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned as its EXIF data say.
 
     Raises:
-        InputError: if it is damaged or not an image; the message says only why.
+        InputError: if it is damaged, not an image, or its range is unknown; the message says only why.
     """
     try:
         with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            return np.array(eight_bit(ImageOps.exif_transpose(image)).convert("RGB"))
+    except InputError:
+        raise
     except Exception as error:  # as above
         raise InputError(_reason(path, error)) from error
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """Grey values of more than 8 bits, or floats, as 8 bits; Pillow would cut them off at 255. Others stay as they are.
+
+    Integers are taken as of the smallest usual bit depth that holds them all, since cameras store 10, 12 or 14 bits in
+    files of 16; floats are taken from 0 (black) to 1 (white).
+
+    Raises:
+        InputError: if the values are in no known range; the message says only why.
+    """
+    if image.mode != "F" and image.mode.partition(";")[0] != "I":
+        return image
+    values = np.asarray(image).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    tops = (1.0,) if image.mode == "F" else tuple(2.0**bits - 1.0 for bits in _BIT_DEPTHS)
+    if not (low >= 0.0 and high <= tops[-1]):
+        kind = "floats" if image.mode == "F" else "integers"
+        raise InputError(
+            f"its grey values are {kind} from {low:g} to {high:g}, expected 0 to {tops[-1]:g}: save it with 8 or 16 "
+            "bits"
+        )
+    top = next(top for top in tops if high <= top)
+    return Image.fromarray(np.rint(values * (255.0 / top)).astype(np.uint8))
 
 
 def focal_of_diagonal(size: tuple[float, float]) -> float:
     """The usual guess for an unknown camera, in pixels: the diagonal, a field of view of 53 degrees along it."""
     return math.hypot(*size)
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _not_read(path: Path) -> str:
+    """Why an image of `OTHER_ENDINGS` is left out, and what to do."""
+    name = path.name
+    return f"{_ending(path)} is not read; convert it: magick '{name}' '{path.stem}.jpg' (ImageMagick)"
 
 
 def _reason(path: Path, error: Exception) -> str:

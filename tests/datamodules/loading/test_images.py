@@ -168,6 +168,16 @@ def test_the_first_rows_are_those_of_the_whole_image(tmp_path, mode, progressive
     assert patches[0].pixels.shape[0] < 90 // reduction + 2
 
 
+def test_grey_of_16_bits_keeps_its_range(tmp_path):
+    grey = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32) * 64
+    path = save(tmp_path / "a.png", grey)
+    (patch,) = read_patches(path, (32, 32), [np.array([[0.0, 0.0], [32.0, 32.0]])])
+    assert np.abs(patch.pixels.astype(int) - np.rint(grey / 257.0)[..., None]).max() <= 1
+    path = save(tmp_path / "a.tif", grey.astype(np.float32))
+    with pytest.raises(InputError, match=r"a\.tif: its grey values are floats from 0 to 65472"):
+        read_patches(path, (32, 32), [np.array([[0.0, 0.0], [32.0, 32.0]])])
+
+
 def test_other_images_and_turned_ones_are_read_as_stored(tmp_path):
     rgb = smooth()
     exif = Image.Exif()

@@ -53,3 +53,42 @@ def test_broken_pictures_say_why(tmp_path):
     assert open_image("cut.jpg", tmp_path / "cut.jpg").size == (200, 200)
     with pytest.raises(InputError, match="truncated"):
         read_image(tmp_path / "cut.jpg")
+
+
+def test_deep_grey_images_keep_their_range(tmp_path):
+    ramp = np.linspace(0.0, 1.0, 256).reshape(16, 16)
+    expected = np.rint(ramp * 255)[..., None].repeat(3, axis=-1)
+    for name, top, kind in (
+        ("grey16.png", 65535, np.uint16),
+        ("grey12.png", 4095, np.uint16),
+        ("grey32.tif", 65535, np.int32),
+        ("float.tif", 1, np.float32),
+    ):
+        Image.fromarray((ramp * top).astype(kind)).save(tmp_path / name)
+        assert np.abs(read_image(tmp_path / name) - expected).max() <= 1, name
+    for name, values in (("far.tif", 255 * ramp), ("nan.tif", np.where(ramp > 0.5, np.nan, ramp))):
+        Image.fromarray(values.astype(np.float32)).save(tmp_path / name)
+        with pytest.raises(InputError, match="expected 0 to 1: save it with 8 or 16 bits"):
+            read_image(tmp_path / name)
+
+
+def test_images_that_are_not_read_are_named(tmp_path):
+    folder = tmp_path / "phone"
+    save(folder / "a.jpg")
+    for name in ("IMG_1.HEIC", "IMG_2.dng"):
+        (folder / name).write_bytes(b"x")
+    found = find_images([folder])
+    assert [name for name, _ in found] == ["IMG_1.HEIC", "IMG_2.dng", "a.jpg"]
+    with pytest.raises(InputError, match=r"^\.heic is not read; convert it: magick 'IMG_1.HEIC' 'IMG_1.jpg'"):
+        open_image(*found[0])
+    with pytest.raises(InputError, match=r"IMG_2.dng: \.dng is not read"):
+        find_images([folder / "IMG_2.dng"])
+    (folder / "a.jpg").unlink()
+    with pytest.raises(InputError, match="no image in this folder.*convert it"):
+        find_images([folder])
+
+
+@pytest.mark.parametrize(("film", "believed"), [(1, False), (28, True), (600, True), (65535, False)])
+def test_focal_lengths_beyond_reason_are_not_believed(tmp_path, film, believed):
+    focal = open_image("a.jpg", save(tmp_path / "a.jpg", FocalLengthIn35mmFilm=film)).focal
+    assert focal == (film / 36 * 30 if believed else None)
