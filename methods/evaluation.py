@@ -14,9 +14,9 @@ from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.metrics import pose_errors
 from noise2pose.metrics.calibration import Calibration
+from noise2pose.metrics.hypotheses import best_of, null_hypotheses
 from noise2pose.metrics.keys import ORACLE, POSE_ERRORS, PoseErrorKey, main_error, oracle_key
-from noise2pose.metrics.oracle import best_of, null_hypotheses
-from noise2pose.metrics.pose_metric import PoseMetric
+from noise2pose.metrics.pose_errors import PoseMetric
 from noise2pose.metrics.protocols import LIMB_JOINTS, Protocol
 
 _NEAREST = 0.1  # metres in front of the camera; points behind it cannot be projected

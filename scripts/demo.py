@@ -67,7 +67,7 @@ def draw_overview(path: Path) -> None:
     from methods.inference import Lifter
     from noise2pose import skeletons
     from noise2pose.files import replacing
-    from noise2pose.rendering.overview import overview_figure
+    from noise2pose.rendering.figures import overview_figure
 
     options = {"keypoints_2d": "gt", "truncation": 0.0, "occlusion": 0.0, "num_workers": 0}
     people = RenderedPeople(num_people=40, picture_size=PIXELS, **options).load("test")

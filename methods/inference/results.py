@@ -22,7 +22,7 @@ from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.files import write_npz
 from noise2pose.images.photographs import Photograph
-from noise2pose.rendering.lifted import write_pose_gif, write_pose_pictures
+from noise2pose.rendering.figures import write_pose_gif, write_pose_pictures
 
 
 @dataclass(frozen=True, repr=False)

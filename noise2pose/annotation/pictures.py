@@ -16,7 +16,7 @@ from noise2pose.bodies import BodyModel
 from noise2pose.files import write_png
 from noise2pose.images import crops
 from noise2pose.images.photographs import Photograph, read_image
-from noise2pose.rendering.lifted import picture_names
+from noise2pose.rendering.figures import picture_names
 from noise2pose.rendering.skeletons import color_of_joint
 
 _LONGEST = 720  # pixels of a panel's longer side

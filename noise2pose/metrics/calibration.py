@@ -18,7 +18,7 @@ from torchmetrics.utilities import dim_zero_cat
 from noise2pose.errors import InputError
 from noise2pose.metrics.functional import joint_error
 from noise2pose.metrics.hypotheses import spread
-from noise2pose.metrics.pose_metric import check_finite
+from noise2pose.metrics.pose_errors import check_finite
 
 _REMOVED_PERCENT = range(0, 100, 5)
 _MILLIMETRES = 1000.0

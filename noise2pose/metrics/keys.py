@@ -63,7 +63,7 @@ POSE_ERRORS = (
     PoseErrorKey("pa_mpjpe", "PA-MPJPE", "mm", "min", metric="PAMPJPE", compares="joints", column="always"),
     PoseErrorKey("n_mpjpe", "N-MPJPE", "mm", "min", metric="NMPJPE", compares="joints", column="never"),
     PoseErrorKey("mpjve", "MPJVE", "mm/frame", "min", metric="MPJVE", compares="clips", column="never"),
-    PoseErrorKey("pve", "PVE", "mm", "min", metric="PVE", compares="vertices", over="all"),
+    PoseErrorKey("pve", "PVE", "mm", "min", metric="MPJPE", compares="vertices", over="all"),
     PoseErrorKey("pck", "PCK", "%", "max", metric="PCK", compares="joints", over="pck", column="pck"),
     PoseErrorKey("auc", "AUC", "%", "max", metric="AUC", compares="joints", over="pck", column="pck"),
     PoseErrorKey("mpjpe_24", "MPJPE-24", "mm", "min", metric="MPJPE", compares="smpl_joints", over="all"),

@@ -2,7 +2,7 @@
 
 Cameras are pinholes: x right, y down, z forward, in metres; pixels as in `noise2pose.rendering.rasteriser`.
 
-Shape letters: V vertices, T triangles, H rows, W columns.
+Shape letters: V vertices, T triangles, H rows, W columns, P pixels that show the mesh.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from noise2pose.rendering.rasteriser import rasterise
 
-GREY_BLUE = (0.70, 0.77, 0.86)
+_GREY_BLUE = (0.70, 0.77, 0.86)
 _LIGHT = (-0.35, -0.55, -0.85)  # from the surface towards the light: above the camera, to its left
 _AMBIENT = 0.35
 _SUPERSAMPLING = 2  # of pictures for people to look at
@@ -58,10 +58,8 @@ def project_mesh(
     with np.errstate(all="ignore"):  # the rasteriser leaves out what is not in front of the camera
         pixels = vertices[:, :2] / vertices[:, 2:] * np.asarray(focal, np.float32)
         pixels += np.asarray(principal_point, np.float32)
-    raster = rasterise(np.concatenate((pixels, vertices[:, 2:]), axis=1), faces, (size[1], size[0]))
-    face = raster.face.ravel()
-    covered = np.flatnonzero(face >= 0)
-    return Fragments(covered, faces[face[covered]], raster.weights.reshape(-1, 3)[covered])
+    pixel, face, weights = rasterise(np.concatenate((pixels, vertices[:, 2:]), axis=1), faces, (size[1], size[0]))
+    return Fragments(pixel, faces[face], weights)
 
 
 def vertex_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "T 3"]) -> Float32[np.ndarray, "V 3"]:
@@ -76,7 +74,7 @@ def vertex_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "T
 
 
 def shade(
-    normals: Float[np.ndarray, "P 3"], colour: ArrayLike, light: ArrayLike = _LIGHT, ambient: float = _AMBIENT
+    normals: Float[np.ndarray, "P 3"], colour: ArrayLike, light: ArrayLike, ambient: float
 ) -> Float32[np.ndarray, "P 3"]:
     """Lambert's law: colour times (ambient + (1 - ambient) max(0, normal . light)).
 
@@ -97,17 +95,8 @@ def render_mesh(
     focal: ArrayLike,
     principal_point: ArrayLike,
     size: tuple[int, int],
-    *,
-    colour: ArrayLike = GREY_BLUE,
-    light: ArrayLike = _LIGHT,
-    ambient: float = _AMBIENT,
 ) -> UInt8[np.ndarray, "H W 4"]:
-    """A smoothly shaded picture of a mesh, without anti-aliasing.
-
-    Args:
-        vertices, faces, focal, principal_point, size: as of `project_mesh`.
-        colour: (3,) or (V, 3) RGB in [0, 1].
-        light, ambient: as of `shade`.
+    """A smoothly shaded picture of a mesh, without anti-aliasing; arguments as of `project_mesh`.
 
     Returns:
         RGBA; alpha is 255 where the mesh is and 0 elsewhere.
@@ -117,8 +106,7 @@ def render_mesh(
     picture = np.zeros((rows * columns, 4), dtype=np.uint8)
     normals = fragments.interpolate(vertex_normals(vertices, faces))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
-    colours = np.asarray(colour, dtype=np.float32)
-    shaded = shade(normals, colours if colours.ndim == 1 else fragments.interpolate(colours), light, ambient)
+    shaded = shade(normals, _GREY_BLUE, _LIGHT, _AMBIENT)
     picture[fragments.pixel, :3] = np.rint(255.0 * shaded.clip(0.0, 1.0))
     picture[fragments.pixel, 3] = 255
     return picture.reshape(rows, columns, 4)
@@ -130,8 +118,6 @@ def overlay(
     faces: Int[np.ndarray, "T 3"],
     focal: ArrayLike,
     principal_point: ArrayLike,
-    *,
-    colour: ArrayLike = GREY_BLUE,
     opacity: float = 0.9,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A mesh over the photograph that it was found in, with smooth edges.
@@ -139,7 +125,6 @@ def overlay(
     Args:
         photo: RGB; it is not changed.
         vertices, faces, focal, principal_point: as of `project_mesh`, in pixels of the photograph.
-        colour: (3,) or (V, 3) RGB in [0, 1].
         opacity: 0 shows the photograph alone, 1 hides it behind the mesh.
     """
     rows, columns = photo.shape[:2]
@@ -156,7 +141,6 @@ def overlay(
         factor * np.asarray(focal, np.float32),
         factor * (np.asarray(principal_point, np.float32) - corner),
         (factor * (right - left), factor * (bottom - top)),
-        colour=colour,
     )
     # The colour of a pixel without mesh is zero, so the sums of colours are weighted by alpha as they are.
     sums = mesh.reshape(bottom - top, factor, right - left, factor, 4).sum(axis=(1, 3), dtype=np.uint16)
@@ -169,9 +153,7 @@ def overlay(
 def side_view(
     vertices: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "T 3"],
-    size: tuple[int, int] = (512, 512),
-    *,
-    colour: ArrayLike = GREY_BLUE,
+    size: tuple[int, int],
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The mesh from 90 degrees to the camera's right, on white: what the camera sees nearest is at the left.
 
@@ -180,7 +162,6 @@ def side_view(
     Args:
         vertices, faces: as of `project_mesh`.
         size: W columns and H rows.
-        colour: (3,) or (V, 3) RGB in [0, 1].
     """
     columns, rows = size
     points = np.asarray(vertices, dtype=np.float32)
@@ -194,7 +175,7 @@ def side_view(
     focal = (1.0 - 2.0 * _SIDE_MARGIN) * min(columns / extent[0], rows / extent[1]) * (distance - extent[2] / 2.0)
     white = np.full((rows, columns, 3), 255, dtype=np.uint8)
     centre = (columns / 2.0, rows / 2.0)
-    return overlay(white, turned, faces, (focal, focal), centre, colour=colour, opacity=1.0)
+    return overlay(white, turned, faces, (focal, focal), centre, opacity=1.0)
 
 
 def _sight(

@@ -2,41 +2,21 @@
 
 Pixel (row r, column c) is the square [c, c + 1] x [r, r + 1], and shows what is at its centre (c + 0.5, r + 0.5).
 
-Shape letters: V vertices, T triangles, H rows, W columns.
+Shape letters: V vertices, T triangles, H rows, W columns, P pixels that show a triangle.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32
+from jaxtyping import Float, Float32, Int
 
 NEAR = 0.05  # metres; closer triangles are not drawn
 _CHUNK = 1 << 18  # candidates that are tested at once, which bounds the memory
-
-
-class Raster(NamedTuple):
-    """What a picture shows.
-
-    Attributes:
-        face: (H, W) number of the nearest triangle, -1 for none.
-        weights: (H, W, 3) how much each corner of the triangle counts at the pixel's centre, corrected for perspective;
-            they sum to one, and are zero where there is no triangle.
-        depth: (H, W) z of the surface, infinite where there is none.
-    """
-
-    face: Int32[np.ndarray, "H W"]
-    weights: Float32[np.ndarray, "H W 3"]
-    depth: Float32[np.ndarray, "H W"]
 
 
 def rasterise(
     vertices_px: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "T 3"],
     size: tuple[int, int],
-    *,
-    cull: bool = True,
-    near: float = NEAR,
-) -> Raster:
+) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"], Float32[np.ndarray, "P 3"]]:
     """Finds the nearest triangle at the centre of each pixel.
 
     A pixel centre on an edge belongs to both triangles; of two at the same depth the one with the lower number is
@@ -45,17 +25,20 @@ def rasterise(
 
     Args:
         vertices_px: x and y in pixels, y down, and depth z along the camera's axis in metres. Single precision is used.
-        faces: corners, counter-clockwise where the outside is seen, as in every watertight mesh with outward normals.
+        faces: corners, counter-clockwise where the outside is seen, as in every watertight mesh with outward normals;
+            triangles that turn their back, or have a corner at a depth of `NEAR` or closer, are left out.
         size: H rows and W columns.
-        cull: leave out triangles that turn their back; right for watertight meshes seen from outside, and faster.
-        near: triangles with a corner at this depth or closer are left out whole.
+
+    Returns:
+        The pixels that show a triangle, as ascending numbers in the flattened picture; the number of that triangle; and
+        how much each of its corners counts at the pixel's centre, corrected for perspective, with a sum of one.
     """
     rows, columns = size
     # Differences of single-precision pixels and their products are exact in double precision, so an edge has one sign
     # for both of its triangles and no pixel falls between them.
     x, y, z = vertices_px.astype(np.float32).astype(np.float64).T
     with np.errstate(all="ignore"):  # vertices near the camera's plane have no pixel; their triangles are left out
-        numbers, corners, boxes = _visible(x, y, z, faces, size, cull, near)
+        numbers, corners, boxes = _visible(x, y, z, faces, size)
     keys = np.zeros(rows * columns, dtype=np.int64)
     counts = (boxes[2] * boxes[3]).astype(np.int64)
     ends = counts.cumsum()
@@ -66,16 +49,13 @@ def rasterise(
         chunk = slice(start, stop)
         _draw(keys, columns, corners[:, chunk], boxes[:, chunk], counts[chunk], numbers[chunk])
         start = stop
-    return _resolve(keys, x, y, z, faces, size)
+    return _resolve(keys, x, y, z, faces, columns)
 
 
 def _visible(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray, faces: np.ndarray, size: tuple[int, int], cull: bool, near: float
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, faces: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers (T,), corners (9, T) as rows x, y, 1 / z of each corner, and boxes (4, T) of pixels: left, top, size.
-
-    Corners are ordered so that the inside of each triangle is where its edge functions are not negative.
-    """
+    """Numbers (T,), corners (9, T) as rows x, y, 1 / z of each corner, and boxes (4, T) of pixels: left, top, size."""
     x0, x1, x2 = x[faces.T]
     y0, y1, y2 = y[faces.T]
     area = (x2 - x0) * (y1 - y0) - (x1 - x0) * (y2 - y0)  # positive where the outside is seen, since y is down
@@ -83,13 +63,9 @@ def _visible(
     top = np.ceil(np.minimum(np.minimum(y0, y1), y2).clip(0) - 0.5)
     width = np.floor(np.maximum(np.maximum(x0, x1), x2).clip(None, size[1]) - 0.5) - left + 1
     height = np.floor(np.maximum(np.maximum(y0, y1), y2).clip(None, size[0]) - 0.5) - top + 1
-    kept = (area > 0) if cull else (area != 0)
-    kept &= (width > 0) & (height > 0) & np.isfinite(area) & (z > near)[faces].all(axis=1)
+    kept = (area > 0) & (width > 0) & (height > 0) & np.isfinite(area) & (z > NEAR)[faces].all(axis=1)
     numbers = np.flatnonzero(kept)
-    turned = area[numbers] < 0
-    order = faces[numbers].T
-    first, second = np.where(turned, order[2], order[1]), np.where(turned, order[1], order[2])
-    corners = np.stack([a[v] for v in (order[0], first, second) for a in (x, y, 1.0 / z)])
+    corners = np.stack([a[v] for v in faces[numbers].T for a in (x, y, 1.0 / z)])
     boxes = np.stack([a[numbers] for a in (left, top, width, height)]).clip(0).astype(np.int32)
     return numbers, corners, boxes
 
@@ -123,21 +99,15 @@ def _draw(
 
 
 def _resolve(
-    keys: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, faces: np.ndarray, size: tuple[int, int]
-) -> Raster:
-    """Corners' weights and depth where a pixel kept a triangle."""
-    rows, columns = size
-    face = np.full(rows * columns, -1, dtype=np.int32)
-    weights = np.zeros((rows * columns, 3), dtype=np.float32)
-    depth = np.full(rows * columns, np.inf, dtype=np.float32)
+    keys: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, faces: np.ndarray, columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels that kept a triangle, its number, and the weights of its corners."""
     pixel = np.flatnonzero(keys)
-    face[pixel] = 0x7FFFFFFF - (keys[pixel] & 0x7FFFFFFF)
-    corners = faces[face[pixel]].T
+    face = 0x7FFFFFFF - (keys[pixel] & 0x7FFFFFFF)
+    corners = faces[face].T
     row, column = np.divmod(pixel, columns)
     (x0, x1, x2), (y0, y1, y2) = x[corners] - (column + 0.5), y[corners] - (row + 0.5)
     shares = np.stack((x2 * y1 - x1 * y2, x0 * y2 - x2 * y0, x1 * y0 - x0 * y1))
     shares /= shares.sum(axis=0)
     shares /= z[corners]
-    depth[pixel] = inverse = 1.0 / shares.sum(axis=0)
-    weights[pixel] = (shares * inverse).T
-    return Raster(face.reshape(size), weights.reshape(*size, 3), depth.reshape(size))
+    return pixel, face, (shares / shares.sum(axis=0)).T.astype(np.float32)

@@ -1,11 +1,10 @@
-"""Pictures of skeletons, with matplotlib's object interface: no display, no global state, no backend to choose.
+"""Skeletons drawn with matplotlib's object interface: no display, no global state, no backend to choose.
 
 Left limbs are blue, right limbs vermilion, the middle purple (after Okabe and Ito, told apart with every common colour
 blindness); the ground truth is a wide grey shadow. Lines and text keep their contrast on white and on dark paper.
 Shape letters: J joints.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from mpl_toolkits.mplot3d import Axes3D
 
     from noise2pose.skeletons import Skeleton
@@ -22,7 +20,6 @@ LEFT, RIGHT, MIDDLE, NEUTRAL = "#0072B2", "#D55E00", "#AA5FA0", "#7F858D"
 _ELEVATION, _AZIMUTH = 12.0, -50.0  # degrees; 40 beside the camera, so that errors in depth show
 _FLOOR = (-0.5, 0.0, 0.5)  # metres; lines of the floor around its middle, which also show the scale
 _MARGIN = 0.12  # around a person, as a share of their size
-_PANEL = (2.7, 2.9)  # inches
 
 
 def color_of_joint(name: str) -> str:
@@ -110,116 +107,6 @@ def draw_skeleton_3d(
     if uncertainty is not None:
         _draw_discs(ax, points, np.asarray(uncertainty, dtype=float), skeleton)
     _set_stage(ax, points if extent is None else _upright(np.asarray(extent, dtype=float)))
-
-
-def prediction_figure(
-    keypoints_2d: ArrayLike,
-    joints: ArrayLike,
-    skeleton: "Skeleton",
-    uncertainty: ArrayLike | None = None,
-    title: str = "",
-    image_size: ArrayLike | None = None,
-    extent: ArrayLike | None = None,
-) -> "Figure":
-    """One sample, one method: the 2-D input beside the predicted pose with its uncertainty.
-
-    Args:
-        keypoints_2d: (J, 2) pixels, or (J, 3) with confidence.
-        joints: (J, 3) metres in the camera frame, root at the origin.
-        skeleton: of `noise2pose.skeletons`, with J joints.
-        uncertainty: (J,) metres, one standard deviation of each joint; drawn as discs and summarised in the caption.
-        title: above the pose.
-        image_size: (2,) width and height in pixels.
-        extent: as of `draw_skeleton_3d`.
-
-    Returns:
-        A figure with a white background; save it with `figure.savefig`.
-
-    Raises:
-        ValueError: if an array does not fit the skeleton.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    size = (2 * 1.3 * _PANEL[0], 1.3 * _PANEL[1] + 0.75)
-    figure = Figure(figsize=size, facecolor="white")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(1, 2, left=0, right=1, bottom=0.45 / size[1], top=1 - 0.3 / size[1], wspace=0)
-    ax = figure.add_subplot(grid[0, 0])
-    draw_skeleton_2d(ax, keypoints_2d, skeleton, image_size)
-    ax.set_title("2-D input", color=NEUTRAL, fontsize=10)
-    ax = figure.add_subplot(grid[0, 1], projection="3d", computed_zorder=False, facecolor="none")
-    draw_skeleton_3d(ax, joints, skeleton, extent=extent, uncertainty=uncertainty)
-    ax.set_title(title, color=NEUTRAL, fontsize=10)
-    caption = "no uncertainty" if uncertainty is None else uncertainty_caption(uncertainty, skeleton)
-    figure.text(0.5, 0.15 / size[1], caption, ha="center", color=NEUTRAL, fontsize=9)
-    return figure
-
-
-def uncertainty_caption(uncertainty: ArrayLike, skeleton: "Skeleton") -> str:
-    """The mean uncertainty of (J,) metres and the three joints that have most of it, in centimetres."""
-    centimetres = 100.0 * np.asarray(uncertainty, dtype=float)
-    most = np.argsort(-centimetres, kind="stable")[:3]
-    named = ", ".join(f"{skeleton.joints[joint].replace('_', ' ')} {centimetres[joint]:.1f}" for joint in most)
-    return f"discs: one standard deviation, on average {centimetres.mean():.1f} cm, most at {named} cm"
-
-
-def comparison_figure(
-    keypoints_2d: ArrayLike,
-    target: ArrayLike,
-    predictions: Sequence[tuple[str, ArrayLike]],
-    skeleton: "Skeleton",
-    image_size: ArrayLike | None = None,
-    columns: int = 4,
-) -> "Figure":
-    """One sample, several methods: the 2-D input, then each prediction over the ground truth, all on one scale.
-
-    Args:
-        keypoints_2d: (J, 2) pixels, or (J, 3) with confidence.
-        target: (J, 3) metres in the camera frame, root at the origin.
-        predictions: (title, (J, 3) pose like `target`) of each method, at least one.
-        skeleton: of `noise2pose.skeletons`, with J joints.
-        image_size: (2,) width and height in pixels.
-        columns: pictures in a row, at most.
-
-    Returns:
-        A figure with a transparent background and a legend; save it with `figure.savefig`.
-
-    Raises:
-        ValueError: if an array does not fit the skeleton.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    count = 1 + len(predictions)
-    rows = -(-count // columns)
-    columns = -(-count // rows)  # rows of about the same length
-    title_lines = max(title.count("\n") + 1 for title, _ in predictions)
-    heading, legend = 0.17 * title_lines + 0.1, 0.4  # inches
-    size = (_PANEL[0] * columns, (_PANEL[1] + heading) * rows + legend)
-    figure = Figure(figsize=size, facecolor="none")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(rows, columns, wspace=0, hspace=heading / _PANEL[1])
-    grid.update(left=0, right=1, bottom=legend / size[1], top=1 - heading / size[1])
-
-    ax = figure.add_subplot(grid[0, 0])
-    draw_skeleton_2d(ax, keypoints_2d, skeleton, image_size)
-    ax.set_title("2-D input" + "\n" * (title_lines - 1), color=NEUTRAL, fontsize=10)
-    extent = np.concatenate([np.asarray(pose, dtype=float) for pose in (target, *(pose for _, pose in predictions))])
-    for i, (title, prediction) in enumerate(predictions, start=1):
-        ax = figure.add_subplot(grid[divmod(i, columns)], projection="3d", computed_zorder=False, facecolor="none")
-        draw_skeleton_3d(ax, target, skeleton, shadow=True, extent=extent)
-        draw_skeleton_3d(ax, prediction, skeleton, extent=extent)
-        ax.set_title(title, color=NEUTRAL, fontsize=10)
-    handles = [
-        Line2D([], [], color=LEFT, linewidth=2.2, label="left"),
-        Line2D([], [], color=RIGHT, linewidth=2.2, label="right"),
-        Line2D([], [], color=MIDDLE, linewidth=2.2, label="middle"),
-        Line2D([], [], color=NEUTRAL, linewidth=6.0, alpha=0.38, label="truth"),
-    ]
-    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, labelcolor=NEUTRAL, fontsize=9)
-    return figure
 
 
 def _draw_discs(ax: "Axes3D", points: np.ndarray, radii: np.ndarray, skeleton: "Skeleton") -> None:

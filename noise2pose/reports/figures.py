@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from noise2pose.errors import InputError
-from noise2pose.rendering.skeletons import NEUTRAL, comparison_figure
+from noise2pose.rendering.figures import comparison_figure
+from noise2pose.rendering.skeletons import NEUTRAL
 from noise2pose.reports.comparability import Group, same_samples
 from noise2pose.reports.runs import Run, Samples
 from noise2pose.reports.tables import labels

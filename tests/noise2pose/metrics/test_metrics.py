@@ -8,8 +8,7 @@ import torch.multiprocessing as mp
 
 from noise2pose.errors import InputError
 from noise2pose.metrics import functional
-from noise2pose.metrics.pose_errors import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK, MPJPE2DOfBox
-from noise2pose.metrics.pose_metric import GroupMean
+from noise2pose.metrics.pose_errors import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK, GroupMean, MPJPE2DOfBox
 from noise2pose.metrics.protocols import Protocol
 
 CASES = [
