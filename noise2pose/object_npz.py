@@ -40,8 +40,8 @@ def read_object_npz(path: Path, only: Collection[str] | None = None) -> dict[str
         raise InputError(f"{path} cannot be read as an npz file ({error})") from error
 
 
-def write_object_npz(path: Path, key: str, tree: Any) -> None:
-    """Writes nested dictionaries and lists as the one entry of an npz file, whole or not at all.
+def write_object_npz(path: Path, key: str, tree: Any, **more: Any) -> None:
+    """Writes nested dictionaries and lists as entries of an npz file, whole or not at all.
 
     `numpy.load(path, allow_pickle=True)[key].item()` reads it, with NumPy 1 as well as 2.
 
@@ -49,15 +49,17 @@ def write_object_npz(path: Path, key: str, tree: Any) -> None:
         path: npz file.
         key: name of the entry.
         tree: dictionaries and lists whose leaves are functions without arguments that return an array. They are called
-            one after the other, so only one array is in memory at a time.
+            one after the other, so only one array is in memory at a time. Plain values may be leaves too.
+        more: further entries of the same form, by name.
     """
     with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        with archive.open(zipfile.ZipInfo(f"{key}.npy", _TIME), "w", force_zip64=True) as file:
-            header = {"descr": "|O", "fortran_order": False, "shape": ()}
-            np.lib.format.write_array_header_1_0(file, header)  # pyright: ignore[reportArgumentType]
-            wrapped = np.empty((), dtype=object)
-            wrapped[()] = tree
-            _Pickler(file, protocol=4).dump(wrapped)  # pyright: ignore[reportArgumentType]
+        for name, value in {key: tree, **more}.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy", _TIME), "w", force_zip64=True) as file:
+                header = {"descr": "|O", "fortran_order": False, "shape": ()}
+                np.lib.format.write_array_header_1_0(file, header)  # pyright: ignore[reportArgumentType]
+                wrapped = np.empty((), dtype=object)
+                wrapped[()] = value
+                _Pickler(file, protocol=4).dump(wrapped)  # pyright: ignore[reportArgumentType]
 
 
 def _read_entry(archive: zipfile.ZipFile, name: str) -> Any:

@@ -35,7 +35,7 @@ of 2 cm on the body where the confidence is 1 and 17 cm where it is 0; several c
 the output:
   FILE_gmm.npz          the release's layout: `positions_2d`, subject -> action -> cameras -> (frames, joints, M, 5):
                         weight, mean x, mean y in pixels, and deviations x, y in screen coordinates (half the image's
-                        width is 1), as the release uses them
+                        width is 1), as the release uses them; `metadata` (layout and symmetry) as in the input
   FILE_gmm.npz.sha256   its checksum, as `sha256sum -c` reads it
   FILE_gmm/             this project's own layout, for memory mapping: mixtures.npy (frames, joints, M, 5), the same
                         with deviations in pixels, and manifest.json, which lists the frames of each view
@@ -101,7 +101,8 @@ def fit(arguments: argparse.Namespace) -> None:
     with tqdm(total=store.num_frames, initial=store.done, unit="frame", unit_scale=True, file=sys.stderr) as progress:
         for frames in store.fit():
             progress.update(frames)
-    store.export(output, arguments.image_width)
+    metadata = read_object_npz(arguments.keypoints, only=("metadata",)).get("metadata")
+    store.export(output, arguments.image_width, metadata)
     checksum = sha256(output)
     write_text(output.with_name(output.name + ".sha256"), f"{checksum}  {output.name}\n")
     print(f"{output}: {store.num_frames} frames of {len(views)} views, sha256 {checksum}")

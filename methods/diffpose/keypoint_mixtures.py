@@ -176,11 +176,16 @@ class MixtureStore:
                 yield last - first
             start += length
 
-    def export(self, path: Path, image_width: float) -> None:
+    def export(self, path: Path, image_width: float, metadata: Any = None) -> None:
         """Writes the layout of the authors' `_gmm.npz`: subject -> action -> cameras -> (T, J, M, 5).
 
         Columns are weight, mean x, mean y in pixels, and deviations x, y in screen coordinates (half the image's width
         is 1), since the release normalises columns 1 and 2 only and scales noise in screen coordinates with the others.
+
+        Args:
+            path: npz file.
+            image_width: pixels.
+            metadata: of the file of keypoints, which says the order of the joints; None if it has none.
         """
         tree: dict[str, dict[str, list[Any]]] = {}
         start = 0
@@ -188,7 +193,7 @@ class MixtureStore:
             leaf = partial(self._read_official, start, len(view.keypoints), image_width)
             tree.setdefault(view.subject, {}).setdefault(view.action, []).append(leaf)
             start += len(view.keypoints)
-        write_object_npz(path, "positions_2d", tree)
+        write_object_npz(path, "positions_2d", tree, **({} if metadata is None else {"metadata": metadata}))
 
     def _continue(self, folder: Path) -> None:
         try:

@@ -55,6 +55,15 @@ def test_the_file_has_the_layout_of_the_release(tmp_path, capsys):
     assert np.allclose(ours[40:80, ..., 3:] / 500.0, found["S1"]["Walking"][1][..., 3:])
 
 
+def test_the_order_of_the_joints_is_kept(tmp_path):
+    coco = {"layout_name": "coco", "num_joints": 17, "keypoints_symmetry": [[1, 3, 5], [2, 4, 6]]}
+    positions = {"S1": {"Walking": [np.random.default_rng(0).uniform(0, 1000, (2, 17, 2))]}}
+    np.savez(tmp_path / "in.npz", positions_2d=np.array(positions, dtype=object), metadata=coco)
+    assert run("--keypoints", tmp_path / "in.npz", "--output", tmp_path / "out.npz") == 0
+    found = np.load(tmp_path / "out.npz", allow_pickle=True)
+    assert found["metadata"].item() == coco and list(read(tmp_path / "out.npz")) == ["S1"]
+
+
 def test_less_confidence_is_a_wider_mixture(tmp_path):
     sure = [np.full((40, 17), 0.95, np.float32)] * 4
     unsure = [np.full((40, 17), 0.2, np.float32)] * 4

@@ -7,11 +7,13 @@ data_2d_h36m_DETECTOR.npz  the same of a detector; DiffPose's *_gmm.npz have (T'
 Shape letters: T frames, J joints, M components.
 """
 
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from datamodules.preparation import Part, Rows
 from datamodules.sources.common.joints import bounds_of, with_validity
@@ -32,10 +34,13 @@ from datamodules.sources.human36m.sequences import (
 )
 from noise2pose.errors import InputError
 from noise2pose.object_npz import read_object_npz
+from noise2pose.skeletons import convert
 
 POSITIONS, KEYPOINTS = "data_3d_h36m.npz", "data_2d_h36m_{}.npz"
 _PREFERRED = "cpn_ft_h36m_dbb"
 _FARTHEST = 30.0  # metres; the laboratory is smaller
+_FARTHEST_2D = 50.0  # pixels, median; no detector is so bad, and joints in another order are about 170 off
+_COMPARED = 100  # frames
 _COCO_LEFT = [1, 3, 5, 7, 9, 11, 13, 15]  # keypoints_symmetry of files in COCO's order
 _H36M_LEFT = [4, 5, 6, 11, 12, 13]
 
@@ -71,7 +76,7 @@ def plan_parts(folder: Path, detector: str | None) -> tuple[list[Part], dict[str
     for kind, path in list(sources.items()):
         try:
             if path.is_file():
-                skeleton = _skeleton(path)
+                skeleton = _skeleton(path, positions)
                 skeletons[f"keypoints_2d_{kind}"] = skeleton
                 if kind == "gt" and skeleton != SKELETON:
                     raise InputError(f"{path}: it is {skeleton}, expected {SKELETON}")
@@ -203,12 +208,31 @@ def _actions(found: Any, where: str, skipped: list[tuple[str, str]]) -> dict[str
     return unified
 
 
-def _skeleton(path: Path) -> str:
-    """The order of the joints of a 2-D file, by its metadata; files without metadata have Human3.6M's."""
+def _skeleton(path: Path, positions: dict[str, Any]) -> str:
+    """The order of the joints of a 2-D file: as its metadata say, else the one that fits the 3-D joints best.
+
+    Warns if the joints are not where the 3-D joints are projected to.
+
+    Raises:
+        InputError: if the order is unknown, or not the one that the metadata say.
+    """
+    stated, distances = _stated_skeleton(path), _distances(path, positions)
+    best = min(distances, key=distances.__getitem__, default=SKELETON)
+    said = " and ".join(f"{distance:.0f} pixels as {name}" for name, distance in distances.items())
+    about = f"{path}: its joints are off the projected ones by {said} (median)"
+    if distances.get(best, 0.0) > _FARTHEST_2D:
+        print(f"warning: {about}: check that they are pixels of these actions and cameras", file=sys.stderr)
+        return stated or SKELETON
+    if distances.get(stated or best, 0.0) > _FARTHEST_2D:
+        raise InputError(f"{about}, but its metadata say {stated}: correct its metadata")
+    return stated or best
+
+
+def _stated_skeleton(path: Path) -> str | None:
     metadata = read_object_npz(path, only=("metadata",)).get("metadata")
     _read(path, "positions_2d")  # a broken file is named here, and once
     if not isinstance(metadata, dict):
-        return SKELETON
+        return None
     left = [int(joint) for joint in (metadata.get("keypoints_symmetry") or [[]])[0]]
     orders = {tuple(_COCO_LEFT): "coco_17", tuple(_H36M_LEFT): SKELETON}
     if tuple(sorted(left)) in orders:
@@ -217,6 +241,33 @@ def _skeleton(path: Path) -> str:
     if name in ("coco", "h36m"):
         return {"coco": "coco_17", "h36m": SKELETON}[name]
     raise InputError(f"{path}: its joints are in an unknown order (layout {name or 'not named'}, left joints {left})")
+
+
+def _distances(path: Path, positions: dict[str, Any]) -> dict[str, float]:
+    """For each order, how far the joints of a 2-D file are from the projected ones: the median, pixels.
+
+    Of the first camera of the first action that can be compared; empty if there is none.
+    """
+    for subject, actions in _read(path, "positions_2d").items():
+        worlds = _actions(positions.get(subject), subject, []) if subject in SPLITS else {}
+        for action, cameras in _actions(actions, subject, []).items():
+            world = np.asarray(worlds.get(action, ()))[:_COMPARED]
+            if world.ndim != 3 or world.shape[1:] not in ((32, 3), (17, 3)) or world.dtype.kind != "f":
+                continue
+            found = _cameras(subject, cameras, len(world), [])
+            if found is None or float(np.nanmedian(np.abs(world))) > _FARTHEST:
+                continue
+            world = world[:, JOINTS_OF_32] if world.shape[1] == 32 else world
+            exact = project(to_camera(world, *extrinsics(subject, CAMERAS[0])), INTRINSICS[CAMERAS[0]])
+            distances = {}
+            for order in (SKELETON, "coco_17"):
+                joints = convert(torch.from_numpy(found[0]), order, SKELETON, has_confidence=True).numpy()
+                seen = (joints[..., 2] > 0) & np.isfinite(exact).all(axis=-1)
+                if seen.any():
+                    distances[order] = float(np.median(np.linalg.norm(joints[..., :2] - exact, axis=-1)[seen]))
+            if distances:
+                return distances
+    return {}
 
 
 def _read(path: Path, key: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from datamodules.sources.human36m.cameras import CAMERAS, INTRINSICS
+from noise2pose import skeletons
 from noise2pose.errors import InputError
 from tests.datamodules import human36m_tree as tree
 from tests.datamodules.human36m_tree import columns_of, prepare_folder, rows_of, seen
@@ -95,6 +96,26 @@ def test_other_detectors_by_name_and_in_their_own_order(source, tmp_path):
     assert any("S1/WalkDog" in file and "2-D joints are missing" in reason for file, reason in manifest["skipped"])
     with pytest.raises(InputError, match="--detector hrnet: .* it has cpn_ft_h36m_dbb, detectron_pt_coco"):
         prepare_folder(tmp_path / "source", tmp_path / "out", "--detector", "hrnet")
+
+
+def test_the_order_of_joints_is_checked_against_the_motion(source, tmp_path, capsys):
+    """Without metadata the order that fits is taken, wrong metadata are refused, and what fits nothing is named."""
+    shutil.copytree(source, tmp_path / "source")
+    nearest = [skeletons.get("h36m_17").joints.index(name) if name in skeletons.get("h36m_17").joints else 10
+               for name in skeletons.get("coco_17").joints]  # fmt: skip
+    views = {a: [tree.seen("S1", a, c)[1][:, nearest] for c in tree.CAMERAS] for a in tree.ACTIONS}
+    h36m = {"layout_name": "h36m", "keypoints_symmetry": tree.SYMMETRY}
+    for name, scale, more in (("plain", 1.0, {}), ("wrong", 1.0, {"metadata": h36m}), ("screen", 1e-3, {})):
+        content = {"S1": {a: [scale * view for view in of] for a, of in views.items()}}
+        tree.write_npz_objects(tmp_path / "source" / f"data_2d_h36m_{name}.npz", positions_2d=content, **more)
+    manifest = prepare_folder(tmp_path / "source", tmp_path / "plain", "--detector", "plain")
+    assert manifest["facts"]["skeletons"]["keypoints_2d_detected"] == "coco_17"
+    assert "warning" not in capsys.readouterr().err
+    manifest = prepare_folder(tmp_path / "source", tmp_path / "wrong", "--detector", "wrong")
+    assert "but its metadata say h36m_17: correct its metadata" in dict(manifest["skipped"])["data_2d_h36m_wrong.npz"]
+    assert manifest["facts"]["detector"] is None
+    prepare_folder(tmp_path / "source", tmp_path / "screen", "--detector", "screen")
+    assert "data_2d_h36m_screen.npz: its joints are off the projected ones by" in capsys.readouterr().err
 
 
 def test_mixtures_give_the_mean_of_the_heaviest_component(source, tmp_path):
