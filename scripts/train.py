@@ -19,8 +19,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
-from methods.callbacks.pictures import ValidationPictures
-from methods.callbacks.predictions import PredictionWriter
+from methods.callbacks.outputs import PredictionWriter, ValidationPictures
 from methods.callbacks.run_record import RunRecord
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
 from noise2pose.errors import InputError

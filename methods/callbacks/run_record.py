@@ -3,11 +3,11 @@
 runs/<name>/config.yaml         resolved configuration of the training
            /metrics.csv         every logged value; appended to on resuming
            /checkpoints/        last.ckpt and best.ckpt, replaced atomically
-           /pictures/           people of each validation (see methods/callbacks/pictures.py)
+           /pictures/           people of each validation (see methods/callbacks/outputs.py)
            /fit.json            time, steps, parameters, command
            /test.json           metrics with their protocol, after `test`
            /test_samples.npz    a few predictions for figures, after `test`
-           /predictions.npz     all predictions, after `predict` (see methods/callbacks/predictions.py)
+           /predictions.npz     all predictions, after `predict` (see methods/callbacks/outputs.py)
 """
 
 import csv

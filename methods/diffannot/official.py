@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from methods.diffannot.denoiser import ReleasedDenoiser
+from methods.diffannot.module import DiffAnnot
 from methods.diffannot.states import STATE_SIZE
 from methods.official_weights import Imported, load, read_published, require, state_dict_in
 from noise2pose.errors import InputError
@@ -69,8 +70,6 @@ def import_checkpoint(arguments: argparse.Namespace) -> Imported:
     Raises:
         InputError: if the file or the front end is missing, broken or of another kind.
     """
-    from methods.diffannot.module import DiffAnnot
-
     network = load_denoiser(state_dict_in(read_published(arguments.source), _FIRST, arguments.ema))
     weights = network.state_dict()
     width = len(weights["module.0.weight"])

@@ -17,6 +17,7 @@ from methods.checkpoints import describe_method, load_method, make_described_met
 from methods.dpmesh.backbone.baselines import ResNetFeatures, TransformerFeatures
 from methods.dpmesh.backbone.context import Context
 from methods.dpmesh.backbone.features import DiffusionFeatures, ImageFeatures
+from methods.dpmesh.codebook_training import Codebook
 from methods.dpmesh.conditions import Conditions, resized
 from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
 from methods.dpmesh.regressor.pose_heads import CodebookHead, PoseHead, Rot6dHead, VPoserDecoder, VPoserHead
@@ -188,8 +189,6 @@ def make_pose_head(
 
 def _read_codebook(path_or_name: str) -> Any:
     """A trained `methods.dpmesh.Codebook`."""
-    from methods.dpmesh.codebook_training import Codebook
-
     try:
         method = load_method(path_or_name)
     except InputError as error:

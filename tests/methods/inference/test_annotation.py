@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from methods.callbacks.predictions import PredictionWriter
+from methods.callbacks.outputs import PredictionWriter
 from noise2pose.annotation.writer import read_annotations
 from noise2pose.errors import InputError
 from tests.annotating import main

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from methods.callbacks.pictures import ValidationPictures
+from methods.callbacks.outputs import ValidationPictures
 from methods.hmr import HMR
 from tests.body_method import BodyMethod
 from tests.tiny import TinyPeople, TinyPoses
