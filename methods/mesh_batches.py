@@ -139,6 +139,15 @@ def masked_loss(loss: Callable[..., Tensor], estimate: Tensor, target: Tensor, w
     return masked_mean(loss(estimate, torch.where(known, target, 0.0), reduction="none"), weights)
 
 
+def root_relative_loss(
+    loss: Callable[..., Tensor], joints: Float[Tensor, "B J 3"], target: Float[Tensor, "B J 4"], root: int
+) -> Float[Tensor, ""]:
+    """`masked_loss` of joints relative to the root, metres; over the valid joints of samples whose root is valid."""
+    valid = target[..., 3] * target[:, root, None, 3]
+    target = target[..., :3]
+    return masked_loss(loss, joints - joints[:, root, None], target - target[:, root, None], valid)
+
+
 def masked_mean(values: Tensor, weights: Tensor) -> Float[Tensor, ""]:
     """Weighted mean of values; 0 if all weights are 0.
 

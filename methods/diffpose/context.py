@@ -6,7 +6,7 @@ frames of clips as a batch of frames, which is what the denoiser takes.
 Shape letters: B batch, F frames (clips only), J joints, W width.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from methods.base import PoseMethod, scheduled
 from methods.checkpoints import read_checkpoint
 from methods.diffpose.denoisers import GraphLifter
 from methods.diffpose.mixste import MixSTE
+from methods.diffpose.variants import Lifted
 from methods.official_weights import check
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -114,17 +115,9 @@ def build_encoder(
     return MixSTE(num_frames, width, num_blocks, num_heads, dropout, skeleton.num_joints, causal)
 
 
-class Encoded(NamedTuple):
-    """Output of a context encoder for a batch."""
-
-    screen: Float[Tensor, "B *F J 2"]  # 2-D input, screen coordinates
-    pose: Float[Tensor, "B *F J 3"]  # root-relative metres
-    features: Float[Tensor, "B *F J W"]  # f_ST
-
-
 def encode(
     network: GraphLifter | MixSTE, batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int, flip: bool
-) -> Encoded:
+) -> Lifted:
     """Lifts a batch; with `flip`, the pose is the mean of those of the image and of its mirror image."""
     screen = screen_joints(batch, skeleton, num_frames)
     features = network.features(screen)
@@ -132,7 +125,7 @@ def encode(
     if flip:
         mirrored = network(screen_joints(mirror_batch(batch, skeleton), skeleton, num_frames))
         pose = (pose + centred(mirror_pose(mirrored, skeleton), skeleton.root)) / 2.0
-    return Encoded(screen, pose, features)
+    return Lifted(screen, pose, features)
 
 
 def encoder_loss(

@@ -8,7 +8,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from methods.diffpose import initialisation
-from methods.diffpose.ablations import Regression, StandardDiffusion
 from methods.diffpose.context import (
     Encoder,
     as_frames,
@@ -21,7 +20,15 @@ from methods.diffpose.context import (
     read_encoder,
 )
 from methods.diffpose.denoisers import GraphDenoiser
-from methods.diffpose.variants import Lifted, MixtureDiffusion, ReleasedDiffusion, Variant, resolve_settings
+from methods.diffpose.variants import (
+    Lifted,
+    MixtureDiffusion,
+    Regression,
+    ReleasedDiffusion,
+    StandardDiffusion,
+    Variant,
+    resolve_settings,
+)
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -112,8 +119,9 @@ class DiffPose(StagedMethod):
         super().__init__()
         self.save_hyperparameters(logger=False)
         settings = resolve_settings(
-            variant, width, num_blocks, num_diffusion_steps, num_sampling_steps, num_hypotheses,
-            num_components, num_mixture_samples,
+            variant, num_components, num_mixture_samples, width=width, num_blocks=num_blocks,
+            num_diffusion_steps=num_diffusion_steps, num_sampling_steps=num_sampling_steps,
+            num_hypotheses=num_hypotheses,
         )  # fmt: skip
         self.skeleton = skeletons.get(skeleton)
         self.context_checkpoint = context_checkpoint
@@ -222,7 +230,7 @@ class DiffPose(StagedMethod):
     def _lift(self, batch: PoseBatch) -> Lifted:
         """The encoder's output for each frame; the frames of clips one after the other."""
         encoded = encode(self.encoder, batch, self.skeleton, self.num_frames, self.flip_test and not self.training)
-        return Lifted(*(part.flatten(0, -3) for part in encoded))
+        return Lifted(*(part.flatten(0, -3) for part in encoded if part is not None))
 
     def _with_uncertainty(self, lifted: Lifted, frames: PoseBatch, keys: Int[Tensor, " B"]) -> Lifted:
         """Adds samples of H_K, if the variant starts from them."""

@@ -1,9 +1,8 @@
-"""The two DiffPoses: what the authors released and what the paper describes.
+"""The two DiffPoses, what the authors released and what the paper describes, and the variants of Tables 4 and 5.
 
 Each holds its network and its schedule, and computes `loss` and `sample` from the output of the frozen context encoder.
-`ablations.py` has the variants that the paper compares them with.
 
-Shape letters: B batch, N hypotheses, S samples of H_K, J joints, D channels of the features.
+Shape letters: B batch, F frames, N hypotheses, S samples of H_K, J joints, D channels of the features.
 """
 
 from dataclasses import dataclass, replace
@@ -15,11 +14,13 @@ from torch import Tensor, nn
 
 from methods.diffpose import diffusion, gmm
 from methods.diffpose.denoisers import GraphDenoiser
+from noise2pose import keyed_random
 from noise2pose.errors import InputError
 
 Variant = Literal["release", "paper", "standard", "single_step", "stacked"]
 STATE_SCALE = 0.3  # metres per unit of a denoiser's state, about the spread of joints around the root
 _VARIANCE_FLOOR = 1e-6  # square metres, of the components
+_STANDARD_NOISE = 41  # stream of keyed_random
 
 
 @dataclass(frozen=True)
@@ -43,28 +44,12 @@ _DEFAULTS: dict[Variant, Settings] = {
 }
 
 
-def resolve_settings(
-    variant: Variant,
-    width: int | None,
-    num_blocks: int | None,
-    num_diffusion_steps: int | None,
-    num_sampling_steps: int | None,
-    num_hypotheses: int | None,
-    num_components: int,
-    num_mixture_samples: int,
-) -> Settings:
+def resolve_settings(variant: Variant, num_components: int, num_mixture_samples: int, **given: int | None) -> Settings:
     """The given settings, with the variant's defaults for those that are None.
 
     Raises:
         InputError: if a setting is out of range.
     """
-    given = {
-        "width": width,
-        "num_blocks": num_blocks,
-        "num_diffusion_steps": num_diffusion_steps,
-        "num_sampling_steps": num_sampling_steps,
-        "num_hypotheses": num_hypotheses,
-    }
     default = _DEFAULTS[variant]
     settings = replace(default, **{name: value for name, value in given.items() if value is not None})
     if not 1 <= settings.num_sampling_steps <= settings.num_diffusion_steps:
@@ -84,11 +69,11 @@ def resolve_settings(
 
 
 class Lifted(NamedTuple):
-    """Output of the frozen context encoder for a batch of frames."""
+    """Output of a context encoder for a batch of frames, or of clips (with F frames)."""
 
-    screen: Float[Tensor, "B J 2"]  # 2-D input, screen coordinates
-    pose: Float[Tensor, "B J 3"]  # root-relative metres
-    features: Float[Tensor, "B J D"]  # f_ST
+    screen: Float[Tensor, "B *F J 2"]  # 2-D input, screen coordinates
+    pose: Float[Tensor, "B *F J 3"]  # root-relative metres
+    features: Float[Tensor, "B *F J D"]  # f_ST
     uncertain_poses: Float[Tensor, "B S J 3"] | None = None  # samples of H_K, for the paper's variant
 
 
@@ -194,8 +179,7 @@ class MixtureDiffusion(nn.Module):
         self, lifted: Lifted, num_hypotheses: int, keys: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "N B J 3"], Float[Tensor, "N B J 3"]]:
         """Fits the mixtures (Eq. 6) and draws mu^G and eps^G of each hypothesis, metres."""
-        if lifted.uncertain_poses is None:
-            raise ValueError("the paper's variant starts from samples of H_K")
+        assert lifted.uncertain_poses is not None, "the paper's variant starts from samples of H_K"
         joints = lifted.pose.shape[-2]
         if self.mixture_of == "pose":
             samples = lifted.uncertain_poses.flatten(2)  # (B, S, 3J)
@@ -248,3 +232,51 @@ class MixtureDiffusion(nn.Module):
 
         clean = diffusion.ddim_sample(denoise, state, self.alphas_cumprod, self.timesteps, mean)
         return clean.unflatten(0, (num_hypotheses, -1))
+
+
+class StandardDiffusion(MixtureDiffusion):
+    """Stand-Diff: Eq. 4 instead of Eq. 7, so that h_K is white noise, independent of the pose."""
+
+    starts_from_samples = False
+
+    def draw(
+        self, lifted: Lifted, num_hypotheses: int, keys: Int[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "N B J 3"], Float[Tensor, "N B J 3"]]:
+        """mu^G = 0 and eps^G ~ N(0, I) in units of the state scale, metres."""
+        shape = (num_hypotheses, *lifted.pose.shape[1:])
+        noise = keyed_random.normal(keys, shape, stream=_STANDARD_NOISE).to(lifted.pose.dtype).transpose(0, 1)
+        return torch.zeros_like(noise), STATE_SCALE * noise
+
+
+class Regression(nn.Module):
+    """The paper's baselines without diffusion: the same network predicts the pose itself.
+
+    Baseline A is one network; Baseline B is a stack of as many networks as the reverse diffusion has steps, each of
+    which corrects the pose of the one before. Both start from the encoder's pose and take its features.
+
+    Args:
+        denoisers: the networks of the stack.
+    """
+
+    starts_from_samples = False
+
+    def __init__(self, denoisers: list[GraphDenoiser]) -> None:
+        super().__init__()
+        self.denoisers = nn.ModuleList(denoisers)
+        self.timesteps = list(range(len(denoisers)))[::-1]
+
+    def loss(self, lifted: Lifted, target: Float[Tensor, "B J 3"], valid: Float[Tensor, "B J"]) -> Float[Tensor, ""]:
+        """Squared error of the last answer, in units of the state scale."""
+        error = (self._regress(lifted) - target) / STATE_SCALE
+        return (error.square().sum(dim=-1) * valid).sum(dim=-1).mean()
+
+    def sample(self, lifted: Lifted, num_hypotheses: int, keys: Int[Tensor, " B"]) -> Float[Tensor, "1 B J 3"]:
+        """The pose; it is deterministic, so there is one hypothesis."""
+        return self._regress(lifted)[None]
+
+    def _regress(self, lifted: Lifted) -> Float[Tensor, "B J 3"]:
+        pose = lifted.pose
+        for step, denoiser in zip(self.timesteps, self.denoisers, strict=True):
+            steps = torch.full_like(pose[:, 0, 0], step)
+            pose = pose + STATE_SCALE * denoiser(pose / STATE_SCALE, steps, lifted.features)
+        return pose

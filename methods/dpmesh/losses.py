@@ -15,7 +15,15 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from methods.dpmesh.regressor.regressor import IMAGE_JOINTS, Estimate
-from methods.mesh_batches import PinholeCamera, known_bodies, masked_loss, masked_mean, project_to_image, rotations_of
+from methods.mesh_batches import (
+    PinholeCamera,
+    known_bodies,
+    masked_loss,
+    masked_mean,
+    project_to_image,
+    root_relative_loss,
+    rotations_of,
+)
 from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.skeletons import Skeleton
@@ -62,7 +70,7 @@ def supervised_losses(
     side = box[:, None, 2:]
     terms["joints_2d"] = masked_loss(F.l1_loss, pixels / side, keypoints[..., :2] / side, keypoints[..., 2])
     if points is not None:
-        terms["joints_3d"] = joints_3d_loss(joints, points, skeleton.root)
+        terms["joints_3d"] = root_relative_loss(F.l1_loss, joints, points, skeleton.root)
     if "smpl" in batch:
         smpl, known = batch["smpl"], known_bodies(batch)
         terms["pose"] = masked_loss(F.l1_loss, estimate.rotations, rotations_of(smpl), known)
@@ -113,13 +121,6 @@ def image_targets(
     weight = keypoints[:, chosen, 2:].clamp(0.0, 1.0) * in_box
     known = torch.cat((weight.expand(-1, -1, 2), weight * valid * inside[..., 2:]), dim=-1)
     return torch.where(known > 0, target, 0.5), known
-
-
-def joints_3d_loss(joints: Float[Tensor, "B J 3"], points: Float[Tensor, "B J 4"], root: int) -> Float[Tensor, ""]:
-    """L1 of the joints relative to the root, metres; over the valid joints of samples whose root is valid."""
-    valid = points[..., 3] * points[:, root, None, 3]
-    target = points[..., :3]
-    return masked_loss(F.l1_loss, joints - joints[:, root, None], target - target[:, root, None], valid)
 
 
 def fitted_joints(

@@ -1,17 +1,23 @@
-"""HMR's loss terms: one for every kind of ground truth, each over the samples that have it.
+"""HMR's loss terms, one for every kind of ground truth, and its adversarial prior of rotations and shapes.
 
-Shape letters: B batch, J joints.
+Shape letters: B batch, J joints, R real bodies.
 """
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from methods.hmr.regressor import Estimate
-from methods.mesh_batches import known_bodies, masked_loss, rotations_of
+from methods.hmr.regressor import NUM_BETAS, NUM_ROTATIONS, Estimate
+from methods.mesh_batches import known_bodies, masked_loss, root_relative_loss, rotations_of
 from noise2pose.batch import PoseBatch, Smpl
 from noise2pose.bodies import BodyModel
+
+_NUM_JOINTS = NUM_ROTATIONS - 1  # without the root: people may face any direction
+_JOINT_WIDTH = 32
 
 
 def supervised_losses(
@@ -36,7 +42,7 @@ def supervised_losses(
     """
     terms = {"camera": camera_prior(estimate.camera)}
     if "keypoints_3d" in batch:
-        terms["joints_3d"] = joints_3d_loss(joints, batch["keypoints_3d"], root)
+        terms["joints_3d"] = root_relative_loss(F.smooth_l1_loss, joints, batch["keypoints_3d"], root)
     if "keypoints_2d" in batch:
         terms["joints_2d"] = joints_2d_loss(pixels, batch["keypoints_2d"], box)
     if "smpl" in batch:
@@ -46,13 +52,6 @@ def supervised_losses(
         if body is not None:
             terms["vertices"] = vertex_loss(estimate, smpl, known, body)
     return terms
-
-
-def joints_3d_loss(joints: Float[Tensor, "B J 3"], target: Float[Tensor, "B J 4"], root: int) -> Float[Tensor, ""]:
-    """Smooth L1 of the joints relative to the root, metres; over the valid joints of samples whose root is valid."""
-    valid = target[..., 3] * target[:, root, None, 3]
-    target = target[..., :3]
-    return masked_loss(F.smooth_l1_loss, joints - joints[:, root, None], target - target[:, root, None], valid)
 
 
 def joints_2d_loss(
@@ -74,3 +73,75 @@ def vertex_loss(estimate: Estimate, smpl: Smpl, known: Bool[Tensor, " B"], body:
 def camera_prior(camera: Float[Tensor, "B 3"]) -> Float[Tensor, ""]:
     """exp(-10 s)^2, which keeps the scale of the camera from falling to zero and below (SPIN)."""
     return torch.exp(-10.0 * camera[:, 0]).square().mean()
+
+
+class Discriminators(nn.Module):
+    """One logit for each joint's rotation, one for the whole pose and one for the shape; mmhuman3d's tensor names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pose_discriminator = _JointDiscriminators()
+        self.full_pose_discriminator = _Layers((_JOINT_WIDTH * _NUM_JOINTS, 1024, 1024, 1))
+        self.shape_discriminator = _Layers((NUM_BETAS, 5, 1))
+
+    def forward(self, rotations: Float[Tensor, "B 24 3 3"], betas: Float[Tensor, "B 10"]) -> Float[Tensor, "B 25"]:
+        """Logits [23 joints | whole pose | shape]: 1 for a body of the data, 0 for an estimated one."""
+        joints, features = self.pose_discriminator(rotations[:, 1:])
+        whole = self.full_pose_discriminator(features.flatten(1))
+        return torch.cat((joints, whole, self.shape_discriminator(betas)), dim=-1)
+
+
+class _JointDiscriminators(nn.Module):
+    """Two 1x1 convolutions that the joints share, without an activation, and a linear layer for each joint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_blocks = nn.Sequential()
+        for i, channels in enumerate((9, _JOINT_WIDTH)):
+            layer = nn.Conv2d(channels, _JOINT_WIDTH, 1)
+            nn.init.normal_(layer.weight, std=0.001)
+            nn.init.constant_(layer.get_parameter("bias"), 0.0)
+            self.conv_blocks.add_module(f"conv_{i}", layer)
+        self.fc_layer = nn.ModuleList(nn.Linear(_JOINT_WIDTH, 1) for _ in range(_NUM_JOINTS))
+
+    def forward(self, rotations: Float[Tensor, "B 23 3 3"]) -> tuple[Float[Tensor, "B 23"], Float[Tensor, "B 32 23"]]:
+        features = self.conv_blocks(rotations.flatten(-2).transpose(1, 2)[:, :, None])[:, :, 0]
+        logits = [layer(features[:, :, joint]) for joint, layer in enumerate(self.fc_layer)]
+        return torch.cat(logits, dim=-1), features
+
+
+class _Layers(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.fc_blocks = nn.Sequential()
+        for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+            if i > 0:
+                self.fc_blocks.add_module(f"relu_{i}", nn.ReLU())
+            self.fc_blocks.add_module(f"regressor_fc_{i}", nn.Linear(inputs, outputs))
+
+    def forward(self, x: Float[Tensor, "B inputs"]) -> Float[Tensor, "B outputs"]:
+        return self.fc_blocks(x)
+
+
+def prior_loss(
+    discriminators: Discriminators, rotations: Float[Tensor, "B 24 3 3"], betas: Float[Tensor, "B 10"]
+) -> Float[Tensor, ""]:
+    """The regressor's loss (LSGAN): 1 is wanted for estimates; the discriminators get no gradient."""
+    frozen = {name: weight.detach() for name, weight in discriminators.named_parameters()}
+    return (torch.func.functional_call(discriminators, frozen, (rotations, betas)) - 1.0).square().mean()
+
+
+def discriminator_loss(
+    discriminators: Discriminators,
+    estimated: tuple[Float[Tensor, "B 24 3 3"], Float[Tensor, "B 10"]],
+    real: tuple[Float[Tensor, "R 24 3 3"], Float[Tensor, "R 10"]],
+) -> Float[Tensor, ""]:
+    """The discriminators' loss: 0 is wanted for estimates and 1 for bodies of the data; estimates get no gradient.
+
+    Estimates and bodies are not compared in pairs, so their order does not matter; there may be no bodies.
+    """
+    of_estimates = discriminators(estimated[0].detach(), estimated[1].detach()).square().mean()
+    of_bodies = (discriminators(*real) - 1.0).square().sum() / max(25 * len(real[0]), 1)
+    return of_estimates + of_bodies

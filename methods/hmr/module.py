@@ -8,8 +8,7 @@ from torch import Tensor
 
 from methods.backbones import Backbone, EfficientNetLite0, ResNet50
 from methods.base import PoseMethod, scheduled
-from methods.hmr.discriminator import Discriminators, discriminator_loss, prior_loss
-from methods.hmr.losses import supervised_losses
+from methods.hmr.losses import Discriminators, discriminator_loss, prior_loss, supervised_losses
 from methods.hmr.official import load_pretrained
 from methods.hmr.regressor import Estimate, KeypointFeatures, Regressor
 from methods.mesh_batches import (

@@ -5,7 +5,7 @@ import pytest
 import roma
 import torch
 
-from methods.hmr.discriminator import Discriminators
+from methods.hmr.losses import Discriminators
 from methods.hmr.official import layout_of, load_hmr
 from methods.hmr.regressor import Regressor
 from noise2pose.errors import InputError

@@ -2,9 +2,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from methods.diffpose import diffusion
-from methods.diffpose.ablations import Regression, StandardDiffusion
 from methods.diffpose.denoisers import GraphDenoiser
-from methods.diffpose.variants import STATE_SCALE, Lifted
+from methods.diffpose.variants import STATE_SCALE, Lifted, Regression, StandardDiffusion
 from noise2pose import skeletons
 
 PARENTS = skeletons.get("h36m_17").parents
