@@ -1,5 +1,6 @@
 """Human3.6M, prepared by `scripts/prepare.py human36m`."""
 
+from functools import cached_property
 from typing import Any, Literal
 
 from datamodules.base import Split
@@ -43,14 +44,13 @@ class Human36M(PreparedData):
         if protocol not in ("lifting", "hmr_p1", "hmr_p2"):
             raise InputError(f"data.protocol is {protocol}, expected lifting, hmr_p1 or hmr_p2")
         self.protocol = protocol
-        self._held_out: frozenset[tuple[str, str]] | None = None
 
     def in_split(self, sequence: dict[str, Any], split: Split) -> bool:
         if split != "train" and self.protocol == "hmr_p2" and sequence["camera"] != FRONTAL:
             return False
         if sequence["split"] == "test" or split == "test":
             return sequence["split"] == split
-        held_out = self._validation_takes()
+        held_out = self._validation_takes
         return not held_out or ((sequence["subject"], sequence["take"]) in held_out) == (split == "val")
 
     def rows(self, split: Split) -> PreparedRows:
@@ -66,26 +66,24 @@ class Human36M(PreparedData):
         frames += f", in clips of {self.num_frames}," if clips else ""
         cameras = f"camera {FRONTAL}" if self.protocol == "hmr_p2" else "all cameras"
         subjects = sort_subjects(list({s["subject"] for s in folder.sequences if self.in_split(s, split)}))
-        whose = {"train": "", "val": ", every sixth take" if self._validation_takes() else ", which are trained on"}
+        whose = {"train": "", "val": ", every sixth take" if self._validation_takes else ", which are trained on"}
         words = f"{split}: {', '.join(subjects)}{whose.get(split, '')}, {frames} of 50 Hz, {cameras}"
         if self.sources[split] == "detected":
             words += f", detector {folder.facts['detector']}"
         return [published(f"human36m_{self.protocol}", split=words, keypoints_2d=self.sources[split])]
 
-    def _validation_takes(self) -> frozenset[tuple[str, str]]:
+    @cached_property
+    def _validation_takes(self) -> set[tuple[str, str]]:
         """(subject, take) of validation; none if there are too few to spare any."""
-        if self._held_out is None:
-            takes: dict[str, set[str]] = {}
-            for sequence in self.folder().sequences:
-                if sequence["split"] == "train":
-                    takes.setdefault(sequence["subject"], set()).add(sequence["take"])
-            training = [subject for subject, split in SPLITS.items() if split == "train"]
-            held_out = {
-                (subject, take)
-                for subject, names in takes.items()
-                for number, take in enumerate(sort_actions(list(names)))
-                if (number + training.index(subject)) % _SHARE == 1
-            }
-            enough = 0 < len(held_out) < sum(map(len, takes.values()))
-            self._held_out = frozenset(held_out if enough else ())
-        return self._held_out
+        takes: dict[str, set[str]] = {}
+        for sequence in self.folder().sequences:
+            if sequence["split"] == "train":
+                takes.setdefault(sequence["subject"], set()).add(sequence["take"])
+        training = [subject for subject, split in SPLITS.items() if split == "train"]
+        held_out = {
+            (subject, take)
+            for subject, names in takes.items()
+            for number, take in enumerate(sort_actions(list(names)))
+            if (number + training.index(subject)) % _SHARE == 1
+        }
+        return held_out if len(held_out) < sum(map(len, takes.values())) else set()

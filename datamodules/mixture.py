@@ -10,8 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from datamodules.base import BatchLoader, PoseDataModule, Split
-from datamodules.loading.resuming import ResumableLoader
+from datamodules.base import BatchLoader, PoseDataModule, ResumableLoader, Split
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.images.crops import box_of_keypoints

@@ -27,10 +27,17 @@ from scripts import program
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 LIMITS = tuple(f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
-# Class paths in the configurations of runs that were made before the callbacks had a package of their own.
+# Class paths in the configurations of runs that were made before callbacks and data sets were put together.
 MOVED = {
     "methods.run.RunCSVLogger": "methods.callbacks.RunCSVLogger",
     "methods.checkpoints.WarmupEMA": "methods.callbacks.WarmupEMA",
+    "datamodules.coco.COCO": "datamodules.annotated_people.COCO",
+    "datamodules.crowdpose.CrowdPose": "datamodules.annotated_people.CrowdPose",
+    "datamodules.halpe.Halpe": "datamodules.annotated_people.Halpe",
+    "datamodules.muco.MuCo": "datamodules.annotated_people.MuCo",
+    "datamodules.panoptic.Panoptic": "datamodules.occluded_people.Panoptic",
+    "datamodules.threedoh.ThreeDOH": "datamodules.occluded_people.ThreeDOH",
+    "datamodules.threedpw.ThreeDPW": "datamodules.occluded_people.ThreeDPW",
 }
 # Lightning's warnings about what is intended here.
 INTENDED = (

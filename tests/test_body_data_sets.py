@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.threedoh import ThreeDOH
-from datamodules.threedpw import ThreeDPW
+from datamodules.occluded_people import ThreeDOH, ThreeDPW
 from methods.hmr import HMR
 from noise2pose.metrics.protocols import MESH_JOINTS
 from scripts.prepare import main

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datamodules.prepared.data import PreparedData
-from datamodules.prepared.folder import GENDERS, PreparedFolder
+from datamodules.prepared.folder import GENDERS
 from noise2pose.batch import PoseBatch, Smpl
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -132,7 +132,6 @@ class BodyData(PreparedData):
         super().__init__(**options)
         self.bodies_folder = Path(bodies)
         self._ground_truth: GroundTruthBodies | None = None
-        self._folder: PreparedFolder | None = None
 
     def prepare_data(self) -> None:
         super().prepare_data()
@@ -174,11 +173,6 @@ class BodyData(PreparedData):
         if not training and batch["keypoints_2d"].ndim == 3:
             batch["vertices"] = self._bodies().vertices(batch["smpl"], batch["gender"], batch["camera_translation"])
         return batch
-
-    def folder(self) -> PreparedFolder:
-        if self._folder is None:
-            self._folder = super().folder()
-        return self._folder
 
     def _bodies(self) -> GroundTruthBodies:
         if self._ground_truth is None:

@@ -11,16 +11,27 @@ import torch
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, Stream, Take, batch_of, move
-from datamodules.loading.images import ImageReader, Request
 from datamodules.motion.cameras import SKELETON
 from datamodules.motion.windows import Windows
 from datamodules.prepared.folder import PreparedFolder
-from datamodules.prepared.recipes import AUGMENTATIONS, RuleName
-from datamodules.prepared.rows import Choices, Keypoints2D, PreparedRows
+from datamodules.prepared.images import ImageReader, Request
+from datamodules.prepared.rows import Choices, Keypoints2D, PreparedRows, RuleName
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.images.augmentation import Augmentation, draw, vary
+
+# How published recipes vary training images.
+AUGMENTATIONS = {
+    "none": Augmentation(),
+    # MMHuman3D's HMR turns six of ten samples; SPIN, from which it has its settings, leaves six of ten as they are.
+    "hmr": Augmentation(scale=0.25, rotation=30.0, rotation_probability=0.6, flip=0.5, gain=0.4),
+    "spin": Augmentation(scale=0.25, rotation=30.0, rotation_probability=0.4, flip=0.5, gain=0.4),
+    # The release's second loader; there the rectangle is often lost by a mistake in its bounds.
+    "dpmesh": Augmentation(
+        scale=0.25, rotation=30.0, rotation_probability=0.6, flip=0.5, gain=0.2, occluder_probability=1.0
+    ),
+}
 
 
 class PreparedData(PoseDataModule):
@@ -46,7 +57,7 @@ class PreparedData(PoseDataModule):
             where images shrink.
         num_workers: threads that read images.
         augment: what happens to training samples: one of `AUGMENTATIONS`, or settings.
-        box_rule: how large the boxes are, see `datamodules.prepared.recipes`; by default as the data set is
+        box_rule: how large the boxes are, see `datamodules.prepared.rows.BOX_RULES`; by default as the data set is
             published.
         batch_size, eval_batch_size: see `PoseDataModule`.
     """
@@ -100,6 +111,7 @@ class PreparedData(PoseDataModule):
         self.reader = ImageReader(num_workers, size=image_size, plain_bilinear=plain_bilinear)
         self.augment = AUGMENTATIONS[augment] if isinstance(augment, str) else augment
         self.box_rule: RuleName = box_rule or self.box_rules
+        self._folder: PreparedFolder | None = None
 
     @abstractmethod
     def in_split(self, sequence: dict[str, Any], split: Split) -> bool:
@@ -123,13 +135,15 @@ class PreparedData(PoseDataModule):
         return "" if stride == 1 else f"; every {stride} frames only"
 
     def prepare_data(self) -> None:
-        folder = PreparedFolder(self.root, self.dataset)
+        folder = self.folder()  # fail before any process starts, not in each of them
         if self.images:
-            folder.image_root(self.picture_root)  # fail before any process starts, not in each of them
+            folder.image_root(self.picture_root)
 
     def folder(self) -> PreparedFolder:
-        """The prepared folder, opened."""
-        return PreparedFolder(self.root, self.dataset)
+        """The prepared folder, opened once."""
+        if self._folder is None:
+            self._folder = PreparedFolder(self.root, self.dataset)
+        return self._folder
 
     def rows(self, split: Split) -> PreparedRows:
         """The rows of a split in order: every `stride`-th of each sequence, or all of them for clips."""

@@ -15,14 +15,21 @@ from torch import Tensor
 
 from datamodules.motion.cameras import ERROR_RATE, GOOD_RADIUS, SKELETON
 from datamodules.prepared.folder import PreparedFolder
-from datamodules.prepared.recipes import RuleName, box_rule
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import Camera, PoseBatch
 from noise2pose.errors import InputError
-from noise2pose.images.crops import bounds_of_keypoints, box_of_keypoints, square_box
+from noise2pose.images.crops import BOX_SCALE, bounds_of_keypoints, box_of_keypoints, square_box
 from noise2pose.keypoints import noise
 
 Keypoints2D = Literal["gt", "detected", "synthetic"]
+RuleName = Literal["keypoints", "mask", "detector", "dpmesh"]
+# How a tight box becomes the square that is cropped: `scale` and `margin` of `square_box`. Exactly one is ever applied.
+BOX_RULES: dict[RuleName, tuple[float, float | None]] = {
+    "keypoints": (BOX_SCALE, None),  # extent of the keypoints; SPIN and MMHuman3D on 3DPW and MPI-INF-3DHP
+    "mask": (0.9, None),  # box of the person's mask; SPIN and MMHuman3D on Human3.6M
+    "detector": (1.25, None),  # box of a person detector; HRNet, and MMHuman3D's demo
+    "dpmesh": (1.1, 1.2),  # extent of the detected keypoints; DPMesh and 3DCrowdNet in tests
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Choices:
         keypoints_2d: `gt` as annotated, else projected; `detected` by the detector that the manifest names; `synthetic`
             for `gt` with simulated detection errors.
         keypoints_3d: column of the ground truth.
-        box_rule: how large the box is, see `recipes.box_rule`.
+        box_rule: how large the box is, see `BOX_RULES`.
         noise_seed: of the simulated detection errors.
     """
 
@@ -214,7 +221,7 @@ class PreparedRows:
             published = self._gather("bounds", rows)
             bounds = torch.where(published.isnan().any(dim=-1, keepdim=True), bounds, published)
         bounds = torch.where(bounds.isfinite().all(dim=-1, keepdim=True), bounds, 0.0)
-        return square_box(bounds, *box_rule(self.choices.box_rule), batch["camera"]["image_size"])
+        return square_box(bounds, *BOX_RULES[self.choices.box_rule], batch["camera"]["image_size"])
 
 
 def concatenate(batches: Sequence[Any]) -> Any:

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import move, select
-from datamodules.loading.images import ImageReader, Request
-from datamodules.prepared.recipes import AUGMENTATIONS
+from datamodules.prepared.data import AUGMENTATIONS
+from datamodules.prepared.images import ImageReader, Request
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Variation
 from noise2pose.errors import InputError

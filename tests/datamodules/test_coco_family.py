@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.coco import COCO
-from datamodules.crowdpose import CrowdPose
-from datamodules.halpe import Halpe
+from datamodules.annotated_people import COCO, CrowdPose, Halpe, MuCo
 from datamodules.mixture import Mixture
-from datamodules.muco import MuCo
-from datamodules.sources.halpe import cleansing
-from datamodules.sources.halpe.cleansing import HalpeCleansing, cleanse
+from datamodules.sources import halpe
+from datamodules.sources.halpe import HalpeCleansing, cleanse
 from methods.hmr import HMR
 from noise2pose import skeletons
 from noise2pose.errors import InputError
@@ -147,7 +144,7 @@ def test_halpe(roots, capsys):
 def test_rules_that_admit_everybody_and_their_order():
     visibility = np.zeros((4, 26), np.float32)
     visibility[0] = 0.5
-    visibility[1, list(cleansing.CORE_JOINTS)] = 0.35
+    visibility[1, list(halpe.CORE_JOINTS)] = 0.35
     bounds = np.array([[0, 0, 10, 64], [0, 0, 64, 10], [0, 0, 1, 1], [0, 0, 100, 100]], np.float32)
     images = np.array([3, 3, 3, 5])
     assert cleanse(HalpeCleansing(0, 0.0, 0, 0, 0.0), visibility, bounds, images).keep.all()
@@ -155,7 +152,7 @@ def test_rules_that_admit_everybody_and_their_order():
     assert result.keep.tolist() == [True, True, False, False]
     assert list(result.counts.values()) == [0, 1, 1, 0, 2]  # each under the first reason that applies
     assert cleanse(HalpeCleansing(2, 64.0, 14, 4, 0.35), visibility, bounds, images).counts["kept"] == 0
-    assert len(cleansing.CORE_JOINTS) == 14
+    assert len(halpe.CORE_JOINTS) == 14
 
 
 def test_crowdpose(roots):

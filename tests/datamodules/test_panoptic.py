@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from datamodules.panoptic import Panoptic
+from datamodules.occluded_people import Panoptic
 from datamodules.preparation import prepare
 from datamodules.sources.panoptic import files as panoptic_files
 from methods.base import PoseMethod

@@ -7,7 +7,7 @@ import pytest
 import roma
 import torch
 
-from datamodules.threedoh import ThreeDOH
+from datamodules.occluded_people import ThreeDOH
 from noise2pose.errors import InputError
 from scripts.prepare import main
 from tests.datamodules import gendered_bodies, threedoh_tree

@@ -7,8 +7,8 @@ import pytest
 import roma
 import torch
 
+from datamodules.occluded_people import ThreeDPW
 from datamodules.prepared.folder import PreparedFolder
-from datamodules.threedpw import ThreeDPW
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import MESH_JOINTS
 from scripts.prepare import main

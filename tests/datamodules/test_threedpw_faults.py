@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+from datamodules.occluded_people import ThreeDPW
 from datamodules.preparation import engine
 from datamodules.prepared.folder import PreparedFolder
-from datamodules.threedpw import ThreeDPW
 from scripts.prepare import main
 from tests.datamodules import gendered_bodies, threedpw_tree
 

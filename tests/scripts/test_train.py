@@ -119,13 +119,22 @@ def test_runs_from_before_the_callbacks_moved_are_tested_and_resumed(folder, tra
     train("fit", "-c", "tiny.yaml", "--name", "a", "--trainer.max_epochs", "2")
     config = folder / "runs" / "a" / "config.yaml"
     text = config.read_text()
-    for old, new in MOVED.items():
-        assert new in text
-        text = text.replace(new, old)
+    for old in ("methods.run.RunCSVLogger", "methods.checkpoints.WarmupEMA"):
+        assert MOVED[old] in text
+        text = text.replace(MOVED[old], old)
     config.write_text(text)
     train("test", "-c", "runs/a/config.yaml", "--ckpt_path", "best")
     train("fit", "-c", "runs/a/config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert checkpoint(folder / "runs" / "a")["epoch"] == 2 and "methods.run" not in config.read_text()
+
+
+def test_runs_from_before_data_sets_were_put_together_find_them(folder, train):
+    moved = {old: new for old, new in MOVED.items() if old.startswith("datamodules.")}
+    parts = "".join(f"      - class_path: {old}\n" for old in moved)
+    data = f"data:\n  class_path: datamodules.mixture.Mixture\n  init_args:\n    datasets:\n{parts}"
+    (folder / "old.yaml").write_text(data)
+    config = yaml.safe_load(train("fit", "-c", "tiny.yaml", "-c", "old.yaml", "--print_config"))
+    assert [part["class_path"] for part in config["data"]["init_args"]["datasets"]] == list(moved.values())
 
 
 def test_an_experiment_changes_options_of_another(folder, train):

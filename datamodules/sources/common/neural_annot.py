@@ -57,7 +57,9 @@ def part_of(name: str, read: Callable[..., Rows], source: Path, split: SplitFile
     return Part(name, read, (split.annotations, source, split.folder, split.name, found), files)
 
 
-def read_fitted_people(file: Path, root: Path, folder: str, fits: Path | None, skeleton: str) -> FittedPeople:
+def read_fitted_people(
+    file: Path, root: Path, folder: str, fits: Path | None, skeleton: str, num_joints: tuple[int, ...] = ()
+) -> FittedPeople:
     """The people of one split, with bodies where they are given.
 
     Args:
@@ -66,12 +68,14 @@ def read_fitted_people(file: Path, root: Path, folder: str, fits: Path | None, s
         folder: of the split's images, relative to `root`.
         fits: file of bodies, or None.
         skeleton: of the annotated joints.
+        num_joints: that a list of keypoints may have, of which the first are those of the skeleton; by default these.
 
     Raises:
         InputError: if the annotations cannot be read.
     """
     joints = skeletons.get(skeleton).joints
-    people = read_people(file, root, folder, lambda annotation: check_keypoints(annotation, len(joints)))
+    lengths = num_joints or (len(joints),)
+    people = read_people(file, root, folder, lambda annotation: check_keypoints(annotation, *lengths))
     keypoints, visibility = keypoints_2d(people, joints)
     arrays = {**people.columns(), "keypoints_2d_gt": keypoints, "visibility": visibility}
     arrays["bounds"] = bounds(people, keypoints)

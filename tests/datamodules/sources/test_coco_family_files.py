@@ -11,13 +11,13 @@ from datamodules.preparation import prepare
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.sources import coco as coco_files
 from datamodules.sources import crowdpose as crowdpose_files
+from datamodules.sources import halpe
 from datamodules.sources import muco as muco_files
-from datamodules.sources.halpe import files as halpe_files
 from noise2pose.errors import InputError
 from scripts.prepare import main
 from tests.datamodules import coco_family_tree as tree
 
-FILES = {"coco": coco_files, "halpe": halpe_files, "crowdpose": crowdpose_files, "muco": muco_files}
+FILES = {"coco": coco_files, "halpe": halpe, "crowdpose": crowdpose_files, "muco": muco_files}
 
 
 def run(name, tmp_path, *options, change=None, status=0, source=None):

@@ -2,7 +2,7 @@
 
 import torch
 
-from datamodules.prepared.recipes import box_rule
+from datamodules.prepared.rows import BOX_RULES
 from noise2pose.images import crops
 from noise2pose.metrics import functional
 from tests.parity.procedural import read_fixture
@@ -28,7 +28,7 @@ def test_the_square_around_the_joints():
     square = data["output/crop_bbox_xywh"]
     expected = torch.cat((square[:, :2] + square[:, 2:] / 2.0, square[:, 2:3]), dim=-1)
     size = data["input/image_width_height"].expand(5, 2)
-    ours = crops.square_box(torch.cat((low, high), dim=-1), *box_rule("dpmesh"), size)
+    ours = crops.square_box(torch.cat((low, high), dim=-1), *BOX_RULES["dpmesh"], size)
     # The release takes the last pixel of a box for its end, as if w pixels reached over w - 1.
     assert_close(ours - torch.tensor([0.5, 0.5, 1.1]), expected, 1e-5)
 

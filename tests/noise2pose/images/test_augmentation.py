@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from datamodules.prepared.recipes import AUGMENTATIONS
+from datamodules.prepared.data import AUGMENTATIONS
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import Variation
 from noise2pose.errors import InputError

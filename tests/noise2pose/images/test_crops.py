@@ -5,8 +5,7 @@ import torch
 from beartype import beartype
 from jaxtyping import jaxtyped
 
-from datamodules.prepared.recipes import box_rule
-from noise2pose.errors import InputError
+from datamodules.prepared.rows import BOX_RULES
 from noise2pose.images import crops
 
 crop = jaxtyped(typechecker=beartype)(crops.crop)
@@ -93,20 +92,18 @@ def test_a_box_rule_has_one_scale():
     )
     for rule, scale in (("keypoints", 1.2), ("mask", 0.9), ("detector", 1.25)):
         expected = torch.tensor([[200.0, 400.0, 400.0 * scale], [0.0, 20.0, 100.0 * scale]])
-        assert torch.allclose(square_box(bounds, *box_rule(rule)), expected)
-        assert torch.allclose(square_box(bounds[0], *box_rule(rule), size[0]), expected[0])
+        assert torch.allclose(square_box(bounds, *BOX_RULES[rule]), expected)
+        assert torch.allclose(square_box(bounds[0], *BOX_RULES[rule], size[0]), expected[0])
     # 80 .. 320 and 160 .. 480, which is the border; -60 .. 60 becomes 0 .. 60, and -4 .. 44 becomes 0 .. 44.
     expected = torch.tensor([[200.0, 320.0, 352.0], [30.0, 22.0, 66.0]])
-    assert torch.allclose(square_box(bounds, *box_rule("dpmesh"), size.expand(2, 2)), expected)
-    outside = square_box(torch.tensor([700.0, 10.0, 800.0, 10.0]), *box_rule("dpmesh"), size[0])
+    assert torch.allclose(square_box(bounds, *BOX_RULES["dpmesh"], size.expand(2, 2)), expected)
+    outside = square_box(torch.tensor([700.0, 10.0, 800.0, 10.0]), *BOX_RULES["dpmesh"], size[0])
     assert outside[2] == 0.0, "nothing is left of it"
 
 
-def test_box_rules_are_checked():
-    with pytest.raises(InputError, match="unknown box rule tight; known are keypoints, mask"):
-        box_rule("tight")
+def test_a_margin_needs_the_size_of_the_image():
     with pytest.raises(ValueError, match="image_size"):
-        square_box(torch.zeros(4), *box_rule("dpmesh"))
+        square_box(torch.zeros(4), *BOX_RULES["dpmesh"])
 
 
 def patches(*images):

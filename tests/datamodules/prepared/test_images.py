@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.loading import images
-from datamodules.loading.images import ImageReader, Request, read_patches
-from datamodules.prepared.recipes import AUGMENTATIONS
+from datamodules.prepared import images
+from datamodules.prepared.data import AUGMENTATIONS
+from datamodules.prepared.images import ImageReader, Request, read_patches
 from noise2pose import keyed_random, skeletons
 from noise2pose.errors import InputError
 from noise2pose.images.augmentation import Augmentation, draw, image_matrix
