@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.sources import Publisher, publishers
-from datamodules.sources.common import detector as detector_files
+from datamodules.sources.common import download as downloads
 from noise2pose.errors import InputError
 
 DESCRIPTION = """Turn data sets and body models as their publishers ship them into files that the project reads.
@@ -31,13 +31,13 @@ DETECTOR = f"""Fetch the 2-D detector that finds people's joints in photographs 
   python scripts/prepare.py detector --output data/detector
   python scripts/prepare.py detector --output data/detector --source WHEEL
 
-what goes in: the wheel of the Python package {detector_files.PACKAGE} {detector_files.VERSION}, fetched with pip
+what goes in: the wheel of the Python package {downloads.PACKAGE} {downloads.VERSION}, fetched with pip
 (36 MB) or given. It is not installed. What runs the models is: pip install -e ".[detection]"
 
 what comes out, in DIR: BlazePose's two models, checked against their SHA-256, and a line about their licence.
 
 licence:
-{detector_files.LICENCE}
+{downloads.LICENCE}
 """
 BODY = """Convert a body model of the SMPL family into the npz file that every `body` option takes.
 
@@ -98,8 +98,8 @@ def detector(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: if the package cannot be fetched or read.
     """
-    written = detector_files.prepare_detector(arguments.source, arguments.output)
-    print(f"wrote {' and '.join(map(str, written))}\n{detector_files.LICENCE}")
+    written = downloads.prepare_detector(arguments.source, arguments.output)
+    print(f"wrote {' and '.join(map(str, written))}\n{downloads.LICENCE}")
     return 0
 
 
@@ -132,11 +132,9 @@ def _source(arguments: argparse.Namespace, publisher: Publisher) -> Path:
             raise InputError(f"--source: {source} is no folder")
         return source
     if arguments.download:
-        from datamodules.sources.common.download import download
-
         archive: Path = arguments.output.absolute().parent / publisher.download.rpartition("/")[2]
         if not archive.exists():
-            download(arguments.url, archive)
+            downloads.download(arguments.url, archive)
         return archive
     if source is None:
         raise InputError(

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, check_keypoints
-from datamodules.motion.human36m_cameras import H36M_INTRINSICS
 from datamodules.motion.windows import cut_windows
+from datamodules.sources.human36m.cameras import H36M_INTRINSICS
 from noise2pose import cameras
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError

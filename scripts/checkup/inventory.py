@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.prepared.folder import GENDERS, MANIFEST, PreparedFolder
-from datamodules.sources.common.detector import MODELS
+from datamodules.sources.common.download import MODELS
 from methods.model_folders import read_model, shipped_models
 from noise2pose.errors import InputError
 from noise2pose.files import sha256

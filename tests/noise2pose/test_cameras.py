@@ -2,7 +2,7 @@ import pytest
 import roma
 import torch
 
-from datamodules.motion.human36m_cameras import H36M_INTRINSICS
+from datamodules.sources.human36m.cameras import H36M_INTRINSICS
 from noise2pose import cameras
 from tests.parity.procedural import read_fixture
 from tests.parity.tolerances import assert_close

@@ -1,7 +1,7 @@
 """The cameras of Human3.6M: where they stand, and what they see.
 
-Sources: the poses are those that VideoPose3D publishes (common/h36m_dataset.py), the layout of `metadata.xml` is that
-of the official toolbox as EasyMocap and h36m-fetch read it.
+Sources: intrinsics and poses are those that VideoPose3D publishes (common/h36m_dataset.py), the layout of
+`metadata.xml` is that of the official toolbox as EasyMocap and h36m-fetch read it.
 
 Shape letters: F frames, J joints.
 """
@@ -13,11 +13,44 @@ from xml.etree import ElementTree
 import numpy as np
 import torch
 
-from datamodules.motion.human36m_cameras import H36M_INTRINSICS
 from noise2pose import cameras
 from noise2pose.cameras import Intrinsics
 from noise2pose.errors import InputError
 
+H36M_INTRINSICS = (
+    Intrinsics(
+        "54138969",
+        (1000.0, 1002.0),
+        (1145.0494384765625, 1143.7811279296875),
+        (512.54150390625, 515.4514770507812),
+        (-0.20709891617298126, 0.24777518212795258, -0.0030751503072679043),
+        (-0.0009756988729350269, -0.00142447161488235),
+    ),
+    Intrinsics(
+        "55011271",
+        (1000.0, 1000.0),
+        (1149.6756591796875, 1147.5916748046875),
+        (508.8486328125, 508.0649108886719),
+        (-0.1942136287689209, 0.2404085397720337, 0.006819975562393665),
+        (-0.0016190266469493508, -0.0027408944442868233),
+    ),
+    Intrinsics(
+        "58860488",
+        (1000.0, 1000.0),
+        (1149.1407470703125, 1148.7989501953125),
+        (519.8158569335938, 501.40264892578125),
+        (-0.2083381861448288, 0.25548800826072693, -0.0024604974314570427),
+        (0.0014843869721516967, -0.0007599993259645998),
+    ),
+    Intrinsics(
+        "60457274",
+        (1000.0, 1002.0),
+        (1145.5113525390625, 1144.77392578125),
+        (514.9682006835938, 501.88201904296875),
+        (-0.19838409125804901, 0.21832367777824402, -0.008947807164365783),
+        (-0.0005872055771760643, -0.0018133620033040643),
+    ),
+)
 CAMERAS = tuple(camera.name for camera in H36M_INTRINSICS)  # in the order of every file of the community
 FRONTAL = "60457274"  # the camera of HMR's protocol 2
 INTRINSICS = {camera.name: camera for camera in H36M_INTRINSICS}

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from datamodules.cmu_mocap import CMUMocap, assign_splits
-from datamodules.motion.human36m_cameras import H36M_INTRINSICS
 from datamodules.preparation import Part, Plan, Rows, prepare
+from datamodules.sources.human36m.cameras import H36M_INTRINSICS
 from noise2pose import cameras
 from noise2pose.errors import InputError
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from datamodules.sources.cmu_mocap import asf_amc
-from datamodules.sources.cmu_mocap import kinematics as asf_kinematics
+from datamodules.sources.cmu_mocap import retarget as asf_kinematics
 from datamodules.sources.cmu_mocap.asf_amc import parse_amc, parse_asf
 from noise2pose.errors import InputError
 from tests.datamodules.acclaim import amc, asf, bones

@@ -3,8 +3,8 @@ import pytest
 import roma
 import torch
 
-from datamodules.sources.cmu_mocap.archive import list_motions, read_file
 from datamodules.sources.cmu_mocap.asf_amc import parse_amc, parse_asf
+from datamodules.sources.cmu_mocap.files import list_motions, read_file
 from datamodules.sources.cmu_mocap.retarget import retarget
 from noise2pose.bodies import BodyModel
 from tests.datamodules.acclaim import amc, asf

