@@ -37,7 +37,7 @@ class SyntheticMotion(VirtualCameraMotion):
         )
 
     def clips(self, split: Split) -> list[Clip]:
-        body = BodyModel.free_body()
+        body = BodyModel.load("free")
         clips = []
         for activity in activities.ACTIVITIES:
             for number in range(activities.number_of_clips(split, self.clips_per_activity)):

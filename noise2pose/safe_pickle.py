@@ -3,13 +3,16 @@
 A pickle names functions and calls them, so reading one with `pickle.load` runs whatever its author wanted. Here a file
 may build numbers, strings, plain containers and NumPy arrays. SciPy's sparse matrices and chumpy's objects, which
 the files of body models hold, become inert stand-ins that `numpy.asarray` evaluates; neither package is imported. Every
-other name is refused before anything is called.
+other name is refused before anything is called. The npz files of VideoPose3D and its descendants hold such pickles too:
+nested dictionaries of arrays, as one "object array".
 """
 
 import codecs
 import pickle
+import zipfile
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -17,16 +20,17 @@ from typing import IO, Any
 import numpy as np
 
 from noise2pose.errors import InputError
+from noise2pose.files import replacing
 
+_TIME = (1980, 1, 1, 0, 0, 0)  # of a zip entry that is written: the same content is the same file
 _LARGEST_DENSE = 1 << 30  # entries of a sparse matrix written out; a joint regressor has half a million
 
 
-def load(path: str | PathLike[str], encoding: str = "latin1") -> Any:
+def load(path: str | PathLike[str]) -> Any:
     """Reads a pickle file of any protocol.
 
     Args:
         path: of the file.
-        encoding: of Python 2's strings, which hold its arrays too: `latin1` keeps every byte.
 
     Returns:
         What the file holds. Sparse matrices and chumpy's objects are stand-ins to be passed to `numpy.asarray`, which
@@ -37,21 +41,72 @@ def load(path: str | PathLike[str], encoding: str = "latin1") -> Any:
     """
     try:
         with Path(path).open("rb") as file:
-            return unpickle(file, encoding)
+            return _unpickle(file)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except (OSError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} cannot be read as a pickle file ({error})") from error
 
 
-def unpickle(file: IO[bytes], encoding: str = "latin1") -> Any:
-    """Reads one pickle from an open file; see `load`.
+def read_object_npz(path: Path, only: Collection[str] | None = None) -> dict[str, Any]:
+    """The entries of an npz file, object arrays included, without running code.
+
+    Args:
+        path: npz file.
+        only: read no other entries than these.
 
     Raises:
-        pickle.UnpicklingError: if it is broken or names anything else than data.
+        InputError: if the file is missing, broken, or holds other objects than arrays in plain containers.
     """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
     try:
-        return _Unpickler(file, encoding=encoding).load()
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            return {key: _read_entry(archive, name) for key, name in names.items() if only is None or key in only}
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, zipfile.BadZipFile,
+            zlib.error, pickle.UnpicklingError) as error:  # fmt: skip
+        raise InputError(f"{path} cannot be read as an npz file ({error})") from error
+
+
+def write_object_npz(path: Path, key: str, tree: Any, **more: Any) -> None:
+    """Writes nested dictionaries and lists as entries of an npz file, whole or not at all.
+
+    `numpy.load(path, allow_pickle=True)[key].item()` reads it, with NumPy 1 as well as 2.
+
+    Args:
+        path: npz file.
+        key: name of the entry.
+        tree: dictionaries and lists whose leaves are functions without arguments that return an array. They are called
+            one after the other, so only one array is in memory at a time. Plain values may be leaves too.
+        more: further entries of the same form, by name.
+    """
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, value in {key: tree, **more}.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy", _TIME), "w", force_zip64=True) as file:
+                header = {"descr": "|O", "fortran_order": False, "shape": ()}
+                np.lib.format.write_array_header_1_0(file, header)  # pyright: ignore[reportArgumentType]
+                wrapped = np.empty((), dtype=object)
+                wrapped[()] = value
+                _Pickler(file, protocol=4).dump(wrapped)  # pyright: ignore[reportArgumentType]
+
+
+def _read_entry(archive: zipfile.ZipFile, name: str) -> Any:
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read_header: Any = getattr(np.lib.format, "read_array_header_{}_{}".format(*version))
+        shape, _, dtype = read_header(file)
+        if dtype.hasobject:
+            array = _unpickle(file)
+            return array.item() if shape == () else array
+    with archive.open(name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)  # pyright: ignore[reportArgumentType]
+
+
+def _unpickle(file: IO[bytes]) -> Any:
+    try:
+        # Of Python 2's strings, which hold its arrays too: latin1 keeps every byte.
+        return _Unpickler(file, encoding="latin1").load()
     except (OSError, pickle.UnpicklingError):
         raise
     except Exception as error:  # a broken pickle makes the interpreter fail in many ways
@@ -216,3 +271,23 @@ class _Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError(f"it wants to change an object of class {type(made).__name__}")
 
     dispatch[pickle.BUILD[0]] = _set_state
+
+
+class _Pickler(pickle._Pickler):
+    """Keeps no array that it has written, and names NumPy's internals as NumPy 1 does."""
+
+    fast = True  # no memo, which would keep every array alive
+
+    def reducer_override(self, obj: Any) -> Any:
+        if callable(obj) and not isinstance(obj, type) and obj is not _RECONSTRUCT:
+            return np.ascontiguousarray(obj()).__reduce__()
+        return NotImplemented
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        if obj is _RECONSTRUCT:
+            self.write(b"cnumpy.core.multiarray\n_reconstruct\n")  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            super().save_global(obj, name)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+_RECONSTRUCT = np.empty(0).__reduce__()[0]

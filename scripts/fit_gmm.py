@@ -10,7 +10,7 @@ import numpy as np
 
 from noise2pose.errors import InputError
 from noise2pose.files import sha256, write_text
-from noise2pose.object_npz import read_object_npz
+from noise2pose.safe_pickle import read_object_npz
 
 if TYPE_CHECKING:
     from methods.diffpose.keypoint_mixtures import View

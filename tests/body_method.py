@@ -22,7 +22,7 @@ class BodyMethod(PoseMethod):
         self.save_hyperparameters(logger=False)
         self.input = input
         self.seconds = seconds
-        self.body = BodyModel.free_body()
+        self.body = BodyModel.load("free")
         self.weight = torch.nn.Parameter(torch.tensor(0.1))
         self.answered = 0
 

@@ -13,7 +13,7 @@ ASYMMETRY = 0.03  # metres between a joint of the free body and the mirror image
 
 def people(count: int = 4) -> tuple[PoseBatch, BodyModel]:
     """Labels with principal points off the middle and focal lengths that differ in x and y; and their body."""
-    body = BodyModel.free_body()
+    body = BodyModel.load("free")
     generator = torch.Generator().manual_seed(0)
     turns = 0.4 * torch.randn(count, 24, 3, generator=generator)
     names = [f"person_{number}" for number in range(count)]

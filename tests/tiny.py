@@ -79,7 +79,7 @@ class TinyPeople(PoseDataModule):
         def normal(*shape: int) -> torch.Tensor:
             return torch.randn(number, *shape, generator=generator)
 
-        body = BodyModel.free_body()
+        body = BodyModel.load("free")
         facing = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
         smpl: Smpl = {
             "global_orient": facing @ roma.rotvec_to_rotmat(0.3 * normal(3)),

@@ -174,4 +174,4 @@ def euler(degrees: Array) -> Array:
 
 @cache
 def _free_body() -> BodyModel:
-    return BodyModel.free_body(dtype=torch.float64)
+    return BodyModel.load("free", dtype=torch.float64)

@@ -15,7 +15,7 @@ import numpy as np
 
 from datamodules.preparation import Part, Plan, Rows
 from noise2pose.errors import InputError
-from noise2pose.object_npz import read_object_npz
+from noise2pose.safe_pickle import read_object_npz
 
 SUMMARY = "AMASS: poses of motion capture, for priors and codebooks"
 PAGE = "https://amass.is.tue.mpg.de"

@@ -26,7 +26,7 @@ from methods.diffpose.initialisation import detection_blur, sample_boxes
 from noise2pose import keyed_random
 from noise2pose.errors import InputError
 from noise2pose.files import write_text
-from noise2pose.object_npz import write_object_npz
+from noise2pose.safe_pickle import write_object_npz
 
 CHUNK_FRAMES = 1024  # fitted at once; an interruption loses at most these, and memory grows with them
 _PIXELS = 33  # stream of keyed_random

@@ -24,7 +24,7 @@ from noise2pose.bodies import files as body_files
 from noise2pose.bodies.files import Arrays, BodyArrays
 from noise2pose.errors import InputError
 from noise2pose.files import write_npz
-from noise2pose.object_npz import read_object_npz
+from noise2pose.safe_pickle import read_object_npz
 
 GENDERS = ("neutral", "male", "female")
 _NEEDED = ("v_template", "shapedirs", "posedirs", "weights", "J_regressor", "kintree_table", "f")

@@ -11,7 +11,7 @@ faces.
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -56,7 +56,16 @@ def read(path: str | PathLike[str]) -> BodyArrays:
     Raises:
         InputError: if the file cannot be read or a key is missing, has another shape or impossible values.
     """
-    return check(path, _read_npz(path))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            entries = {key: file[key] for key in file.files if key in _KEYS}
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file, expected a body model (see `noise2pose prepare body --help`)"
+        ) from None
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: found no readable npz file ({error}), expected a body model") from error
+    return check(path, entries)
 
 
 def check(path: str | PathLike[str], entries: Mapping[str, Any]) -> BodyArrays:
@@ -143,18 +152,6 @@ class Arrays:
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise InputError(f"{self.path}: `{key}` holds {array.dtype} with values that are not finite numbers")
         return torch.from_numpy(array.astype(np.float64))
-
-
-def _read_npz(path: str | PathLike[str], keys: Iterable[str] = _KEYS) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files if key in keys}
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file, expected a body model (see `noise2pose prepare body --help`)"
-        ) from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: found no readable npz file ({error}), expected a body model") from error
 
 
 def _parents(row: np.ndarray, path: str | PathLike[str]) -> tuple[int, ...]:

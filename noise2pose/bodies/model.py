@@ -54,7 +54,7 @@ class BodyModel(nn.Module):
         pose_directions: (V, 3, 9 * (K - 1)) displacement per pose feature, or None for a body without.
         joint_names: K names.
         vertex_ids: named vertices.
-        regressors: (J, V) matrices of further skeletons, see `add_regressor`.
+        regressors: (J, V) matrices of further skeletons, by the names that `joints` takes; rows sum to one.
         model_type: "free", "smpl", "smplh", "smplx" or "other".
         gender: "neutral", "male" or "female".
         dtype: of the buffers.
@@ -113,55 +113,31 @@ class BodyModel(nn.Module):
         self._keep("_ancestors", ancestors)  # (K, K): which offsets add up to each joint's position
         self._keep("_rest_joints", rest_joints.to(dtype))  # (1 + S, K, 3)
         for name, matrix in (regressors or {}).items():
-            self.add_regressor(name, matrix)
-
-    @classmethod
-    def free_body(cls, dtype: torch.dtype = torch.float32) -> "BodyModel":
-        """The body shipped with the project, free to use (`assets/NOTICE`); its pose directions are zero.
-
-        Its betas have unit variance over adults of 18 to 70: the first is height, two to three are volume.
-        """
-        body = cls.from_file(body_files.FREE_BODY, dtype)
-        body.model_type = "free"
-        return body
-
-    @classmethod
-    def from_file(cls, path: str | PathLike[str], dtype: torch.dtype = torch.float32) -> "BodyModel":
-        """Reads a body from an npz file with SMPL's keys.
-
-        Args:
-            path: of the file; `noise2pose.bodies.files` describes it.
-            dtype: of the buffers.
-
-        Raises:
-            InputError: if the file cannot be read or a key is missing, has another shape or impossible values.
-        """
-        return cls(**vars(body_files.read(path)), dtype=dtype)
+            self._add_regressor(name, matrix)
 
     @classmethod
     def load(cls, name_or_path: str | PathLike[str], dtype: torch.dtype = torch.float32) -> "BodyModel":
         """The body that a `body` option names: "free", or a file made by `noise2pose prepare body`.
 
+        The free body ships with the project and is free to use (`assets/NOTICE`). Its pose directions are zero; its
+        betas have unit variance over adults of 18 to 70: the first is height, two to three are volume.
+
         Raises:
-            InputError: as `from_file`, and if the file is a publisher's pickle, which has to be converted first.
+            InputError: if the file cannot be read, a key is missing, has another shape or impossible values, or the
+                file is a publisher's pickle, which has to be converted first.
         """
         if str(name_or_path) == "free":
-            return cls.free_body(dtype)
+            return cls(**{**vars(body_files.read(body_files.FREE_BODY)), "model_type": "free"}, dtype=dtype)
         path = Path(name_or_path)
         if path.suffix == ".pkl":
             raise InputError(
                 f"{path}: expected an npz file; convert it with "
                 f"`noise2pose prepare body --source {path} --output {path.with_suffix('.npz')}`"
             )
-        return cls.from_file(path, dtype)
+        return cls(**vars(body_files.read(path)), dtype=dtype)
 
-    def add_regressor(self, name: str, matrix: Float[Tensor, "J V"]) -> None:
-        """Makes a linear function of the mesh available to `joints`, by folding it into the blend bases.
-
-        Args:
-            name: what `joints` will call it.
-            matrix: each row is a weighting of this model's vertices; rows sum to one.
-        """
+    def _add_regressor(self, name: str, matrix: Tensor) -> None:
+        """Makes a linear function (J, V) of the mesh available to `joints`, by folding it into the blend bases."""
         matrix = matrix.double().to(self.template.device)
         support = matrix.any(dim=0)
         weights = matrix[:, support, None] * self.skinning_weights[support].double()

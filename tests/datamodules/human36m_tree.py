@@ -21,7 +21,7 @@ from datamodules.prepared.folder import PreparedFolder
 from datamodules.sources.human36m import files as human36m_files
 from datamodules.sources.human36m.cameras import CAMERAS, INTRINSICS, extrinsics, project
 from datamodules.sources.human36m.sequences import JOINTS_OF_32
-from noise2pose.object_npz import write_object_npz
+from noise2pose.safe_pickle import write_object_npz
 
 SUBJECTS = ("S1", "S6", "S9", "S11")
 ACTIONS = ("Directions", "Directions 1", "TakingPhoto 1", "WalkingDog", "Sitting", "SittingDown 2")

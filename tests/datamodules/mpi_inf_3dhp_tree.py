@@ -145,7 +145,7 @@ def write_npz(
     folder: Path, suffix: str = "", *, universal_skeleton: bool = False, train: int = 12, test: int = 20
 ) -> None:
     """`data_train_3dhp.npz` and `data_test_3dhp.npz` with some frames of two recordings and two test sequences."""
-    from noise2pose.object_npz import write_object_npz
+    from noise2pose.safe_pickle import write_object_npz
 
     def arrays(seed: int, frames: int, size: tuple[int, int], camera: int) -> dict:
         positions = people(seed, frames, 17)

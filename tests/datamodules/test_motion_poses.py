@@ -35,7 +35,7 @@ def test_a_batch_is_a_person_in_front_of_a_camera(source, roots):
     batch = module.load("val")
     number = len(batch["sample_id"])
     assert number and len(set(batch["sample_id"])) == number
-    joints = BodyModel.free_body().joints(**batch["smpl"], translation=batch["camera_translation"])
+    joints = BodyModel.load("free").joints(**batch["smpl"], translation=batch["camera_translation"])
     assert torch.allclose(joints, batch["keypoints_3d"][..., :3], atol=1e-5)
     camera = batch["camera"]
     pixels = cameras.project(joints, camera["focal"], camera["principal_point"])

@@ -45,7 +45,7 @@ def test_labels_agree(cmu, motion):
     people = make(cmu, motion, keypoints_2d="gt").load("train")
     joints, camera = people["keypoints_3d"][..., :3], people["camera"]
     smpl, translation = people["smpl"], people["camera_translation"]
-    posed = BodyModel.free_body().joints(**smpl, translation=translation, regressor=SKELETON)
+    posed = BodyModel.load("free").joints(**smpl, translation=translation, regressor=SKELETON)
     assert torch.allclose(posed, joints, atol=1e-5)
     pixels = cameras.project(joints, camera["focal"], camera["principal_point"])
     assert torch.allclose(pixels, people["keypoints_2d"][..., :2], atol=1e-3)

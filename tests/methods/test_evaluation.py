@@ -17,7 +17,7 @@ from tests.parity.procedural import read_fixture
 from tests.places import PARITY
 from tests.tiny import TinyPeople, TinyPoses
 
-BODY = BodyModel.free_body()
+BODY = BodyModel.load("free")
 BODIES = Protocol(name="p", dataset="tiny", split="test", skeleton="h36m_17", joints=MESH_JOINTS)
 
 

@@ -33,7 +33,7 @@ from datamodules.sources.human36m.sequences import (
     unify_action,
 )
 from noise2pose.errors import InputError
-from noise2pose.object_npz import read_object_npz
+from noise2pose.safe_pickle import read_object_npz
 from noise2pose.skeletons import convert
 
 POSITIONS, KEYPOINTS = "data_3d_h36m.npz", "data_2d_h36m_{}.npz"

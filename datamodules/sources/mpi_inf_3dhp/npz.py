@@ -21,7 +21,7 @@ from datamodules.sources.mpi_inf_3dhp.rows import (
     lens_of,
 )
 from noise2pose.errors import InputError
-from noise2pose.object_npz import read_object_npz
+from noise2pose.safe_pickle import read_object_npz
 
 
 def read_npz(path: Path, split: str, annotation: str, cameras: Collection[int]) -> Rows:

@@ -8,7 +8,7 @@ from datamodules.motion.activities import ACTIVITIES, generate
 from datamodules.synthetic_motion import SyntheticMotion
 from noise2pose.bodies import BodyModel
 
-BODY = BodyModel.free_body()
+BODY = BodyModel.load("free")
 FRAMES = 150
 
 

@@ -20,7 +20,7 @@ COUNT, SIZE = 10, 48
 
 @pytest.fixture(scope="module")
 def body():
-    return BodyModel.free_body()
+    return BodyModel.load("free")
 
 
 @pytest.fixture(scope="module")

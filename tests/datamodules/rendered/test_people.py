@@ -19,7 +19,7 @@ photograph, boxes = checked(posed_people.photograph), checked(posed_people.boxes
 
 @pytest.fixture(scope="module")
 def body():
-    return BodyModel.free_body()
+    return BodyModel.load("free")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ KEYS = keys_of([f"person_{number}" for number in range(2000)])
 
 @pytest.fixture(scope="module")
 def body():
-    return BodyModel.free_body()
+    return BodyModel.load("free")
 
 
 @pytest.fixture(scope="module")

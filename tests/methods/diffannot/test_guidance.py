@@ -13,7 +13,7 @@ from noise2pose.bodies import BodyModel
 from noise2pose.metrics.functional import pa_mpjpe
 from tests.tiny import TinyPeople
 
-POSED = PosedBody(BodyModel.free_body(), "h36m_17", project=True)
+POSED = PosedBody(BodyModel.load("free"), "h36m_17", project=True)
 DIFFUSION = GaussianDiffusion(schedule_betas("linear"))
 
 

@@ -24,7 +24,7 @@ def published():
 
 @pytest.fixture(scope="module")
 def body():
-    return BodyModel.free_body()
+    return BodyModel.load("free")
 
 
 def people(body, count=3):

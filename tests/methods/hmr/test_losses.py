@@ -27,7 +27,9 @@ def terms(batch, body=None, joints=None):
 
 
 def test_the_truth_has_no_loss():
-    found = terms(BATCH, BodyModel.free_body(), BATCH["keypoints_3d"][..., :3] + 2.0)  # where it stands does not matter
+    found = terms(
+        BATCH, BodyModel.load("free"), BATCH["keypoints_3d"][..., :3] + 2.0
+    )  # where it stands does not matter
     assert set(found) == {"joints_3d", "joints_2d", "vertices", "pose", "betas", "camera"}
     assert all(value < 1e-7 for value in found.values())
 
@@ -36,7 +38,7 @@ def test_terms_without_ground_truth_are_absent():
     only_2d = {key: BATCH[key] for key in ("keypoints_2d", "box", "camera")}
     assert set(terms(only_2d)) == {"joints_2d", "camera"}
     only_3d = {key: BATCH[key] for key in ("keypoints_3d", "box", "camera")}
-    assert set(terms(only_3d, BodyModel.free_body())) == {"joints_3d", "camera"}
+    assert set(terms(only_3d, BodyModel.load("free"))) == {"joints_3d", "camera"}
 
 
 def test_joint_losses_are_means_over_what_is_valid():
@@ -76,7 +78,7 @@ def test_samples_without_a_body_do_not_count():
     estimate = estimate._replace(betas=estimate.betas + 5.0 * wrong[:, None])
     assert wrong.any() and known_bodies(BATCH).sum() == 6
     smpl = BATCH["smpl"]
-    body = BodyModel.free_body()
+    body = BodyModel.load("free")
     assert masked_mean((estimate.betas - smpl["betas"]).square(), BATCH["has_smpl"]) == 0
     assert losses.vertex_loss(estimate, smpl, BATCH["has_smpl"], body) < 1e-6
     assert losses.vertex_loss(estimate, smpl, wrong, body) > 0.05
@@ -84,7 +86,7 @@ def test_samples_without_a_body_do_not_count():
 
 
 def test_values_of_unlabelled_rows_reach_neither_losses_nor_gradients():
-    generator, body = torch.Generator().manual_seed(1), BodyModel.free_body()
+    generator, body = torch.Generator().manual_seed(1), BodyModel.load("free")
     labelled = torch.arange(8) % 4 != 3
     batch = {key: BATCH[key].clone() for key in ("keypoints_3d", "keypoints_2d", "box")}
     batch |= {"has_smpl": labelled, "smpl": {key: value.clone() for key, value in BATCH["smpl"].items()}}
@@ -113,7 +115,7 @@ def test_values_of_unlabelled_rows_reach_neither_losses_nor_gradients():
 
 def test_vertices_are_compared_as_smpl_places_them():
     shifted = Estimate(truth().rotations, torch.zeros(8, 10), truth().camera)
-    body, smpl = BodyModel.free_body(), BATCH["smpl"]
+    body, smpl = BodyModel.load("free"), BATCH["smpl"]
     known = BATCH["has_smpl"]
     ours = body(smpl["global_orient"], smpl["body_pose"], torch.zeros(8, 10)).vertices
     theirs = body(**smpl).vertices

@@ -18,7 +18,7 @@ from noise2pose.keypoints.files import read_keypoints
 def answered(count=3, seed=0):
     """A batch whose keypoints are the joints of the bodies that answer it."""
     generator = torch.Generator().manual_seed(seed)
-    body = BodyModel.free_body()
+    body = BodyModel.load("free")
     pose = roma.rotvec_to_rotmat(0.2 * torch.randn(count, 24, 3, generator=generator))
     smpl = {"global_orient": pose[:, 0], "body_pose": pose[:, 1:], "betas": torch.randn(count, 10, generator=generator)}
     translation = torch.tensor([0.2, -0.1, 5.0]).expand(count, 3).clone()

@@ -109,7 +109,7 @@ def test_poses_of_smpl_turn_the_body_of_smplh_and_smplx(folder, tmp_path, kind, 
 
 
 def test_smpl_takes_poses_with_and_without_hands():
-    body = BodyModel.free_body()
+    body = BodyModel.load("free")
     rotations = roma.random_rotmat((2, 5, 23))
     assert body.complete(rotations) is rotations
     full = body.complete(rotations[..., :21, :, :])

@@ -29,9 +29,9 @@ def arrays():
 @pytest.fixture(params=[False, True], ids=["free body", "with pose directions"])
 def body(request, arrays, tmp_path):
     if not request.param:
-        return BodyModel.free_body()
+        return BodyModel.load("free")
     np.savez(tmp_path / "body.npz", **arrays)
-    return BodyModel.from_file(tmp_path / "body.npz")
+    return BodyModel.load(tmp_path / "body.npz")
 
 
 def test_skinning_equals_smplx(body, arrays):
@@ -67,7 +67,7 @@ def test_the_joint_only_path_equals_the_mesh(body, arrays, regressor):
 
 
 def test_the_joint_only_path_is_much_less_work():
-    body = BodyModel.free_body()
+    body = BodyModel.load("free")
     given = parameters(64)
 
     def operations(function, **options):
@@ -80,7 +80,7 @@ def test_the_joint_only_path_is_much_less_work():
 
 
 def test_leading_dimensions_dtype_and_gradients():
-    body = BodyModel.free_body(dtype=torch.float64)
+    body = BodyModel.load("free", dtype=torch.float64)
     orient, pose, betas, translation = (x.unflatten(0, (2, 3)) for x in parameters(6, torch.float64))
     betas.requires_grad_()
     joints = body.joints(orient, pose, betas, translation, regressor="h36m_17")
@@ -93,7 +93,7 @@ def test_leading_dimensions_dtype_and_gradients():
 
 
 def test_the_rest_pose_stands_upright_with_the_left_at_plus_x():
-    body = BodyModel.free_body()
+    body = BodyModel.load("free")
     rest = body.rest_joints(torch.zeros(10))
     assert rest[15, 1] > rest[0, 1] > rest[7, 1]
     assert rest[16, 0] > 0 > rest[17, 0]
@@ -116,7 +116,7 @@ def test_a_wrong_file_is_named_with_its_key(arrays, tmp_path, change, message):
     change(broken)
     np.savez(tmp_path / "broken.npz", **broken)
     with pytest.raises(InputError, match=message) as error:
-        BodyModel.from_file(tmp_path / "broken.npz")
+        BodyModel.load(tmp_path / "broken.npz")
     assert "broken.npz" in str(error.value)
 
 
@@ -126,4 +126,4 @@ def test_a_truncated_or_missing_file_is_named(arrays, tmp_path):
     (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
     for name in ("half.npz", "nowhere.npz"):
         with pytest.raises(InputError, match=name):
-            BodyModel.from_file(tmp_path / name)
+            BodyModel.load(tmp_path / name)

@@ -23,7 +23,7 @@ CUBE_FACES = np.array(
 @pytest.fixture(scope="module")
 def body():
     """Vertices of a person upright in the camera frame, three metres away, and the faces."""
-    model = BodyModel.free_body()
+    model = BodyModel.load("free")
     upright = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     posed = model(upright, torch.eye(3).expand(23, 3, 3), torch.zeros(10), torch.tensor([0.0, 0.1, 3.0]))
     return posed.vertices.numpy(), model.faces.numpy()

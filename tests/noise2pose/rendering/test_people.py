@@ -69,7 +69,7 @@ def test_attention_is_seen_however_weak_it_is_and_a_flat_one_is_not():
 
 def people(number=2):
     """A body that faces the camera, in the middle of its crop."""
-    body = BodyModel.free_body()
+    body = BodyModel.load("free")
     orient = roma.rotvec_to_rotmat(torch.tensor([torch.pi, 0.0, 0.0])).expand(number, 3, 3)
     batch: PoseBatch = {
         "image": torch.zeros(number, 3, 40, 40),

@@ -141,7 +141,7 @@ def test_attributes_are_corrected_for_perspective():
 
 
 def test_a_body_is_quick_and_its_front_is_what_both_sides_show():
-    body = BodyModel.free_body()
+    body = BodyModel.load("free")
     points = body.template.numpy() * [1, -1, -1] + [0, 0, 2.0]
     pixels = np.concatenate((points[:, :2] / points[:, 2:] * 235 + 112, points[:, 2:]), axis=1)
     faces = body.faces.numpy()

@@ -165,7 +165,7 @@ def test_importing_loads_neither_matplotlib_nor_torch():
 
 
 def test_every_stage_has_its_panel_and_the_body_lies_where_it_projects():
-    body, skeleton = BodyModel.free_body(), skeletons.get("h36m_17")
+    body, skeleton = BodyModel.load("free"), skeletons.get("h36m_17")
     facing = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     pose = (facing, torch.eye(3).expand(23, 3, 3), torch.zeros(10), torch.tensor([0.0, 0.0, 4.0]))
     joints = body.joints(*pose, regressor="h36m_17").numpy()

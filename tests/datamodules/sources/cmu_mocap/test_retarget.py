@@ -20,7 +20,7 @@ LIMBS = {
 
 def posed_body(result):
     """The joints (F, 24, 3) of the mean free body in the world, and its global rotations."""
-    body = BodyModel.free_body(dtype=torch.float64)
+    body = BodyModel.load("free", dtype=torch.float64)
     rotations = roma.rotvec_to_rotmat(torch.from_numpy(result.rotations))
     zeros = torch.zeros(len(rotations), 13, dtype=torch.float64)
     joints = body.joints(rotations[:, 0], rotations[:, 1:], zeros[:, :10], zeros[:, :3], regressor="smpl_24")
@@ -90,7 +90,7 @@ def test_real_motions_agree_with_an_independent_conversion(clip):
     assert abs(len(result.joints_3d) - count) <= 1
     assert np.abs(result.joints_3d[:count] - joints).max() < 2e-3  # the other is stored in half precision
 
-    body = BodyModel.free_body()
+    body = BodyModel.load("free")
     _, mine = posed_body(result)
     z_up = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     rotations[:, 0] = z_up @ rotations[:, 0]
