@@ -1,6 +1,7 @@
 """Measure the fast paths of a method, of the bodies or of reading data, against the obvious way of doing the same."""
 
 import argparse
+import dataclasses
 import datetime
 import importlib
 import json
@@ -112,7 +113,10 @@ def run(benchmark: ModuleType, device: str, quick: bool, named: str | None = Non
         quick: small sizes and two repeats.
         named: measure only rows with this in their name.
     """
-    rows = [row for row in benchmark.comparisons(torch.device(device), quick) if named is None or named in row.name]
+    rows = benchmark.comparisons(torch.device(device), quick)
+    if device == "cuda":
+        rows = [dataclasses.replace(row, name=f"{row.name} on a GPU") for row in rows]
+    rows = [row for row in rows if named is None or named in row.name]
     if device == "cuda" and not torch.cuda.is_available():
         return [not_run(row, "no CUDA device") for row in rows]
     repeats = 2 if quick else None

@@ -3,6 +3,8 @@
 Shape letters: B poses, J joints, V vertices, P pose features.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import roma
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 from noise2pose.bodies import BodyModel
 from noise2pose.bodies import files as body_files
 from noise2pose.metrics import functional
-from scripts.benchmarks.measure import Checks, Comparison, Prepared, Side
+from scripts.benchmarks.measure import Comparison, Prepared, Side
 
 _SKELETON = "h36m_17"
 _SAME_JOINTS = 1e-5  # metres: float32 results of two orders of summation
@@ -27,21 +29,20 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
         device: where the body of both sides and our PA-MPJPE run; one pose at a time always runs on the CPU.
         quick: small sizes, to test the benchmark itself.
     """
-    where = " on a GPU" if device.type == "cuda" else ""
     batch, mesh_batch = (8, 2) if quick else (1024, 64)
     poses, their_poses = (16, 4) if quick else (8192, 256)
     against = f"the whole mesh and the regressor as a matrix, {mesh_batch} poses at a time"
     return [
         Comparison(
-            name="joints without the mesh" + where,
+            name="joints without the mesh",
             setting=f"17 joints, 6,890 vertices, 10 betas, 207 pose features, batch {batch}, float32 both",
             against=against,
             at_least=20.0,
             unit="pose",
-            prepare=lambda: _joints(_with_pose_directions(), batch, mesh_batch, device),
+            prepare=lambda: _joints(with_pose_directions(_POSE_DIRECTION), batch, mesh_batch, device),
         ),
         Comparison(
-            name="joints without the mesh, free body" + where,
+            name="joints without the mesh, free body",
             setting=f"17 joints, 6,890 vertices, 10 betas, no pose features, batch {batch}, float32 both",
             against=against,
             at_least=None,
@@ -49,7 +50,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
             prepare=lambda: _joints(body_files.read(body_files.FREE_BODY), batch, mesh_batch, device),
         ),
         Comparison(
-            name="PA-MPJPE" + where,
+            name="PA-MPJPE",
             setting=f"14 joints, batch {poses}, float32 both",
             against="the same in PyTorch on the CPU, one pose at a time",
             at_least=50.0,
@@ -57,7 +58,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
             prepare=lambda: _aligned_errors(poses, their_poses, device, in_numpy=False),
         ),
         Comparison(
-            name="PA-MPJPE against NumPy" + where,
+            name="PA-MPJPE against NumPy",
             setting=f"14 joints, batch {poses}, float32 both",
             against="the textbook in NumPy, one pose at a time",
             at_least=None,
@@ -67,13 +68,16 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
     ]
 
 
-def _with_pose_directions() -> body_files.BodyArrays:
-    """The free body, which has no pose directions, with random ones of SMPL's size, always the same."""
+def with_pose_directions(scale: float) -> body_files.BodyArrays:
+    """The free body with random pose directions, of which it has none: so both sides do all of SMPL's work.
+
+    Args:
+        scale: metres per pose feature.
+    """
     arrays = body_files.read(body_files.FREE_BODY)
     generator = torch.Generator().manual_seed(0)
     size = (*arrays.template.shape, 9 * (len(arrays.parents) - 1))
-    directions = _POSE_DIRECTION * torch.randn(size, generator=generator, dtype=torch.float64)
-    return body_files.BodyArrays(**{**vars(arrays), "pose_directions": directions})
+    return replace(arrays, pose_directions=scale * torch.randn(size, generator=generator, dtype=torch.float64))
 
 
 def _joints(arrays: body_files.BodyArrays, batch: int, mesh_batch: int, device: torch.device) -> Prepared:
@@ -96,11 +100,9 @@ def _joints(arrays: body_files.BodyArrays, batch: int, mesh_batch: int, device: 
         return regressor @ body(few[0][:, 0], few[0][:, 1:], few[1]).vertices
 
     difference = float((without_mesh()[:mesh_batch] - with_mesh()).abs().max())
-    checks = Checks(
-        {"joint_difference_m": difference},
-        f"joints differ by {difference:.1e} m" if not difference < _SAME_JOINTS else "",
-    )
-    return Prepared(Side(without_mesh, batch), Side(with_mesh, mesh_batch), checks)
+    complaint = "" if difference < _SAME_JOINTS else f"joints differ by {difference:.1e} m"
+    checks = {"joint_difference_m": difference}
+    return Prepared(Side(without_mesh, batch), Side(with_mesh, mesh_batch), checks, complaint)
 
 
 def _aligned_errors(poses: int, their_poses: int, device: torch.device, in_numpy: bool) -> Prepared:
@@ -123,11 +125,8 @@ def _aligned_errors(poses: int, their_poses: int, device: torch.device, in_numpy
 
     expected = torch.tensor([textbook_pa_mpjpe(*pair) for pair in zip(*arrays, strict=True)])
     difference = float((batched().cpu() - expected).abs().max())
-    checks = Checks(
-        {"error_difference_m": difference},
-        f"errors differ by {difference:.1e} m" if not difference < _SAME_ERROR else "",
-    )
-    return Prepared(Side(batched, poses), Side(one_by_one, their_poses), checks)
+    complaint = "" if difference < _SAME_ERROR else f"errors differ by {difference:.1e} m"
+    return Prepared(Side(batched, poses), Side(one_by_one, their_poses), {"error_difference_m": difference}, complaint)
 
 
 def textbook_pa_mpjpe(pred: np.ndarray, target: np.ndarray) -> float:

@@ -7,16 +7,15 @@ with the same numbers.
 Shape letters: B samples, J joints, S side of the crops.
 """
 
+import collections
 import functools
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import move, select
@@ -26,7 +25,7 @@ from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Variation
 from noise2pose.errors import InputError
 from noise2pose.images.augmentation import draw
-from scripts.benchmarks.measure import Checks, Comparison, Prepared, Side
+from scripts.benchmarks.measure import Comparison, Prepared, Side
 
 SIZE = 224
 NUM_WORKERS = 2
@@ -58,6 +57,13 @@ class Kind(NamedTuple):
 
 LARGE = Kind((1920, 1080), (300, 900), 9.0)  # as in 3DPW, files of about 550 KB
 SMALL = Kind((640, 480), (100, 450), 36.0)  # as in COCO, files of about 160 KB
+_ROWS: tuple[tuple[Style, int, int, float | None], ...] = (  # workers, people of an image in a batch, bar
+    ("published", NUM_WORKERS, 1, 2.0),
+    ("published", 0, 1, 2.0),
+    ("published", NUM_WORKERS, 2, 2.0),
+    ("lean", NUM_WORKERS, 1, None),
+    ("lean", NUM_WORKERS, 2, None),
+)
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
@@ -67,16 +73,11 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
         device: where ours samples the crops; theirs has them in main memory.
         quick: few images in small batches, to test the benchmark itself.
     """
-    rows = []
-    for kind in (LARGE, SMALL):
-        rows += [
-            _row(kind, "published", NUM_WORKERS, 1, 2.0, device, quick),
-            _row(kind, "published", 0, 1, 2.0, device, quick),
-            _row(kind, "published", NUM_WORKERS, 2, 2.0, device, quick),
-            _row(kind, "lean", NUM_WORKERS, 1, None, device, quick),
-            _row(kind, "lean", NUM_WORKERS, 2, None, device, quick),
-        ]
-    return rows
+    return [
+        _row(kind, style, workers, together, at_least, device, quick)
+        for kind in (LARGE, SMALL)
+        for style, workers, together, at_least in _ROWS
+    ]
 
 
 def _row(
@@ -86,34 +87,34 @@ def _row(
     people = "one person of an image in a batch" if together == 1 else f"{together} people of each image in a batch"
     where = f"in {workers} workers of a DataLoader" if workers else "in one process"
     name = f"crops of {kind.size[0]} x {kind.size[1]} images, {style} warp {where}"
+
+    def prepare() -> Prepared:
+        folder = Path(_folder(kind, batch_size).name)
+        requests = [_request(kind, folder, batch_size, together, number) for number in range(batches)]
+        samples = Samples(requests, style)
+        theirs = DataLoader(
+            samples, batch_size, num_workers=workers, worker_init_fn=_one_thread, persistent_workers=workers > 0
+        )
+        difference = _difference(requests[0], samples)
+        return Prepared(
+            Side(Ours(requests, device), batches * batch_size),
+            Side(lambda: collections.deque(theirs, maxlen=0), batches * batch_size),
+            {
+                "difference": difference,
+                "kilobytes": float(np.mean([path.stat().st_size for path in folder.iterdir()])) / 1e3,
+            },
+            f"crops differ by {difference:.3f}" if difference > _SAME else "",
+        )
+
     return Comparison(
-        name=name + (", shared images" if together > 1 else "") + (" on a GPU" if device.type == "cuda" else ""),
+        name=name + (", shared images" if together > 1 else ""),
         setting=f"{SIZE} x {SIZE}, people of {kind.heights[0]} to {kind.heights[1]} pixels, {people}, batch "
         f"{batch_size}, SPIN's augmentation; {NUM_WORKERS} threads read for ours",
         against=f"one sample after the other {where}: {_STYLES[style]}",
         at_least=at_least,
         unit="image",
-        prepare=_preparing(kind, style, workers, together, batches, batch_size, device),
+        prepare=prepare,
     )
-
-
-def _preparing(
-    kind: Kind, style: Style, workers: int, together: int, batches: int, batch_size: int, device: torch.device
-) -> Callable[[], Prepared]:
-    def prepare() -> Prepared:
-        folder, size = _photographs(kind, batch_size)
-        requests = [_request(kind, folder, batch_size, together, number) for number in range(batches)]
-        ours = Ours(requests, device)
-        samples = Samples(requests, style)
-        theirs = DataLoader(
-            samples, batch_size, num_workers=workers, worker_init_fn=_one_thread, persistent_workers=workers > 0
-        )
-        values = {"difference": _difference(requests[0], samples), "kilobytes": size / 1e3}
-        different = f"crops differ by {values['difference']:.3f}" if values["difference"] > _SAME else ""
-        count = batches * batch_size
-        return Prepared(Side(ours, count), Side(lambda: _run(theirs), count), Checks(values, different))
-
-    return prepare
 
 
 class Ours:
@@ -128,21 +129,10 @@ class Ours:
 
     def __call__(self) -> None:
         for batch in self.reader.read(self.requests):
-            self.reader.finish(_to(batch, self.device), skeletons.get(_SKELETON))["image"].sub_(self.mean).div_(
-                self.std
-            )
-
-
-def _to(batch: PoseBatch, device: torch.device) -> PoseBatch:
-    """What Lightning does between the loader and `on_after_batch_transfer`."""
-    variation = Variation(*(part.to(device) for part in batch["variation"]))
-    patches: Any = {**batch["patches"], **move(_tensors(batch["patches"]), device)}
-    moved: Any = {**batch, **move(_tensors(batch), device), "patches": patches, "variation": variation}
-    return moved
-
-
-def _tensors(tree: Any) -> Any:
-    return {key: value for key, value in tree.items() if isinstance(value, Tensor) or key == "camera"}
+            # What Lightning does between the loader and `on_after_batch_transfer`.
+            variation = Variation(*(part.to(self.device) for part in batch["variation"]))
+            moved: Any = {**move(batch, self.device), "variation": variation}
+            self.reader.finish(moved, skeletons.get(_SKELETON))["image"].sub_(self.mean).div_(self.std)
 
 
 class Samples(Dataset):
@@ -202,11 +192,6 @@ def _one_thread(worker: int) -> None:
     cv2.setNumThreads(0)  # workers are as many as there are cores
 
 
-def _run(batches: DataLoader) -> None:
-    for _ in batches:
-        pass
-
-
 def _difference(request: Request, samples: Samples) -> float:
     """Mean difference of the first crops of both sides, when ours decodes images in full size too."""
     reader = ImageReader(size=SIZE, plain_bilinear=True)
@@ -249,17 +234,11 @@ def _request(kind: Kind, folder: Path, batch_size: int, together: int, number: i
 
 @functools.cache
 def _folder(kind: Kind, count: int) -> tempfile.TemporaryDirectory:
-    """Is removed when the process ends."""
+    """A folder with the images, which is removed when the process ends."""
     folder = tempfile.TemporaryDirectory(prefix="noise2pose-")
     for number in range(count):
         Image.fromarray(_photograph(kind, number)).save(Path(folder.name) / f"{number:03d}.jpg", quality=_QUALITY)
     return folder
-
-
-def _photographs(kind: Kind, count: int) -> tuple[Path, float]:
-    """The folder with the images, and the mean size of their files in bytes."""
-    folder = Path(_folder(kind, count).name)
-    return folder, float(np.mean([path.stat().st_size for path in folder.iterdir()]))
 
 
 def _photograph(kind: Kind, number: int) -> np.ndarray:

@@ -1,29 +1,33 @@
 """Algorithm 1 as a wavefront against the release's way; and the rows of `bodies`, which it spends its time on.
 
-Shape letters: B samples, R rows, D entries of the state.
+The release's way is written here too, for tests and `scripts/benchmark.py` only: one sample at a time, one candidate at
+a time, every table entry looked up, cast and expanded in every step, the whole mesh of every candidate posed to regress
+its joints from it.
+
+Shape letters: B samples, R rows, D entries of the state, T steps.
 """
 
 import copy
+import math
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any, NamedTuple
 
+import numpy as np
 import roma
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods.diffannot import search
 from methods.diffannot.denoiser import ReleasedDenoiser
 from methods.diffannot.diffusion import GaussianDiffusion, schedule_betas
-from methods.diffannot.search import Noise, keyed_noise, reverse_step
+from methods.diffannot.search import keyed_noise, reverse_step
 from methods.diffannot.states import STATE_SIZE, to_smpl, to_state
 from noise2pose.bodies import BodyModel
-from noise2pose.bodies import files as body_files
 from noise2pose.bodies.files import BodyArrays
 from noise2pose.metrics import functional
-from scripts.benchmarks import bodies, diffannot_textbook
-from scripts.benchmarks.bodies import textbook_pa_mpjpe
-from scripts.benchmarks.measure import Checks, Comparison, Prepared, Side
+from scripts.benchmarks import bodies
+from scripts.benchmarks.measure import Comparison, Prepared, Side
 
 _JOINTS = [3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10]  # of h36m_17: the 14 that numbers count
 _SAME = 1e-5  # relative: float32 results of two orders of summation
@@ -39,32 +43,27 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
         quick: small sizes, to test the benchmark itself.
     """
     samples, their_samples, s_max = (3, 1, 6) if quick else (16, 4, 57)
-    where = " on a GPU" if device.type == "cuda" else ""
     setting = (
         f"{samples} samples, {s_max} steps, no early stop, MLP 226/226/226, PA-MPJPE of 14 joints of a body of SMPL's "
         "size, alignment and stop rule included"
     )
-
-    def prepare(deterministic: bool) -> Callable[[], Prepared]:
-        return lambda: _search(samples, their_samples, s_max, deterministic, device)
-
     one_by_one = "the release's way: one sample, one candidate, one step at a time, whole meshes, NumPy Procrustes"
     return [
         Comparison(
-            name="Algorithm 1, DDIM" + where,
+            name="Algorithm 1, DDIM",
             setting=setting,
             against=one_by_one,
             at_least=60.0,
             unit="sample",
-            prepare=prepare(True),
+            prepare=lambda: _search(samples, their_samples, s_max, True, device),
         ),
         Comparison(
-            name="Algorithm 1, DDPM" + where,
+            name="Algorithm 1, DDPM",
             setting=setting + "; ours draws noise by sample, start and time, theirs finds the same in a table",
             against=one_by_one,
             at_least=None,
             unit="sample",
-            prepare=prepare(False),
+            prepare=lambda: _search(samples, their_samples, s_max, False, device),
         ),
         *bodies.comparisons(device, quick),
     ]
@@ -73,19 +72,27 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
 def _search(samples: int, their_samples: int, s_max: int, deterministic: bool, device: torch.device) -> Prepared:
     """Both searches; the answers of the first `their_samples` are compared."""
     torch.manual_seed(0)
-    network, arrays = ReleasedDenoiser(STATE_SIZE, STATE_SIZE).eval(), _smpl_sized_body()
+    network, arrays = ReleasedDenoiser(STATE_SIZE, STATE_SIZE).eval(), bodies.with_pose_directions(_POSE_DIRECTION)
     truth, theta1 = _truth_and_first_answers(samples)
-    mesh = diffannot_textbook.TextbookBody(arrays)
+    mesh = TextbookBody(arrays)
     target = torch.cat([_fourteen(mesh.joints(state)) for state in truth.split(1)])
-    keys = torch.arange(samples)
-    theirs = _their_search(
-        network, mesh, theta1[:their_samples], target, s_max, keyed_noise(keys, STATE_SIZE), deterministic
+    run_theirs = _their_search(network, mesh, theta1[:their_samples], target, s_max, deterministic)
+    expected = run_theirs()  # before the network moves to where ours runs
+    network, body = copy.deepcopy(network).to(device), BodyModel(**vars(arrays)).to(device)
+    run_ours = _our_search(network, body, theta1.to(device), target.to(device), s_max, deterministic)
+
+    found = run_ours()
+    losses = torch.tensor([chosen.losses for chosen in expected], dtype=torch.float64)
+    ours = found.losses[:their_samples].double().cpu()
+    difference = float(((ours - losses) / losses).abs().max())
+    steps, stops = found.step[:their_samples].tolist(), found.stop[:their_samples].tolist()
+    same = steps == [chosen.step for chosen in expected] and stops == [chosen.stop for chosen in expected]
+    return Prepared(
+        Side(run_ours, samples),
+        Side(run_theirs, their_samples),
+        {"loss_difference": difference, "samples_checked": their_samples},
+        "" if same and difference < _SAME else "the two searches answer differently",
     )
-    expected = theirs()  # before the network moves to where ours runs
-    ours = _our_search(
-        copy.deepcopy(network).to(device), BodyModel(**vars(arrays)), theta1, target, s_max, keys, deterministic
-    )
-    return Prepared(Side(ours, samples), Side(theirs, their_samples), _compare(ours(), expected))
 
 
 def _our_search(
@@ -94,66 +101,52 @@ def _our_search(
     theta1: Float[Tensor, "B D"],
     target: Float[Tensor, "B 14 3"],
     s_max: int,
-    keys: Tensor,
     deterministic: bool,
 ) -> Callable[[], search.Found]:
-    device = next(network.parameters()).device
-    body, first_answers, goals = body.to(device), theta1.to(device), target.to(device)
-    step = reverse_step(GaussianDiffusion(schedule_betas("linear")).to(device), network, deterministic)
-    noise = None if deterministic else keyed_noise(keys.to(device), STATE_SIZE)
+    step = reverse_step(GaussianDiffusion(schedule_betas("linear")).to(theta1.device), network, deterministic)
+    noise = None if deterministic else keyed_noise(torch.arange(len(theta1), device=theta1.device), STATE_SIZE)
 
     def score(states: Tensor, sample: Tensor) -> Tensor:
         joints = body.joints(**to_smpl(states, project=False), regressor="h36m_17")
-        return functional.pa_mpjpe(_fourteen(joints), goals[sample])
+        return functional.pa_mpjpe(_fourteen(joints), target[sample])
 
+    @torch.inference_mode()
     def run() -> search.Found:
-        with torch.inference_mode():
-            return search.search_wavefront(step, first_answers, score, s_max, patience=s_max + 1, noise=noise)
+        return search.search_wavefront(step, theta1, score, s_max, patience=s_max + 1, noise=noise)
 
     return run
 
 
 def _their_search(
     network: ReleasedDenoiser,
-    mesh: diffannot_textbook.TextbookBody,
+    mesh: "TextbookBody",
     theta1: Float[Tensor, "B D"],
     target: Float[Tensor, "B 14 3"],
     s_max: int,
-    noise: Noise,
     deterministic: bool,
-) -> Callable[[], list[diffannot_textbook.Chosen]]:
-    diffusion = diffannot_textbook.TextbookDiffusion(schedule_betas("linear").numpy())
+) -> Callable[[], list["Chosen"]]:
+    diffusion = TextbookDiffusion(schedule_betas("linear").numpy())
     step = diffusion.ddim_step if deterministic else diffusion.ddpm_step
     sample, goals = torch.arange(len(theta1)), target.numpy()
+    noise = keyed_noise(sample, STATE_SIZE)
     drawn = {
         (start, t): noise(sample, torch.full_like(sample, start), t) for start in range(s_max + 1) for t in range(start)
     }
 
-    def run() -> list[diffannot_textbook.Chosen]:
-        with torch.inference_mode():
-            return [
-                diffannot_textbook.select_best_result(
-                    lambda state, t, start, b=b: step(network, state, t, drawn[start, int(t)][b : b + 1]),
-                    theta1[b : b + 1],
-                    lambda state, b=b: textbook_pa_mpjpe(_fourteen(mesh.joints(state))[0].numpy(), goals[b]),
-                    s_max,
-                    patience=s_max + 1,
-                )
-                for b in range(len(theta1))
-            ]
+    @torch.inference_mode()
+    def run() -> list[Chosen]:
+        return [
+            select_best_result(
+                lambda state, t, start, b=b: step(network, state, t, drawn[start, int(t)][b : b + 1]),
+                theta1[b : b + 1],
+                lambda state, b=b: bodies.textbook_pa_mpjpe(_fourteen(mesh.joints(state))[0].numpy(), goals[b]),
+                s_max,
+                patience=s_max + 1,
+            )
+            for b in range(len(theta1))
+        ]
 
     return run
-
-
-def _compare(found: search.Found, expected: list[diffannot_textbook.Chosen]) -> Checks:
-    """Losses and choices of ours against theirs, over the samples of theirs."""
-    losses = torch.tensor([chosen.losses for chosen in expected], dtype=torch.float64)
-    ours = found.losses[: len(expected)].double().cpu()
-    difference = float(((ours - losses) / losses).abs().max())
-    steps, stops = found.step[: len(expected)].tolist(), found.stop[: len(expected)].tolist()
-    same = steps == [chosen.step for chosen in expected] and stops == [chosen.stop for chosen in expected]
-    complaint = "" if same and difference < _SAME else "the two searches answer differently"
-    return Checks({"loss_difference": difference, "samples_checked": len(expected)}, complaint)
 
 
 def _truth_and_first_answers(samples: int) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
@@ -169,14 +162,127 @@ def _truth_and_first_answers(samples: int) -> tuple[Float[Tensor, "B D"], Float[
     return states[0], states[1]
 
 
-def _smpl_sized_body() -> BodyArrays:
-    """The free body, which has no pose directions, with random ones, so that both sides do all of SMPL's work."""
-    arrays = body_files.read(body_files.FREE_BODY)
-    generator = torch.Generator().manual_seed(0)
-    shape = (*arrays.template.shape, 9 * (len(arrays.parents) - 1))
-    return replace(arrays, pose_directions=_POSE_DIRECTION * torch.randn(shape, generator=generator).double())
-
-
 def _fourteen(joints: Float[Tensor, "R 17 3"]) -> Float[Tensor, "R 14 3"]:
     """The joints that count, relative to the root, millimetres."""
     return _MILLIMETRES * (joints - joints[:, :1])[:, _JOINTS]
+
+
+class TextbookDiffusion:
+    """Noise prediction with fixed, large variances; both steps as improved DDPM's code takes them.
+
+    Args:
+        betas: (T,) float64.
+    """
+
+    def __init__(self, betas: Float[np.ndarray, " T"]) -> None:
+        level = np.cumprod(1 - betas)
+        previous = np.append(1.0, level[:-1])
+        self.level, self.previous = level, previous
+        self.recip, self.recipm1 = np.sqrt(1 / level), np.sqrt(1 / level - 1)
+        self.coefficient_start = betas * np.sqrt(previous) / (1 - level)
+        self.coefficient_state = (1 - previous) * np.sqrt(1 - betas) / (1 - level)
+        self.variance = np.append((betas * (1 - previous) / (1 - level))[1], betas[1:])
+
+    def ddpm_step(self, network: nn.Module, state: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """A draw of x_{t-1}."""
+        mean, log_variance, _ = self._reverse(network, state, t)
+        moves = (t != 0).float()[:, None]
+        return mean + moves * torch.exp(0.5 * log_variance) * noise
+
+    def ddim_step(self, network: nn.Module, state: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """The step of DDIM with eta = 0, which multiplies its noise by nothing."""
+        _, _, start = self._reverse(network, state, t)
+        predicted = (_entry(self.recip, t, state) * state - start) / _entry(self.recipm1, t, state)
+        level, previous = _entry(self.level, t, state), _entry(self.previous, t, state)
+        sigma = 0.0 * torch.sqrt((1 - previous) / (1 - level)) * torch.sqrt(1 - level / previous)
+        mean = start * torch.sqrt(previous) + torch.sqrt(1 - previous - sigma**2) * predicted
+        moves = (t != 0).float()[:, None]
+        return mean + moves * sigma * noise
+
+    def _reverse(self, network: nn.Module, state: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        output = network(state, t)
+        log_variance = _entry(np.log(self.variance), t, state)
+        start = _entry(self.recip, t, state) * state - _entry(self.recipm1, t, state) * output
+        mean = _entry(self.coefficient_start, t, state) * start + _entry(self.coefficient_state, t, state) * state
+        return mean, log_variance, start
+
+
+class TextbookBody:
+    """SMPL through `smplx`, and joints regressed from its mesh.
+
+    Args:
+        arrays: of a body with pose directions.
+    """
+
+    def __init__(self, arrays: BodyArrays) -> None:
+        assert arrays.pose_directions is not None
+        self.parents = torch.tensor(arrays.parents)
+        self.template, self.weights = arrays.template.float(), arrays.skinning_weights.float()
+        self.shape_directions, self.regressor = arrays.shape_directions.float(), arrays.joint_regressor.float()
+        self.pose_directions = arrays.pose_directions.float().flatten(0, 1).T.contiguous()
+        self.skeleton = arrays.regressors["h36m_17"].float()
+
+    def joints(self, state: Float[Tensor, "1 D"]) -> Float[Tensor, "1 17 3"]:
+        """Joints of a state's mesh, metres."""
+        from smplx import lbs as smplx_lbs
+
+        blend: Any = smplx_lbs.lbs  # its annotations name a tensor type of its own
+        smpl = to_smpl(state, project=False)
+        pose = torch.cat((smpl["global_orient"][:, None], smpl["body_pose"]), dim=1)
+        vertices, _ = blend(
+            smpl["betas"],
+            pose,
+            self.template,
+            self.shape_directions,
+            self.pose_directions,
+            self.regressor,
+            self.parents,
+            self.weights,
+            pose2rot=False,
+        )
+        return torch.matmul(self.skeleton, vertices)
+
+
+class Chosen(NamedTuple):
+    """The candidate that Algorithm 1 chose for one sample, its number, where it stopped, and all losses."""
+
+    state: Tensor
+    step: int
+    stop: int
+    losses: list[float]
+
+
+def select_best_result(
+    step: Callable[[Tensor, Tensor, int], Tensor],
+    theta1: Float[Tensor, "1 D"],
+    loss: Callable[[Tensor], float],
+    s_max: int,
+    patience: int,
+) -> Chosen:
+    """Algorithm 1 of the paper, line by line.
+
+    Args:
+        step: (state (1, D), t (1,), the step that the chain started from) to the state at t - 1.
+        theta1: the first answer.
+        loss: of a state.
+        s_max, patience: of the paper.
+    """
+    last = best = math.inf
+    chosen, chosen_step, counter = theta1, 0, 0
+    losses: list[float] = []
+    for i in range(s_max + 1):
+        sampled = theta1
+        for t in range(i - 1, -1, -1):
+            sampled = step(sampled, torch.tensor([t]), i)
+        losses.append(now := loss(sampled))
+        counter = counter + 1 if now > last else 0
+        if counter > patience:
+            return Chosen(chosen, chosen_step, i, losses)
+        if now < best:
+            chosen, chosen_step, best = sampled, i, now
+        last = now
+    return Chosen(chosen, chosen_step, s_max + 1, losses)
+
+
+def _entry(table: np.ndarray, t: Tensor, state: Tensor) -> Tensor:
+    return torch.from_numpy(table)[t].float()[:, None].expand(state.shape)

@@ -5,7 +5,7 @@ Shape letters: B problems, S samples, D dimensions, J joints.
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from noise2pose import skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from scripts.benchmarks.diffpose_textbook import TextbookDenoiser
-from scripts.benchmarks.measure import Checks, Comparison, Prepared, Side
+from scripts.benchmarks.measure import Comparison, Prepared, Side
 
 _NUM_COMPONENTS = 5
 _BATCH_SIZE = 1024  # the release's
@@ -42,11 +42,10 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
     on_gpu = device.type == "cuda"
     poses, their_poses, batch = (10, 1, 64) if quick else (300, 3, 1024)
     wholes, their_wholes = (8, 2) if quick else (96, 16)
-    where = " on a GPU" if on_gpu else ""
     one_at_a_time = "scikit-learn GaussianMixture, one problem at a time on one CPU thread"
     rows = [
         Comparison(
-            name="per-joint mixtures" + where,
+            name="per-joint mixtures",
             setting="(x, y, z) of each of 17 joints a pose, 100 samples, M = 5, diagonal, float32 both",
             against=one_at_a_time,
             at_least=500.0 if on_gpu else 25.0,
@@ -54,7 +53,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
             prepare=lambda: _mixtures(_blobs(17 * poses, 100, 3), 17 * their_poses, 17 if quick else 204, device),
         ),
         Comparison(
-            name="whole-pose mixtures" + where,
+            name="whole-pose mixtures",
             setting="51 dimensions, 1,000 samples, M = 5, diagonal, float32 both",
             against=one_at_a_time,
             at_least=500.0 if on_gpu else 3.0,
@@ -62,7 +61,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
             prepare=lambda: _mixtures(_blobs(wholes, 1000, 51), their_wholes, wholes, device),
         ),
         Comparison(
-            name="DDIM lifting" + where,
+            name="DDIM lifting",
             setting=f"batch {batch}, width 96, 5 blocks, 4 heads, 2 denoiser calls, "
             + ("ours bfloat16 and compiled" if on_gpu else "float32 both"),
             against="the same network written plainly, on the CPU",
@@ -96,11 +95,9 @@ def _mixtures(samples: Float[Tensor, "B S D"], their_problems: int, checked: int
     ours = float(fit_ours().log_prob(samples)[:checked].mean())
     theirs = sum(float(fit_one(problem).score(problem)) for problem in arrays[:checked]) / checked
     lower = ours < theirs - _LIKELIHOOD_LOSS * abs(theirs)
-    checks = Checks(
-        {"our_log_likelihood": ours, "their_log_likelihood": theirs, "problems_checked": checked},
-        f"log-likelihood {ours:.3f} against {theirs:.3f}" if lower else "",
-    )
-    return Prepared(Side(fit_ours, len(samples)), Side(fit_theirs, their_problems), checks)
+    checks = {"our_log_likelihood": ours, "their_log_likelihood": theirs, "problems_checked": checked}
+    complaint = f"log-likelihood {ours:.3f} against {theirs:.3f}" if lower else ""
+    return Prepared(Side(fit_ours, len(samples)), Side(fit_theirs, their_problems), checks, complaint)
 
 
 def _scikit_learn() -> Callable[[Any], Any]:
@@ -140,22 +137,17 @@ def _lifting(batch: int, device: torch.device) -> Prepared:
         noise_difference = _difference(fast(our_state, steps.to(device)), textbook(state, steps))
     values = {"pose_difference": _difference(_ddim(fast, our_state), expected), "noise_difference": noise_difference}
     wrong = max(values.values()) > _SAME
+    network: Any = torch.compile(fast) if device.type == "cuda" else fast
 
     def run() -> Tensor:
-        return _ddim(fast, our_state)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            return _ddim(network, our_state)
 
     if device.type == "cuda":
-        compiled: Any = torch.compile(fast)
-
-        def run_compiled() -> Tensor:
-            with torch.autocast("cuda", dtype=torch.bfloat16):
-                return _ddim(compiled, our_state)
-
-        run = run_compiled
         values["pose_difference_in_bfloat16"] = _difference(run(), expected)
         wrong = wrong or values["pose_difference_in_bfloat16"] > _SAME_IN_BFLOAT16
     complaint = "the two networks answer differently" if wrong else ""
-    return Prepared(Side(run, batch), Side(lambda: _ddim(textbook, state), batch), Checks(values, complaint))
+    return Prepared(Side(run, batch), Side(lambda: _ddim(textbook, state), batch), values, complaint)
 
 
 def _blobs(problems: int, num_samples: int, dimensions: int) -> Float[Tensor, "B S D"]:
@@ -201,8 +193,12 @@ def _training_epoch(quick: bool, width: int, num_blocks: int, at_least: float | 
         torch.manual_seed(0)
         network = GraphLifter(width, num_blocks, 2, 0.25, skeletons.get(official.SKELETON).parents)
         samples = len(ours) * _BATCH_SIZE
-        checks = Checks({"batches": len(ours)}, "" if len(ours) == len(theirs) else "epochs of different length")
-        return Prepared(Side(_Training(network, ours), samples), Side(_Training(network, theirs), samples), checks)
+        return Prepared(
+            Side(_Training(network, ours), samples),
+            Side(_Training(network, theirs), samples),
+            {"batches": len(ours)},
+            "" if len(ours) == len(theirs) else "epochs of different length",
+        )
 
     return Comparison(
         name=f"training epoch, width {width}, {num_blocks} block{'s' if num_blocks > 1 else ''}",
@@ -245,8 +241,7 @@ class _Training:
         if isinstance(self.batches, BatchLoader):
             self.batches.sampler.set_epoch(self.epoch)
         self.epoch += 1
-        batches: Iterable[PoseBatch] = self.batches
-        for batch in batches:
+        for batch in self.batches:
             loss = encoder_loss(self.network, batch, self.skeleton, num_frames=1)
             self.optimizer.zero_grad()
             loss.backward()

@@ -2,12 +2,12 @@
 
 Nothing is merged, cached or fused: every graph convolution computes its Chebyshev terms again, the learned adjacency is
 normalised and copied for each pose of the batch, and the attention writes out its softmax over four separate linear
-layers. Steps of the release that cannot change a number (an attention mask without zeros, a second ReLU) are left out.
-Parameters carry the official names, so a published state dict loads with `load_state_dict`.
+layers. Steps of the release that cannot change a number (an attention mask without zeros, a second ReLU) and dropout
+are left out. Parameters carry the official names, so a published state dict loads with `load_state_dict`.
 
 For tests and `scripts/benchmark.py` only.
 
-Shape letters: B batch, J joints, C channels, H heads, W width.
+Shape letters: B batch, J joints, C channels, E channels of the step embedding, W width.
 """
 
 import math
@@ -28,7 +28,6 @@ class TextbookDenoiser(nn.Module):
         width: W of the blocks, even and at least 4.
         num_blocks: of graph attention and convolution.
         num_heads: of the attention; it divides the width.
-        dropout: of the attention sub-layers.
     """
 
     adjacency: Tensor
@@ -40,39 +39,26 @@ class TextbookDenoiser(nn.Module):
         width: int = 96,
         num_blocks: int = 5,
         num_heads: int = 4,
-        dropout: float = 0.25,
     ) -> None:
         super().__init__()
-        self.register_buffer("adjacency", _random_walk(parents), persistent=False)
+        bones = torch.eye(len(parents))  # undirected, and each joint with itself
+        for joint, parent in enumerate(parents):
+            if parent >= 0:
+                bones[joint, parent] = bones[parent, joint] = 1.0
+        self.register_buffer("adjacency", torch.diag(1.0 / bones.sum(dim=1)) @ bones, persistent=False)
         self.temb = _StepEmbedding(width)
         self.gconv_input = _ChebyshevConvolution(state_channels, width)
-        self.atten_layers = nn.ModuleList(
-            _AttentionLayer(width, num_heads, dropout, len(parents)) for _ in range(num_blocks)
-        )
+        self.atten_layers = nn.ModuleList(_AttentionLayer(width, num_heads, len(parents)) for _ in range(num_blocks))
         self.gconv_layers = nn.ModuleList(_ResidualConvolution(width) for _ in range(num_blocks))
         self.gconv_output = _ChebyshevConvolution(width, state_channels)
 
     def forward(self, state: Float[Tensor, "B J C"], steps: Float[Tensor, " B"]) -> Float[Tensor, "B J C"]:
-        """Predicts the scaled noise.
-
-        Args:
-            state: (B, J, C) noisy state h_k.
-            steps: (B,) diffusion step k.
-        """
+        """The scaled noise of the noisy state h_k at diffusion step k."""
         embedding = self.temb(steps)
         hidden = self.gconv_input(state, self.adjacency)
         for attention, convolution in zip(self.atten_layers, self.gconv_layers, strict=True):
             hidden = convolution(attention(hidden), embedding, self.adjacency)
         return self.gconv_output(hidden, self.adjacency)
-
-
-def _random_walk(parents: tuple[int, ...]) -> Float[Tensor, "J J"]:
-    """D^-1 (A + I) of the undirected bones."""
-    adjacency = torch.eye(len(parents))
-    for joint, parent in enumerate(parents):
-        if parent >= 0:
-            adjacency[joint, parent] = adjacency[parent, joint] = 1.0
-    return torch.diag(1.0 / adjacency.sum(dim=1)) @ adjacency
 
 
 class _ChebyshevConvolution(nn.Module):
@@ -92,33 +78,35 @@ class _ChebyshevConvolution(nn.Module):
         return (terms[:, None] @ x @ self.weight).sum(dim=0) + self.bias
 
 
-class _GraphConvolution(nn.Module):
-    """Chebyshev convolution, ReLU, dropout."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gconv = _ChebyshevConvolution(width, width)
-        self.dropout = nn.Dropout(0.1)
-
-    def forward(self, x: Float[Tensor, "B J W"], adjacency: Float[Tensor, "J J"]) -> Float[Tensor, "B J W"]:
-        return self.dropout(torch.relu(self.gconv(x, adjacency)))
-
-
 class _ResidualConvolution(nn.Module):
-    """Two graph convolutions beside the identity; the step embedding enters between them."""
+    """Two graph convolutions, each with a ReLU, beside the identity; the step embedding enters between them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.gconv1 = _GraphConvolution(width)
-        self.gconv2 = _GraphConvolution(width)
+        self.gconv1 = nn.ModuleDict({"gconv": _ChebyshevConvolution(width, width)})
+        self.gconv2 = nn.ModuleDict({"gconv": _ChebyshevConvolution(width, width)})
         self.temb_proj = nn.Linear(4 * width, width)
 
     def forward(
         self, x: Float[Tensor, "B J W"], embedding: Float[Tensor, "B E"], adjacency: Float[Tensor, "J J"]
     ) -> Float[Tensor, "B J W"]:
-        hidden = self.gconv1(x, adjacency)
+        hidden = torch.relu(self.gconv1["gconv"](x, adjacency))
         hidden = hidden + self.temb_proj(_swish(embedding))[:, None, :]
-        return x + self.gconv2(hidden, adjacency)
+        return x + torch.relu(self.gconv2["gconv"](hidden, adjacency))
+
+
+class _AttentionLayer(nn.Module):
+    """Self-attention, then the graph feed-forward net, each as a pre-norm sub-layer."""
+
+    def __init__(self, width: int, num_heads: int, num_joints: int) -> None:
+        super().__init__()
+        self.self_attn = _MultiHeadAttention(width, num_heads)
+        self.feed_forward = _GraphNet(width, num_joints)
+        self.sublayer = nn.ModuleList(nn.ModuleDict({"norm": _LayerNorm(width)}) for _ in range(2))
+
+    def forward(self, x: Float[Tensor, "B J W"]) -> Float[Tensor, "B J W"]:
+        x = x + self.self_attn(self.sublayer.get_submodule("0.norm")(x))
+        return x + self.feed_forward(self.sublayer.get_submodule("1.norm")(x))
 
 
 class _LayerNorm(nn.Module):
@@ -135,40 +123,13 @@ class _LayerNorm(nn.Module):
         return self.a_2 * (x - mean) / (std + 1e-6) + self.b_2
 
 
-class _Sublayer(nn.Module):
-    """x + dropout(f(norm(x)))."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = _LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Float[Tensor, "B J W"], function: nn.Module) -> Float[Tensor, "B J W"]:
-        return x + self.dropout(function(self.norm(x)))
-
-
-class _AttentionLayer(nn.Module):
-    """Self-attention, then the graph feed-forward net, each as a pre-norm sub-layer."""
-
-    def __init__(self, width: int, num_heads: int, dropout: float, num_joints: int) -> None:
-        super().__init__()
-        self.self_attn = _MultiHeadAttention(width, num_heads)
-        self.feed_forward = _GraphNet(width, num_joints)
-        self.sublayer = nn.ModuleList(_Sublayer(width, dropout) for _ in range(2))
-
-    def forward(self, x: Float[Tensor, "B J W"]) -> Float[Tensor, "B J W"]:
-        x = self.sublayer[0](x, self.self_attn)
-        return self.sublayer[1](x, self.feed_forward)
-
-
 class _MultiHeadAttention(nn.Module):
-    """softmax(Q K^T / sqrt(W / H)) V."""
+    """softmax(Q K^T / sqrt(W / H)) V with H heads."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.linears = nn.ModuleList(nn.Linear(width, width) for _ in range(4))  # query, key, value, output
-        self.dropout = nn.Dropout(0.1)
 
     def forward(self, x: Float[Tensor, "B J W"]) -> Float[Tensor, "B J W"]:
         batch, joints, width = x.shape
@@ -177,19 +138,8 @@ class _MultiHeadAttention(nn.Module):
             for linear in self.linears[:3]
         )
         scores = query @ key.transpose(-2, -1) / math.sqrt(width // self.num_heads)  # (B, H, J, J)
-        attended = self.dropout(scores.softmax(dim=-1)) @ value
+        attended = scores.softmax(dim=-1) @ value
         return self.linears[3](attended.transpose(1, 2).reshape(batch, joints, width))
-
-
-class _GraphLinear(nn.Module):
-    """A linear layer after mixing the joints."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.fc = nn.Linear(in_channels, out_channels)
-
-    def forward(self, x: Float[Tensor, "B J C"], mixing: Float[Tensor, "B J J"]) -> Float[Tensor, "B J D"]:
-        return self.fc(torch.bmm(mixing, x))
 
 
 class _GraphNet(nn.Module):
@@ -198,14 +148,15 @@ class _GraphNet(nn.Module):
     def __init__(self, width: int, num_joints: int) -> None:
         super().__init__()
         self.A_hat = nn.Parameter(torch.eye(num_joints))
-        self.gconv1 = _GraphLinear(width, 2 * width)
-        self.gconv2 = _GraphLinear(2 * width, width)
+        self.gconv1 = nn.ModuleDict({"fc": nn.Linear(width, 2 * width)})
+        self.gconv2 = nn.ModuleDict({"fc": nn.Linear(2 * width, width)})
 
     def forward(self, x: Float[Tensor, "B J W"]) -> Float[Tensor, "B J W"]:
         adjacency = self.A_hat.repeat(len(x), 1, 1)
         scale = (adjacency.sum(dim=1) + 1e-5).rsqrt()  # (B, J)
         mixing = scale[:, :, None] * adjacency * scale[:, None, :]
-        return self.gconv2(torch.relu(self.gconv1(x, mixing)), mixing)
+        hidden = torch.relu(self.gconv1["fc"](torch.bmm(mixing, x)))
+        return self.gconv2["fc"](torch.bmm(mixing, hidden))
 
 
 class _StepEmbedding(nn.Module):

@@ -1,16 +1,23 @@
-"""One step of the backbone with and without its maps, and a training step with each of its options (takes 7 GB)."""
+"""One step of the backbone with and without its maps, and a training step with each of its options (takes 7 GB).
+
+The backbone as it is usually written is here too, as the slow reference: every attention layer computes its softmax
+explicitly; one pass reads the features and another the attention maps, which are stored for every layer and selected
+afterwards, as in prompt-to-prompt's attention store.
+
+Shape letters: B batch, J joints, C latent channels, h side of the latents, T tokens, D their width.
+"""
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.dpmesh.backbone.unet import Backbone
 from methods.dpmesh.conditions import Conditions
-from methods.dpmesh.networks import MeshNetwork, make_network
-from methods.dpmesh.regressor.pose_heads import Rot6dHead
 from methods.dpmesh.sizes import SIZES, sides_of
 from methods.dpmesh.stable_diffusion.networks import (
     LATENT_CHANNELS,
@@ -20,13 +27,15 @@ from methods.dpmesh.stable_diffusion.networks import (
     make_controlnet,
     make_unet,
 )
-from scripts.benchmarks.dpmesh_textbook import TextbookBackbone
-from scripts.benchmarks.measure import Checks, Comparison, Prepared, Side
+from scripts.benchmarks.dpmesh_memory import TRAINING_JOINTS, training_network
+from scripts.benchmarks.measure import Comparison, Prepared, Side
 
 _JOINTS = 30  # the release's
 _SAME = 1e-4  # relative: float32 results of two orders of summation
 _SMALL = {**UNET["tiny"], "cross_attention_dim": 768}
 _TRAINING_BATCH = 8
+_TIME = 1
+_UP = {"up_blocks.0": "level_4", "up_blocks.1": "level_8", "up_blocks.2": "level_16", "up_blocks.3": "level_32"}
 _PATTERN = 1 << 20  # random numbers that full-size weights repeat: drawing all of them takes half a minute
 
 
@@ -38,86 +47,83 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
         quick: use small networks, to test the benchmark itself.
     """
     images = 1 if quick or device.type == "cpu" else 16
-    where = " on a GPU" if device.type == "cuda" else ""
     size = "small widths" if quick else "Stable Diffusion 1.5's widths"
     setting = f"U-Net and ControlNet of {size}, latents of 32 x 32, {_JOINTS} tokens, batch {images}, float32, eager"
-    full = _once(lambda: _networks(_SMALL if quick else UNET["sd15"], device))
+    networks = functools.cache(lambda: _networks(_SMALL if quick else UNET["sd15"], device))
 
-    def row(
-        name: str, against: str, at_least: float | None, theirs: Callable[..., Any], repeats: int = 5
-    ) -> Comparison:
-        return Comparison(
-            name=name + where,
-            setting=setting,
-            against=against,
-            at_least=at_least,
-            unit="image",
-            prepare=lambda: _step(full(), theirs, images, device),
-            repeats=repeats,
-        )
+    def row(name: str, against: str, at_least: float | None, prepare: Callable[[], Prepared], repeats: int = 5):
+        return Comparison(f"one step{name}", setting, against, at_least, "image", prepare, repeats)
 
     rows = [
-        row("one step, maps recorded", "the same without maps: fused attention in every layer", 1 / 1.10, _silent, 15),
         row(
-            "one step against separate passes",
+            ", maps recorded",
+            "the same without maps: fused attention in every layer",
+            1 / 1.10,
+            lambda: _step(networks(), _silent, images, device),
+            repeats=15,
+        ),
+        row(
+            " against separate passes",
             "explicit softmax in every layer of both networks, one pass for features and one for maps",
             1.5,
-            _two_passes,
+            lambda: _step(networks(), TextbookBackbone, images, device),
         ),
-        row("one step against explicit softmax", "explicit softmax in every layer, features alone", None, _one_pass),
+        row(
+            " against explicit softmax",
+            "explicit softmax in every layer, features alone",
+            None,
+            lambda: _step(networks(), lambda both: TextbookBackbone(both).features, images, device),
+        ),
     ]
-    options: dict[str, dict[str, Any]] = {"channels-last": {"channels_last": True}, "compiled": {"compile": True}}
-    options["gradient checkpointing"] = {"gradient_checkpointing": True}
     people = 2 if quick else _TRAINING_BATCH
+    options: list[tuple[str, bool, dict[str, Any]]] = [
+        ("channels-last", False, {"channels_last": True}),
+        *([] if quick else [("compiled", False, {"compile": True})]),
+        ("gradient checkpointing", False, {"gradient_checkpointing": True}),
+        ("bfloat16", True, {}),
+    ]
     rows += [
         Comparison(
-            name=f"training step, {name}{where}",
+            name=f"training step, {name}",
             setting=f"tiny, {people} images of {SIZES['tiny'].image} pixels: all parts, maps recorded, LoRA, AdamW",
             against="the same in float32, eager, without the option",
             at_least=None,
             unit="step",
-            prepare=lambda option=option, autocast=autocast: _training(option, autocast, people, device),
+            prepare=lambda autocast=autocast, option=option: _training(option, autocast, people, device),
             repeats=15,
         )
-        for name, option, autocast in (
-            *((name, option, False) for name, option in options.items() if not (quick and name == "compiled")),
-            ("bfloat16", {}, True),
-        )
+        for name, autocast, option in options
     ]
     if device.type == "cuda":
         rows += [
-            Comparison(
-                name=f"one step, {name}{where}",
-                setting=setting,
-                against="the same in float32, eager",
-                at_least=None,
-                unit="image",
-                prepare=lambda compiled=compiled, autocast=autocast: _faster(
-                    full(), compiled, autocast, images, device
-                ),
+            row(
+                f", {name}",
+                "the same in float32, eager",
+                None,
+                lambda compiled=compiled, autocast=autocast: _faster(networks(), compiled, autocast, images, device),
             )
             for name, compiled, autocast in (("compiled", True, False), ("bfloat16", False, True), ("both", True, True))
         ]
     return rows
 
 
-def _step(networks: Networks, theirs: Callable[..., Any], batch: int, device: torch.device) -> Prepared:
-    """One step of ours, and of another implementation with the same networks."""
+def _step(networks: Networks, make: Callable[..., Any], batch: int, device: torch.device) -> Prepared:
+    """One step of ours, and of another implementation that `make` makes of the same networks."""
     inputs = _inputs(batch, device)
     recording = _backbone(networks)
-    other = theirs(networks)
+    other = make(networks)
     processors = dict(recording.unet.attn_processors)
 
+    @torch.inference_mode()
     def ours() -> dict[str, Tensor]:
         recording.unet.set_attn_processor(dict(processors))  # the other side sets others in the shared networks
-        with torch.inference_mode():
-            return recording(*inputs)
+        return recording(*inputs)
 
-    def run() -> dict[str, Tensor]:
-        with torch.inference_mode():
-            return other(*inputs)
+    @torch.inference_mode()
+    def theirs() -> dict[str, Tensor]:
+        return other(*inputs)
 
-    return Prepared(Side(ours, batch), Side(run, batch), _compare(ours(), run()))
+    return Prepared(Side(ours, batch), Side(theirs, batch), *_compare(ours(), theirs()))
 
 
 def _silent(networks: Networks) -> Callable[..., Any]:
@@ -133,14 +139,6 @@ def _silent(networks: Networks) -> Callable[..., Any]:
     return run
 
 
-def _two_passes(networks: Networks) -> Callable[..., Any]:
-    return TextbookBackbone(networks.unet, networks.controlnet)
-
-
-def _one_pass(networks: Networks) -> Callable[..., Any]:
-    return TextbookBackbone(networks.unet, networks.controlnet).features
-
-
 def _faster(networks: Networks, compiled: bool, autocast: bool, batch: int, device: torch.device) -> Prepared:
     """One step with options on a GPU; also measures the peak memory of each side."""
     inputs = _inputs(batch, device)
@@ -151,34 +149,29 @@ def _faster(networks: Networks, compiled: bool, autocast: bool, batch: int, devi
         assert faster.controlnet is not None
         faster.controlnet.compile()
 
-    def side(backbone: Backbone, autocast: bool) -> Callable[[], dict[str, Tensor]]:
-        def run() -> dict[str, Tensor]:
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                return backbone(*inputs)
+    @torch.inference_mode()
+    def ours() -> dict[str, Tensor]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            return faster(*inputs)
 
-        return run
+    @torch.inference_mode()
+    def theirs() -> dict[str, Tensor]:
+        return plain(*inputs)
 
-    ours, theirs = side(faster, autocast), side(plain, False)
     peaks = {"our_peak_gib": _peak(ours), "their_peak_gib": _peak(theirs)}
-    checks = _compare(ours(), theirs(), 0.1 if autocast else 1e-2)
-    return Prepared(Side(ours, batch), Side(theirs, batch), Checks({**checks.values, **peaks}, checks.complaint))
+    checks, complaint = _compare(ours(), theirs(), 0.1 if autocast else 1e-2)
+    return Prepared(Side(ours, batch), Side(theirs, batch), {**checks, **peaks}, complaint)
 
 
 def _training(option: dict[str, Any], autocast: bool, batch: int, device: torch.device) -> Prepared:
     """A training step with an option, and one without."""
-    sides = [
-        TrainingStep(batch, device, autocast=faster and autocast, **(option if faster else {}))
-        for faster in (True, False)
-    ]
-    first, second = (float(side()) for side in sides)
-    tolerance = 0.1 if autocast else 1e-2
-    complaint = "" if abs(first - second) <= tolerance * abs(second) else "the two steps have different losses"
-    peaks = {}
+    ours, theirs = TrainingStep(batch, device, autocast, **option), TrainingStep(batch, device)
+    checks = {"loss": float(ours()), "their_loss": float(theirs())}
+    difference = abs(checks["loss"] - checks["their_loss"])
+    same = difference <= (0.1 if autocast else 1e-2) * abs(checks["their_loss"])
     if device.type == "cuda":
-        peaks = {f"{whose}_peak_gib": _peak(side) for whose, side in zip(("our", "their"), sides, strict=True)}
-    return Prepared(
-        Side(sides[0], 1), Side(sides[1], 1), Checks({"loss": first, "their_loss": second, **peaks}, complaint)
-    )
+        checks |= {"our_peak_gib": _peak(ours), "their_peak_gib": _peak(theirs)}
+    return Prepared(Side(ours, 1), Side(theirs, 1), checks, "" if same else "the two steps have different losses")
 
 
 class TrainingStep:
@@ -188,25 +181,13 @@ class TrainingStep:
         batch: people.
         device: of the network.
         autocast: mixed precision with bfloat16.
-        options: of the backbone.
+        options: of the diffusion backbone.
     """
 
     def __init__(self, batch: int, device: torch.device, autocast: bool = False, **options: Any) -> None:
         torch.manual_seed(0)
-        sizes, sides, joints = SIZES["tiny"], sides_of("tiny"), 17
-        head = Rot6dHead(sizes.width, sizes.num_decoder_layers)
-        diffusion = {"lora_rank": 8, **options}
-        network = make_network(
-            "diffusion",
-            "tiny",
-            head,
-            num_joints=joints,
-            uncertainty=False,
-            heatmaps=True,
-            context="mlp2_visible",
-            diffusion=diffusion,
-        )
-        self.network: MeshNetwork = network.to(device).train()
+        sides, joints = sides_of("tiny"), TRAINING_JOINTS
+        self.network = training_network("tiny", lora_rank=8, **options).to(device)
         for module in self.network.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # so that both sides have the same loss
@@ -264,14 +245,16 @@ def _inputs(batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     return latents.to(device), heatmaps.to(device), tokens.to(device)
 
 
-def _compare(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = _SAME) -> Checks:
-    """Largest relative difference over the channels that both sides have."""
+def _compare(
+    ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = _SAME
+) -> tuple[dict[str, float], str]:
+    """Largest relative difference over the channels that both sides have, and the complaint about it."""
     difference = max(
         float((ours[name][:, : level.shape[1]].float() - level.float()).abs().max() / level.float().abs().max())
         for name, level in theirs.items()
     )
     complaint = "" if difference < tolerance else "the two sides compute different features"
-    return Checks({"difference": difference}, complaint)
+    return {"difference": difference}, complaint
 
 
 def _peak(run: Callable[[], Any]) -> float:
@@ -281,13 +264,75 @@ def _peak(run: Callable[[], Any]) -> float:
     return torch.cuda.max_memory_allocated() / 2**30
 
 
-def _once(make: Callable[[], Networks]) -> Callable[[], Networks]:
-    """Defers making the full-size networks to the first call, and makes them once."""
-    made: list[Networks] = []
+class TextbookBackbone(nn.Module):
+    """One step of the networks of a `Backbone`, with other attention processors.
 
-    def get() -> Networks:
-        if not made:
-            made.append(make())
-        return made[0]
+    Args:
+        networks: U-Net, with or without output layers, and ControlNet.
+        sides: of the levels that maps are appended to.
+    """
 
-    return get
+    def __init__(self, networks: Networks, sides: tuple[int, ...] = (8, 16)) -> None:
+        super().__init__()
+        self.unet, self.controlnet, self.sides = networks.unet, networks.controlnet, sides
+
+    def forward(
+        self, latents: Float[Tensor, "B C h h"], heatmaps: Float[Tensor, "B J h h"], tokens: Float[Tensor, "B T D"]
+    ) -> dict[str, Float[Tensor, "B _ _ _"]]:
+        """The pyramid, computed in two passes: one for the features, and one for the attention maps."""
+        levels = self.features(latents, heatmaps, tokens)
+        store: list[tuple[str, Tensor]] = []
+        self._step(latents, heatmaps, tokens, store)
+        for side in self.sides:
+            chosen = [p for name, p in store if ".attn2." in name and "mid_block" not in name and p.shape[2] == side**2]
+            mean = torch.stack([p.mean(dim=1) for p in chosen]).mean(dim=0)  # over heads and layers
+            maps = mean.transpose(1, 2).reshape(len(mean), -1, side, side)
+            levels[f"level_{side}"] = torch.cat((levels[f"level_{side}"], maps), dim=1)
+        return levels
+
+    def features(self, latents: Tensor, heatmaps: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        """The pyramid without maps, in one pass."""
+        found: dict[str, Tensor] = {}
+        last = self.unet.config["layers_per_block"]
+        handles = []
+        for block, level in _UP.items():
+            up = self.unet.get_submodule(block)
+            module = up.resnets[last - 1] if level == "level_4" else up.attentions[last - (level != "level_32")]
+            handles.append(
+                module.register_forward_hook(lambda _, inputs, output, level=level: found.update({level: output}))
+            )
+        self._step(latents, heatmaps, tokens, [])
+        for handle in handles:
+            handle.remove()
+        return {level: value if isinstance(value, Tensor) else value[0] for level, value in found.items()}
+
+    def _step(self, latents: Tensor, heatmaps: Tensor, tokens: Tensor, store: list[tuple[str, Tensor]]) -> None:
+        """One pass; the attention probabilities of the U-Net's layers go to the store."""
+        processors = dict(self.unet.attn_processors), dict(self.controlnet.attn_processors)
+        self.unet.set_attn_processor({name: _ExplicitAttention(name, store) for name in processors[0]})
+        self.controlnet.set_attn_processor({name: _ExplicitAttention(name, []) for name in processors[1]})
+        time = torch.full((len(latents),), _TIME, dtype=torch.long, device=latents.device)
+        joined = torch.cat((latents, heatmaps), dim=1)
+        down, middle = self.controlnet(joined, time, tokens, None, return_dict=False)
+        self.unet(latents, time, tokens, down_block_additional_residuals=down, mid_block_additional_residual=middle)
+        self.unet.set_attn_processor(processors[0])
+        self.controlnet.set_attn_processor(processors[1])
+
+
+class _ExplicitAttention:
+    """Attention processor with an explicit softmax, which stores the probabilities under the name of its layer."""
+
+    def __init__(self, name: str, store: list[tuple[str, Tensor]]) -> None:
+        self.name, self.store = name, store
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **unused: Any
+    ) -> Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key, value = (
+            x.unflatten(2, (attn.heads, -1)).transpose(1, 2)
+            for x in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
+        )
+        probabilities = torch.softmax(query @ key.transpose(-1, -2) * attn.scale, dim=-1)
+        self.store.append((self.name, probabilities))
+        return attn.to_out[1](attn.to_out[0]((probabilities @ value).transpose(1, 2).flatten(2)))

@@ -21,9 +21,9 @@ from methods.dpmesh.conditions import Conditions
 from methods.dpmesh.networks import MeshNetwork, make_network, make_teacher
 from methods.dpmesh.reasoning import reasoning_losses
 from methods.dpmesh.regressor.pose_heads import Rot6dHead
-from methods.dpmesh.sizes import SIZES, Size
+from methods.dpmesh.sizes import SIZES, Size, sides_of
 
-_JOINTS = 17
+TRAINING_JOINTS = 17
 _NORMALISATION = (nn.GroupNorm, nn.LayerNorm)
 
 
@@ -57,20 +57,9 @@ def training_memory(
         checkpointing: compute activations of the backbone twice instead of keeping them.
         reasoning: train a student with a frozen teacher; else one network alone.
     """
-    sizes, sides = SIZES[size], SIZES[size].image // SIZES[size].stride
-    settings = {"maps": (8, 16, 32), "gradient_checkpointing": checkpointing}
-    head = Rot6dHead(sizes.width, sizes.num_decoder_layers)
+    sides = sides_of(size)
     with torch.device("meta"):
-        network = make_network(
-            "diffusion",
-            size,
-            head,
-            num_joints=_JOINTS,
-            uncertainty=False,
-            heatmaps=True,
-            context="mlp2_visible",
-            diffusion=settings,
-        ).train()
+        network = training_network(size, maps=(8, 16, 32), gradient_checkpointing=checkpointing)
         teacher = make_teacher(network).eval().requires_grad_(False) if reasoning else None
     with FakeTensorMode(), Alive() as alive:
         _make_fake([network] if teacher is None else [network, teacher])
@@ -81,9 +70,10 @@ def training_memory(
         num_trained = _bytes(trained)
         frozen = _bytes(parameter for parameter in network.parameters() if not parameter.requires_grad)
         optimizer = torch.optim.AdamW(trained, foreach=True)  # as on a GPU
-        image = torch.rand(batch, 3, sizes.image, sizes.image)
-        maps = torch.rand(batch, _JOINTS, sides, sides)
-        conditions = Conditions(torch.rand(batch, _JOINTS, 2), torch.rand(batch, _JOINTS) > 0.2, maps)
+        image = torch.rand(batch, 3, sides.image, sides.image)
+        maps = torch.rand(batch, TRAINING_JOINTS, sides.latents, sides.latents)
+        joints = torch.rand(batch, TRAINING_JOINTS, 3)
+        conditions = Conditions(joints[..., :2], joints[..., 2] > 0.2, maps)
         kept = 0
         for _ in range(2):  # the first step creates the optimizer's state
             before = alive.now
@@ -94,6 +84,13 @@ def training_memory(
             optimizer.zero_grad()
             del loss
     return Memory(frozen, num_trained, 0 if teacher is None else num_trained, kept, alive.peak + num_trained)
+
+
+def training_network(size: Size, **diffusion: Any) -> MeshNetwork:
+    """All parts of the network as they are trained, with settings of the diffusion backbone."""
+    head = Rot6dHead(SIZES[size].width, SIZES[size].num_decoder_layers)
+    parts = {"uncertainty": False, "heatmaps": True, "context": "mlp2_visible"}
+    return make_network("diffusion", size, head, TRAINING_JOINTS, **parts, diffusion=diffusion).train()
 
 
 class Alive(TorchDispatchMode):

@@ -14,35 +14,25 @@ import torch
 
 
 class Side(NamedTuple):
-    """One of the two things compared.
-
-    Attributes:
-        run: does the work once.
-        units: how many units of work that is.
-    """
+    """One of the two things compared: what does the work once, and how many units of work that is."""
 
     run: Callable[[], object]
     units: int
 
 
-class Checks(NamedTuple):
-    """What else must be true for a ratio to count.
+class Prepared(NamedTuple):
+    """The two sides of a comparison, whose answers have been compared.
 
     Attributes:
-        values: numbers to report, by name.
-        complaint: what is wrong with them, empty if nothing.
+        ours, theirs: what is timed.
+        checks: numbers to report, by name.
+        complaint: what is wrong with them, empty if nothing; the ratio counts only then.
     """
-
-    values: dict[str, float]
-    complaint: str = ""
-
-
-class Prepared(NamedTuple):
-    """The two sides of a comparison, whose answers have been compared."""
 
     ours: Side
     theirs: Side
-    checks: Checks
+    checks: dict[str, float]
+    complaint: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class Comparison:
     """One row of a benchmark.
 
     Attributes:
-        name: of the row.
+        name: of the row; where ours runs on a GPU, the command adds that.
         setting: sizes, in words.
         against: what theirs is.
         at_least: the ratio that ours must reach, or None for a row that only informs.
@@ -89,7 +79,7 @@ def measure(comparison: Comparison, repeats: int | None = None) -> dict[str, Any
         theirs.append(_seconds(prepared.theirs))
     our_seconds, their_seconds = statistics.median(ours), statistics.median(theirs)
     ratio = their_seconds / our_seconds
-    missed = [prepared.checks.complaint] if prepared.checks.complaint else []
+    missed = [prepared.complaint] if prepared.complaint else []
     if comparison.at_least is not None and ratio < comparison.at_least:
         missed.append(f"{ratio:.2f}x is below {comparison.at_least:g}x")
     result = f"missed: {'; '.join(missed)}" if missed else "no bar" if comparison.at_least is None else "reached"
@@ -101,7 +91,7 @@ def measure(comparison: Comparison, repeats: int | None = None) -> dict[str, Any
         "our_range": [min(ours), max(ours)],
         "their_range": [min(theirs), max(theirs)],
         "repeats": repeats,
-        "checks": prepared.checks.values,
+        "checks": prepared.checks,
         "result": result,
     }
 

@@ -12,7 +12,7 @@ from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
 from methods.diffannot.diffusion import GaussianDiffusion, clip_mask, schedule_betas
 from methods.diffannot.search import denoise_from, keyed_noise, reverse_step
 from noise2pose import keyed_random
-from scripts.benchmarks.diffannot_textbook import select_best_result
+from scripts.benchmarks.diffannot import select_best_result
 from tests.parity.diffannot import denoiser, fixture, noise, pa_mpjpe_mm
 from tests.parity.tolerances import assert_close
 

@@ -3,7 +3,7 @@ import torch
 
 from methods.diffannot.denoiser import ReleasedDenoiser
 from methods.diffannot.diffusion import GaussianDiffusion, schedule_betas
-from scripts.benchmarks import diffannot_textbook
+from scripts.benchmarks.diffannot import TextbookDiffusion, select_best_result
 from tests.parity.diffannot import fixture
 
 
@@ -12,7 +12,7 @@ from tests.parity.diffannot import fixture
 def test_both_steps_are_those_of_the_diffusion(t):
     torch.manual_seed(0)
     betas, network = schedule_betas("linear"), ReleasedDenoiser(6, 8)
-    ours, plain = GaussianDiffusion(betas), diffannot_textbook.TextbookDiffusion(betas.numpy())
+    ours, plain = GaussianDiffusion(betas), TextbookDiffusion(betas.numpy())
     state, noise = torch.randn(2, 3, 6)
     times = torch.full((3,), t)
     output = network(state, times)
@@ -25,7 +25,7 @@ def test_both_steps_are_those_of_the_diffusion(t):
 def test_the_loop_stops_as_printed(patience):
     tensors, _, _ = fixture("algorithm1_paper")
     for row, losses in enumerate(tensors["input/scan_losses"]):
-        chosen = diffannot_textbook.select_best_result(
+        chosen = select_best_result(
             lambda state, t, start: torch.tensor([[float(start)]]),
             torch.zeros(1, 1),
             lambda state, losses=losses: float(losses[int(state)]),
