@@ -1,18 +1,23 @@
-"""Say what is installed, found and ready to run, and how to get what is missing."""
+"""Say what is installed, found and ready to run, and how to get what is missing.
+
+It must start with any of its requirements missing, to say so.
+"""
 
 import argparse
-import dataclasses
+import importlib.metadata
 import json
+import platform
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from noise2pose.errors import InputError
-from scripts.checkup import installation, readiness
-from scripts.checkup.experiments import Experiment, read_data, read_experiment
-from scripts.checkup.installation import Package
+from scripts.checkup import readiness
 from scripts.checkup.page import as_text, is_damaged
+from scripts.checkup.readiness import Experiment
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 DESCRIPTION = """Say what is installed, which bodies, data sets, detector and checkpoints are there and whether they are
@@ -34,6 +39,18 @@ Nothing is changed, fetched or run. Experiments are read from configs/experiment
 exit status: 0 the installation works and nothing that was found is damaged, 1 something is damaged or needed packages
 are missing, 2 the command is wrong.
 """
+_PROJECT = "noise2pose"
+# Imports the modules that it is given and prints what went wrong with each; a crash ends this process only.
+_TRY = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+        problem = ""
+    except BaseException as error:
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+    print(json.dumps([name, problem]), flush=True)
+"""
 
 
 def examine(data: Path, runs: Path, imports: bool) -> dict[str, Any]:
@@ -44,84 +61,80 @@ def examine(data: Path, runs: Path, imports: bool) -> dict[str, Any]:
         runs: folder of runs.
         imports: import every package for real.
     """
-    packages = installation.check_packages(imports)
+    packages = check_packages(imports)
     report: dict[str, Any] = {
-        "python": installation.python_version(),
+        "python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
         "packages": [package._asdict() for package in packages],
         "damaged": [f"{p.name}: {p.problem}; pip install -e ." for p in packages if p.problem and not p.extra],
     }
     try:
-        report["devices"] = installation.devices()
-        _examine_files(report, data, runs, packages)
+        report["devices"] = find_devices()
+        _examine_files(report, data, runs)
     except ImportError as error:  # then nothing else can be looked at
         if not report["damaged"]:
             report["damaged"].append(f"{error.name} cannot be imported: {error}".splitlines()[0])
     return report
 
 
-def _examine_files(report: dict[str, Any], data: Path, runs: Path, packages: list[Package]) -> None:
+def _examine_files(report: dict[str, Any], data: Path, runs: Path) -> None:
     from datamodules.sources import publishers
     from scripts.checkup import inventory  # imports PyTorch, which may not be installed
 
-    folders = inventory.find_folders(data)
-    known = publishers()
-    report["bodies"] = _bodies(data / "bodies")
-    report["data_sets"] = [{**folder._asdict(), "path": str(folder.path)} for folder in folders]
-    report["detector"] = {"path": str(data / "detector"), "problem": inventory.detector_problem(data / "detector")}
-    shipped, trained = inventory.shipped(), inventory.trained(runs)
-    report["checkpoints"] = [{**c._asdict(), "shipped": c in shipped} for c in (*shipped, *trained)]
-    report["damaged"] += [f"{e['path']}: {e['problem']}" for e in report["data_sets"] if is_damaged(e["problem"])]
-    report["damaged"] += [f"{e['path']}: {e['problem']}" for e in report["bodies"] if e["problem"]]
-    report["damaged"] += [f"{e['name']}: {e['problem']}" for e in report["checkpoints"] if e["problem"]]
-    if report["detector"]["problem"].startswith("damaged"):
-        report["damaged"].append(f"{report['detector']['path']}: {report['detector']['problem']}")
-    extras = {package.extra for package in packages if package.extra}
-    found = readiness.Found(
+    folders, known = inventory.find_folders(data), publishers()
+    shipped = inventory.shipped()
+    detector = {"path": str(data / "detector"), "problem": inventory.detector_problem(data / "detector")}
+    report["bodies"] = inventory.find_bodies(data / "bodies")
+    report["data_sets"] = [folder._asdict() for folder in folders]
+    report["detector"] = detector
+    report["checkpoints"] = [checkpoint._asdict() for checkpoint in (*shipped, *inventory.trained(runs))]
+    found = (*report["data_sets"], *report["bodies"], *report["checkpoints"])
+    damaged = [entry for entry in found if is_damaged(entry["problem"])]
+    damaged += [detector] if detector["problem"].startswith("damaged") else []
+    report["damaged"] += [f"{entry.get('path') or entry['name']}: {entry['problem']}" for entry in damaged]
+    extras = {package["extra"] for package in report["packages"] if package["extra"]}
+    there = readiness.Found(
         data=data,
-        folders={str(folder.path): folder for folder in folders},
+        folders={folder.path: folder for folder in folders},
         data_sets=known,
-        extras={extra: not any(p.problem for p in packages if p.extra == extra) for extra in extras},
+        extras={extra: not any(p["problem"] for p in report["packages"] if p["extra"] == extra) for extra in extras},
         checkpoints=frozenset(checkpoint.name for checkpoint in shipped),
     )
-    _examine_experiments(report, found)
+    missing = _examine_experiments(report, there)
     names = {folder.dataset for folder in folders}
-    for name in known:
-        if name not in names:
-            _want(report, readiness.missing_folder(data / name, name, found))
-    if report["detector"]["problem"]:
-        detector = f"python scripts/prepare.py detector --output {data / 'detector'}"
-        _want(report, readiness.Missing("detector", report["detector"]["path"], detector))
+    missing += [readiness.missing_folder(data / name, name, there) for name in known if name not in names]
+    if detector["problem"]:
+        command = f"python scripts/prepare.py detector --output {detector['path']}"
+        missing.append(readiness.Missing("detector", detector["path"], command))
     if len(report["bodies"]) == 1:
-        _want(report, readiness.missing_body(data, "neutral"))
-    for extra in sorted(extras - {"dev"}):
-        if not found.extras[extra]:
-            _want(report, readiness.missing_extra(extra))
-    report["missing"].sort(key=lambda lack: (readiness.KINDS.index(lack["kind"]), lack["what"]))
+        missing.append(readiness.missing_body(data, "neutral"))
+    missing += [readiness.missing_extra(extra) for extra in extras - {"dev"} if not there.extras[extra]]
+    once = {lack.what: lack for lack in reversed(missing)}.values()  # the first of those that name the same thing
+    once = sorted(once, key=lambda lack: (readiness.KINDS.index(lack.kind), lack.what))
+    report["missing"] = [lack._asdict() for lack in once]
 
 
-def _examine_experiments(report: dict[str, Any], found: readiness.Found) -> None:
-    report["experiments"], report["missing"] = [], []
-    experiments = list(_read(CONFIGS / "experiments", read_experiment, report))
+def _examine_experiments(report: dict[str, Any], found: readiness.Found) -> list[readiness.Missing]:
+    """Adds the experiments to the report; returns what they lack."""
+    experiments = list(_read(CONFIGS / "experiments", readiness.read_experiment, report))
     used = {experiment.data for experiment in experiments}
-    data = [piece for piece in _read(CONFIGS / "data", read_data, report) if piece.data not in used]
+    data = [piece for piece in _read(CONFIGS / "data", readiness.read_data, report) if piece.data not in used]
     here = Path.cwd()
     for experiment in experiments:
         file = experiment.file
         found.experiments[experiment.name] = file.relative_to(here) if file.is_relative_to(here) else file
-    for experiment in (*experiments, *data):
+    report["experiments"], missing = [], []
+    for folder, experiment in (*(("experiments", each) for each in experiments), *(("data", each) for each in data)):
         lacks = readiness.missing_for(experiment, found)
-        for lack in lacks:
-            _want(report, lack)
-        is_data = experiment in data
-        file = experiment.file.relative_to(CONFIGS / ("data" if is_data else "experiments")).with_suffix("")
+        missing += lacks
         report["experiments"].append(
             {
-                "file": str(file),
-                "method": "" if is_data else experiment.method,
+                "file": str(experiment.file.relative_to(CONFIGS / folder).with_suffix("")),
+                "method": experiment.method,
                 "data": experiment.data,
                 "missing": [lack.what for lack in lacks],
             }
         )
+    return missing
 
 
 def _read(folder: Path, reader: Callable[[Path], Experiment], report: dict[str, Any]) -> Iterator[Experiment]:
@@ -133,25 +146,85 @@ def _read(folder: Path, reader: Callable[[Path], Experiment], report: dict[str, 
             report["damaged"].append(str(error))
 
 
-def _want(report: dict[str, Any], lack: readiness.Missing) -> None:
-    if all(other["what"] != lack.what for other in report["missing"]):
-        report["missing"].append(dataclasses.asdict(lack))
+class Package(NamedTuple):
+    """A requirement of the project.
+
+    Attributes:
+        name: of the distribution.
+        extra: that asks for it; empty for what every installation needs.
+        version: installed one; empty if there is none.
+        problem: why it cannot be used; empty if it is installed in a fitting version, and can be imported if that was
+            tried.
+    """
+
+    name: str
+    extra: str
+    version: str
+    problem: str
 
 
-def _bodies(folder: Path) -> list[dict[str, Any]]:
-    from noise2pose.bodies import files as body_files
+def check_packages(imports: bool = False) -> list[Package]:
+    """Every requirement of the installed project and what is wrong with it.
+
+    Args:
+        imports: import each of them as well, in a process of its own.
+    """
+    try:
+        from packaging.requirements import Requirement
+
+        lines = importlib.metadata.requires(_PROJECT) or []
+    except (ImportError, importlib.metadata.PackageNotFoundError):
+        return [Package(_PROJECT, "", "", "not installed")]
+    packages = []
+    for requirement in map(Requirement, lines):
+        extra = re.search(r"extra == ['\"](.+?)['\"]", str(requirement.marker))
+        problem = version = ""
+        try:
+            version = importlib.metadata.version(requirement.name)
+            if not requirement.specifier.contains(version, prereleases=True):
+                problem = f"version {version}, needs {requirement.specifier}"
+        except importlib.metadata.PackageNotFoundError:
+            problem = "not installed"
+        packages.append(Package(requirement.name, extra[1] if extra else "", version, problem))
+    if imports:
+        problems = import_problems([package.name for package in packages if package.version])
+        packages = [package._replace(problem=package.problem or problems.get(package.name, "")) for package in packages]
+    return packages
+
+
+def import_problems(distributions: list[str]) -> dict[str, str]:
+    """Why distributions cannot be imported, by name; those without a module of their own are left out."""
+    from packaging.utils import canonicalize_name
+
+    modules: dict[str, str] = {}
+    for module, owners in importlib.metadata.packages_distributions().items():
+        for owner in owners:
+            if module.isidentifier() and not module.startswith("_"):
+                modules.setdefault(canonicalize_name(owner), module)
+    names = {name: modules.get(canonicalize_name(name)) for name in distributions}
+    wanted = {name: module for name, module in names.items() if module is not None}
+    done = subprocess.run([sys.executable, "-c", _TRY, *wanted.values()], capture_output=True, text=True)
+    problems = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
+    return {name: problems.get(module, "crashes when it is imported") for name, module in wanted.items()}
+
+
+def find_devices() -> list[str]:
+    """The devices that PyTorch can compute on, each with the name of its product.
+
+    Raises:
+        ImportError: if PyTorch is not installed, or broken.
+    """
+    try:
+        import torch
+    except OSError as error:  # one of its libraries
+        raise ImportError(str(error), name="torch") from error
 
     found = []
-    for path in [body_files.FREE_BODY, *sorted(folder.glob("*.npz"))]:
-        name = "free" if path == body_files.FREE_BODY else str(path)
-        entry: dict[str, Any] = {"path": name, "model": "", "gender": "", "problem": ""}
-        try:
-            body = body_files.read(path)
-            entry |= {"model": body.model_type, "gender": body.gender, "regressors": sorted(body.regressors)}
-        except InputError as error:
-            entry["problem"] = str(error).replace(f"{path}: ", "")
-        found.append(entry)
-    return found
+    if torch.cuda.is_available():
+        found = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps Apple GPU")
+    return [*found, f"cpu, {torch.get_num_threads()} threads"]
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -1,1 +1,1 @@
-"""What `doctor` reports: installation, prepared data, checkpoints, experiments."""
+"""What `doctor` reports: prepared data, checkpoints, experiments."""

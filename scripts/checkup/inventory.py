@@ -1,4 +1,4 @@
-"""Which prepared data sets and trained weights are there, and whether they are whole."""
+"""Which prepared data sets, bodies and trained weights are there, and whether they are whole."""
 
 import json
 import pickle
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from datamodules.prepared.folder import GENDERS, MANIFEST, PreparedFolder
 from datamodules.sources.common.download import MODELS
 from methods.model_folders import read_model, shipped_models
+from noise2pose.bodies import files as body_files
 from noise2pose.errors import InputError
 from noise2pose.files import sha256
 
@@ -18,7 +20,7 @@ class Folder(NamedTuple):
     """A prepared folder.
 
     Attributes:
-        path: of the folder.
+        path: of the folder, as it was given.
         dataset: name of the data set.
         rows: people in images, or frames of motion.
         splits: rows of each split; `all` where the data module splits them.
@@ -28,7 +30,7 @@ class Folder(NamedTuple):
         problem: what is wrong with it; empty if it can be used.
     """
 
-    path: Path
+    path: str
     dataset: str
     rows: int
     splits: dict[str, int]
@@ -45,10 +47,12 @@ def find_folders(data: Path) -> list[Folder]:
         if (path / MANIFEST).is_file():
             found.append(_prepared(path))
         elif (path / ".parts").is_dir():
-            found.append(
-                Folder(path, path.name, 0, {}, (), 0, (), "unfinished: type the command that prepares it again")
-            )
+            found.append(_unusable(path, "unfinished: type the command that prepares it again"))
     return found
+
+
+def _unusable(path: Path, problem: str) -> Folder:
+    return Folder(str(path), path.name, 0, {}, (), 0, (), problem)
 
 
 def detector_problem(folder: Path) -> str:
@@ -74,11 +78,12 @@ def _prepared(path: Path) -> Folder:
         _check_images(folder)
         problem = ""
     except InputError as error:
-        problem = _within(str(error), path)
+        # Without the folder's path, which stands beside it.
+        problem = str(error).replace(f"data.root: {path}/", "").replace(f"{path}/", "").replace(f"{path}: ", "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"{MANIFEST} cannot be read ({type(error).__name__}): delete it and prepare the data set again"
     if not isinstance(manifest, dict) or "sequences" not in manifest:
-        return Folder(path, path.name, 0, {}, (), 0, (), problem)
+        return _unusable(path, problem)
     splits: dict[str, int] = {}
     for sequence in manifest["sequences"]:
         split = str(sequence.get("split", "all"))
@@ -86,7 +91,7 @@ def _prepared(path: Path) -> Folder:
     sources = ["gt"] * any(name in manifest["columns"] for name in ("keypoints_2d_gt", "keypoints_3d", "poses"))
     sources += ["detected"] * ("keypoints_2d_detected" in manifest["columns"])
     images = manifest.get("pictures", 0) if manifest["picture_root"] else 0
-    return Folder(path, manifest["dataset"], manifest["rows"], splits, tuple(sources), images, genders, problem)
+    return Folder(str(path), manifest["dataset"], manifest["rows"], splits, tuple(sources), images, genders, problem)
 
 
 def _genders(folder: PreparedFolder) -> tuple[str, ...]:
@@ -105,9 +110,19 @@ def _check_images(folder: PreparedFolder) -> None:
             raise InputError(f"image {root / name} is gone; data.picture_root says where the images are now")
 
 
-def _within(message: str, path: Path) -> str:
-    """A message about a folder without the folder's path, which stands beside it."""
-    return message.replace(f"data.root: {path}/", "").replace(f"{path}/", "").replace(f"{path}: ", "")
+def find_bodies(folder: Path) -> list[dict[str, Any]]:
+    """The free body and the converted ones in a folder, sorted, each with what it is or why it cannot be read."""
+    found = []
+    for path in [body_files.FREE_BODY, *sorted(folder.glob("*.npz"))]:
+        name = "free" if path == body_files.FREE_BODY else str(path)
+        entry: dict[str, Any] = {"path": name, "model": "", "gender": "", "problem": ""}
+        try:
+            body = body_files.read(path)
+            entry |= {"model": body.model_type, "gender": body.gender, "regressors": sorted(body.regressors)}
+        except InputError as error:
+            entry["problem"] = str(error).replace(f"{path}: ", "")
+        found.append(entry)
+    return found
 
 
 class CheckpointFile(NamedTuple):
@@ -118,42 +133,42 @@ class CheckpointFile(NamedTuple):
         method: class of the method; empty if the file does not say.
         epoch: number of epochs that it was trained for; 0 if the file does not say.
         problem: why it cannot be read; empty if it can.
+        shipped: with the project.
     """
 
     name: str
-    method: str
-    epoch: int
-    problem: str
+    method: str = ""
+    epoch: int = 0
+    problem: str = ""
+    shipped: bool = False
 
 
 def shipped() -> list[CheckpointFile]:
     """The models that come with the project."""
-    return [_model(folder, name) for name, folder in shipped_models().items()]
+    found = []
+    for name, folder in shipped_models().items():
+        file = CheckpointFile(name, shipped=True)
+        try:
+            found.append(file._replace(method=read_model(folder)["class_path"].rpartition(".")[2]))
+        except InputError as error:
+            found.append(file._replace(problem=str(error)))
+    return found
 
 
 def trained(runs: Path) -> list[CheckpointFile]:
     """Those of the runs in a folder, sorted."""
-    return [_read(path, str(path)) for path in sorted(runs.glob("*/checkpoints/*.ckpt"))]
+    return [_read(path) for path in sorted(runs.glob("*/checkpoints/*.ckpt"))]
 
 
-def _model(folder: Path, name: str) -> CheckpointFile:
-    try:
-        return CheckpointFile(name, read_model(folder)["class_path"].rpartition(".")[2], 0, "")
-    except InputError as error:
-        return CheckpointFile(name, "", 0, str(error))
-
-
-def _read(path: Path, name: str) -> CheckpointFile:
-    import torch
-
+def _read(path: Path) -> CheckpointFile:
     try:
         # On the meta device no weight is read, however large the file is.
         checkpoint: Any = torch.load(path, map_location="meta", weights_only=True, mmap=True)
         stated = checkpoint.get("class_path", checkpoint["hyper_parameters"].get("_class_path", ""))
         if not isinstance(checkpoint["state_dict"], dict):
             raise TypeError("state_dict is no dictionary")
-        return CheckpointFile(name, str(stated).rpartition(".")[2], int(checkpoint.get("epoch", -1)) + 1, "")
+        return CheckpointFile(str(path), str(stated).rpartition(".")[2], int(checkpoint.get("epoch", -1)) + 1)
     except (KeyError, AttributeError, TypeError):
-        return CheckpointFile(name, "", 0, "not a checkpoint of this project")
+        return CheckpointFile(str(path), problem="not a checkpoint of this project")
     except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError):
-        return CheckpointFile(name, "", 0, "empty, cut off or damaged")
+        return CheckpointFile(str(path), problem="empty, cut off or damaged")

@@ -1,35 +1,61 @@
-"""What an experiment still needs before it can run, and the command that brings each thing."""
+"""What the experiments in `configs/experiments` need, what of it is missing, and the command that brings each thing.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+The files are read without importing or building what they name.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datamodules.sources import Publisher
-from scripts.checkup.experiments import DataNeed, Experiment
+from noise2pose.errors import InputError
+
+if TYPE_CHECKING:
+    from scripts.checkup.inventory import Folder
 
 KINDS = ("data set", "columns", "body", "detector", "extra", "run", "file")
 BODY_PAGE = "https://smpl.is.tue.mpg.de"
 _IMAGENET = "image"  # extra that brings the weights called imagenet
 
 
-class PreparedFolder(Protocol):
-    """What must be known of a prepared folder."""
+class DataNeed(NamedTuple):
+    """A prepared folder that an experiment reads.
 
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def keypoints_2d(self) -> tuple[str, ...]: ...
-    @property
-    def images(self) -> int: ...
-    @property
-    def genders(self) -> tuple[str, ...]: ...
-    @property
-    def problem(self) -> str: ...
+    Attributes:
+        folder: as the file says.
+        module: last part of the module that reads it, such as `human36m`.
+        keypoints_2d: 2-D inputs that it takes, such as `gt`.
+        images: whether it takes images.
+    """
+
+    folder: str
+    module: str
+    keypoints_2d: tuple[str, ...]
+    images: bool
 
 
-@dataclass(frozen=True)
-class Missing:
+class Experiment(NamedTuple):
+    """A file of an experiment, or of a piece of data, on which any trained model may be tested.
+
+    Attributes:
+        file: its path.
+        name: of the run; its folder below `runs/`.
+        method: class of the method; empty for a piece of data.
+        data: names of the pieces of data, as the experiment names them.
+        folders: that must have been prepared.
+        files: keys with the files, bodies and checkpoints that they name.
+    """
+
+    file: Path
+    name: str
+    method: str
+    data: str
+    folders: tuple[DataNeed, ...]
+    files: dict[str, str]
+
+
+class Missing(NamedTuple):
     """Something that is not there.
 
     Attributes:
@@ -59,7 +85,7 @@ class Found:
     """
 
     data: Path
-    folders: Mapping[str, PreparedFolder]
+    folders: Mapping[str, "Folder"]
     data_sets: Mapping[str, Publisher]
     extras: Mapping[str, bool]
     checkpoints: frozenset[str]
@@ -71,13 +97,110 @@ class Found:
         return self.data.joinpath(*path.parts[1:]) if path.parts[:1] == ("data",) else path
 
 
+def read_experiment(file: Path) -> Experiment:
+    """One experiment.
+
+    Raises:
+        InputError: if it, or a file that it refers to, cannot be read.
+    """
+    tree = _load(file)
+    if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict) or not isinstance(tree.get("data"), dict):
+        raise InputError(f"{file}: not an experiment, which has a `model` and `data`")
+    named = _data_of(file)
+    pieces = [Path(part).stem for part in _parts(named) if isinstance(part, str) and part.endswith(".yaml")]
+    data = Path(named).stem if isinstance(named, str) else "+".join(pieces) or "own"
+    method = str(tree["model"].get("class_path", "?")).rpartition(".")[2]
+    files = {**_files("model", tree["model"]), **_files("data", tree["data"])}
+    return Experiment(file, str(tree.get("name", file.stem)), method, data, _folders(tree["data"]), files)
+
+
+def read_data(file: Path) -> Experiment:
+    """A piece of data.
+
+    Raises:
+        InputError: as `read_experiment`.
+    """
+    tree = _load(file)
+    return Experiment(file, file.stem, "", file.stem, _folders(tree), _files("data", tree))
+
+
+def _load(file: Path) -> Any:
+    return _resolve(_read(file), file.parent)
+
+
+def _data_of(file: Path) -> Any:
+    """The data as the experiment names it, or the experiment that it starts from."""
+    tree = _read(file)
+    return tree["data"] if "data" in tree else _data_of(file.parent / tree["config"])
+
+
+def _read(file: Path) -> Any:
+    import yaml  # `scripts/doctor.py` must start without it, to say that it is missing
+
+    try:
+        return yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+
+
+def _resolve(tree: Any, home: Path) -> Any:
+    """The tree with the contents of the files that it names, composed as the command line does it."""
+    if isinstance(tree, dict):
+        tree = {key: _resolve(value, home) for key, value in tree.items()}
+        composed = tree.pop("config", None)  # of the file that this one starts from; the other lines change it
+        composed = composed if isinstance(composed, dict) else {}
+        for key, value in tree.items():
+            *parents, last = str(key).split(".")
+            place = composed
+            for parent in parents:
+                if not isinstance(place.get(parent), dict):
+                    place[parent] = {}
+                place = place[parent]
+            place[last] = value
+        return composed
+    if isinstance(tree, list):
+        return [_resolve(value, home) for value in tree]
+    return _load(home / tree) if isinstance(tree, str) and tree.endswith(".yaml") else tree
+
+
+def _parts(tree: Any) -> Iterator[Any]:
+    """A tree, and everything that is in it."""
+    yield tree
+    for value in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _parts(value)
+
+
+def _built(tree: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Class path and arguments of everything that is built."""
+    described = [part for part in _parts(tree) if isinstance(part, dict) and isinstance(part.get("class_path"), str)]
+    return [(part["class_path"], part.get("init_args") or {}) for part in described]
+
+
+def _folders(tree: Any) -> tuple[DataNeed, ...]:
+    needs = []
+    for class_path, arguments in _built(tree):
+        if isinstance(arguments.get("root"), str):
+            sources = (arguments.get("keypoints_2d"), arguments.get("test_keypoints_2d"))
+            taken = tuple(source for source in sources if isinstance(source, str))
+            module = class_path.rpartition(".")[0].rpartition(".")[2]
+            needs.append(DataNeed(arguments["root"], module, taken, bool(arguments.get("images", False))))
+    return tuple(dict.fromkeys(needs))
+
+
+def _files(place: str, tree: Any) -> dict[str, str]:
+    return {
+        f"{place}.{key}": value
+        for _, arguments in _built(tree)
+        for key, value in arguments.items()
+        if isinstance(value, str) and (key.endswith("checkpoint") or key in ("body", "bodies", "pretrained"))
+    }
+
+
 def missing_for(experiment: Experiment, found: Found) -> list[Missing]:
     """Everything that keeps an experiment from running, most important first."""
-    missing = [lack for need in experiment.folders for lack in _of_folder(need, found)]
-    for key, value in experiment.files.items():
-        lack = _of_file(key, value, found)
-        missing += [] if lack is None else [lack]
-    return list(dict.fromkeys(missing))
+    missing: list[Missing | None] = [lack for need in experiment.folders for lack in _of_folder(need, found)]
+    missing += [_of_file(key, value, found) for key, value in experiment.files.items()]
+    return [lack for lack in dict.fromkeys(missing) if lack is not None]
 
 
 def missing_folder(path: Path, dataset: str, found: Found) -> Missing:
@@ -129,18 +252,18 @@ def _of_folder(need: DataNeed, found: Found) -> list[Missing]:
 def _of_file(key: str, value: str, found: Found) -> Missing | None:
     """The body, checkpoint or weights that a key such as `model.frontend_checkpoint` names, if it is not there."""
     if key.endswith(".pretrained") and value == "imagenet":
-        there = found.extras.get(_IMAGENET, False)
-        return None if there else missing_extra(_IMAGENET)
+        return None if found.extras.get(_IMAGENET) else missing_extra(_IMAGENET)
     if value == "free" or value in found.checkpoints:
         return None
     path = found.place(value)
     if path.exists():
         return None
     if key.endswith(".bodies"):  # which of them are needed is known once the data set is there
-        wanted = replace(missing_body(found.data, "GENDER"), what=str(path))
-        return replace(wanted, command=wanted.command + "   (male and female for 3DPW, neutral for 3DOH50K)")
+        wanted = missing_body(found.data, "GENDER")
+        command = f"{wanted.command}   (male and female for 3DPW, neutral for 3DOH50K)"
+        return wanted._replace(what=str(path), command=command)
     if key.endswith(".body"):
-        return replace(missing_body(found.data, "neutral"), what=str(path))
+        return missing_body(found.data, "neutral")._replace(what=str(path))
     if key.endswith(".pretrained"):
         return Missing("file", str(path), f"the method's README says where to get it; another place: --{key}")
     run = path.parts[1] if len(path.parts) > 2 and path.parts[0] == "runs" else ""

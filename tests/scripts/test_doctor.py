@@ -14,7 +14,6 @@ from datamodules.preparation import prepare
 from datamodules.sources.panoptic import files as panoptic_files
 from noise2pose.bodies import files as body_files
 from scripts import doctor
-from scripts.checkup import installation
 from scripts.checkup.page import WIDTH
 from tests.datamodules import acclaim, panoptic_tree
 from tests.places import ROOT
@@ -250,14 +249,14 @@ def test_json_says_the_same(here, capsys):
 
 
 def test_missing_and_unfitting_packages(here, monkeypatch, capsys):
-    version = installation.importlib.metadata.version
+    version = doctor.importlib.metadata.version
 
     def other(name: str) -> str:
         if name == "smplx":
-            raise installation.importlib.metadata.PackageNotFoundError
+            raise doctor.importlib.metadata.PackageNotFoundError
         return "0.0.1" if name == "lightning" else version(name)
 
-    monkeypatch.setattr(installation.importlib.metadata, "version", other)
+    monkeypatch.setattr(doctor.importlib.metadata, "version", other)
     assert doctor.main([]) == 1
     text = capsys.readouterr().out
     assert "smplx: not installed; pip install -e ." in text and "lightning: version 0.0.1, needs ~=2.6" in text
@@ -268,19 +267,19 @@ def test_missing_and_unfitting_packages(here, monkeypatch, capsys):
 
 def test_imports_are_tried_in_another_process(monkeypatch):
     monkeypatch.setattr(
-        installation.importlib.metadata, "requires", lambda _: ["numpy>=2", 'scipy>=99; extra == "old"', "no"]
+        doctor.importlib.metadata, "requires", lambda _: ["numpy>=2", 'scipy>=99; extra == "old"', "no"]
     )
-    packages = {package.name: package for package in installation.check_packages(imports=True)}
+    packages = {package.name: package for package in doctor.check_packages(imports=True)}
     assert [packages[name].problem for name in ("numpy", "no")] == ["", "not installed"]
     assert "needs >=99" in packages["scipy"].problem and packages["scipy"].extra == "old"
-    assert installation.import_problems(["numpy", "pyyaml"]) == {"numpy": "", "pyyaml": ""}
+    assert doctor.import_problems(["numpy", "pyyaml"]) == {"numpy": "", "pyyaml": ""}
 
 
 def test_requirements_are_those_of_the_project():
-    extras = {package.name: package.extra for package in installation.check_packages()}
+    extras = {package.name: package.extra for package in doctor.check_packages()}
     assert extras["torch"] == "" and extras["ai-edge-litert"] == "detection" and extras["jsonargparse"] == ""
 
 
 def test_a_project_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(installation, "_PROJECT", "noise2pose-elsewhere")
-    assert [package.problem for package in installation.check_packages()] == ["not installed"]
+    monkeypatch.setattr(doctor, "_PROJECT", "noise2pose-elsewhere")
+    assert [package.problem for package in doctor.check_packages()] == ["not installed"]
