@@ -165,7 +165,7 @@ def _faster(networks: Networks, compiled: bool, autocast: bool, batch: int, devi
 
 def _training(option: dict[str, Any], autocast: bool, batch: int, device: torch.device) -> Prepared:
     """A training step with an option, and one without."""
-    ours, theirs = TrainingStep(batch, device, autocast, **option), TrainingStep(batch, device)
+    ours, theirs = _training_step(batch, device, autocast, **option), _training_step(batch, device)
     checks = {"loss": float(ours()), "their_loss": float(theirs())}
     difference = abs(checks["loss"] - checks["their_loss"])
     same = difference <= (0.1 if autocast else 1e-2) * abs(checks["their_loss"])
@@ -174,8 +174,8 @@ def _training(option: dict[str, Any], autocast: bool, batch: int, device: torch.
     return Prepared(Side(ours, 1), Side(theirs, 1), checks, "" if same else "the two steps have different losses")
 
 
-class TrainingStep:
-    """Forward, backward and optimizer step of the tiny network on one batch of random numbers.
+def _training_step(batch: int, device: torch.device, autocast: bool = False, **options: Any) -> Callable[[], Tensor]:
+    """Forward, backward and optimizer step of the tiny network on one batch of random numbers; each call has a loss.
 
     Args:
         batch: people.
@@ -183,31 +183,29 @@ class TrainingStep:
         autocast: mixed precision with bfloat16.
         options: of the diffusion backbone.
     """
+    torch.manual_seed(0)
+    sides, joints = sides_of("tiny"), TRAINING_JOINTS
+    network = training_network("tiny", lora_rank=8, **options).to(device)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # so that both sides have the same loss
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-5)
+    image = torch.rand(batch, 3, sides.image, sides.image, device=device)
+    maps = torch.rand(batch, joints, sides.latents, sides.latents, device=device)
+    present = torch.rand(batch, joints, device=device) > 0.2
+    conditions = Conditions(torch.rand(batch, joints, 2, device=device), present, maps)
 
-    def __init__(self, batch: int, device: torch.device, autocast: bool = False, **options: Any) -> None:
-        torch.manual_seed(0)
-        sides, joints = sides_of("tiny"), TRAINING_JOINTS
-        self.network = training_network("tiny", lora_rank=8, **options).to(device)
-        for module in self.network.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0  # so that both sides have the same loss
-        self.optimizer = torch.optim.AdamW([p for p in self.network.parameters() if p.requires_grad], lr=1e-5)
-        self.autocast, self.device = autocast, device
-        self.image = torch.rand(batch, 3, sides.image, sides.image, device=device)
-        maps = torch.rand(batch, joints, sides.latents, sides.latents, device=device)
-        present = torch.rand(batch, joints, device=device) > 0.2
-        self.conditions = Conditions(torch.rand(batch, joints, 2, device=device), present, maps)
-
-    def __call__(self) -> Tensor:
-        """Takes one step and returns its loss."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            estimate, levels = self.network(self.image, self.conditions)
+    def run() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            estimate, levels = network(image, conditions)
         loss = estimate.rotations.square().sum() + sum(level.float().square().mean() for level in levels)
         loss = loss + estimate.betas.square().sum() + estimate.camera.square().sum() + estimate.joint_img.square().sum()
-        self.optimizer.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
+        optimizer.step()
         return loss.detach()
+
+    return run
 
 
 def _backbone(networks: Networks, **options: Any) -> Backbone:
@@ -216,25 +214,21 @@ def _backbone(networks: Networks, **options: Any) -> Backbone:
     ).eval()
 
 
+@torch.no_grad()
 def _networks(config: dict[str, Any], device: torch.device) -> Networks:
+    """Networks with random weights of about the scale of trained ones."""
     with torch.device("meta"):
         unet = make_unet(config)
         controlnet = make_controlnet(unet, _JOINTS, copied=False)
+    pattern = torch.randn(_PATTERN, generator=torch.Generator().manual_seed(0)).to(device)
     for network in (unet, controlnet):
-        _fill(network.to_empty(device=device))
+        for name, parameter in network.to_empty(device=device).named_parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+            else:
+                repeated = pattern.repeat(-(-parameter.numel() // _PATTERN))[: parameter.numel()]
+                parameter.copy_(repeated.view(parameter.shape) * parameter[0].numel() ** -0.5)
     return Networks(unet, None, controlnet)
-
-
-@torch.no_grad()
-def _fill(network: nn.Module) -> None:
-    """Fills a network with random weights of about the scale of trained ones."""
-    pattern = torch.randn(_PATTERN, generator=torch.Generator().manual_seed(0)).to(next(network.parameters()).device)
-    for name, parameter in network.named_parameters():
-        if parameter.ndim == 1:
-            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-        else:
-            repeated = pattern.repeat(-(-parameter.numel() // _PATTERN))[: parameter.numel()]
-            parameter.copy_(repeated.view(parameter.shape) * parameter[0].numel() ** -0.5)
 
 
 def _inputs(batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
