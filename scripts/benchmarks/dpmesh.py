@@ -33,8 +33,6 @@ from scripts.benchmarks.measure import Comparison, Prepared, Side
 _JOINTS = 30  # the release's
 _SAME = 1e-4  # relative: float32 results of two orders of summation
 _SMALL = {**UNET["tiny"], "cross_attention_dim": 768}
-_TRAINING_BATCH = 8
-_TIME = 1
 _UP = {"up_blocks.0": "level_4", "up_blocks.1": "level_8", "up_blocks.2": "level_16", "up_blocks.3": "level_32"}
 _PATTERN = 1 << 20  # random numbers that full-size weights repeat: drawing all of them takes half a minute
 
@@ -75,7 +73,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
             lambda: _step(networks(), lambda both: TextbookBackbone(both).features, images, device),
         ),
     ]
-    people = 2 if quick else _TRAINING_BATCH
+    people = 2 if quick else 8
     options: list[tuple[str, bool, dict[str, Any]]] = [
         ("channels-last", False, {"channels_last": True}),
         *([] if quick else [("compiled", False, {"compile": True})]),
@@ -119,10 +117,7 @@ def _step(networks: Networks, make: Callable[..., Any], batch: int, device: torc
         recording.unet.set_attn_processor(dict(processors))  # the other side sets others in the shared networks
         return recording(*inputs)
 
-    @torch.inference_mode()
-    def theirs() -> dict[str, Tensor]:
-        return other(*inputs)
-
+    theirs = torch.inference_mode()(lambda: other(*inputs))
     return Prepared(Side(ours, batch), Side(theirs, batch), *_compare(ours(), theirs()))
 
 
@@ -154,10 +149,7 @@ def _faster(networks: Networks, compiled: bool, autocast: bool, batch: int, devi
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             return faster(*inputs)
 
-    @torch.inference_mode()
-    def theirs() -> dict[str, Tensor]:
-        return plain(*inputs)
-
+    theirs = torch.inference_mode()(lambda: plain(*inputs))
     peaks = {"our_peak_gib": _peak(ours), "their_peak_gib": _peak(theirs)}
     checks, complaint = _compare(ours(), theirs(), 0.1 if autocast else 1e-2)
     return Prepared(Side(ours, batch), Side(theirs, batch), {**checks, **peaks}, complaint)
@@ -221,8 +213,8 @@ def _networks(config: dict[str, Any], device: torch.device) -> Networks:
         unet = make_unet(config)
         controlnet = make_controlnet(unet, _JOINTS, copied=False)
     pattern = torch.randn(_PATTERN, generator=torch.Generator().manual_seed(0)).to(device)
-    for network in (unet, controlnet):
-        for name, parameter in network.to_empty(device=device).named_parameters():
+    for network in (unet.to_empty(device=device), controlnet.to_empty(device=device)):
+        for name, parameter in network.named_parameters():
             if parameter.ndim == 1:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
             else:
@@ -259,12 +251,7 @@ def _peak(run: Callable[[], Any]) -> float:
 
 
 class TextbookBackbone(nn.Module):
-    """One step of the networks of a `Backbone`, with other attention processors.
-
-    Args:
-        networks: U-Net, with or without output layers, and ControlNet.
-        sides: of the levels that maps are appended to.
-    """
+    """One step of the networks of a `Backbone`, with other attention processors; `sides` of the levels with maps."""
 
     def __init__(self, networks: Networks, sides: tuple[int, ...] = (8, 16)) -> None:
         super().__init__()
@@ -305,7 +292,7 @@ class TextbookBackbone(nn.Module):
         processors = dict(self.unet.attn_processors), dict(self.controlnet.attn_processors)
         self.unet.set_attn_processor({name: _ExplicitAttention(name, store) for name in processors[0]})
         self.controlnet.set_attn_processor({name: _ExplicitAttention(name, []) for name in processors[1]})
-        time = torch.full((len(latents),), _TIME, dtype=torch.long, device=latents.device)
+        time = torch.ones(len(latents), dtype=torch.long, device=latents.device)
         joined = torch.cat((latents, heatmaps), dim=1)
         down, middle = self.controlnet(joined, time, tokens, None, return_dict=False)
         self.unet(latents, time, tokens, down_block_additional_residuals=down, mid_block_additional_residual=middle)
