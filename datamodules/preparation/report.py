@@ -46,7 +46,7 @@ def _counts(folder: PreparedFolder, sequence: dict[str, Any]) -> str:
 
 
 def warnings(manifest: dict[str, Any]) -> list[str]:
-    """Counts that differ from the literature, and what was skipped, one line each."""
+    """Counts that differ from the literature, doubts about sequences, and what was skipped, one line each."""
     lines = []
     for count in manifest["expected"]:
         if count["found"] == count["expected"]:
@@ -54,6 +54,10 @@ def warnings(manifest: dict[str, Any]) -> list[str]:
         else:
             numbers = f"found {count['found']:,}, published {count['expected']:,}"
             lines.append(f"warning: {count['what']}: {numbers}: {_why(manifest, count)}")
+    doubts = [f"warning: {about['name']}: {about['warning']}" for about in manifest["sequences"] if "warning" in about]
+    lines += doubts[:_SHOWN]
+    if len(doubts) > _SHOWN:
+        lines.append(f"warning: {len(doubts) - _SHOWN} more, listed in dataset.json")
     skipped = manifest["skipped"]
     lines += [
         f"skipped: {file}: {reason}" if file not in reason else f"skipped: {reason}"

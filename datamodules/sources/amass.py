@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.preparation import Part, Plan, Rows
+from datamodules.sources.cmu_mocap.frame_rates import FRAME_RATES, frame_rate
 from noise2pose.errors import InputError
 from noise2pose.safe_pickle import read_object_npz
 
@@ -105,18 +106,20 @@ def read_motion(path: Path, name: str, fps: float) -> Rows:
     poses = np.asarray(arrays["poses"])
     if poses.ndim != 2 or poses.shape[1] % 3 or poses.shape[1] < 3 * _ROTATIONS or poses.dtype.kind != "f":
         raise InputError(f"{name}: `poses` is {poses.shape} of {poses.dtype}, expected (frames, 156) or (frames, 165)")
+    dataset, subject = _dataset(name), Path(name).parent.name
+    action = Path(name).stem.removesuffix("_poses").removesuffix("_stageii")
     rate = _rate(arrays, name)
+    if _plain(dataset) == "cmu" and _RATES[1] in arrays and {subject, action} & FRAME_RATES.keys():
+        rate = frame_rate(subject, action)  # the SMPL-X files have 120 for all of CMU
     frames = np.arange(int(_MARGIN * len(poses)), len(poses) - int(_MARGIN * len(poses)), max(1, round(rate / fps)))
     kept = poses[frames, : 3 * _ROTATIONS]
     whole = np.isfinite(kept).all(axis=1)
     frames, kept = frames[whole], kept[whole]
     rotations = np.zeros((len(frames), 24, 3), dtype=np.float32)
     rotations[:, :_ROTATIONS] = kept.reshape(-1, _ROTATIONS, 3)
-    dataset, subject = _dataset(name), Path(name).parent.name
     split = _SPLIT_OF.get(_plain(dataset), "train")
     if _plain(dataset) == "cmu" and subject.endswith("2"):
         split = "test"
-    action = Path(name).stem.removesuffix("_poses").removesuffix("_stageii")
     sequence = {"name": name, "split": split, "dataset": dataset, "subject": subject, "action": action, "rate": rate}
     skipped = [] if whole.all() else [(name, f"{int((~whole).sum())} poses have NaN or infinity: they are left out")]
     counts = {f"{split}: motions": 1, f"{split}: poses": len(frames)}

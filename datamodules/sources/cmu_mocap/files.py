@@ -17,6 +17,7 @@ import numpy as np
 from datamodules.preparation import Part, Plan, Rows
 from datamodules.sources.cmu_mocap import DOWNLOAD, PAGE
 from datamodules.sources.cmu_mocap.asf_amc import parse_amc, parse_asf
+from datamodules.sources.cmu_mocap.frame_rates import FRAME_RATE, MAX_FALL, fastest_fall, frame_rates, stated_rates
 from datamodules.sources.cmu_mocap.retarget import retarget
 from noise2pose.errors import InputError
 
@@ -44,6 +45,9 @@ what comes out, in DIR, one row a frame:
 
 Where a joint is faster than {MAX_SPEED:.0f} m/s the tracking is wrong: those frames are cut, and the rest of the
 clip becomes segments such as 01_06#0 and 01_06#1. Malformed files are named with the line and left out.
+
+An AMC file does not say its frame rate: it is 120, or 60 for the subjects and clips that are known to have that. Where
+a body falls faster than anything can, the rate must be wrong: such clips are named.
 
 licence:
 {LICENCE}
@@ -97,7 +101,12 @@ class MotionFiles(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What only this data set needs."""
-    parser.add_argument("--source_fps", type=float, default=120.0, help="frame rate of the AMC files (default: 120)")
+    parser.add_argument(
+        "--source_fps",
+        metavar="RATES",
+        help="frame rate of the AMC files: one number for all, or of subjects and clips: 60=60,90_08=60 (default: 120, "
+        "and 60 for those known to have that)",
+    )
 
 
 def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
@@ -106,13 +115,14 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     Raises:
         InputError: if the source is no archive and no folder of motions, or the frame rate is impossible.
     """
-    if not 0.0 < options.source_fps < float("inf"):
-        raise InputError(f"--source_fps is {options.source_fps}, expected more than 0")
+    stated = stated_rates(options.source_fps)
+    motions = list_motions(source)
+    rates = frame_rates(stated, [(motion.subject, motion.name) for motion in motions])
     parts = []
-    for motion in list_motions(source):
+    for motion in motions:
         names = (motion.skeleton, motion.motion)
         files = tuple(source / name for name in names if name) if source.is_dir() else (source,)
-        parts.append(Part(motion.name, read_clip, (source, motion, options.source_fps), files))
+        parts.append(Part(motion.name, read_clip, (source, motion, rates[motion.name]), files))
     return Plan("cmu_mocap", LICENCE, _FACTS, None, parts, [], [])
 
 
@@ -149,16 +159,22 @@ def read_clip(source: Path, files: MotionFiles, source_fps: float) -> Rows:
         "source_frames": len(motion["root"]),
         "source_sha256": hashlib.sha256(content).hexdigest(),
     }
+    falls = [fastest_fall(joints[first:behind], FPS) for first, behind in segments]
     kept = np.concatenate([np.arange(first, behind) for first, behind in segments])
     return Rows(
         arrays={name: values[kept] for name, values in arrays.items()} | {"frame": kept},
         sequences=[
-            {"name": files.name if len(segments) == 1 else f"{files.name}#{number}", **about}
-            for number in range(len(segments))
+            {"name": files.name if len(segments) == 1 else f"{files.name}#{number}", **about, **_doubt(fall, files)}
+            for number, fall in enumerate(falls)
         ],
         of=np.repeat(np.arange(len(segments)), [behind - first for first, behind in segments]),
         images=[],
-        counts={"clips": 1, "segments": len(segments), "frames cut as tracking errors": len(joints) - len(kept)},
+        counts={
+            "clips": 1,
+            **({} if source_fps == FRAME_RATE else {f"clips at {source_fps:g} frames a second": 1}),
+            "segments": len(segments),
+            "frames cut as tracking errors": len(joints) - len(kept),
+        },
         skipped=[],
     )
 
@@ -177,6 +193,15 @@ def usable_segments(joints: np.ndarray) -> list[tuple[int, int]]:
             segments.append((first, last))
         first = step + MARGIN + 2
     return segments
+
+
+def _doubt(fall: float, files: MotionFiles) -> dict[str, str]:
+    if fall <= MAX_FALL:
+        return {}
+    return {
+        "warning": f"the body falls with {fall:.0f} m/s^2, and gravity is 9.8: its frame rate is lower than assumed; "
+        f"prepare again with --source_fps {files.subject}=60, or {files.name}=60"
+    }
 
 
 def list_motions(source: Path) -> list[MotionFiles]:

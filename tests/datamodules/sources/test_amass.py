@@ -58,6 +58,14 @@ def test_smplx_files_are_read_too_and_rates_are_followed(tmp_path):
     assert about["stop"] - about["start"] == 32
 
 
+def test_cmu_at_60_hz_is_known_where_smplx_files_have_120(tmp_path):
+    for name in ("60/60_01", "02/02_01"):
+        amass_tree.motion_smplx(tmp_path / "CMU" / f"{name}_stageii.npz", frames=120, rate=120.0)
+    assert run(tmp_path, tmp_path / "out") == 0
+    found = sequences(tmp_path / "out")
+    assert [found[f"CMU/{name}_stageii.npz"]["rate"] for name in ("60/60_01", "02/02_01")] == [60.0, 120.0]
+
+
 def test_what_is_no_motion_is_named_and_left_out(tmp_path, capsys):
     source = tmp_path / "amass"
     amass_tree.write(source)
