@@ -25,6 +25,7 @@ from noise2pose.metrics.protocols import Protocol
 # only; not written to any logger.
 MONITOR = "val_mpjpe"
 _STEP_STRIDE = 1_000_003  # up to so many processes draw different random numbers
+_BATCH_STRIDE = 2_654_435_769  # odd, since the CPU's generator takes the lowest 32 bits of a seed
 
 
 class PoseMethod(L.LightningModule):
@@ -180,10 +181,10 @@ class PoseMethod(L.LightningModule):
             self.trained_on = "+".join(sorted(datamodule.training_sources()))
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
-        # Noise and dropout of a step depend only on the seed, the step and the process, so a resumed run continues
-        # exactly as the interrupted one would have.
+        # Noise and dropout depend only on the seed, the step, which of its batches this is, and the process, so a
+        # resumed run continues exactly as the interrupted one would have.
         step = self._seed + self.global_step * _STEP_STRIDE + self.global_rank
-        torch.manual_seed(step % 2**63)
+        torch.manual_seed((step + batch_idx % self.trainer.accumulate_grad_batches * _BATCH_STRIDE) % 2**63)
 
     def validation_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
         prediction = self.predict_step(batch, batch_idx, dataloader_idx)

@@ -1,0 +1,37 @@
+"""What the base of every method does in training."""
+
+import torch
+
+from methods.diffpose import ContextEncoder
+from tests.methods.test_contract import SMALL, fit
+
+
+class Draws(ContextEncoder):
+    """Notes the seed of each training batch and the first number drawn in it."""
+
+    def __init__(self, **options) -> None:
+        super().__init__(**options)
+        self.draws = []
+
+    def training_step(self, batch, batch_idx):
+        state = torch.get_rng_state()
+        self.draws.append((self.global_step, torch.initial_seed(), float(torch.randn(()))))
+        torch.set_rng_state(state)
+        return super().training_step(batch, batch_idx)
+
+
+def draws_of(folder, accumulate):
+    torch.manual_seed(7)
+    method = Draws(**SMALL)
+    fit(method, folder, accumulate_grad_batches=accumulate)
+    return method.draws
+
+
+def test_every_batch_of_an_optimiser_step_draws_its_own_noise(tmp_path):
+    draws = draws_of(tmp_path, 2)
+    assert [step for step, _, _ in draws] == [0, 0, 1, 2, 2, 3]
+    assert len({number for _, _, number in draws}) == len(draws)
+
+
+def test_without_accumulation_the_seed_is_that_of_the_step(tmp_path):
+    assert [seed for _, seed, _ in draws_of(tmp_path, 1)] == [7 + 1_000_003 * step for step in range(6)]
