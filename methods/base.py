@@ -1,20 +1,19 @@
 """The base of every method: validation, test and logging, so that one word on the command line exchanges a method."""
 
 import copy
-import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from methods.evaluation import EvaluationSet, with_training_source
+from methods.schedules import Schedule, step_of_training
 from noise2pose.batch import JointMaps, PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -71,6 +70,8 @@ class PoseMethod(L.LightningModule):
         self.group_tables: dict[str, dict[str, Any]] = {}  # of each data set of the last test, for its record
         self.tested_poses: dict[str, int] = {}  # with ground truth, of each data set
         self._seed = 0
+        self._num_batches_before: int | None = None  # of an epoch, when the checkpoint was made that is resumed from
+        self._optimiser_options: list[list[dict[str, Any]]] = []
 
     @property
     def selectable(self) -> bool:
@@ -157,6 +158,7 @@ class PoseMethod(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["class_path"] = class_path_of(type(self))
         checkpoint["trained_on"] = self.trained_on
+        checkpoint["num_training_batches"] = self.trainer.num_training_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_on = checkpoint.get("trained_on")
@@ -166,6 +168,7 @@ class PoseMethod(L.LightningModule):
                     "--ckpt_path: fit resumes a training, and this checkpoint holds weights alone: give the last.ckpt "
                     "of a run, or leave --ckpt_path out"
                 )
+            self._num_batches_before = checkpoint.get("num_training_batches")
             # The file is mapped into memory, and would stay on the disk, also when replaced, as long as this is used.
             checkpoint["optimizer_states"] = copy.deepcopy(checkpoint["optimizer_states"])
 
@@ -179,6 +182,29 @@ class PoseMethod(L.LightningModule):
         datamodule: Any = getattr(self.trainer, "datamodule", None)
         if datamodule is not None:  # also if the run was resumed from a checkpoint of another data set
             self.trained_on = "+".join(sorted(datamodule.training_sources()))
+        # Before the checkpoint replaces them.
+        self._optimiser_options = [
+            [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+            for optimizer in self.trainer.optimizers
+        ]
+
+    def on_train_start(self) -> None:
+        """Resumes with the optimiser's options of this configuration, at this set-up's place in its schedule."""
+        trainer = self.trainer
+        if trainer.ckpt_path is None:
+            return
+        if trainer.fit_loop.restarted_mid_epoch:
+            if self._num_batches_before not in (None, trainer.num_training_batches):
+                _restart_epoch(trainer)
+            self.on_train_epoch_start()  # which Lightning leaves out
+        schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+        if not all(isinstance(schedule, Schedule) for schedule in schedules):
+            return
+        for optimizer, options in zip(trainer.optimizers, self._optimiser_options, strict=True):
+            for group, given in zip(optimizer.param_groups, options, strict=True):
+                group.update(given)
+        for schedule in schedules:
+            schedule.go_to(step_of_training(trainer))
 
     def on_train_batch_start(self, batch: PoseBatch, batch_idx: int) -> None:
         # Noise and dropout depend only on the seed, the step, which of its batches this is, and the process, so a
@@ -267,37 +293,11 @@ def class_path_of(kind: type) -> str:
     return f"{kind.__module__}.{kind.__name__}"
 
 
-def scheduled(optimizer: Optimizer, warmup_steps: int, *spans: range) -> dict[str, Any]:
-    """An optimiser whose learning rate follows `warmup_cosine`, as `configure_optimizers` returns it.
-
-    Args:
-        optimizer: of the training.
-        warmup_steps: optimiser steps of linear warm-up, at most half of a span.
-        spans: optimiser steps in which each parameter group is trained; or one span for all groups.
-    """
-    factors = [warmup_cosine(len(span), min(warmup_steps, len(span) // 2), span.start) for span in spans]
-    schedule = LambdaLR(optimizer, factors if len(factors) > 1 else factors[0])
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def warmup_cosine(num_steps: int, warmup_steps: int, start: int = 0) -> Callable[[int], float]:
-    """Learning rate factor per optimiser step: linear warm-up, then half a cosine down to zero; zero outside.
-
-    Args:
-        num_steps: length of the schedule.
-        warmup_steps: number of these that warm up.
-        start: first step of the schedule.
-
-    Returns:
-        Function for `torch.optim.lr_scheduler.LambdaLR`.
-    """
-
-    def factor(step: int) -> float:
-        step -= start
-        if step < 0 or step >= num_steps:
-            return 0.0
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        return 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / (num_steps - warmup_steps)))
-
-    return factor
+def _restart_epoch(trainer: L.Trainer) -> None:
+    """Resumes at the first batch of the epoch, because batches are others than those that the checkpoint counts."""
+    loader: Any = trainer.train_dataloader
+    loader.load_state_dict({**loader.state_dict(), "batches": 0})
+    trainer.fit_loop.restarting = False
+    trainer.fit_loop.epoch_loop.batch_progress.current.reset()
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+    rank_zero_info(f"The set-up has other batches than the checkpoint: epoch {trainer.current_epoch} starts again.")

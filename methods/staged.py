@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from methods.base import PoseMethod, scheduled
+from methods.base import PoseMethod
+from methods.schedules import scheduled
 from noise2pose.errors import InputError
 
 Group = tuple[float, list[Parameter]]  # weight decay of parameters

@@ -46,6 +46,10 @@ class WarmupEMA(WeightAveraging):
         if isinstance(pl_module, PoseMethod) and pl_module.ema_decay is not None:
             self.decay = pl_module.ema_decay
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if isinstance(pl_module, PoseMethod) and trainer.fit_loop.restarted_mid_epoch:
+            self._average_what_is_trained(pl_module, pl_module.frozen_parameters())
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._average_model is None or not isinstance(pl_module, PoseMethod):
             return

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from methods.base import PoseMethod, scheduled
+from methods.base import PoseMethod
 from methods.checkpoints import describe_method, load_method, make_described_method
 from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
 from methods.diffannot.diffusion import Clip, GaussianDiffusion, Schedule, clip_mask, schedule_betas
@@ -23,6 +23,7 @@ from methods.diffannot.states import (
     to_smpl,
     to_state,
 )
+from methods.schedules import scheduled
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction, Smpl
 from noise2pose.errors import InputError

@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from methods.base import PoseMethod, scheduled
+from methods.base import PoseMethod
 from methods.checkpoints import read_checkpoint
 from methods.diffpose.denoisers import GraphLifter
 from methods.diffpose.mixste import MixSTE
 from methods.diffpose.variants import Lifted
 from methods.official_weights import check
+from methods.schedules import scheduled
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError

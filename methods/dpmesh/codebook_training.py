@@ -12,10 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
-from methods.base import PoseMethod, scheduled
+from methods.base import PoseMethod
 from methods.dpmesh.regressor.pose_codebook import PoseCodebook
 from methods.dpmesh.settings import check_codebook_settings
 from methods.mesh_batches import known_bodies
+from methods.schedules import scheduled
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel

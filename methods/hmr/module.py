@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods.backbones import Backbone, EfficientNetLite0, ResNet50
-from methods.base import PoseMethod, scheduled
+from methods.base import PoseMethod
 from methods.hmr.losses import Discriminators, discriminator_loss, prior_loss, supervised_losses
 from methods.hmr.official import load_pretrained
 from methods.hmr.regressor import Estimate, KeypointFeatures, Regressor
@@ -23,6 +23,7 @@ from methods.mesh_batches import (
     translation_in_image,
     vary_colours,
 )
+from methods.schedules import scheduled
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel

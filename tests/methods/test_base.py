@@ -1,9 +1,22 @@
 """What the base of every method does in training."""
 
+import lightning as L
 import torch
 
 from methods.diffpose import ContextEncoder
 from tests.methods.test_contract import SMALL, fit
+from tests.tiny import TinyPoses
+
+
+def train(method, folder, epochs=2, ckpt_path=None, batch_size=16, **options):
+    """Trains on 48 poses without validation; returns the trainer."""
+    settings = {
+        "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
+        "accelerator": "cpu", "limit_val_batches": 0, "default_root_dir": folder, "max_epochs": epochs,
+    }  # fmt: skip
+    trainer = L.Trainer(**{**settings, **options})
+    trainer.fit(method, datamodule=TinyPoses(num_samples=48, batch_size=batch_size), ckpt_path=ckpt_path)
+    return trainer
 
 
 class Draws(ContextEncoder):

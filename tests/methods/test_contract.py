@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datamodules.base import select
-from methods.base import PoseMethod, warmup_cosine
+from methods.base import PoseMethod
 from methods.diffannot import DiffAnnot
 from methods.diffpose import ContextEncoder, DiffPose
 from methods.dpmesh import Codebook, DPMesh
@@ -162,10 +162,3 @@ def test_every_method_logs_the_same_keys(name, tmp_path):
 
 def test_hyper_parameters_are_plain_values(name):
     assert all(isinstance(value, str | int | float | bool | None) for value in make(name).hparams.values())
-
-
-def test_schedule_warms_up_and_ends_at_zero():
-    factor = warmup_cosine(10, 2, start=5)
-    values = [factor(step) for step in range(17)]
-    assert values[:5] == [0.0] * 5 and values[5:8] == [0.5, 1.0, 1.0] and values[15:] == [0.0, 0.0]
-    assert all(a >= b for a, b in zip(values[7:], values[8:], strict=False))
