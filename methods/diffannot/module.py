@@ -14,15 +14,7 @@ from methods.diffannot.guidance import Guidance
 from methods.diffannot.losses import loss_2d, loss_3d
 from methods.diffannot.refinement import SELECTORS, Evidence, Refiner, Search, Selector
 from methods.diffannot.reprojection import Keypoints
-from methods.diffannot.states import (
-    STATE_SIZE,
-    Condition,
-    PosedBody,
-    condition_of,
-    condition_size,
-    to_smpl,
-    to_state,
-)
+from methods.diffannot.states import STATE_SIZE, Condition, PosedBody, condition_of, condition_size, to_smpl, to_state
 from methods.schedules import scheduled
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction, Smpl
