@@ -1,10 +1,9 @@
 """Writes a report: `index.html`, one file with everything, and `report.md` with its pictures in `figures/`."""
 
-import base64
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from noise2pose.errors import InputError
@@ -30,7 +29,6 @@ from noise2pose.reports.tables import (
     rows_by_group,
 )
 
-_STYLE = ASSETS / "report.css"
 _ORACLE = (
     "The pose closest to the ground truth was chosen with the ground truth, which is unknown in use. The null control "
     "chooses among as many poses of pure noise with the same spread: its gain is the gain of choosing alone."
@@ -159,66 +157,26 @@ def _facts(run: Run) -> dict[str, str]:
 
 
 def _html(title: str, note: str, loud: Sequence[str], sections: Iterable[_Section], runs: Sequence[Run]) -> str:
-    body = [f"<header><h1>{escape(title)}</h1>"]
-    body += [f'<p class="lead note">{escape(note)}</p>'] if note else []
-    body += [f'<p class="warning" role="note">{escape(warning)}</p>' for warning in loud]
-    body.append("</header><main>")
-    for number, section in enumerate(sections):
-        body.append(f'<section class="{section.kind}"><h2>{escape(section.title)}</h2>')
-        body += [f'<p class="soft">{escape(text)}</p>' for text in section.text if text]
-        body += [_html_table(f"table{number}_{i}", *table) for i, table in enumerate(section.tables)]
-        body += [_html_picture(picture) for picture in section.pictures]
-        body.append("</section>")
-    body.append("<section><h2>How each number was made</h2>")
-    for run in runs:
-        body.append(f"<article><h3>{escape(run.method)} ({escape(run.name)})</h3><dl>")
-        for name, value in _facts(run).items():
-            shown = f"<code>{escape(value[2:])}</code>" if value.startswith("$ ") else escape(value)
-            body.append(f"<dt>{escape(name)}</dt><dd>{shown}</dd>")
-        body.append("</dl></article>")
-    body.append("</section></main><footer>Made by <code>noise2pose compare</code>.</footer>")
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>",
-            *body,
-            "</body>\n</html>\n",
-        ]
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
     )
-
-
-def _html_table(name: str, caption: str, rows: Sequence[Row]) -> str:
-    columns = _page_columns(rows)[2:]
-    heads = "".join(f'<th scope="col"{_align(column)}>{escape(column)}</th>' for column in ("method", *columns))
-    lines = [
-        f'<p class="caption" id="{name}">{escape(caption)}</p>',
-        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{name}"><table aria-labelledby="{name}">',
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>",
-    ]
-    for row in rows:
-        head = f'<th scope="row">{escape(row.cells["method"])}<small>{escape(row.cells["run"])}</small></th>'
-        cells = []
-        for column in columns:
-            best = " best" if column in row.best else ""
-            kind = "" if column in LEFT_ALIGNED else f' class="number{best}"'
-            text = escape(row.cells[column])
-            cells.append(f"<td{kind}>{f'<strong>{text}</strong>' if best else text}</td>")
-        lines.append(f"<tr>{head}{''.join(cells)}</tr>")
-    return "\n".join([*lines, "</tbody></table></div>"])
-
-
-def _html_picture(picture: Picture) -> str:
-    wide, narrow = (base64.b64encode(image).decode() for image in (picture.wide, picture.narrow))
-    return (
-        f'<figure><picture><source media="(max-width: 640px)" srcset="data:image/png;base64,{narrow}">'
-        f'<img src="data:image/png;base64,{wide}" alt="{escape(picture.alt)}" loading="lazy"></picture>'
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    return environment.get_template("report.html").render(
+        title=title,
+        note=note,
+        loud=loud,
+        sections=sections,
+        runs=runs,
+        columns_of=_page_columns,
+        facts_of=_facts,
+        left_aligned=LEFT_ALIGNED,
+        base64=lambda image: b64encode(image).decode(),
     )
-
-
-def _align(column: str) -> str:
-    return "" if column in LEFT_ALIGNED else ' class="number"'
 
 
 def _page_columns(rows: Sequence[Row]) -> list[str]:
