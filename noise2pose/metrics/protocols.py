@@ -82,10 +82,10 @@ class Protocol:
         Raises:
             InputError: if an attribute is unknown, or one without a default is missing.
         """
-        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
+            arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             return cls(**arguments)
-        except TypeError as error:  # it names the attribute
+        except (TypeError, AttributeError) as error:  # it names the attribute
             raise InputError(f"not a protocol: {str(error).removeprefix('Protocol.__init__() ')}") from error
 
     def as_dict(self) -> dict[str, Any]:

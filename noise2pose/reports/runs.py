@@ -1,10 +1,14 @@
-"""Reads what a run left behind: one folder with its configuration, curves and test results.
+"""Reads what a run left behind: one folder with its configuration, curves and test results; errors name a broken file.
 
 Shape letters: S samples, J joints, T points of a curve.
 """
 
+import csv
+import json
 import re
 import shlex
+import zipfile
+import zlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,16 +20,6 @@ import yaml
 from noise2pose.errors import InputError
 from noise2pose.metrics.keys import CALIBRATION, ORACLE, main_error, oracle_key
 from noise2pose.metrics.protocols import Protocol
-from noise2pose.reports.run_files import (
-    Samples,
-    check_fit,
-    check_groups,
-    check_types,
-    is_a,
-    read_curves,
-    read_json,
-    read_samples,
-)
 
 _FILES = ("config.yaml", "metrics.csv", "fit.json", "test.json")
 _FIT = {"seconds": float, "steps": int, "parameters": int, "device": str, "command": str}
@@ -39,17 +33,27 @@ _TEST = {
     "command": str,
     "metrics": dict,
 }
-_PROTOCOL = {
-    "name": str,
-    "dataset": str,
-    "split": str,
-    "skeleton": str,
-    "root": int,
-    "keypoints_2d": str,
-    "alignment": str,
-    "units": str,
-    "num_hypotheses": int,
-}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A few tested samples.
+
+    Attributes:
+        sample_id: (S,) names.
+        keypoints_2d: (S, J, 3) pixels and confidence.
+        target: (S, J, 3) metres in the camera frame.
+        prediction: (S, J, 3) metres in the camera frame.
+        image_size: (S, 2) pixels.
+        skeleton: name in `noise2pose.skeletons`.
+    """
+
+    sample_id: list[str]
+    keypoints_2d: np.ndarray
+    target: np.ndarray
+    prediction: np.ndarray
+    image_size: np.ndarray
+    skeleton: str
 
 
 @dataclass(frozen=True)
@@ -125,13 +129,7 @@ class Run:
     def sparsification(self) -> dict[str, list[float]]:
         """`removed` per cent, `error` and `oracle_error` in mm, see `metrics.calibration`; empty if not recorded."""
         found = self.test.get("calibration") or {}
-        curve = {name: found.get(name) for name in ("removed", "error", "oracle_error")}
-        for name, values in curve.items():
-            if found and not (isinstance(values, list) and values and all(is_a(value, float) for value in values)):
-                raise InputError(f"{self.folder / 'test.json'}: calibration: {name} is {values!r}, expected numbers")
-        if found and len({len(values or []) for values in curve.values()}) > 1:
-            raise InputError(f"{self.folder / 'test.json'}: calibration: curves of different lengths")
-        return {name: values for name, values in curve.items() if values}
+        return {name: found[name] for name in ("removed", "error", "oracle_error") if found}
 
     def by_group(self) -> dict[str, Any]:
         """Its errors by action or sequence, with both averages; empty if none were recorded."""
@@ -170,41 +168,35 @@ def load_run(path: Path | str) -> Run:
         InputError: if there is no such run, or one of its files is broken; the file is named.
     """
     folder = _find(Path(path))
-    test = read_json(folder / "test.json", _TEST)
-    protocols = _check_test(test, folder / "test.json") if test else ()
-    samples = read_samples(folder / "test_samples.npz") if test else None
-    if samples and protocols:
-        check_fit(samples, protocols[0], folder / "test_samples.npz")
+    test = _read_json(folder / "test.json", _TEST)
+    protocols = _protocols(test, folder / "test.json") if test else ()
+    samples = _read_samples(folder / "test_samples.npz", protocols[0]) if protocols else None
     return Run(
         folder=folder,
-        fit=read_json(folder / "fit.json", _FIT),
+        fit=_read_json(folder / "fit.json", _FIT),
         test=test,
         protocols=protocols,
-        curves=read_curves(folder / "metrics.csv"),
+        curves=_read_curves(folder / "metrics.csv"),
         samples=samples,
     )
 
 
-def _check_test(test: dict[str, Any], path: Path) -> tuple[Protocol, ...]:
-    """Checks what was tested and returns the protocols."""
-    protocols = []
-    for record in test["protocols"]:
-        try:
-            check_types(record, _PROTOCOL, f"{path}: protocol")
-            protocols.append(Protocol.from_dict(record))
-        except (InputError, TypeError) as error:
-            raise InputError(f"{path}: protocols: {error}") from error
+def _protocols(test: dict[str, Any], path: Path) -> tuple[Protocol, ...]:
+    """The protocols of a test; the metrics of the first must be there."""
+    try:
+        protocols = tuple(Protocol.from_dict(record) for record in test["protocols"])
+    except InputError as error:
+        raise InputError(f"{path}: protocols: {error}") from error
     if not protocols:
         raise InputError(f"{path}: protocols is empty")
     for key, value in test["metrics"].items():
-        if not is_a(value, float):
+        if not _is_a(value, float):
             raise InputError(f"{path}: metric {key} is {value!r}, expected a number")
     prefix = f"test/{protocols[0].dataset}/"
     error = prefix + main_error(protocols[0].dimensions).name
     if error not in test["metrics"] and not any(key.startswith(prefix + ORACLE) for key in test["metrics"]):
         raise InputError(f"{path}: metrics lack {error}")
-    check_groups(test.get("groups") or {}, f"{path}: groups")
-    return tuple(protocols)
+    return protocols
 
 
 def _find(path: Path) -> Path:
@@ -226,3 +218,89 @@ def _class_name(path: Path) -> str:
         return "unknown method"
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise InputError(f"{path}: names no method at model.class_path ({error!r})") from error
+
+
+def _read_json(path: Path, types: dict[str, type]) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: holds a {type(record).__name__}, expected an object")
+    for key, kind in types.items():
+        if key not in record:
+            raise InputError(f"{path}: {key} is missing")
+        if not _is_a(record[key], kind):
+            raise InputError(f"{path}: {key} is {record[key]!r}, expected {kind.__name__}")
+    return record
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    accepted = (int, float) if kind is float else kind
+    return isinstance(value, accepted) and not isinstance(value, bool)
+
+
+def _read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    if not path.exists():
+        return {}
+    curves: dict[str, dict[int, float]] = {}
+    line = 1
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if "step" not in (reader.fieldnames or []):
+                raise InputError(f"{path}: no column step in its first line, expected the log of a training")
+            keys = [key for key in reader.fieldnames or [] if re.fullmatch(f"val/[^/]+/{main_error(3).name}", key)]
+            for row in reader:
+                line = reader.line_num
+                if None in row or None in row.values():
+                    raise ValueError("expected as many cells as in the first line")
+                for key in keys:
+                    if row[key]:  # a step logged twice, by a resumed run, counts once
+                        curves.setdefault(key.split("/")[1], {})[int(row["step"])] = float(row[key])
+    except InputError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: line {line} is broken ({error})") from error
+    return {
+        name: (np.array(sorted(curve)), np.array([curve[step] for step in sorted(curve)]))
+        for name, curve in curves.items()
+    }
+
+
+def _read_samples(path: Path, protocol: Protocol) -> Samples | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        samples = Samples(
+            sample_id=[str(name) for name in arrays["sample_id"]],
+            keypoints_2d=arrays["keypoints_2d"].astype(float),
+            target=arrays["target"].astype(float),
+            prediction=arrays["prediction"].astype(float),
+            image_size=arrays["image_size"].astype(float),
+            skeleton=str(arrays["skeleton"]),
+        )
+    except KeyError as error:
+        raise InputError(f"{path}: {error.args[0]} is missing") from error
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: not readable as an npz file ({error})") from error
+    shape = (len(samples.sample_id), *samples.target.shape[1:2], 3)
+    for key in ("keypoints_2d", "target", "prediction"):
+        if getattr(samples, key).shape != shape:
+            raise InputError(f"{path}: {key} has shape {getattr(samples, key).shape}, expected {shape}")
+    if samples.image_size.shape != (shape[0], 2):
+        raise InputError(f"{path}: image_size has shape {samples.image_size.shape}, expected {(shape[0], 2)}")
+    if not np.isfinite(samples.target).all():
+        raise InputError(f"{path}: target holds values that are not finite")
+    if samples.skeleton != protocol.skeleton:
+        raise InputError(f"{path}: skeleton is {samples.skeleton}, but {protocol.skeleton} in test.json beside it")
+    for joint in (protocol.root, *(protocol.joints or ())):
+        if not (_is_a(joint, int) and 0 <= joint < shape[1]):
+            raise InputError(
+                f"{path}: {shape[1]} joints, but the protocol in test.json beside it names joint {joint!r}"
+            )
+    return samples

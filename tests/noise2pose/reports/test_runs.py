@@ -104,8 +104,8 @@ def test_a_broken_line_of_the_log_is_named(folder, line):
     [
         ({"metrics": {"test/toy/mpjpe": "small"}}, "metric test/toy/mpjpe is 'small', expected a number"),
         ({"metrics": {"test/other/mpjpe": 1.0}}, "metrics lack test/toy/mpjpe"),
-        ({"protocols": [{}]}, "protocol: name is missing"),
-        ({"protocols": [3]}, "protocols: .*not iterable"),
+        ({"protocols": [{}]}, "protocols: not a protocol: missing .*'name'"),
+        ({"protocols": [3]}, "protocols: not a protocol"),
         ({"protocols": []}, "protocols is empty"),
         ({"poses_per_second": True}, "poses_per_second is True, expected float"),
     ],
@@ -136,10 +136,3 @@ def test_wrong_samples_are_explained(folder, changes, message):
 def test_a_protocol_beyond_the_joints_is_refused(tmp_path):
     with pytest.raises(InputError, match="17 joints, but the protocol .* names joint 17"):
         load_run(write_run(tmp_path / "toy", joints=[0, 17]))
-
-
-@pytest.mark.parametrize("curve", [{"removed": [0.0]}, {"removed": [0.0], "error": [1.0, 2.0], "oracle_error": [1.0]}])
-def test_a_broken_sparsification_curve_is_named(tmp_path, curve):
-    run = load_run(write_run(tmp_path / "a", calibration=curve))
-    with pytest.raises(InputError, match="a/test.json: calibration"):
-        run.sparsification()

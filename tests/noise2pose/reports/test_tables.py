@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from datamodules.prepared.protocols import published
-from noise2pose.errors import InputError
 from noise2pose.reports.comparability import group_by_protocol, warnings
 from noise2pose.reports.runs import load_run
 from noise2pose.reports.tables import labels, result_rows, rows_by_group, text_report
@@ -124,9 +123,3 @@ def test_actions_stand_in_the_order_of_the_literature(make):
     assert list(row.cells)[2:] == ["error", "Dir", "Sit", "Walk", "WalkT", "Juggling", "mean", "poses"]
     assert list(row.cells.values())[2:] == ["MPJPE", "1.0", "2.0", "3.0", "4.0", "9.0", "3.8", "3.1"]
     assert "By action; mean = every action weighs the same" in text_report(runs)
-
-
-@pytest.mark.parametrize("broken", [{"toy": 3}, {"toy": {"of": "action", "metrics": {"mpjpe": {"values": {}}}}}, [1]])
-def test_broken_tables_are_named(make, broken):
-    with pytest.raises(InputError, match="test.json: groups"):
-        make("a", tables=broken)
