@@ -17,7 +17,7 @@ from methods.schedules import Schedule, step_of_training
 from noise2pose.batch import JointMaps, PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
-from noise2pose.metrics.keys import ORACLE, main_error
+from noise2pose.metrics.keys import FIRST_STAGE, ORACLE, main_error
 from noise2pose.metrics.protocols import Protocol
 
 # The number that checkpoints are chosen by: MPJPE on the first validation set, in pixels if that has 2-D annotations
@@ -75,7 +75,7 @@ class PoseMethod(L.LightningModule):
 
     @property
     def selectable(self) -> bool:
-        """Whether this epoch's weights may become the run's best checkpoint."""
+        """Whether this epoch's weights may become the run's best checkpoint; its errors are the method's."""
         return True
 
     @property
@@ -260,13 +260,13 @@ class PoseMethod(L.LightningModule):
         Raises:
             InputError: if no answer of the first set could be measured.
         """
-        first = None
+        first, stage = None, "" if self.selectable else FIRST_STAGE
         for evaluation in self._evaluation_sets:
-            prefix = f"{split}/{evaluation.protocol.dataset}"
+            prefix = f"{split}/{evaluation.protocol.dataset}/{stage}"
             values = evaluation.compute(self.num_hypotheses, self.needs_ground_truth)
             evaluation.reset()
             # Already the same on every process; `sync_dist` only tells Lightning so.
-            self.log_dict({f"{prefix}/{name}": value.float() for name, value in values.items()}, sync_dist=True)
+            self.log_dict({prefix + name: value.float() for name, value in values.items()}, sync_dist=True)
             if evaluation is self._evaluation_sets[0]:
                 prefix = ORACLE if self.needs_ground_truth else ""
                 error = f"{prefix}{main_error(evaluation.protocol.dimensions).name}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -47,7 +48,8 @@ class StagedMethod(PoseMethod):
 
     @property
     def selectable(self) -> bool:
-        return self.current_epoch >= self.first_stage_epochs
+        fitting = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        return not fitting or self.current_epoch >= self.first_stage_epochs
 
     def frozen_parameters(self) -> Iterator[Parameter]:
         groups = self.stage_groups()[1 if self.in_first_stage else 0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 ORACLE = "oracle/"  # prefix of every key whose answer was chosen with the ground truth
+FIRST_STAGE = "first_stage/"  # prefix in epochs in which another part of the method answers than the trained method
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
 """What the base of every method does in training."""
 
+import csv
+
 import lightning as L
 import torch
 
-from methods.diffpose import ContextEncoder
-from tests.methods.test_contract import SMALL, fit
+from methods.callbacks import RunCSVLogger
+from methods.diffpose import ContextEncoder, DiffPose
+from noise2pose.reports.run_files import read_curves
+from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
 from tests.tiny import TinyPoses
 
 
@@ -48,3 +52,23 @@ def test_every_batch_of_an_optimiser_step_draws_its_own_noise(tmp_path):
 
 def test_without_accumulation_the_seed_is_that_of_the_step(tmp_path):
     assert [seed for _, seed, _ in draws_of(tmp_path, 1)] == [7 + 1_000_003 * step for step in range(6)]
+
+
+class Begin(L.Callback):
+    def on_train_start(self, trainer, pl_module):
+        trainer.logger.begin(0)
+
+
+def test_errors_of_the_first_stage_are_not_the_methods(tmp_path):
+    method = DiffPose(**SMALL_DIFFPOSE)
+    train(method, tmp_path, limit_val_batches=1.0, logger=RunCSVLogger(str(tmp_path)), callbacks=[Begin()])
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/tiny/mpjpe"] or row["val/tiny/first_stage/mpjpe"]]
+    assert [(row["epoch"], bool(row["val/tiny/mpjpe"])) for row in rows] == [("0", False), ("1", True)]
+    assert rows[1]["val/tiny/first_stage/mpjpe"] == ""
+    steps, errors = read_curves(tmp_path / "metrics.csv")["tiny"]
+    assert steps.tolist() == [5] and errors.tolist() == [float(rows[1]["val/tiny/mpjpe"])]
+    found = L.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, default_root_dir=tmp_path).validate(
+        method, datamodule=TinyPoses(), verbose=False
+    )
+    assert "val/tiny/mpjpe" in found[0]
