@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.preparation.joining import Joined, join, write_part
+from datamodules.preparation.joining import Joined, Rows, join, write_part
 from datamodules.prepared.folder import COLUMNS, MANIFEST, read_manifest
 from noise2pose.errors import InputError
 from noise2pose.files import sha256, write_text
@@ -39,26 +39,6 @@ class Expected(NamedTuple):
 
     what: str  # key of `Rows.counts`
     number: int
-
-
-class Rows(NamedTuple):
-    """What reading one part gives.
-
-    Attributes:
-        arrays: columns of N rows, named as in `COLUMNS`; the rows of a sequence lie together, in order of time.
-        sequences: name, split and other plain facts (subject, action, camera, ...) of each sequence, in that order.
-        of: (N,) which of the sequences each row belongs to.
-        images: names relative to the image root that `arrays["picture"]` counts, without backslashes.
-        counts: added up over all parts by name.
-        skipped: (file, or file and key; reason in a few words).
-    """
-
-    arrays: dict[str, np.ndarray]
-    sequences: list[dict[str, Any]]
-    of: np.ndarray
-    images: list[str]
-    counts: dict[str, int]
-    skipped: list[tuple[str, str]]
 
 
 class Part(NamedTuple):
@@ -246,13 +226,7 @@ def _read(part: Part, path: Path) -> str | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError) as error:
         return f"cannot be read ({type(error).__name__}: {error})".splitlines()[0]
     _check(part, rows)
-    about = {
-        "sequences": rows.sequences,
-        "images": rows.images,
-        "counts": rows.counts,
-        "skipped": rows.skipped,
-    }
-    write_part(path, rows.arrays, rows.of, about)
+    write_part(path, rows)
     return None
 
 

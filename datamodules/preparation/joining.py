@@ -4,7 +4,8 @@ A part is an npz file: `about` (JSON), `of` (N,) the sequence of each row, and i
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,26 @@ from noise2pose.errors import InputError
 from noise2pose.files import replacing, write_npz
 
 _PREFIX = "column_"
+
+
+class Rows(NamedTuple):
+    """What reading one part gives.
+
+    Attributes:
+        arrays: columns of N rows, named as in `COLUMNS`; the rows of a sequence lie together, in order of time.
+        sequences: name, split and other plain facts (subject, action, camera, ...) of each sequence, in that order.
+        of: (N,) which of the sequences each row belongs to.
+        images: names relative to the image root that `arrays["picture"]` counts, without backslashes.
+        counts: added up over all parts by name.
+        skipped: (file, or file and key; reason in a few words).
+    """
+
+    arrays: dict[str, np.ndarray]
+    sequences: list[dict[str, Any]]
+    of: np.ndarray
+    images: list[str]
+    counts: dict[str, int]
+    skipped: list[tuple[str, str]]
 
 
 class Joined(NamedTuple):
@@ -45,18 +66,38 @@ class _First(NamedTuple):
     image: int
 
 
-def write_part(path: Path, arrays: Mapping[str, np.ndarray], of: np.ndarray, about: dict[str, Any]) -> None:
-    """Writes a part, whole or not at all.
+def concatenate(sequences: Sequence[Rows], skipped: list[tuple[str, str]]) -> Rows:
+    """The rows of several sequences as those of one part.
 
     Args:
-        path: file to write.
-        arrays: columns by name.
-        of: (N,) the sequence of each row.
-        about: `sequences`, `images`, `counts` and `skipped`, as in `preparation.Rows`.
+        sequences: rows with the same columns, of one sequence each.
+        skipped: what is named before what the sequences skipped.
     """
-    columns = {_PREFIX + name: np.asarray(array, dtype=COLUMNS[name].dtype) for name, array in arrays.items()}
+    names = sequences[0].arrays if sequences else {}
+    arrays = {name: np.concatenate([rows.arrays[name] for rows in sequences]) for name in names}
+    of = np.repeat(np.arange(len(sequences)), np.array([len(rows.of) for rows in sequences], dtype=int))
+    if "picture" in arrays:
+        before = np.cumsum([0, *(len(rows.images) for rows in sequences)])
+        arrays["picture"] = np.where(arrays["picture"] >= 0, arrays["picture"] + before[of], -1)
+    counts: Counter[str] = Counter()
+    for rows in sequences:
+        counts.update(rows.counts)
+    return Rows(
+        arrays,
+        [facts for rows in sequences for facts in rows.sequences],
+        of,
+        [name for rows in sequences for name in rows.images],
+        dict(counts),
+        [*skipped, *(fault for rows in sequences for fault in rows.skipped)],
+    )
+
+
+def write_part(path: Path, rows: Rows) -> None:
+    """Writes a part, whole or not at all."""
+    columns = {_PREFIX + name: np.asarray(array, dtype=COLUMNS[name].dtype) for name, array in rows.arrays.items()}
+    about = {"sequences": rows.sequences, "images": rows.images, "counts": rows.counts, "skipped": rows.skipped}
     text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-    write_npz(path, about=text, of=of.astype(np.int32), **columns)
+    write_npz(path, about=text, of=rows.of.astype(np.int32), **columns)
 
 
 def join(files: list[Path], output: Path) -> Joined:
@@ -67,7 +108,7 @@ def join(files: list[Path], output: Path) -> Joined:
     """
     sequences: list[dict[str, Any]] = []
     images: list[str] = []
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     skipped: list[tuple[str, str]] = []
     shapes: dict[str, tuple[int, ...]] = {}
     firsts: list[_First] = []
@@ -85,8 +126,7 @@ def join(files: list[Path], output: Path) -> Joined:
             sequences.append({**about["sequences"][sequence], "start": int(start), "stop": int(stop)})
         images += about["images"]
         skipped += [(name, reason) for name, reason in about["skipped"]]
-        for what, count in about["counts"].items():
-            counts[what] = counts.get(what, 0) + count
+        counts.update(about["counts"])
         number += len(of)
     if number:
         for name, shape in {**shapes, "sequence": ()}.items():
@@ -94,7 +134,7 @@ def join(files: list[Path], output: Path) -> Joined:
         text, ends = encode_names(images)
         write_npz(output / INDEX, text=text, ends=ends)
     columns = {name: [COLUMNS[name].dtype, list(shape)] for name, shape in sorted(shapes.items())}
-    return Joined(number, columns, sequences, len(images), counts, skipped)
+    return Joined(number, columns, sequences, len(images), dict(counts), skipped)
 
 
 def _write_column(output: Path, name: str, shape: tuple[int, ...], files: list[Path], firsts: list[_First]) -> None:

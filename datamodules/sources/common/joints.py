@@ -1,13 +1,21 @@
-"""Joints as publishers have them, as columns of a prepared folder: validity, confidence, and the box around them.
+"""Joints and cameras as publishers have them, as columns of a prepared folder.
 
-Shape letters: J joints, C coordinates.
+Shape letters: N rows, J joints, C coordinates.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from noise2pose.images.crops import bounds_of_keypoints
+
+
+def camera_columns(focal: Any, principal_point: Any, image_size: Any, number: int) -> dict[str, np.ndarray]:
+    """Focal length, principal point and size of the image, two numbers each in pixels, in every one of N rows."""
+    camera = {"focal": focal, "principal_point": principal_point, "image_size": image_size}
+    return {name: np.tile(np.array(values, np.float32), (number, 1)) for name, values in camera.items()}
 
 
 def with_validity(points: Float[np.ndarray, "*batch J C"], scale: float = 1.0) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Frames of videos, decoded once into JPEG files."""
 
 import json
-from collections.abc import Collection, Iterator
+import shutil
+import sys
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +55,31 @@ def read_header(video: Path) -> Header:
             return Header(number, (stream.width, stream.height))
     except (av.FFmpegError, OSError, IndexError, ValueError) as error:
         raise InputError(f"{video}: cannot be read as a video ({error})") from None
+
+
+def check_room(videos: Iterable[tuple[Header, Path]], stride: int, output: Path) -> None:
+    """Says how many images there are to extract and how much room they take.
+
+    Args:
+        videos: header of each, and the folder of its images; what an earlier run has written there is not counted.
+        stride: every so many frames become an image.
+        output: folder to write, on whose disk the images go.
+
+    Raises:
+        InputError: if the disk has less room.
+    """
+    number, need = 0, 0.0
+    for header, folder in videos:
+        missing = max(-(-header.num_frames // stride) - sum(1 for _ in folder.glob("*.jpg")), 0)
+        number += missing
+        need += missing * header.size[0] * header.size[1] * BYTES_PER_PIXEL / 1e9
+    if number:
+        place = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(place).free / 1e9
+        print(f"{number:,} images to extract, every {stride} frames, about {need:.1f} GB", file=sys.stderr)
+        if need > free:
+            what = f"{number:,} images need about {need:.1f} GB and {free:.1f} GB are free"
+            raise InputError(f"--output: {place}: {what}; raise --stride or leave them out with --no_images")
 
 
 def frame_name(frame: int) -> str:

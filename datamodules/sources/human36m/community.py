@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from datamodules.preparation import Part, Rows
+from datamodules.preparation import Part, Rows, concatenate
 from datamodules.sources.common.files import Faults, finite_numbers, folder_with, missing_files, numbers, read_json
 from datamodules.sources.common.joints import bounds_of, with_validity
 from datamodules.sources.human36m.cameras import CAMERAS, project_pinhole, to_camera
 from datamodules.sources.human36m.sequences import (
     SKELETON,
     SPLITS,
-    Sequence,
-    collect,
     sequence_facts,
     sequence_rows,
     sort_subjects,
@@ -127,7 +125,7 @@ def read_subject(
             continue
         if sequence is not None:
             sequences.append(sequence)
-    return collect(sequences, skipped + faults.lines())
+    return concatenate(sequences, skipped + faults.lines())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -190,7 +188,7 @@ def _sequence(
     stride: int,
     images: Path | None,
     faults: Faults,
-) -> Sequence | None:
+) -> Rows | None:
     """One action from one camera; None if no frame has joints."""
     action, take, number = key
     name = _ACTIONS[action - 2] if 2 <= action < 2 + len(_ACTIONS) else f"Action{action}"

@@ -10,8 +10,8 @@ Shape letters: F frames, N kept frames.
 """
 
 import re
-import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,14 @@ import numpy as np
 
 from datamodules.preparation import Part, Rows
 from datamodules.sources.common.files import folder_with
-from datamodules.sources.common.joints import bounds_of, with_validity
-from datamodules.sources.common.video_frames import BYTES_PER_PIXEL, extract_frames, frame_name, read_header
+from datamodules.sources.common.joints import bounds_of, camera_columns, with_validity
+from datamodules.sources.common.video_frames import check_room, extract_frames, frame_name, read_header
 from datamodules.sources.human36m.cameras import CAMERAS, INTRINSICS, project, read_metadata
 from datamodules.sources.human36m.masks import FOLDERS, mask_bounds
 from datamodules.sources.human36m.sequences import (
     JOINTS_OF_32,
     SKELETON,
     SPLITS,
-    camera_columns,
-    collect,
     intrinsics_facts,
     is_left_out,
     sequence_facts,
@@ -115,7 +113,8 @@ def plan_parts(
         arguments = (*files, *key, cameras[key[2]], stride, bool(masks_of), root)
         parts.append(Part(name, read_sequence, arguments, read))
     if root is not None:
-        _check_disk([others["videos"][key] for key in keys if key in others["videos"]], stride, root)
+        named = {root / sequence_facts(*key)["name"]: others["videos"].get(key) for key in keys}
+        _check_videos({folder: video for folder, video in named.items() if video is not None}, stride, output)
     facts = {
         "skeletons": {"keypoints_3d": SKELETON, "keypoints_2d_gt": SKELETON},
         "stride": stride,
@@ -165,7 +164,7 @@ def read_sequence(
         "keypoints_3d": with_validity(joints),
         "keypoints_2d_gt": keypoints,
         "bounds": _bounds(masks, frames, keypoints, masked, counts, skipped),
-        **camera_columns(intrinsics, len(frames)),
+        **camera_columns(intrinsics.focal, intrinsics.principal_point, intrinsics.size, len(frames)),
     }
     names: list[str] = []
     if images is not None:
@@ -183,7 +182,7 @@ def read_sequence(
                 skipped.append((f"{subject}/{video.name}", f"{done.reason}: {lost}"))
         if len(names) < len(frames):
             counts["frames without an image"] = len(frames) - len(names)
-    return collect([sequence_rows(facts, arrays, where, len(metres), names, counts, skipped)], [])
+    return sequence_rows(facts, arrays, where, len(metres), names, counts, skipped)
 
 
 def read_pose(path: Path, coordinates: int) -> np.ndarray:
@@ -254,33 +253,16 @@ def _cameras(source: Path, skipped: list[tuple[str, str]]) -> tuple[dict[str, In
     return cameras, {"intrinsics": where, "cameras": intrinsics_facts(cameras)}
 
 
-def _check_disk(videos: list[Path], stride: int, root: Path) -> None:
-    """Prints how much room the images need; InputError if the disk has less."""
-    need, number = 0.0, 0
-    resized: list[Path] = []
-    for video in videos:
-        try:
-            header = read_header(video)
-        except InputError:
-            continue  # it is named when it is read
-        if max(abs(np.subtract(header.size, INTRINSICS[video.stem[-8:]].size))) > _SIZE_TOLERANCE:
-            resized.append(video)
-        frames = -(-header.num_frames // stride)
-        number += frames
-        need += frames * header.size[0] * header.size[1] * BYTES_PER_PIXEL
-    there = sum(path.stat().st_size for path in root.glob("*/*.jpg")) if root.is_dir() else 0
-    place = next(folder for folder in (root, *root.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(place).free
-    print(
-        f"images: {number} of {len(videos)} videos, every {stride} frames, about {need / 1e9:.1f} GB in {root} "
-        f"({there / 1e9:.1f} GB are there, {free / 1e9:.1f} GB are free)",
-        file=sys.stderr,
-    )
+def _check_videos(videos: dict[Path, Path], stride: int, output: Path) -> None:
+    """Says how much room the images of videos need, by the folder of each; InputError if the disk has less."""
+    headers = {}
+    for folder, video in videos.items():
+        with suppress(InputError):  # it is named when it is read
+            headers[folder] = read_header(video)
+    check_room([(header, folder) for folder, header in headers.items()], stride, output)
+    sizes = {folder: INTRINSICS[videos[folder].stem[-8:]].size for folder in headers}
+    resized = [videos[folder] for folder, (_, size) in headers.items()
+               if max(abs(np.subtract(size, sizes[folder]))) > _SIZE_TOLERANCE]  # fmt: skip
     if resized:
         what = f"{len(resized)} videos are of another size than their cameras, which joints are not scaled to"
         print(f"warning: {what}, first {resized[0]}", file=sys.stderr)
-    if need - there > free:
-        raise InputError(
-            f"--output: the images need about {(need - there) / 1e9:.0f} GB, {place} has {free / 1e9:.0f} GB free; "
-            "add --no_images, a larger --stride, or take another folder"
-        )

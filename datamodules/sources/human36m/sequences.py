@@ -3,7 +3,7 @@
 Shape letters: N rows, J joints, C coordinates.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,24 +21,6 @@ ANNOTATED = "{}: annotated frames"  # of all cameras, before any stride
 EXPECTED = [Expected(ANNOTATED.format("train"), 1_559_752), Expected(ANNOTATED.format("test"), 543_344)]
 LEFT_OUT = "S11 Directions (the first of two): its recordings are incomplete, and papers leave it out"
 _RENAMED = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
-
-
-class Sequence(NamedTuple):
-    """One action of one subject from one camera.
-
-    Attributes:
-        facts: as `preparation.Rows.sequences` wants them.
-        arrays: columns.
-        images: names that `arrays["picture"]` counts.
-        counts: of rows of a kind.
-        skipped: what is wrong with it.
-    """
-
-    facts: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-    images: list[str]
-    counts: dict[str, int]
-    skipped: list[tuple[str, str]]
 
 
 def unify_action(name: str) -> str:
@@ -75,12 +57,6 @@ def sort_subjects(subjects: list[str]) -> list[str]:
     return sorted(subjects, key=lambda subject: int(subject[1:]))
 
 
-def camera_columns(camera: Intrinsics, number: int) -> dict[str, np.ndarray]:
-    """Focal length, principal point and size of the image of each row."""
-    values = {"focal": camera.focal, "principal_point": camera.principal_point, "image_size": camera.size}
-    return {name: np.tile(np.array(value, np.float32), (number, 1)) for name, value in values.items()}
-
-
 def sequence_rows(
     facts: dict[str, Any],
     arrays: dict[str, np.ndarray],
@@ -89,7 +65,7 @@ def sequence_rows(
     images: list[str] | None = None,
     counts: dict[str, int] | None = None,
     skipped: list[tuple[str, str]] | None = None,
-) -> Sequence:
+) -> Rows:
     """A sequence without the rows that have no joint, which are named.
 
     Args:
@@ -115,34 +91,7 @@ def sequence_rows(
     total = {ANNOTATED.format(split): annotated, f"{split}: frames": int((~empty).sum()), **(counts or {})}
     if lost:
         total["joints that are not finite"] = lost
-    return Sequence(facts, arrays, images or [], total, skipped)
-
-
-def collect(sequences: list[Sequence], skipped: list[tuple[str, str]]) -> Rows:
-    """The rows of all sequences of a part, which have the same columns."""
-    names = sequences[0].arrays if sequences else {}
-    arrays = {name: [] for name in names}
-    images: list[str] = []
-    counts: dict[str, int] = {}
-    of = [np.full(len(sequence.arrays["frame"]), number, np.int32) for number, sequence in enumerate(sequences)]
-    for sequence in sequences:
-        for name in names:
-            array = sequence.arrays[name]
-            if name == "picture":
-                array = np.where(array >= 0, array + len(images), -1)
-            arrays[name].append(array)
-        images += sequence.images
-        for what, count in sequence.counts.items():
-            counts[what] = counts.get(what, 0) + count
-        skipped = skipped + sequence.skipped
-    return Rows(
-        {name: np.concatenate(parts) for name, parts in arrays.items()},
-        [sequence.facts for sequence in sequences],
-        np.concatenate(of) if of else np.zeros(0, np.int32),
-        images,
-        counts,
-        skipped,
-    )
+    return Rows(arrays, [facts], np.zeros(len(arrays["frame"]), np.int32), images or [], total, skipped)
 
 
 def intrinsics_facts(cameras: dict[str, Intrinsics]) -> dict[str, Any]:

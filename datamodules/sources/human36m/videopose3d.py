@@ -15,16 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.preparation import Part, Rows
-from datamodules.sources.common.joints import bounds_of, with_validity
+from datamodules.preparation import Part, Rows, concatenate
+from datamodules.sources.common.joints import bounds_of, camera_columns, with_validity
 from datamodules.sources.human36m.cameras import CAMERAS, INTRINSICS, extrinsics, project, to_camera
 from datamodules.sources.human36m.sequences import (
     JOINTS_OF_32,
     SKELETON,
     SPLITS,
-    Sequence,
-    camera_columns,
-    collect,
     is_left_out,
     sequence_facts,
     sequence_rows,
@@ -140,23 +137,23 @@ def read_subject(positions: Path, subject: str, gt: Path | None, detected: Path 
         for number, camera in enumerate(CAMERAS):
             views = {kind: None if found is None else found[number] for kind, found in given.items()}
             sequences.append(_view(subject, action, camera, world, views, where))
-    return collect(sequences, skipped)
+    return concatenate(sequences, skipped)
 
 
 def _view(
     subject: str, action: str, camera: str, world: np.ndarray, given: dict[str, np.ndarray | None], where: str
-) -> Sequence:
+) -> Rows:
     """One camera of an action. Where the exact 2-D joints are not given they are projected."""
-    in_camera = to_camera(world, *extrinsics(subject, camera))
+    in_camera, lens = to_camera(world, *extrinsics(subject, camera)), INTRINSICS[camera]
     exact = given.get("gt")
     if exact is None:
-        exact = with_validity(project(in_camera, INTRINSICS[camera]))
+        exact = with_validity(project(in_camera, lens))
     arrays = {
         "frame": np.arange(len(world), dtype=np.int32),
         "keypoints_3d": with_validity(in_camera),
         "keypoints_2d_gt": exact,
         "bounds": bounds_of(exact[..., :2], exact[..., 2] > 0),
-        **camera_columns(INTRINSICS[camera], len(world)),
+        **camera_columns(lens.focal, lens.principal_point, lens.size, len(world)),
     }
     if "detected" in given:
         found = given["detected"]

@@ -10,16 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.preparation import Rows
-from datamodules.sources.mpi_inf_3dhp.rows import (
-    JOINTS,
-    TEST_SIZES,
-    TRAIN_SIZE,
-    Motion,
-    assemble,
-    describe_lens,
-    lens_of,
-)
+from datamodules.preparation import Rows, concatenate
+from datamodules.sources.mpi_inf_3dhp.rows import JOINTS, TEST_SIZES, TRAIN_SIZE, Motion, assemble, lens_of
 from noise2pose.errors import InputError
 from noise2pose.safe_pickle import read_object_npz
 
@@ -40,10 +32,7 @@ def read_npz(path: Path, split: str, annotation: str, cameras: Collection[int]) 
     data = content.get("data")
     if not isinstance(data, dict) or not data:
         raise InputError(f"{path}: no dictionary data in it, as P-STMO and D3DP write it")
-    sequences: list[dict[str, Any]] = []
-    columns: dict[str, list[np.ndarray]] = {}
-    of: list[np.ndarray] = []
-    counts: dict[str, int] = {}
+    sequences: list[Rows] = []
     skipped: list[tuple[str, str]] = []
     for sequence, arrays in _train(data, cameras) if split == "train" else _test(data):
         source = f"{path.name}: {sequence['name']}"
@@ -53,20 +42,12 @@ def read_npz(path: Path, split: str, annotation: str, cameras: Collection[int]) 
             skipped.append((source, str(error)))
             continue
         size = TEST_SIZES.get(sequence["name"], TRAIN_SIZE)
-        lens = lens_of(motion, size[0])
-        done = assemble(motion, lens, size, np.full(len(motion.pixels), -1), split, source)
-        of.append(np.full(len(done.arrays["frame"]), len(sequences), dtype=np.int32))
-        sequences.append({**sequence, "annotations": [annotation], **describe_lens(lens)})
-        for name, values in done.arrays.items():
-            columns.setdefault(name, []).append(values)
-        for what, count in done.counts.items():
-            counts[what] = counts.get(what, 0) + count
-        skipped += done.skipped
+        facts = {**sequence, "annotations": [annotation]}
+        sequences.append(assemble(motion, lens_of(motion, size[0]), size, {}, facts, source))
     if not sequences:
         reason = f": {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise InputError(f"{path}: no sequence of the {split} set in it{reason}")
-    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return Rows(joined, sequences, np.concatenate(of), [], counts, skipped)
+    return concatenate(sequences, skipped)
 
 
 def _train(data: dict[str, Any], cameras: Collection[int]) -> Iterator[tuple[dict[str, Any], Any]]:

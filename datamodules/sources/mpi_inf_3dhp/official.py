@@ -22,7 +22,6 @@ from datamodules.sources.mpi_inf_3dhp.rows import (
     Lens,
     Motion,
     assemble,
-    describe_lens,
     lens_of,
     measured,
 )
@@ -95,8 +94,7 @@ def read_train(
         "camera": str(camera),
         "fps": fps,
     }
-    rows = _rows(motion, lens, size, paths, sequence, f"{name}/annot.mat: camera {camera}")
-    return rows._replace(skipped=skipped + rows.skipped)
+    return _rows(motion, lens, size, paths, sequence, f"{name}/annot.mat: camera {camera}", skipped)
 
 
 def read_test(source: Path, folder: Path, with_images: bool, images: Path | None) -> Rows:
@@ -134,8 +132,7 @@ def read_test(source: Path, folder: Path, with_images: bool, images: Path | None
             skipped.append((f"{name}/imageSequence", reason))
     lens = lens_of(motion, size[0])
     sequence = {"name": name, "split": "test", "subject": name, "action": name, "array_order": order}
-    rows = _rows(motion, lens, size, paths, sequence, f"{name}/annot_data.mat")
-    return rows._replace(skipped=skipped + rows.skipped)
+    return _rows(motion, lens, size, paths, sequence, f"{name}/annot_data.mat", skipped)
 
 
 def link(folder: Path, source: Path, images: Path | None) -> None:
@@ -151,17 +148,20 @@ def link(folder: Path, source: Path, images: Path | None) -> None:
 
 
 def _rows(
-    motion: Motion, lens: Lens, size: tuple[int, int], paths: dict[int, str], sequence: dict[str, Any], source: str
+    motion: Motion,
+    lens: Lens,
+    size: tuple[int, int],
+    paths: dict[int, str],
+    sequence: dict[str, Any],
+    source: str,
+    skipped: list[tuple[str, str]],
 ) -> Rows:
     """Rows of one sequence whose frames have the images `paths`."""
-    image = np.full(len(motion.pixels), -1)
-    image[list(paths)] = np.arange(len(paths))
-    done = assemble(motion, lens, size, image, sequence["split"], source)
-    sequence["annotations"] = ["annot3"] + (["univ_annot3"] if motion.univ_annot3 is not None else [])
-    sequence |= describe_lens(lens)
-    counts = {**done.counts, f"{sequence['split']}: images": len(paths)}
-    of = np.zeros(len(done.arrays["frame"]), dtype=np.int32)
-    return Rows(done.arrays, [sequence], of, list(paths.values()), counts, done.skipped)
+    annotations = ["annot3"] + (["univ_annot3"] if motion.univ_annot3 is not None else [])
+    rows = assemble(motion, lens, size, paths, {**sequence, "annotations": annotations}, source)
+    return rows._replace(
+        counts={**rows.counts, f"{sequence['split']}: images": len(paths)}, skipped=skipped + rows.skipped
+    )
 
 
 def _read_cells(path: Path, camera: int) -> dict[str, np.ndarray]:

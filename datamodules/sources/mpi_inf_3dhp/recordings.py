@@ -1,6 +1,5 @@
 """The official training set of MPI-INF-3DHP: which recordings, cameras, calibrations and videos are there."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from datamodules.preparation import Part
 from datamodules.sources.common.files import any_case
-from datamodules.sources.common.video_frames import BYTES_PER_PIXEL, read_header
+from datamodules.sources.common.video_frames import Header, check_room, read_header
 from datamodules.sources.mpi_inf_3dhp.official import link, read_train
 from datamodules.sources.mpi_inf_3dhp.rows import TRAIN_SIZE, Lens
 from noise2pose.errors import InputError
@@ -58,10 +57,12 @@ def plan_recordings(
     absent = [f"{_name(view[0])}/imageSequence/{video.name}" for view, video in videos.items() if view not in there]
     begun = bool(there) or any((recording / "imageSequence").is_dir() for recording in complete)
     name_missing(absent, "train: no videos", begun, skipped)
-    usable = _check_videos(there, source, output, stride or 1, skipped)
+    usable = _headers(there, skipped)
+    folders = {view: view[0].relative_to(source) / "imageFrames" / there[view].stem for view in usable}
+    check_room([(usable[view], output / "images" / folders[view]) for view in usable], stride or 1, output)
     images = output / "images" if usable else None
     lenses = {recording: _calibration(recording, skipped) for recording in complete}
-    other = [video.name for (recording, camera), (video, size) in usable.items()
+    other = [there[recording, camera].name for (recording, camera), (_, size) in usable.items()
              if lenses[recording].get(camera, (None, size))[1] != size]  # fmt: skip
     if other:
         print(
@@ -72,7 +73,7 @@ def plan_recordings(
         view = recording, camera
         _, fps = RECORDINGS[recording.parent.name, recording.name]
         lens = lenses[recording].get(camera)
-        video = usable[view][0] if view in usable else None
+        video = there[view] if view in usable else None
         found = frames.get(view)
         if found is not None and images is not None and images.is_dir():
             link(found, source, images)  # the source may have moved since the folder was prepared
@@ -141,32 +142,15 @@ def _calibration(recording: Path, skipped: list[tuple[str, str]]) -> dict[int, t
         return {}
 
 
-def _check_videos(
-    videos: dict[tuple[Path, int], Path], source: Path, output: Path, stride: int, skipped: list[tuple[str, str]]
-) -> dict[tuple[Path, int], tuple[Path, tuple[int, int]]]:
-    """The videos that can be opened, with the size of their frames; says what their images will take on the disk."""
-    usable = {}
-    number, need = 0, 0.0
+def _headers(videos: dict[tuple[Path, int], Path], skipped: list[tuple[str, str]]) -> dict[tuple[Path, int], Header]:
+    """Of the videos that can be opened."""
+    headers = {}
     for (recording, camera), video in videos.items():
         try:
-            header = read_header(video)
+            headers[recording, camera] = read_header(video)
         except InputError as error:
             skipped.append((f"{_name(recording)}/imageSequence/{video.name}", f"{error}; those frames have no image"))
-            continue
-        usable[recording, camera] = video, header.size
-        folder = output / "images" / recording.relative_to(source) / "imageFrames" / video.stem
-        done = sum(1 for _ in folder.glob("*.jpg")) if folder.is_dir() else 0
-        missing = max(-(-header.num_frames // stride) - done, 0)
-        number += missing
-        need += missing * header.size[0] * header.size[1] * BYTES_PER_PIXEL / 1e9
-    if number:
-        existing = next(parent for parent in (output.absolute(), *output.absolute().parents) if parent.exists())
-        free = shutil.disk_usage(existing).free / 1e9
-        print(f"{number:,} images to extract from {len(usable)} videos, about {need:.1f} GB", file=sys.stderr)
-        if need > free:
-            what = f"{number:,} images need about {need:.1f} GB and {free:.1f} GB are free"
-            raise InputError(f"--output: {existing}: {what}; raise --stride or leave them out with --no_images")
-    return usable
+    return headers
 
 
 def _extracted(recording: Path, camera: int) -> Path | None:

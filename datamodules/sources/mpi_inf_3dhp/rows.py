@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.sources.common.joints import bounds_of, with_validity
+from datamodules.preparation import Rows
+from datamodules.sources.common.joints import bounds_of, camera_columns, with_validity
 from noise2pose import skeletons
 
 JOINTS = skeletons.get("mpi_inf_3dhp_17")
@@ -117,7 +118,7 @@ def measured(lens: Lens, motion: Motion) -> Lens:
     return lens._replace(rms=float(np.sqrt(squares.mean())) if len(squares) else None)
 
 
-def describe_lens(lens: Lens) -> dict[str, Any]:
+def _describe_lens(lens: Lens) -> dict[str, Any]:
     """Plain values for the manifest."""
     known = lens.known_from != "nothing"
     return {
@@ -128,28 +129,22 @@ def describe_lens(lens: Lens) -> dict[str, Any]:
     }
 
 
-class Assembled(NamedTuple):
-    """Rows of one sequence; see `preparation.Rows`."""
-
-    arrays: dict[str, np.ndarray]
-    counts: dict[str, int]
-    skipped: list[tuple[str, str]]
-
-
 def assemble(
-    motion: Motion, lens: Lens, size: tuple[int, int], image: np.ndarray, split: str, source: str
-) -> Assembled:
-    """The columns of one sequence.
+    motion: Motion, lens: Lens, size: tuple[int, int], images: dict[int, str], facts: dict[str, Any], source: str
+) -> Rows:
+    """The rows of one sequence.
 
     Args:
         motion: of all frames.
         lens: pixels.
         size: width and height of the images.
-        image: (F,) number of each frame's image, -1 without.
-        split: `train` or `test`, for the names of counts.
+        images: name of each frame's image, as far as there are any.
+        facts: of the sequence, to which those of the lens are added.
         source: file and key, for what is skipped.
     """
-    number = len(motion.pixels)
+    number, split = len(motion.pixels), facts["split"]
+    image = np.full(number, -1)
+    image[list(images)] = np.arange(len(images))
     keypoints = with_validity(motion.pixels)
     columns = {"keypoints_2d_gt": keypoints}
     seen, positioned = keypoints[..., 2] > 0.0, np.zeros(number, dtype=bool)
@@ -165,9 +160,7 @@ def assemble(
     columns |= {
         "frame": np.arange(1, number + 1),
         "picture": image,
-        "focal": np.tile(np.array(lens.focal), (number, 1)),
-        "principal_point": np.tile(np.array(lens.principal_point), (number, 1)),
-        "image_size": np.tile(np.array(size), (number, 1)),
+        **camera_columns(lens.focal, lens.principal_point, size, number),
         "bounds": bounds,
         "valid": motion.valid,
     }
@@ -184,4 +177,11 @@ def assemble(
         f"{split}: valid frames with all joints in the image": int((kept & motion.valid & inside).sum()),
         f"{split}: joints that are not finite": broken,
     }
-    return Assembled({name: values[kept] for name, values in columns.items()}, counts, skipped)
+    return Rows(
+        {name: values[kept] for name, values in columns.items()},
+        [{**facts, **_describe_lens(lens)}],
+        np.zeros(kept.sum(), np.int32),
+        list(images.values()),
+        counts,
+        skipped,
+    )

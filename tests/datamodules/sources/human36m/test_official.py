@@ -9,7 +9,6 @@ from PIL import Image
 
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.sources.common import video_frames
-from datamodules.sources.human36m import official as human36m_official
 from datamodules.sources.human36m.cameras import CAMERAS
 from noise2pose.errors import InputError
 from tests.datamodules import human36m_tree as tree
@@ -209,10 +208,10 @@ def test_cameras_of_metadata(copy, tmp_path):
 
 def test_a_disk_that_is_too_small_is_said_before(source, tmp_path, monkeypatch, capsys):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(human36m_official.shutil, "disk_usage", lambda place: usage)
-    with pytest.raises(InputError, match="the images need about .* add --no_images"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    with pytest.raises(InputError, match="24 images need about .* leave them out with --no_images"):
         prepare_folder(source, tmp_path / "out")
-    assert "images: 24 of 12 videos, every 5 frames" in capsys.readouterr().err
+    assert "24 images to extract, every 5 frames" in capsys.readouterr().err
 
 
 def test_joints_in_the_world_are_not_taken_for_those_of_cameras(tmp_path):
