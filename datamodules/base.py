@@ -261,7 +261,7 @@ class PoseDataModule(L.LightningDataModule):
         return self._loader("test", shuffle=False)
 
     def predict_dataloader(self) -> BatchLoader:
-        return self._loader("test", shuffle=False)
+        return self.test_dataloader()
 
     def _loader(self, split: Split, shuffle: bool) -> BatchLoader:
         take, number = self.samples(split)

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,17 +60,18 @@ def read_clips(root: Path, split: Split, column: str) -> list[tuple[str, str, st
         InputError: if the folder has not been prepared, or is damaged.
     """
     folder = PreparedFolder(root, DATASET)
-    values = folder.column(column)
     chosen = assign_splits([(clip["name"], clip["subject"]) for clip in folder.sequences])
+    return clips_of(folder, column, [clip for clip in folder.sequences if chosen[clip["name"]] == split])
+
+
+def clips_of(
+    folder: PreparedFolder, column: str, sequences: list[dict[str, Any]]
+) -> list[tuple[str, str, str, Tensor]]:
+    """Name, subject, action and (F, ...) values of a column of some sequences of a folder."""
+    values = folder.column(column)
     return [
-        (
-            clip["name"],
-            clip["subject"],
-            clip["action"],
-            torch.from_numpy(np.array(values[clip["start"] : clip["stop"]])),
-        )
-        for clip in folder.sequences
-        if chosen[clip["name"]] == split
+        (clip["name"], clip["subject"], clip["action"], torch.from_numpy(values[clip["start"] : clip["stop"]].copy()))
+        for clip in sequences
     ]
 
 

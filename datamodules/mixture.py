@@ -111,9 +111,6 @@ class Mixture(PoseDataModule):
     def test_dataloader(self) -> list[BatchLoader]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return [dataset.test_dataloader() for dataset in self.evaluated]
 
-    def predict_dataloader(self) -> list[BatchLoader]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return [dataset.predict_dataloader() for dataset in self.evaluated]
-
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> PoseBatch:
         if isinstance(batch, dict):  # of evaluation
             return self.evaluated[dataloader_idx].on_after_batch_transfer(batch, 0)  # pyright: ignore[reportArgumentType]

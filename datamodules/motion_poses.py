@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import roma
 import torch
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, check_keypoints
-from datamodules.cmu_mocap import DATASET, read_clips
+from datamodules.cmu_mocap import DATASET, clips_of, read_clips
 from datamodules.motion import activities
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.rendered.people import SKELETON, UPRIGHT, Poses, draw_betas, photograph
@@ -76,10 +75,8 @@ class MotionPoses(PoseDataModule):
         return f"{self.source}_poses"
 
     def prepare_data(self) -> None:
-        if self.source == "cmu":
-            PreparedFolder(self.root, DATASET)
-        elif self.source == "amass":
-            PreparedFolder(self.root, "amass")
+        if self.source != "synthetic":
+            PreparedFolder(self.root, DATASET if self.source == "cmu" else self.source)
 
     def protocols(self, split: Split) -> list[Protocol]:
         number = activities.number_of_clips(split, self.clips_per_activity)
@@ -112,8 +109,11 @@ class MotionPoses(PoseDataModule):
         Raises:
             InputError: if there are none.
         """
-        read = {"synthetic": self._synthetic, "cmu": self._cmu, "amass": self._amass}[self.source]
-        clips, stride = [clip for clip in read(split) if len(clip[-1])], self.strides[split]
+        if self.source == "cmu":
+            clips = read_clips(self.root, split, "poses")
+        else:
+            clips = self._synthetic(split) if self.source == "synthetic" else self._amass(split)
+        stride = self.strides[split]
         if not clips:
             raise InputError(f"data.root: {self.root} has no poses for {split}")
         matrices = torch.cat([roma.rotvec_to_rotmat(rotvecs[::stride].float()) for *_, rotvecs in clips])
@@ -130,23 +130,11 @@ class MotionPoses(PoseDataModule):
         )
 
     def _synthetic(self, split: Split) -> list[Rotvecs]:
-        clips = []
-        for kind in activities.ACTIVITIES:
-            for number in range(activities.number_of_clips(split, self.clips_per_activity)):
-                motion = activities.generate(kind, _FRAMES, seed=activities.FIRST_SEED[split] + number)
-                rotvecs = torch.from_numpy(motion.rotations)
-                clips.append((f"{kind}_{split}_{number:04d}", f"{split}_{number:04d}", kind, rotvecs))
-        return clips
-
-    def _cmu(self, split: Split) -> list[Rotvecs]:
-        return read_clips(self.root, split, "poses")
+        return [
+            (f"{kind}_{split}_{number:04d}", f"{split}_{number:04d}", kind, torch.from_numpy(motion.rotations))
+            for kind, number, motion in activities.clips(split, self.clips_per_activity, _FRAMES)
+        ]
 
     def _amass(self, split: Split) -> list[Rotvecs]:
         folder = PreparedFolder(self.root, "amass")
-        rotvecs = folder.column("poses")
-        return [
-            (about["name"], about["subject"], about["action"], torch.from_numpy(np.array(rotvecs[start:stop])))
-            for about in folder.sequences
-            if about["split"] == split
-            for start, stop in [(about["start"], about["stop"])]
-        ]
+        return clips_of(folder, "poses", [motion for motion in folder.sequences if motion["split"] == split])

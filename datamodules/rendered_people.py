@@ -9,7 +9,7 @@ import torch
 from datamodules.base import PoseDataModule, Split, check_keypoints
 from datamodules.cmu_mocap import DATASET, read_clips
 from datamodules.motion import activities
-from datamodules.motion.cameras import ERROR_RATE, GOOD_RADIUS
+from datamodules.motion.cameras import simulate_detections
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.rendered.cache import render_cache
 from datamodules.rendered.people import MIN_SEEN, SKELETON, UPRIGHT, Poses, draw_betas, photograph
@@ -19,7 +19,6 @@ from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.images.crops import BOX_SCALE
-from noise2pose.keypoints import noise
 from noise2pose.metrics.protocols import MESH_JOINTS, Protocol
 
 _FRAMES, _STRIDE = 100, 10  # of a synthetic clip
@@ -215,14 +214,5 @@ class RenderedPeople(PoseDataModule):
         seen = (exact[..., 2] > 0) & ~covered(in_crop, keys, self.noise_seed, self.occlusion)
         # Where nearly all of a person is hidden the detector guesses on, as detectors do.
         seen = torch.where(seen.sum(dim=-1, keepdim=True) >= MIN_SEEN, seen, exact[..., 2] > 0)
-        sides = people["box"][:, 2] / BOX_SCALE
-        return noise.detect(
-            exact[..., :2],
-            seen,
-            0.5 * sides.square(),  # a person fills about half of the square around them
-            keys,
-            skeleton=SKELETON,
-            error_rate=ERROR_RATE,
-            good_radius=GOOD_RADIUS,
-            seed=self.noise_seed,
-        ).keypoints
+        area = 0.5 * (people["box"][:, 2] / BOX_SCALE).square()  # a person fills about half of the square around them
+        return simulate_detections(exact[..., :2], seen, area, keys, self.noise_seed)

@@ -38,13 +38,10 @@ class SyntheticMotion(VirtualCameraMotion):
 
     def clips(self, split: Split) -> list[Clip]:
         body = BodyModel.load("free")
-        clips = []
-        for activity in activities.ACTIVITIES:
-            for number in range(activities.number_of_clips(split, self.clips_per_activity)):
-                motion = activities.generate(activity, self.frames_per_clip, seed=activities.FIRST_SEED[split] + number)
-                joints = _joints(body, motion)
-                clips.append(Clip(f"{activity}_{split}_{number:03d}", f"{split}_{number:03d}", activity, joints))
-        return clips
+        return [
+            Clip(f"{activity}_{split}_{number:03d}", f"{split}_{number:03d}", activity, _joints(body, motion))
+            for activity, number, motion in activities.clips(split, self.clips_per_activity, self.frames_per_clip)
+        ]
 
 
 def _joints(body: BodyModel, motion: activities.Motion) -> torch.Tensor:

@@ -5,7 +5,7 @@ person (body shape, heading), smooth small movements, joint limits and contact w
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -226,6 +226,13 @@ _SHARE = {"train": 1.0, "val": 0.1, "test": 0.2}
 def number_of_clips(split: str, training: int) -> int:
     """Clips of each activity in a split, of which training has so many; at least one."""
     return max(1, round(training * _SHARE[split]))
+
+
+def clips(split: str, training: int, num_frames: int) -> Iterator[tuple[str, int, Motion]]:
+    """Activity, number and motion of every clip of a split; `training` as in `number_of_clips`."""
+    for activity in ACTIVITIES:
+        for number in range(number_of_clips(split, training)):
+            yield activity, number, generate(activity, num_frames, seed=FIRST_SEED[split] + number)
 
 
 def generate(activity: str, num_frames: int, seed: int, fps: float = FPS) -> Motion:

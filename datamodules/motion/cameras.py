@@ -7,14 +7,15 @@ import math
 import zlib
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from datamodules.base import PoseDataModule, Split, check_keypoints
-from datamodules.motion.windows import cut_windows
+from datamodules.base import PoseDataModule, Split, check_keypoints, select
+from datamodules.motion.windows import Windows
 from datamodules.sources.human36m.cameras import H36M_INTRINSICS
 from noise2pose import cameras
 from noise2pose.batch import PoseBatch
@@ -28,7 +29,7 @@ _UP = torch.tensor([0.0, 0.0, 1.0])
 _HALF_FIELD = 0.435  # half image over focal length of Human3.6M's cameras
 _MARGIN = 0.9  # share of the half image that the motion may fill
 # Milder than the published errors of crowd images (1, 1): a median of 5 instead of 16 pixels for a tall person.
-ERROR_RATE, GOOD_RADIUS = 0.4, 0.35
+_ERROR_RATE, _GOOD_RADIUS = 0.4, 0.35
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ class VirtualCameraMotion(PoseDataModule):
         if self.num_frames == 1:
             return samples
         stride = self.strides["train"] if split == "train" else self.num_frames
-        return cut_windows(samples, [len(view.joints) for view in views], self.num_frames, stride)
+        windows = Windows([len(view.joints) for view in views], self.num_frames, stride)
+        return windows.take(torch.arange(len(windows)), partial(select, samples))
 
     def _views(self, clip: Clip, stride: int) -> list["_View"]:
         """Every `stride`-th frame of a clip, from each camera."""
@@ -154,16 +156,16 @@ class VirtualCameraMotion(PoseDataModule):
         if self.keypoints_2d == "gt":
             return torch.cat((pixels, torch.ones_like(pixels[..., :1])), dim=-1)
         sides = pixels.amax(dim=1) - pixels.amin(dim=1)
-        return noise.detect(
-            pixels,
-            torch.ones_like(pixels[..., 0], dtype=torch.bool),
-            sides.prod(dim=-1),
-            keys,
-            skeleton=SKELETON,
-            error_rate=ERROR_RATE,
-            good_radius=GOOD_RADIUS,
-            seed=self.noise_seed,
-        ).keypoints
+        seen = torch.ones_like(pixels[..., 0], dtype=torch.bool)
+        return simulate_detections(pixels, seen, sides.prod(dim=-1), keys, self.noise_seed)
+
+
+def simulate_detections(
+    pixels: Float[Tensor, "B J 2"], seen: Bool[Tensor, "B J"], area: Float[Tensor, " B"], keys: Tensor, seed: int
+) -> Float[Tensor, "B J 3"]:
+    """Exact joints in pixels with the simulated errors that all data modules share; see `noise.detect`."""
+    rates: Any = {"error_rate": _ERROR_RATE, "good_radius": _GOOD_RADIUS}
+    return noise.detect(pixels, seen, area, keys, skeleton=SKELETON, seed=seed, **rates).keypoints
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Shape letters: W windows, F frames of a window, T frames of a sequence, B window
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -78,17 +77,3 @@ class Windows:
             clips[key] = frames[key].unflatten(0, (len(index), self.num_frames)).clone()
         clips["keypoints_3d"][..., 3] *= counted[..., None].to(clips["keypoints_3d"])
         return clips
-
-
-def cut_windows(samples: PoseBatch, lengths: list[int], num_frames: int, stride: int) -> PoseBatch:
-    """Windows of consecutive frames, from a split of single frames.
-
-    Args:
-        samples: frames, sequence after sequence. Windows are named after their first frame.
-        lengths: T of each sequence; they add up to the number of frames.
-        num_frames: F.
-        stride: between the starts of two windows. If it is smaller than F, all frames of a window are valid, as
-            training wants it; otherwise each frame is valid in one window only, as evaluation does.
-    """
-    windows = Windows(lengths, num_frames, stride)
-    return windows.take(torch.arange(len(windows)), partial(select, samples))

@@ -13,13 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datamodules.motion.cameras import ERROR_RATE, GOOD_RADIUS, SKELETON
+from datamodules.motion.cameras import SKELETON, simulate_detections
 from datamodules.prepared.folder import PreparedFolder
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import Camera, PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.images.crops import BOX_SCALE, bounds_of_keypoints, box_of_keypoints, square_box
-from noise2pose.keypoints import noise
 
 Keypoints2D = Literal["gt", "detected", "synthetic"]
 RuleName = Literal["keypoints", "mask", "detector", "dpmesh"]
@@ -193,16 +192,9 @@ class PreparedRows:
             return exact
         seen = exact[..., 2] > 0
         sides = box_of_keypoints(exact, scale=1.0)[:, 2].clamp_min(1.0)  # at least 1 where no joint is seen
-        return noise.detect(
-            exact[..., :2],
-            seen,
-            0.5 * sides.square(),  # a person fills about half of the square around them
-            keyed_random.keys_of(self.names(rows)),
-            skeleton=SKELETON,
-            error_rate=ERROR_RATE,
-            good_radius=GOOD_RADIUS,
-            seed=self.choices.noise_seed,
-        ).keypoints
+        area = 0.5 * sides.square()  # a person fills about half of the square around them
+        keys = keyed_random.keys_of(self.names(rows))
+        return simulate_detections(exact[..., :2], seen, area, keys, self.choices.noise_seed)
 
     def exact(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 17 3"]:
         """Joints without detection errors: as annotated, or projected where there are no annotations."""

@@ -245,17 +245,8 @@ def _walk(source: Path) -> Iterator[tuple[Path, list[str], set[str]]]:
     for _ in range(_DEPTH):
         below = []
         for folder in level:
-            folders, files = [], set()
-            try:
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        if entry.is_dir():
-                            folders.append(entry.name)
-                        else:
-                            files.add(entry.name)
-            except OSError:
-                continue
+            _, folders, files = next(os.walk(folder), (folder, [], []))  # nothing of what cannot be read
             folders.sort()
-            yield folder, folders, files
+            yield folder, folders, set(files)
             below += [folder / name for name in folders if not name.startswith(".")]
         level = below

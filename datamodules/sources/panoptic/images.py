@@ -4,24 +4,11 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from datamodules.sources.common.files import any_case
 from datamodules.sources.common.video_frames import extract_frames, frame_name, read_header
 from noise2pose.errors import InputError
 from noise2pose.files import replacing
-
-
-class ImageSource(NamedTuple):
-    """Where the images of a camera come from and where their names lead.
-
-    Attributes:
-        source: folder of `00_16_00000123.jpg` (or png), or a video whose first frame is number 0.
-        root: folder that names are relative to. Images that lie outside are written into it.
-    """
-
-    source: Path
-    root: Path
 
 
 def find(sequence: Path, camera: str) -> Path | None:
@@ -33,7 +20,8 @@ def find(sequence: Path, camera: str) -> Path | None:
 
 
 def name_images(
-    images: ImageSource,
+    source: Path,
+    root: Path,
     sequence: str,
     camera: str,
     frames: Iterable[int],
@@ -45,7 +33,8 @@ def name_images(
     Images that were written before, by a run that was interrupted, are kept: their bytes would be the same.
 
     Args:
-        images: where they come from.
+        source: folder of `00_16_00000123.jpg` (or png), or a video whose first frame is number 0.
+        root: folder that names are relative to. Images that lie outside are written into it.
         sequence, camera: name the folder of written images.
         frames: wanted frames.
         size: width and height of the camera, pixels.
@@ -58,20 +47,20 @@ def name_images(
         InputError: if none of the images is there, or the video is of another size.
     """
     wanted = sorted(frames)
-    target = images.root / sequence / camera
-    if not images.source.is_dir():
-        files = _extract(images.source, wanted, target, size)
+    target = root / sequence / camera
+    if not source.is_dir():
+        files = _extract(source, wanted, target, size)
     else:
-        files = _files(images.source, camera, wanted)
-        if not images.source.is_relative_to(images.root):
+        files = _files(source, camera, wanted)
+        if not source.is_relative_to(root):
             target.mkdir(parents=True, exist_ok=True)
             files = {frame: _bring(file, target / file.name) for frame, file in files.items()}
     missing = [frame for frame in wanted if frame not in files]
     if missing and not files:
-        raise InputError(f"{images.source}: none of its {len(missing)} annotated frames is there")
+        raise InputError(f"{source}: none of its {len(missing)} annotated frames is there")
     if missing:
-        skipped.append((str(images.source), f"{len(missing)} annotated frames are not there, first {missing[0]:08d}"))
-    return {frame: files[frame].relative_to(images.root).as_posix() for frame in wanted if frame in files}
+        skipped.append((str(source), f"{len(missing)} annotated frames are not there, first {missing[0]:08d}"))
+    return {frame: files[frame].relative_to(root).as_posix() for frame in wanted if frame in files}
 
 
 def _files(folder: Path, camera: str, wanted: list[int]) -> dict[int, Path]:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.preparation import Rows
+from datamodules.preparation import Rows, concatenate
 from datamodules.sources.common.files import finite_numbers, read_json
-from datamodules.sources.common.joints import bounds_of
+from datamodules.sources.common.joints import bounds_of, camera_columns
 from datamodules.sources.panoptic import bodies as panoptic_bodies
 from datamodules.sources.panoptic import images
 from datamodules.sources.panoptic.bodies import Body
@@ -84,8 +84,8 @@ def read(
     skipped: list[tuple[str, str]] = []
     counts: Counter[str] = Counter()
     frames = list(panoptic_bodies.frames(panoptic_bodies.annotation(folder), skipped))
-    parts: list[tuple[dict[str, np.ndarray], list[str]]] = []
-    sequences = []
+    sequences: list[Rows] = []
+    about = _about(name, folder, digest)
     for camera_name, place in views:
         try:
             camera = read_camera(folder / f"calibration_{name}.json", camera_name)
@@ -106,30 +106,24 @@ def read(
                 raise InputError(f"camera {camera_name} sees no person in {len(chosen[::every])} annotated frames")
             names: dict[int, str] = {}
             if place is not None and root is not None:
-                source = images.ImageSource(folder / place, root)
                 wanted = {person.frame for person in people}
-                names = images.name_images(source, name, camera_name, wanted, camera.size, skipped)
+                names = images.name_images(folder / place, root, name, camera_name, wanted, camera.size, skipped)
                 people = [person for person in people if person.frame in names]
         except InputError as error:
             skipped.append((f"{name} {camera_name}", str(error)))
             continue
-        first = sum(len(listed_names) for _, listed_names in parts)
-        parts.append((_columns(people, names, camera, _green(name, camera_name), first), list(names.values())))
-        sequences.append({**_about(name, folder, digest), "name": f"{name}.{camera_name}", "camera": camera_name})
-    if not parts:
+        columns = _columns(people, names, camera, _green(name, camera_name))
+        facts = {**about, "name": f"{name}.{camera_name}", "camera": camera_name}
+        number = {"frames of a camera": len(np.unique(columns["frame"]))}
+        of = np.zeros(len(people), np.int32)
+        sequences.append(Rows(columns, [facts], of, list(names.values()), number, []))
+    if not sequences:
         raise InputError("; ".join(f"{what}: {reason}" if what not in reason else reason for what, reason in skipped))
-    arrays = {key: np.concatenate([columns[key] for columns, _ in parts]) for key in parts[0][0]}
-    counts["people"] = len(arrays["frame"])
-    counts["frames of a camera"] = sum(len(np.unique(columns["frame"])) for columns, _ in parts)
-    counts["not counted: green image, or no body centre"] = int((~arrays["valid"]).sum())
-    return Rows(
-        arrays=arrays,
-        sequences=sequences,
-        of=np.repeat(np.arange(len(parts)), [len(columns["frame"]) for columns, _ in parts]),
-        images=[image for _, names in parts for image in names],
-        counts={what: number for what, number in sorted(counts.items()) if number},
-        skipped=_gather(skipped),
-    )
+    rows = concatenate(sequences, _gather(skipped))
+    counts.update(rows.counts)
+    counts["people"] = len(rows.of)
+    counts["not counted: green image, or no body centre"] = int((~rows.arrays["valid"]).sum())
+    return rows._replace(counts={what: number for what, number in sorted(counts.items()) if number})
 
 
 def read_camera(path: Path, name: str) -> Camera:
@@ -247,14 +241,11 @@ def _about(name: str, folder: Path, digest: str) -> dict[str, Any]:
     return {**about, "annotations_sha256": digest} if digest else about
 
 
-def _columns(
-    people: list[_Person], names: dict[int, str], camera: Camera, green: set[int], first: int
-) -> dict[str, np.ndarray]:
-    """Columns of one camera; its images are numbered from `first`."""
-    number_of = {frame: first + number for number, frame in enumerate(names)}
+def _columns(people: list[_Person], names: dict[int, str], camera: Camera, green: set[int]) -> dict[str, np.ndarray]:
+    """Columns of one camera."""
+    number_of = {frame: number for number, frame in enumerate(names)}
     joints = np.stack([person.joints for person in people])
     keypoints = np.stack([person.keypoints for person in people])
-    focal, centre = camera.matrix[[0, 1], [0, 1]], camera.matrix[:2, 2]
     frames = np.array([person.frame for person in people], dtype=np.int32)
     # Errors are measured from the body centre, so a person without it cannot be counted.
     valid = (joints[:, _ROOT, 3] > 0) & ~np.isin(frames, sorted(green))
@@ -264,9 +255,7 @@ def _columns(
         "picture": np.array([number_of.get(person.frame, -1) for person in people], dtype=np.int32),
         "keypoints_2d_gt": keypoints,
         "keypoints_3d": joints,
-        "focal": np.tile(focal, (len(people), 1)),
-        "principal_point": np.tile(centre, (len(people), 1)),
-        "image_size": np.tile(np.array(camera.size, dtype=np.float64), (len(people), 1)),
+        **camera_columns(camera.matrix[[0, 1], [0, 1]], camera.matrix[:2, 2], camera.size, len(people)),
         "bounds": bounds_of(keypoints[..., :2], keypoints[..., 2] > 0),
         "valid": valid,
     }
