@@ -28,9 +28,12 @@ _NAMED = 5  # tensors of each kind that a message names, at most
 
 # Objects that trainings save beside the weights; they are not needed, and not made.
 _LEFT_OUT = (
-    "numpy.random._pickle.__randomstate_ctor",
-    "numpy.random._pickle.__bit_generator_ctor",
-    "numpy.random._mt19937.MT19937",
+    *(f"numpy.random._pickle.__{kind}_ctor" for kind in ("randomstate", "bit_generator", "generator")),
+    *("numpy.random._mt19937.MT19937", "numpy.random._pcg64.PCG64", "numpy.random._pcg64.PCG64DXSM"),
+    *("numpy.random._philox.Philox", "numpy.random._sfc64.SFC64"),
+    *("numpy.random.bit_generator.SeedSequence", "numpy.random.bit_generator.__pyx_unpickle_SeedSequence"),
+    *("argparse.Namespace", "datetime.datetime", "datetime.timedelta"),
+    *("pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath"),
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
 )
 
@@ -64,7 +67,8 @@ class Imported(NamedTuple):
 def read_published(path: Path) -> Any:
     """Reads a file that `torch.save` wrote, without running code that may be hidden in it.
 
-    Besides tensors and plain values, it may hold NumPy's numbers, arrays and random state, as training logs do.
+    Besides tensors and plain values, it may hold NumPy's numbers, arrays and random states, times, paths and options, as
+    training logs do.
 
     Raises:
         InputError: if the file is missing or broken, or holds anything else.
@@ -77,6 +81,7 @@ def read_published(path: Path) -> Any:
         for core in ("core", "_core")
     ]
     kinds = [type(np.dtype(code)) for code in ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")]
+    kinds += [type(np.dtype(code)) for code in ("c8", "c16", "U", "S", "M8", "m8")]
     left_out = [(_LeftOut, name) for name in _LEFT_OUT]
     return read_torch_file(path, [*functions, np.ndarray, np.dtype, *kinds, *left_out])
 

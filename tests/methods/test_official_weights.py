@@ -1,5 +1,8 @@
 """Published weights are found in whatever holds them, and loaded only if every tensor has its place."""
 
+import argparse
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -142,6 +145,22 @@ def test_order_does_not_matter_and_another_name_never_loads(loader, data):
         load_network({key: value for key, value in weights.items() if key != old})
     with pytest.raises(InputError):
         load_network({**weights, f"another.{old}": weights[old]})
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_what_trainings_save_beside_weights_is_left_out(tmp_path, is_zip):
+    beside = {
+        "generator": np.random.Generator(np.random.Philox(0)),
+        "random": np.random.RandomState(0),
+        "seeds": np.random.SeedSequence(1),
+        "texts": np.array(["a", "bc"]),
+        "when": np.datetime64("2020-01-01"),
+        "options": argparse.Namespace(lr=1e-3, folder=Path("runs")),
+    }
+    path = tmp_path / "a.bin"
+    weights = {"model.module._orig_mod." + key: value for key, value in WEIGHTS.items()}
+    torch.save({**beside, "state_dict": weights}, path, _use_new_zipfile_serialization=is_zip)
+    assert same(state_dict_in(read_published(path), ["in."]), WEIGHTS)
 
 
 def test_numbers_and_arrays_of_numpy_are_read(tmp_path):
