@@ -67,8 +67,7 @@ class Imported(NamedTuple):
 def read_published(path: Path) -> Any:
     """Reads a file that `torch.save` wrote, without running code that may be hidden in it.
 
-    Besides tensors and plain values, it may hold NumPy's numbers, arrays and random states, times, paths and options, as
-    training logs do.
+    Besides tensors and plain values, it may hold NumPy's numbers, arrays and random states, times, paths and options.
 
     Raises:
         InputError: if the file is missing or broken, or holds anything else.
