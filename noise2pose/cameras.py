@@ -50,18 +50,6 @@ def world_to_camera(
     return points @ rotation.transpose(-1, -2) + translation[..., None, :]
 
 
-def extrinsics_from_pose(
-    orientation: Float[Tensor, "*batch 3 3"], position: Float[Tensor, "*batch 3"]
-) -> tuple[Float[Tensor, "*batch 3 3"], Float[Tensor, "*batch 3"]]:
-    """Rotation and translation of `world_to_camera` for a camera given by its pose in the world.
-
-    Human3.6M's files have poses: `orientation` is the matrix of their quaternion (w, x, y, z), `position` is in metres,
-    and X_camera = orientation^-1 (X_world - position).
-    """
-    rotation = orientation.transpose(-1, -2)
-    return rotation, -(rotation @ position[..., None])[..., 0]
-
-
 def look_at(
     position: Float[Tensor, "*batch 3"], target: Float[Tensor, "*batch 3"], up: Float[Tensor, "3"]
 ) -> tuple[Float[Tensor, "*batch 3 3"], Float[Tensor, "*batch 3"]]:
@@ -69,8 +57,8 @@ def look_at(
     forward = torch.nn.functional.normalize(target - position, dim=-1)
     right = torch.nn.functional.normalize(torch.linalg.cross(forward, up.expand_as(forward)), dim=-1)
     down = torch.linalg.cross(forward, right)
-    orientation = torch.stack((right, down, forward), dim=-1)
-    return extrinsics_from_pose(orientation, position)
+    rotation = torch.stack((right, down, forward), dim=-2)
+    return rotation, -(rotation @ position[..., None])[..., 0]
 
 
 def project(

@@ -11,6 +11,7 @@ non-commercial use only: neither a model nor a converted file may be passed on.
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,13 +36,7 @@ _ROW_SUM = 0.05  # how far the weights of a regressed joint may be from one
 
 
 class ModelType(NamedTuple):
-    """A family of published models.
-
-    Attributes:
-        key: what a body file calls it.
-        name: what its authors call it.
-        vertices, joints: by which it is recognised.
-    """
+    """A family of published models: its name in body files and in papers, and the sizes by which it is recognised."""
 
     key: str
     name: str
@@ -104,16 +99,13 @@ def convert(
         matrices[name], note = read_regressor(path, name, body.template)
         notes.append(note)
     names, vertex_ids = _names(model)
-    gender = gender or _gender(source, entries)
-    body = BodyArrays(
-        **{
-            **vars(body),
-            "joint_names": names,
-            "vertex_ids": vertex_ids,
-            "regressors": matrices,
-            "model_type": model.key,
-            "gender": gender,
-        }
+    body = replace(
+        body,
+        joint_names=names,
+        vertex_ids=vertex_ids,
+        regressors=matrices,
+        model_type=model.key,
+        gender=gender or _gender(source, entries),
     )
     write_npz(target, **_arrays_of(body))
     return Converted(model, body, tuple(notes))
@@ -182,12 +174,8 @@ def _recognise(path: Path, entries: Mapping[str, Any]) -> ModelType:
     for model in MODEL_TYPES:
         if (vertices, joints) == (model.vertices, model.joints):
             return model
-    known = [f"{model.name} {model.vertices} and {model.joints}" for model in MODEL_TYPES[1:]]
-    first = MODEL_TYPES[0]
-    raise InputError(
-        f"{path}: {first.name} has {first.vertices} vertices and {first.joints} joints, {', '.join(known)}; "
-        f"found {vertices} and {joints}"
-    )
+    known = ", ".join(f"{model.name} ({model.vertices} and {model.joints})" for model in MODEL_TYPES)
+    raise InputError(f"{path}: found {vertices} vertices and {joints} joints, expected those of {known}")
 
 
 def _gender(path: Path, entries: Mapping[str, Any]) -> str:

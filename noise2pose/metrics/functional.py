@@ -1,8 +1,9 @@
 """Errors of poses as pure functions: one number for each pose, in the units of the input; the caller takes means.
 
-Every function takes arbitrary leading dimensions that broadcast against each other, and an optional mask `valid`: a
-joint whose mask is 0 counts neither in an alignment nor in a mean, whatever it holds. A pose without a valid joint has
-no error and gets NaN. The caller centres poses on a root, except for `pa_mpjpe`, which removes any translation itself.
+Every function takes `pred` and `target` (..., J, C) with arbitrary leading dimensions, which broadcast against each
+other, and an optional mask `valid` (..., J): a joint whose mask is 0 counts neither in an alignment nor in a mean,
+whatever it holds. A pose without a valid joint has no error and gets NaN. The caller centres poses on a root, except
+for `pa_mpjpe`, which removes any translation itself.
 
 Shape letters: F frames, J joints, C coordinates (3 in space, 2 in an image).
 """
@@ -21,12 +22,7 @@ _DISTINCT = 5e-3  # of (s1 + s2)(s2 + s3)(s3 + s1) at unit norm; below it the ro
 
 
 def joint_error(pred: Float[Tensor, "*#batch J C"], target: Float[Tensor, "*#batch J C"]) -> Float[Tensor, "*#batch J"]:
-    """Euclidean distance of each joint, in the units of the input.
-
-    Args:
-        pred: (..., J, C).
-        target: (..., J, C).
-    """
+    """Euclidean distance of each joint, in the units of the input."""
     return torch.linalg.vector_norm(pred - target, dim=-1)
 
 
@@ -35,13 +31,7 @@ def mpjpe(
     target: Float[Tensor, "*#batch J C"],
     valid: Shaped[Tensor, "*#batch J"] | None = None,
 ) -> Float[Tensor, "*#batch"]:
-    """Mean per-joint position error, "protocol 1" of Human3.6M when both poses are relative to their root.
-
-    Args:
-        pred: (..., J, C).
-        target: (..., J, C).
-        valid: (..., J), 0 for joints that do not count.
-    """
+    """Mean per-joint position error, "protocol 1" of Human3.6M when both poses are relative to their root."""
     return _mean_over_joints(joint_error(pred, target), valid)
 
 
@@ -50,13 +40,7 @@ def pa_mpjpe(
     target: Float[Tensor, "*#batch J 3"],
     valid: Shaped[Tensor, "*#batch J"] | None = None,
 ) -> Float[Tensor, "*#batch"]:
-    """MPJPE after the best similarity transform of each pose, "protocol 2" or P-MPJPE; see `procrustes_align`.
-
-    Args:
-        pred: (..., J, 3).
-        target: (..., J, 3).
-        valid: (..., J), 0 for joints that do not count.
-    """
+    """MPJPE after the best similarity transform of each pose, "protocol 2" or P-MPJPE; see `procrustes_align`."""
     return mpjpe(procrustes_align(pred, target, valid), target, valid)
 
 
@@ -67,12 +51,7 @@ def n_mpjpe(
 ) -> Float[Tensor, "*#batch"]:
     """MPJPE after scaling each pose by <target, pred> / <pred, pred> (Rhodin et al., CVPR 2018, as VideoPose3D has it).
 
-    A prediction of zero size has the error of the zero pose, whatever the scale.
-
-    Args:
-        pred: (..., J, 3) relative to the root.
-        target: (..., J, 3) relative to the root.
-        valid: (..., J), 0 for joints that do not count.
+    Both poses are relative to the root. A prediction of zero size has the error of the zero pose, whatever the scale.
     """
     x, y = _counted(pred, valid), _counted(target, valid)
     scale = _ratio((x * y).sum(dim=(-2, -1)), x.square().sum(dim=(-2, -1)))
@@ -86,12 +65,8 @@ def mpjve(
 ) -> Float[Tensor, "*#batch F-1"]:
     """Mean per-joint velocity error of each step from one frame to the next, per frame (Pavllo et al., CVPR 2019).
 
-    The mean over the last dimension is the error of a sequence. Differences never cross from one sequence to another.
-
-    Args:
-        pred: (..., F, J, 3).
-        target: (..., F, J, 3).
-        valid: (..., F, J), 0 for joints that do not count; a step needs the joint in both frames.
+    The mean over the last dimension is the error of a sequence. Differences never cross from one sequence to another. A
+    step counts a joint that is valid in both frames.
     """
     if valid is not None:
         valid = (valid[..., 1:, :] > 0) & (valid[..., :-1, :] > 0)
@@ -106,11 +81,7 @@ def pck(
 ) -> Float[Tensor, "*#batch"]:
     """Share of correct keypoints, in [0, 1]: an error of the threshold itself is not correct (MPI-INF-3DHP).
 
-    Args:
-        pred: (..., J, 3) metres.
-        target: (..., J, 3) metres.
-        valid: (..., J), 0 for joints that do not count.
-        threshold: metres.
+    Poses and threshold are in metres.
     """
     error = joint_error(pred, target)
     return _mean_over_joints((error < threshold - _ROUNDING).to(error.dtype), valid)
@@ -123,12 +94,7 @@ def auc(
 ) -> Float[Tensor, "*#batch"]:
     """Mean of `pck` over the 31 thresholds 0, 5, ..., 150 mm (MPI-INF-3DHP).
 
-    Nothing is below the threshold 0, so a perfect pose has 30/31.
-
-    Args:
-        pred: (..., J, 3) metres.
-        target: (..., J, 3) metres.
-        valid: (..., J), 0 for joints that do not count.
+    Nothing is below the threshold 0, so a perfect pose has 30/31. Poses are in metres.
     """
     missed = torch.floor((joint_error(pred, target) + _ROUNDING) / _AUC_STEP)
     return _mean_over_joints((_AUC_STEPS - missed).clamp(min=0) / (_AUC_STEPS + 1), valid)
@@ -141,15 +107,8 @@ def procrustes_align(
 ) -> Float[Tensor, "*#batch J 3"]:
     """The prediction after the translation, rotation and scale that bring it closest to the target in least squares.
 
-    Reflections are excluded (Umeyama, PAMI 1991). A prediction of zero size is moved to the target's centre.
-
-    Args:
-        pred: (..., J, 3).
-        target: (..., J, 3).
-        valid: (..., J), 0 for joints that do not determine the alignment; they are moved with the others.
-
-    Returns:
-        (..., J, 3) in the frame of the target.
+    Reflections are excluded (Umeyama, PAMI 1991). A prediction of zero size is moved to the target's centre. Joints
+    that are not valid do not determine the alignment; they are moved with the others.
     """
     x, x_mean = _centred(pred, valid)
     y, y_mean = _centred(target, valid)

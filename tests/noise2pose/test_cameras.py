@@ -16,8 +16,8 @@ def fixture(name):
 
 def test_human36m_cameras_are_videopose3ds():
     t = fixture("diffpose_camera")
-    orientation = roma.unitquat_to_rotmat(t["input/quaternion"].roll(-1, dims=-1))
-    rotation, translation = cameras.extrinsics_from_pose(orientation, t["input/translation"])
+    rotation = roma.unitquat_to_rotmat(t["input/quaternion"].roll(-1, dims=-1)).mT
+    translation = -(rotation @ t["input/translation"][..., None])[..., 0]
     seen = cameras.world_to_camera(t["input/world"], rotation, translation)
     assert_close(seen, t["output/camera"], 1e-5)
     screen = cameras.project_distorted(t["output/camera"], t["input/intrinsics"])

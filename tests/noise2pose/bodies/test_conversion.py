@@ -180,7 +180,7 @@ def test_a_regressor_of_another_body_is_refused(folder, tmp_path, change, messag
         (lambda it: it.update(v_template="round"), "`v_template` has shape"),
         (
             lambda it: it.update(weights=it["weights"][:, :23]),
-            "SMPL has 6890 vertices and 24 joints, SMPL-H 6890 and 52, SMPL-X 10475 and 55; found 6890 and 23",
+            r"found 6890 vertices and 23 joints, expected those of SMPL \(6890 and 24\), SMPL-H \(6890 and 52\)",
         ),
     ],
 )
