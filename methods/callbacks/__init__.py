@@ -4,7 +4,8 @@ Configurations name them by this package, `methods.callbacks.WarmupEMA`, so that
 """
 
 from methods.callbacks.averaging import WarmupEMA
+from methods.callbacks.curve import RunCSVLogger
 from methods.callbacks.outputs import PredictionWriter, ValidationPictures
-from methods.callbacks.run_record import RunCSVLogger, RunRecord
+from methods.callbacks.run_record import RunRecord
 
 __all__ = ["PredictionWriter", "RunCSVLogger", "RunRecord", "ValidationPictures", "WarmupEMA"]

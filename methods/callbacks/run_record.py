@@ -1,97 +1,42 @@
 """The record of a run: one folder with its configuration, curve, checkpoints, timings and test results.
 
-runs/<name>/config.yaml         resolved configuration of the training
+runs/<name>/config.yaml         resolved configuration of the training; of the last part of a resumed one
            /metrics.csv         every logged value; appended to on resuming
            /checkpoints/        last.ckpt and best.ckpt, replaced atomically
            /pictures/           people of each validation (see methods/callbacks/outputs.py)
-           /fit.json            time, steps, parameters, command
+           /fit.json            time, steps, parameters, command; `changes`: options that a resumed part had otherwise
            /test.json           metrics with their protocol, after `test`
            /test_samples.npz    a few predictions for figures, after `test`
            /predictions.npz     all predictions, after `predict` (see methods/callbacks/outputs.py)
 """
 
-import csv
 import json
-import os
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
+import yaml
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.loggers.logger import rank_zero_experiment
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from methods.base import PoseMethod
+from methods.callbacks.curve import RunCSVLogger
 from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.errors import InputError
 from noise2pose.files import command, commit, write_npz, write_text
 from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS
 
 _NUM_SAMPLES = 8  # predictions kept for figures
-
-
-class RunCSVLogger(CSVLogger):
-    """`metrics.csv` in the run's folder. Rows are written in training only, and are kept when the run is resumed.
-
-    Args:
-        save_dir: the run's folder.
-    """
-
-    def __init__(self, save_dir: str) -> None:
-        super().__init__(save_dir, name="", version="")
-        self._training = False
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        if self._experiment is None:
-            os.makedirs(self.save_dir, exist_ok=True)
-            self._experiment = _AppendingWriter(self.save_dir)
-        return self._experiment
-
-    @rank_zero_only
-    def begin(self, step: int) -> None:
-        """Starts writing at a training step; rows of an interrupted part of the run from there on are dropped."""
-        self.experiment.truncate(step)
-        self._training = True
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        if self._training:
-            super().log_metrics(metrics, step)
-
-    @rank_zero_only
-    def save(self) -> None:
-        if self._training:
-            super().save()
-
-
-class _AppendingWriter(ExperimentWriter):
-    """Appends to an existing file, which Lightning's writer would delete."""
-
-    def _check_log_dir_exists(self) -> None:
-        pass
-
-    def truncate(self, step: int) -> None:
-        path = Path(self.metrics_file_path)
-        if not path.is_file():
-            return
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            kept = [row for row in reader if (row.get("step") or "").isdigit() and int(row["step"]) < step]
-            keys = list(reader.fieldnames or [])
-        path.unlink()
-        if kept:
-            self.metrics_keys = keys
-            with path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=keys)
-                writer.writeheader()
-                writer.writerows(kept)
+# Beginnings of options that change nothing of what is trained.
+_BESIDE = ("name", "config", "ckpt_path", "weights_only", "pictures.", "trainer.default_root_dir", "trainer.logger")
+_BESIDE += ("trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler", "trainer.num_sanity_val_steps")
 
 
 class RunRecord(SaveConfigCallback):
@@ -101,20 +46,69 @@ class RunRecord(SaveConfigCallback):
     seconds_before = 0.0  # training time of the parts of a resumed run that came before
     started = 0.0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.changes: list[str] = []  # of options, where the training was resumed
+        self.described: dict[str, Any] = {}  # the configuration and protocols of this training, for its checkpoints
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if trainer.is_global_zero:
-            self.config.ckpt_path = None  # the record describes the run, not the start of this process
-            verb = trainer.state.fn.value if trainer.state.fn else stage
-            name = "config.yaml" if verb == "fit" else f"config_{verb}.yaml"
-            arguments = self.config.model.get("init_args") or {}
-            # Arguments that the method set from files, which may be missing when the run is resumed or tested.
-            for key in [key for key, value in arguments.items() if value is None]:
-                arguments[key] = pl_module.hparams.get(key)
-            text = self.parser.dump(self.config, skip_none=False)
-            write_text(Path(trainer.default_root_dir) / name, text)
-            commit()  # of the running code, before the next commit is made
+        self.config.ckpt_path = None  # the record describes the run, not the start of this process
+        arguments = self.config.model.get("init_args") or {}
+        # Arguments that the method set from files, which may be missing when the run is resumed or tested.
+        for key in [key for key, value in arguments.items() if value is None]:
+            arguments[key] = pl_module.hparams.get(key)
+        verb = trainer.state.fn.value if trainer.state.fn else stage
+        if trainer.is_global_zero and verb != "fit":
+            self._write_config(trainer, f"config_{verb}.yaml")
+        commit()  # of the running code, before the next commit is made
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Announces and records the options that are others than those of the checkpoint.
+
+        Raises:
+            InputError: if the run would go on with other data, whose errors its curve and `best.ckpt` would mix.
+        """
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        assert isinstance(pl_module, PoseMethod)
+        before = checkpoint.get("callbacks", {}).get(self.state_key, {})
+        recorded = Path(str(trainer.ckpt_path)).parent.parent / "config.yaml"
+        if "config" in before:
+            config = yaml.safe_load(before["config"])
+        else:  # of a run from before checkpoints held it
+            config = yaml.safe_load(recorded.read_text()) if recorded.is_file() else None
+        if config is None:
+            return
+        now = yaml.safe_load(self._dumped())
+        changed = changed_options(config, now)
+        if recorded.parent.resolve() == Path(trainer.default_root_dir).resolve():
+            protocols = [protocol.as_dict() for protocol in pl_module.protocols]
+            if config["data"].get("class_path") != now["data"].get("class_path"):
+                other = f"{now['data'].get('class_path')} instead of {config['data'].get('class_path')}"
+            elif before.get("protocols", protocols) != protocols:
+                other = ", ".join(key for key in changed if key.startswith("data.")) or "other evaluation sets"
+            else:
+                other = None
+            if other:
+                raise InputError(
+                    f"{recorded.parent} would go on with other data ({other}), and its curve and best.ckpt would mix "
+                    f"the errors of both: start another run from its weights with --name NEW --ckpt_path "
+                    f"{trainer.ckpt_path}"
+                )
+        if changed:
+            told = ", ".join(f"{key} {new} (was {old})" for key, (old, new) in changed.items())
+            self.changes.append(f"from epoch {checkpoint['epoch'] + 1} (step {checkpoint['global_step']}) on: {told}")
+            if trainer.is_global_zero:
+                print(f"resuming with other options, kept in fit.json: {told}", file=sys.stderr)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, PoseMethod)
+        self.described = {
+            "config": self._dumped(),
+            "protocols": [protocol.as_dict() for protocol in pl_module.protocols],
+        }
+        if trainer.is_global_zero:
+            self._write_config(trainer, "config.yaml")
         self._describe_to_wandb(trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -177,10 +171,17 @@ class RunRecord(SaveConfigCallback):
             write_text(folder / "test.json", json.dumps(record, indent=2) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self._seconds()}
+        return {"seconds": self._seconds(), "changes": self.changes, **self.described}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds_before = state_dict["seconds"]
+        self.changes = [*state_dict.get("changes", []), *self.changes]
+
+    def _dumped(self) -> str:
+        return self.parser.dump(self.config, skip_none=False)
+
+    def _write_config(self, trainer: L.Trainer, name: str) -> None:
+        write_text(Path(trainer.default_root_dir) / name, self._dumped())
 
     def _seconds(self) -> float:
         return self.seconds_before + (time.perf_counter() - self.started if self.started else 0.0)
@@ -191,6 +192,7 @@ class RunRecord(SaveConfigCallback):
             "seconds": self._seconds(),
             "epochs": trainer.current_epoch + 1,
             "steps": trainer.global_step,
+            "changes": self.changes,
         }
         write_text(Path(trainer.default_root_dir) / "fit.json", json.dumps(record, indent=2) + "\n")
 
@@ -201,11 +203,37 @@ class RunRecord(SaveConfigCallback):
                 continue
             about = _describe(trainer, pl_module, self.config)
             config = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
-            logger.experiment.config.update({**config, **about}, allow_val_change=True)
+            logger.experiment.config.update({**config, **about, "changes": self.changes}, allow_val_change=True)
             for protocol in pl_module.protocols:
                 for key in (*POSE_ERRORS, *CALIBRATION):
                     name = f"val/{protocol.dataset}/{key.name}"
                     logger.experiment.define_metric(name, step_metric="trainer/global_step", summary=key.best)
+
+
+def changed_options(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Options with other values than before: the old and the new one of each, by its name.
+
+    Args:
+        before: a configuration as YAML holds it.
+        now: another. Model options that are None are those that the method sets itself.
+    """
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    return {
+        key.replace(".init_args.", "."): (old.get(key), new.get(key))
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+        and not key.startswith(_BESIDE)
+        and not key.endswith(".dirpath")
+        and not (key.startswith("model.") and new.get(key) is None)
+    }
+
+
+def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
+    if not pairs:  # also an empty dict or list
+        yield name, tree
+    for key, value in pairs or ():
+        yield from _leaves(value, f"{name}.{key}" if name else str(key))
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

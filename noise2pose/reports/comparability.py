@@ -65,7 +65,7 @@ def group_by_protocol(runs: Iterable[Run]) -> list[Group]:
 
 
 def warnings(groups: Sequence[Group]) -> list[str]:
-    """Why some numbers must not be compared; empty if all may be."""
+    """Why some numbers must not be compared, or not as those of one configuration; empty if all may be."""
     found = []
     names = [{run.name for run in group.runs} for group in groups]
     if any(name != names[0] for name in names):  # else the groups are evaluation sets that all runs were tested on
@@ -85,6 +85,8 @@ def warnings(groups: Sequence[Group]) -> list[str]:
                 f"NOT COMPARABLE: {', '.join(others)} saw other inputs than {group.runs[0].name} under the same sample "
                 "names (another data.noise_seed, or data prepared differently)."
             )
+    for run in {run.folder: run for group in groups for run in group.runs}.values():
+        found += [f"{run.name} was resumed with other options {change}" for change in run.fit.get("changes") or []]
     return found
 
 

@@ -7,7 +7,7 @@ import torch
 
 from methods.callbacks import RunCSVLogger
 from methods.diffpose import ContextEncoder, DiffPose
-from noise2pose.reports.run_files import read_curves
+from noise2pose.reports.runs import load_run
 from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
 from tests.tiny import TinyPoses
 
@@ -66,7 +66,7 @@ def test_errors_of_the_first_stage_are_not_the_methods(tmp_path):
         rows = [row for row in csv.DictReader(file) if row["val/tiny/mpjpe"] or row["val/tiny/first_stage/mpjpe"]]
     assert [(row["epoch"], bool(row["val/tiny/mpjpe"])) for row in rows] == [("0", False), ("1", True)]
     assert rows[1]["val/tiny/first_stage/mpjpe"] == ""
-    steps, errors = read_curves(tmp_path / "metrics.csv")["tiny"]
+    steps, errors = load_run(tmp_path).curves["tiny"]
     assert steps.tolist() == [5] and errors.tolist() == [float(rows[1]["val/tiny/mpjpe"])]
     found = L.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, default_root_dir=tmp_path).validate(
         method, datamodule=TinyPoses(), verbose=False

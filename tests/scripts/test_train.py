@@ -177,6 +177,36 @@ def test_every_epoch_is_kept_also_where_it_is_no_better(folder, train):
     assert checkpoint(run, "best")["epoch"] == 1 and checkpoint(run, "last")["epoch"] == 2
 
 
+def test_other_options_of_a_resumed_run_take_effect_and_are_recorded(folder, train):
+    options = ("-c", "tiny.yaml", "--name", "a", "--data.num_samples", "32")
+    assert "other options" not in train("fit", *options, "--trainer.max_epochs", "2")
+    run = folder / "runs" / "a"
+    said = train("fit", *options, "--ckpt_path", "last", "--model.learning_rate", "0.5")
+    assert "trainer.max_epochs 3 (was 2)" in said and "model.learning_rate 0.5 (was " in said
+    assert checkpoint(run)["lr_schedulers"][0]["base_lrs"] == [0.5, 0.5]
+    (change,) = json.loads((run / "fit.json").read_text())["changes"]
+    assert change.startswith("from epoch 2 (step 4) on: ") and "model.learning_rate 0.5 (was " in change
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["init_args"]["learning_rate"] == 0.5 and config["trainer"]["max_epochs"] == 3
+    more = ("--model.learning_rate", "0.5", "--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1")
+    assert "options, kept in fit.json: trainer.max_epochs 4 (was 3)\n" in train(
+        "fit", *options, "--ckpt_path", "last", *more
+    )
+    assert len(json.loads((run / "fit.json").read_text())["changes"]) == 2
+
+
+def test_a_run_never_goes_on_with_other_data(folder, train):
+    train("fit", "-c", "tiny.yaml", "--name", "a", "--trainer.max_epochs", "2")
+    before = {path: path.read_bytes() for path in (folder / "runs" / "a").rglob("*") if path.is_file()}
+    options = ("-c", "tiny.yaml", "--data", "tests.tiny.TinyPeople", "--ckpt_path", "last")
+    said = train("fit", *options, "--name", "a", status=2)
+    assert "tests.tiny.TinyPeople instead of tests.tiny.TinyPoses" in said and "--name NEW" in said
+    assert before == {path: path.read_bytes() for path in (folder / "runs" / "a").rglob("*") if path.is_file()}
+    said = train("fit", *options[:-1], "runs/a/checkpoints/last.ckpt", "--name", "b")
+    assert "data.class_path tests.tiny.TinyPeople (was tests.tiny.TinyPoses)" in said
+    assert checkpoint(folder / "runs" / "b")["epoch"] == 2
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(folder):
     long = ("-c", "tiny.yaml", "--data.num_samples", "4096", "--trainer.max_epochs", "4")
