@@ -21,6 +21,7 @@ from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
 from methods.callbacks.outputs import PredictionWriter, ValidationPictures
 from methods.callbacks.run_record import RunRecord
+from methods.callbacks.stopping import FiniteTraining
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
 from noise2pose.errors import InputError
 from scripts import program
@@ -210,7 +211,7 @@ def main(args: ArgsType = None) -> int:
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=RunRecord,
-            trainer_defaults={"callbacks": [PredictionWriter()]},
+            trainer_defaults={"callbacks": [PredictionWriter(), FiniteTraining()]},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_kwargs={
