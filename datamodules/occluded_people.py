@@ -13,7 +13,7 @@ from datamodules.prepared.folder import PreparedFolder
 from datamodules.prepared.protocols import published
 from datamodules.prepared.rows import PreparedRows
 from datamodules.sources.panoptic.files import CAMERAS, PUBLISHED
-from datamodules.sources.threedpw.subsets import members, splits_of
+from datamodules.sources.threedpw.community import members, splits_of
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 

@@ -87,18 +87,17 @@ class Cleansed(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What only this data set needs."""
-    rules = HalpeCleansing()
     parser.add_argument("--cleanse", action="store_true", help="keep only people who are fit for use")
     group = parser.add_argument_group("what --cleanse keeps")
-    group.add_argument("--max_people", type=int, default=rules.max_people, help="in an image (default: %(default)s)")
-    group.add_argument(
-        "--min_side", type=float, default=rules.min_side, help="longer side of the box, pixels (default: %(default)s)"
-    )
-    group.add_argument("--min_joints", type=int, default=rules.min_joints, help="seen of 14 (default: %(default)s)")
-    group.add_argument("--min_limbs", type=int, default=rules.min_limbs, help="seen whole of 4 (default: %(default)s)")
-    group.add_argument(
-        "--min_visibility", type=float, default=rules.min_visibility, help="of a seen joint (default: %(default)s)"
-    )
+    asked = {
+        "max_people": "in an image",
+        "min_side": "longer side of the box, pixels",
+        "min_joints": "seen of 14",
+        "min_limbs": "seen whole of 4",
+        "min_visibility": "of a seen joint",
+    }
+    for name, value in HalpeCleansing()._asdict().items():
+        group.add_argument(f"--{name}", type=type(value), default=value, help=f"{asked[name]} (default: %(default)s)")
 
 
 def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:

@@ -5,9 +5,9 @@ and trans into SMPL and project its mesh with the entry's focal length and princ
 The author of NeuralAnnot says the same (mks0601/NeuralAnnot_RELEASE, issue 14).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from datamodules.sources.common.coco_layout import (
     read_compact,
     read_people,
 )
-from datamodules.sources.common.files import Faults, SplitFiles, find_file
+from datamodules.sources.common.files import Faults, SplitFiles, find_file, finite_numbers
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 
@@ -31,7 +31,7 @@ FACTS = {
     "confidence": "1 for v = 1 (hidden) and v = 2 (visible); visibility holds v",
     "smpl": "NeuralAnnot, neutral SMPL, fitted to the annotated joints",
 }
-_SIZES = {"pose": 72, "shape": 10, "trans": 3}
+_SHAPES = {"pose": (24, 3), "shape": (10,), "trans": (3,)}
 
 
 class FittedPeople(NamedTuple):
@@ -119,18 +119,22 @@ def read_fits(path: Path, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], l
         entry = entries.get(str(number))
         if entry is None:
             continue
-        body = _numbers(entry.get("smpl_param", entry) if isinstance(entry, dict) else None, _SIZES)
-        if body is None:
+        given = entry.get("smpl_param", entry) if isinstance(entry, dict) else None
+        try:
+            pose, shape, trans = (finite_numbers(given, key, size) for key, size in _SHAPES.items())
+        except InputError:
             faults.add(f"annotation {number}", "its body is not 72, 10 and 3 numbers; left out")
             continue
         if "smpl_param" in entry:  # an entry of its own has its own camera
-            camera = _numbers(entry.get("cam_param"), {"focal": 2, "princpt": 2})
-            if camera is None or not (camera["focal"] > 0).all():
+            try:
+                focal, centre = (finite_numbers(entry.get("cam_param"), key, (2,)) for key in ("focal", "princpt"))
+            except InputError:
+                focal = np.zeros(2)
+            if not (focal > 0).all():
                 faults.add(f"annotation {number}", "the camera of its body is not 2 and 2 numbers; left out")
                 continue
-            columns["focal"][row], columns["principal_point"][row] = camera["focal"], camera["princpt"]
-        columns["poses"][row] = body["pose"].reshape(24, 3)
-        columns["betas"][row], columns["translation"][row] = body["shape"], body["trans"]
+            columns["focal"][row], columns["principal_point"][row] = focal, centre
+        columns["poses"][row], columns["betas"][row], columns["translation"][row] = pose, shape, trans
         columns["has_smpl"][row] = True
         error = entry.get("fit_err")
         columns["score"][row] = error if isinstance(error, int | float) else np.nan
@@ -138,16 +142,3 @@ def read_fits(path: Path, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], l
         if np.isnan(columns[name]).all():
             del columns[name]
     return columns, faults.lines()
-
-
-def _numbers(values: Any, sizes: Mapping[str, int]) -> dict[str, np.ndarray] | None:
-    """The named arrays, flat, if they have these sizes and are finite."""
-    if not isinstance(values, dict):
-        return None
-    found = {}
-    for name, size in sizes.items():
-        array = values.get(name)
-        if not isinstance(array, np.ndarray) or array.size != size or not np.isfinite(array).all():
-            return None
-        found[name] = array.reshape(-1)
-    return found

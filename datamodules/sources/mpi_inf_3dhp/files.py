@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from datamodules.preparation import Expected, Part, Plan
 from datamodules.sources.mpi_inf_3dhp import PAGE
-from datamodules.sources.mpi_inf_3dhp.npz import read_npz
 from datamodules.sources.mpi_inf_3dhp.official import link, read_test
 from datamodules.sources.mpi_inf_3dhp.recordings import RECORDINGS, name_missing, plan_recordings
+from datamodules.sources.mpi_inf_3dhp.rows import read_npz
 from noise2pose.errors import InputError
 
 CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # at chest height; the others look down

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datamodules.preparation import Part, Plan
-from datamodules.sources.panoptic import PAGE, images
-from datamodules.sources.panoptic import bodies as panoptic_bodies
+from datamodules.sources.panoptic import PAGE
+from datamodules.sources.panoptic.frames import FOLDERS, MIN_CONFIDENCE, SKELETON, annotation, find_images
 from datamodules.sources.panoptic.rows import read
 from noise2pose.errors import InputError
 
@@ -33,7 +33,7 @@ were evaluated is said only by the annotations that Jiang et al. give out: name 
 all annotated frames are taken.
 
 what comes out, in DIR: 19 joints in the camera frame in metres, their projections with lens distortion, boxes,
-cameras. A joint counts above a confidence of {panoptic_bodies.MIN_CONFIDENCE};
+cameras. A joint counts above a confidence of {MIN_CONFIDENCE};
 15 joints fill the same joints of the 19, without the top of the head.
 Left out and counted: outliers (negative ids), people without a joint that counts or without one inside the image.
 Images stay where they are; if any camera has a video only, those of all cameras are written to DIR/images.
@@ -80,7 +80,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     views: dict[str, list[tuple[str, str | None]]] = {}  # cameras and their images of each sequence
     for name, folder in sequences.items():
         for camera in cameras:
-            found = None if options.no_images else images.find(folder, camera)
+            found = None if options.no_images else find_images(folder, camera)
             if found is None and not options.no_images:
                 missing = f"neither hdImgs/{camera} nor hdVideos/hd_{camera}.mp4; --no_images prepares the joints alone"
                 skipped.append((f"{name} {camera}", missing))
@@ -92,10 +92,10 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
         dataset="panoptic",
         licence=_LICENCE,
         facts={
-            "skeletons": {"keypoints_2d_gt": panoptic_bodies.SKELETON, "keypoints_3d": panoptic_bodies.SKELETON},
+            "skeletons": {"keypoints_2d_gt": SKELETON, "keypoints_3d": SKELETON},
             "box_rule": "keypoints",
             "fps": 29.97,
-            "min_confidence": panoptic_bodies.MIN_CONFIDENCE,
+            "min_confidence": MIN_CONFIDENCE,
             "keypoints_2d_gt": "projected from 3-D with lens distortion",
             "frames": "listed"
             if options.frames
@@ -131,12 +131,10 @@ def _sequences(source: Path, skipped: list[tuple[str, str]]) -> Iterator[tuple[s
                 skipped.append((str(file.parent), f"sequence {name} is in {taken[name]} as well"))
                 continue
             taken[name] = file.parent
-            if panoptic_bodies.annotation(file.parent):
+            if annotation(file.parent):
                 yield name, file.parent
             else:
-                skipped.append(
-                    (name, f"no annotations: none of {', '.join(panoptic_bodies.FOLDERS)}, extracted or .tar")
-                )
+                skipped.append((name, f"no annotations: none of {', '.join(FOLDERS)}, extracted or .tar"))
         for folder in sorted({path.parent for path in source.glob(f"{depth}hdPose3d_stage1*")}):
             if not any(folder.glob("calibration_*.json")):
                 skipped.append((str(folder), f"no calibration_{folder.name}.json"))
@@ -151,7 +149,7 @@ def _part(
     every: int,
 ) -> Part:
     files = [folder / f"calibration_{name}.json"]
-    files += [path for path in panoptic_bodies.annotation(folder) if path.is_file()]
+    files += [path for path in annotation(folder) if path.is_file()]
     listed = None
     if lists is not None:
         text = lists / f"{name}.txt"
@@ -163,7 +161,7 @@ def _part(
 def _digest(sequence: Path) -> str:
     """SHA-256 over names and contents of the extracted frames, thousands of small files; empty if there are none."""
     digest, number = hashlib.sha256(), 0
-    for folder in filter(Path.is_dir, panoptic_bodies.annotation(sequence)):
+    for folder in filter(Path.is_dir, annotation(sequence)):
         for file in sorted(folder.iterdir()):
             digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
             number += 1

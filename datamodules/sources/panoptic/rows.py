@@ -15,9 +15,7 @@ import numpy as np
 from datamodules.preparation import Rows, concatenate
 from datamodules.sources.common.files import finite_numbers, read_json
 from datamodules.sources.common.joints import bounds_of, camera_columns
-from datamodules.sources.panoptic import bodies as panoptic_bodies
-from datamodules.sources.panoptic import images
-from datamodules.sources.panoptic.bodies import Body
+from datamodules.sources.panoptic.frames import SKELETON, Body, annotation, name_images, read_frames
 from noise2pose import safe_pickle, skeletons
 from noise2pose.errors import InputError
 
@@ -28,7 +26,7 @@ GREEN_FRAMES = (
     ("160422_haggling1", "00_30", 1414, 1414),
 )
 _KIND = re.compile(r"^\d*_?([A-Za-z]+)")  # 160422_haggling1, 170407_haggling_a2
-_ROOT = skeletons.get(panoptic_bodies.SKELETON).root
+_ROOT = skeletons.get(SKELETON).root
 
 
 class Camera(NamedTuple):
@@ -83,7 +81,7 @@ def read(
     """
     skipped: list[tuple[str, str]] = []
     counts: Counter[str] = Counter()
-    frames = list(panoptic_bodies.frames(panoptic_bodies.annotation(folder), skipped))
+    frames = list(read_frames(annotation(folder), skipped))
     sequences: list[Rows] = []
     about = _about(name, folder, digest)
     for camera_name, place in views:
@@ -107,7 +105,7 @@ def read(
             names: dict[int, str] = {}
             if place is not None and root is not None:
                 wanted = {person.frame for person in people}
-                names = images.name_images(folder / place, root, name, camera_name, wanted, camera.size, skipped)
+                names = name_images(folder / place, root, name, camera_name, wanted, camera.size, skipped)
                 people = [person for person in people if person.frame in names]
         except InputError as error:
             skipped.append((f"{name} {camera_name}", str(error)))
@@ -236,7 +234,7 @@ def _look(frame: int, body: Body, camera: Camera, counts: Counter[str]) -> _Pers
 def _about(name: str, folder: Path, digest: str) -> dict[str, Any]:
     found = _KIND.match(name)
     kind = found[1].lower() if found else name
-    annotations = [path.name for path in panoptic_bodies.annotation(folder)]
+    annotations = [path.name for path in annotation(folder)]
     about = {"split": "test", "subject": name, "action": kind, "group": kind, "annotations": annotations}
     return {**about, "annotations_sha256": digest} if digest else about
 

@@ -1,4 +1,4 @@
-"""3DPW as 3DCrowdNet, JOTR and DPMesh pass it on: COCO-style JSON files with OpenPose's joints.
+"""3DPW as 3DCrowdNet, JOTR and DPMesh pass it on (COCO-style JSON files with OpenPose's joints), and its subsets.
 
 `images` have `id`, `width`, `height`, `sequence`, `file_name` and `cam_param` {`focal`, `princpt`}; `annotations` have
 `id`, `image_id`, `bbox` (x, y, width, height), `smpl_param` {`pose` 72, `shape` 10, `trans` 3, `gender`} and
@@ -8,7 +8,12 @@
 The file of the Crowd subset, {annotation id: {`coco_joints`: 17 x 3}}, holds HigherHRNet's joints; people who are not
 in it keep OpenPose's, as in 3DCrowdNet.
 
-Shape letters: J joints.
+The occlusion subsets: OC (people behind objects) and PC (people behind people) were chosen by Zhang et al. (CVPR 2020)
+and Sun et al. (ROMP, ICCV 2021); issue 60 of Arthur151/ROMP lists them. OC takes every number of each recording there,
+and both lists run through the training, validation and test sequences alike, so whoever trained on 3DPW has seen most
+of them. Crowd is 3DCrowdNet's (Choi et al., CVPR 2022): two sequences of the validation split.
+
+Shape letters: N people, J joints.
 """
 
 import re
@@ -16,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Bool, Int
 
 from datamodules.preparation import Rows
 from datamodules.sources.common.files import (
     Faults,
+    find_file,
     finite_numbers,
     missing_files,
     numbers,
@@ -27,12 +35,31 @@ from datamodules.sources.common.files import (
     read_json,
 )
 from datamodules.sources.common.joints import extent, seen_joints
-from datamodules.sources.threedpw.subsets import CROWD, members
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import open_image
-from noise2pose.skeleton_tables import SKELETONS
+from noise2pose.skeletons import convert_partly
 
+SUBSETS = ("oc", "pc", "crowd")
+SPLITS = ("train", "validation", "test")  # as the authors call them
+COUNTS = {"oc": 20_243, "pc": 2_218, "crowd": 1_923}  # people, as JOTR and DPMesh report them
+FILES = {"oc": "3DPW_oc.json", "pc": "3DPW_pc.json", "crowd": "3DPW_validation_crowd_hhrnet_result.json"}
+_OC = {
+    *("courtyard_backpack", "courtyard_basketball", "courtyard_bodyScannerMotions", "courtyard_box", "courtyard_golf"),
+    *("courtyard_jacket", "courtyard_laceShoe", "downtown_stairs", "flat_guitar", "flat_packBags", "outdoors_climbing"),
+    *("outdoors_crosscountry", "outdoors_fencing", "outdoors_freestyle", "outdoors_golf", "outdoors_parcours"),
+    "outdoors_slalom",
+}
+_PC = {  # first frame, and the one behind the last
+    "courtyard_basketball_00": (200, 280),
+    "courtyard_captureSelfies_00": (500, 600),
+    "courtyard_dancing_00": (60, 370),
+    "courtyard_dancing_01": (60, 270),
+    "courtyard_hug_00": (100, 500),
+    "downtown_bus_00": (1620, 1900),
+}
+CROWD = ("courtyard_dancing_00", "courtyard_hug_00")
 MIN_CONFIDENCE = 0.05  # of a joint that the box must hold, as in 3DCrowdNet, JOTR and DPMesh
+_SMPL = {"pose": (72,), "shape": (10,), "trans": (3,)}
 _GENDERS = {"neutral": 0, "male": 1, "female": 2, "n": 0, "m": 1, "f": 2}
 
 
@@ -75,6 +102,38 @@ def read(
     return _rows(people, split, has_images, subsets, crowd is not None, images.notes + faults.lines())
 
 
+def splits_of(subset: str) -> tuple[str, ...]:
+    """The splits that a subset takes people from."""
+    return ("validation",) if subset == "crowd" else SPLITS
+
+
+def members(
+    subset: str, video: str, frames: Int[np.ndarray, " N"], detected: Bool[np.ndarray, " N"]
+) -> Bool[np.ndarray, " N"]:
+    """Which people of a recording are in a subset, among those whose frames count.
+
+    Args:
+        subset: one of `SUBSETS`.
+        video: name of the recording, such as "downtown_bus_00".
+        frames: counted from 0.
+        detected: whether the authors' 2-D joints are there, without which ROMP leaves people out of PC.
+    """
+    if subset == "oc":
+        return np.full(len(frames), video.rsplit("_", 1)[0] in _OC)
+    if subset == "crowd":
+        return np.full(len(frames), video in CROWD)
+    first, behind = _PC.get(video, (0, 0))
+    return (frames >= first) & (frames < behind) & detected
+
+
+def subset_files(source: Path) -> dict[str, tuple[Path, ...]]:
+    """The community's annotation files of each subset, as far as they are there."""
+    names: dict[str, tuple[str, ...]] = {subset: (name,) for subset, name in FILES.items()}
+    names["crowd"] = ("3DPW_latest_validation.json", *names["crowd"])
+    found = {subset: [find_file(source, name) for name in files] for subset, files in names.items()}
+    return {subset: tuple(path for path in paths if path is not None) for subset, paths in found.items() if all(paths)}
+
+
 def _rows(
     people: list[dict[str, Any]],
     split: str,
@@ -115,7 +174,8 @@ def _person(annotation: dict[str, Any], higher: Any) -> dict[str, Any]:
     """The columns of one annotation; InputError says what it lacks."""
     keypoints = seen_joints(numbers(annotation, "openpose_result", (18, 3)))
     if higher is not None:
-        keypoints = openpose_of_coco(seen_joints(numbers(higher, "coco_joints", (17, 3))))
+        found = torch.from_numpy(seen_joints(numbers(higher, "coco_joints", (17, 3))))
+        keypoints = convert_partly(found, "coco_17", "openpose_18").numpy()
     smpl = annotation.get("smpl_param") or {}
     pose, betas, trans = (finite_numbers(smpl, key, shape) for key, shape in _SMPL.items())
     gender = str(smpl.get("gender", "none given")).lower()
@@ -140,22 +200,6 @@ def _person(annotation: dict[str, Any], higher: Any) -> dict[str, Any]:
         "boxed": boxed,
         "higher": higher is not None,
     }
-
-
-_SMPL = {"pose": (72,), "shape": (10,), "trans": (3,)}
-
-
-def openpose_of_coco(keypoints: np.ndarray) -> np.ndarray:
-    """(17, 3) of COCO in OpenPose's order (18, 3); the neck is the middle of the shoulders, if both were found."""
-    coco, openpose = SKELETONS["coco_17"], SKELETONS["openpose_18"]
-    ordered = np.zeros((18, 3))
-    for place, joint in enumerate(openpose.joints):
-        if joint in coco.joints:
-            ordered[place] = keypoints[coco.index(joint)]
-    shoulders = keypoints[[coco.index("left_shoulder"), coco.index("right_shoulder")]]
-    if (shoulders[:, 2] > 0).all():
-        ordered[openpose.index("neck")] = (*shoulders[:, :2].mean(axis=0), shoulders[:, 2].min())
-    return ordered
 
 
 class _Images:

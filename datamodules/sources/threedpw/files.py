@@ -7,7 +7,7 @@ from datamodules.preparation import Expected, Part, Plan
 from datamodules.sources.common.files import find_file, folder_with
 from datamodules.sources.threedpw import PAGE, community
 from datamodules.sources.threedpw import sequences as threedpw_sequences
-from datamodules.sources.threedpw.subsets import COUNTS, SPLITS, SUBSETS, subset_files
+from datamodules.sources.threedpw.community import COUNTS, SPLITS, SUBSETS, subset_files
 from noise2pose.errors import InputError
 
 DESCRIPTION = f"""3D Poses in the Wild: people outdoors filmed with a phone, body parameters from inertial sensors.

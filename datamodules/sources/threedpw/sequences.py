@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from datamodules.preparation import Rows
 from datamodules.sources.common.joints import extent, seen_joints
-from datamodules.sources.threedpw.subsets import members
+from datamodules.sources.threedpw.community import members
 from noise2pose import safe_pickle
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import open_image
