@@ -13,10 +13,12 @@ annotations.npz (N people; AMASS's keys first; lengths in metres, angles in radi
   step (N,)              denoising steps of the answer; 0 where the first answer was kept
   reprojection_before, reprojection_after (N,)    distance of the joints from their keypoints, a mean weighted by the
                          confidences, pixels; NaN without keypoints
-  suspect (N,), suspect_reasons (N,)              worth a look before it is used, and why
+  observed (N, 17)       which joints had a keypoint; the others are made up
+  suspect (N,), suspect_reasons (N,)              worth a look before it is used, and why (`suspicion`)
 
-annotations.json: COCO's layout with the same values; `keypoints` in COCO's form, in the joint order of its category,
-`confidence` the 17 confidences, `bbox` the square box; numbers that are not finite, and unknown ones, are null.
+annotations.json: COCO's layout with the same values, as pycocotools reads it; `keypoints` in COCO's form, in the joint
+order of its category, `confidence` the 17 confidences, `bbox` the square box, `area` its area (there is no
+segmentation); numbers that are not finite, and unknown ones, are null.
 """
 
 import json
@@ -27,18 +29,15 @@ from typing import Any
 import numpy as np
 import roma
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from noise2pose import cameras, skeletons
+from noise2pose.annotation.suspicion import SKELETON, suspicions
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.images.crops import box_of_keypoints
 
-SKELETON = "h36m_17"
-_LEG_JOINTS = ("hip", "knee", "ankle")
-MAX_REPROJECTION = 0.1  # in sides of the box; above that an annotation is suspect
-MIN_VISIBLE = 6  # joints; below that it is suspect as well
-_LEGS = [skeletons.get(SKELETON).index(f"{side}_{joint}") for side in ("left", "right") for joint in _LEG_JOINTS]
 # Every array of a set, with what follows the number of people in its shape.
 ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     "poses": ((72,), np.float32),
@@ -55,6 +54,7 @@ ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     "step": ((), np.int64),
     "reprojection_before": ((), np.float32),
     "reprojection_after": ((), np.float32),
+    "observed": ((17,), np.bool_),
     "suspect": ((), np.bool_),
     "suspect_reasons": ((), np.str_),
 }
@@ -62,7 +62,11 @@ ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
 
 @torch.no_grad()
 def annotate_batch(
-    batch: PoseBatch, prediction: Prediction, body: BodyModel, file_names: Sequence[str] | None = None
+    batch: PoseBatch,
+    prediction: Prediction,
+    body: BodyModel,
+    file_names: Sequence[str] | None = None,
+    disagreement: Float[Tensor, " B"] | None = None,
 ) -> dict[str, np.ndarray]:
     """What is kept of the answers for a batch of single frames.
 
@@ -71,6 +75,7 @@ def annotate_batch(
         prediction: with `smpl` and `camera_translation`; `refinement` if there was one.
         body: whose parameters they are.
         file_names: of the images; None for those of the batch, else the names of the samples.
+        disagreement: of `suspicion.disagreement` with another answer, metres, which may make people suspect.
 
     Returns:
         The arrays of `ARRAYS`.
@@ -97,13 +102,17 @@ def annotate_batch(
         "step": refinement.get("step", torch.zeros(count, dtype=torch.int64)),
         "reprojection_before": refinement.get("reprojection_before", after),
         "reprojection_after": refinement.get("reprojection_after", after),
+        "observed": keypoints[..., 2] > 0,
     }
     arrays = {key: value.detach().cpu().numpy().astype(ARRAYS[key][1]) for key, value in values.items()}
     arrays["names"] = np.array(batch["sample_id"], dtype=np.str_)
     if file_names is None:
         file_names = batch["file_name"] if "file_name" in batch else batch["sample_id"]
     arrays["file_names"] = np.array(file_names, dtype=np.str_)
-    reasons = ["; ".join(_suspicions({key: array[row] for key, array in arrays.items()})) for row in range(count)]
+    apart = [0.0] * count if disagreement is None else disagreement.tolist()
+    reasons = [
+        "; ".join(suspicions({key: array[row] for key, array in arrays.items()}, apart[row])) for row in range(count)
+    ]
     arrays["suspect_reasons"] = np.array(reasons, dtype=np.str_)
     arrays["suspect"] = np.array([bool(reason) for reason in reasons], dtype=np.bool_)
     return arrays
@@ -177,36 +186,9 @@ def _reprojection(joints: Tensor, keypoints: Tensor, focal: Tensor, principal_po
     return torch.where(confidence > 0, confidence * distance, 0.0).sum(dim=-1) / confidence.sum(dim=-1)
 
 
-def _suspicions(person: Mapping[str, np.ndarray]) -> list[str]:
-    """Why an annotation is worth a look, in words."""
-    reasons = []
-    visible = int((person["keypoints_2d"][:, 2] > 0).sum())
-    error, side = float(person["reprojection_after"]), float(person["box"][2])
-    values = np.concatenate([person[key].ravel() for key in ("poses", "trans", "betas", "joints_3d")])
-    if not np.isfinite(values).all() or (visible and not math.isfinite(error)):
-        reasons.append("not every number is finite")
-    if error > MAX_REPROJECTION * side > 0.0:
-        reasons.append(f"the joints are {error:.0f} pixels from their keypoints on average, in a box of {side:.0f}")
-    if visible < MIN_VISIBLE:
-        reasons.append(f"{visible} joints are visible, fewer than {MIN_VISIBLE}")
-    if visible and person["image_size"].all() and not _in_image(person).any():
-        reasons.append("no keypoint is in the image")
-    if visible and not (person["keypoints_2d"][_LEGS, 2] > 0).any():
-        reasons.append("the legs were not seen and are made up")
-    if (person["joints_3d"][:, 2] <= 0.0).any():
-        reasons.append("the body is behind the camera")
-    return reasons
-
-
-def _in_image(person: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Which keypoints are seen, and in the image."""
-    pixels, confidence = person["keypoints_2d"][:, :2], person["keypoints_2d"][:, 2]
-    return (confidence > 0) & ((pixels >= 0) & (pixels <= person["image_size"])).all(axis=-1)
-
-
 def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray], gender: str) -> dict[str, Any]:
     confidence = person["keypoints_2d"][:, 2]
-    seen = confidence > 0.0
+    seen = person["observed"]
     # COCO's visibility: 0 not labelled, 1 hidden, 2 visible, which are confidences of 0, 0.5 and 1 when they are read.
     visibility = np.where(confidence >= 0.75, 2, 1)
     keypoints = [
@@ -217,15 +199,19 @@ def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray
         )
     ]
     centre_x, centre_y, side = person["box"]
+    area = float(side) ** 2
     return {
         "id": identity,
         "image_id": image_id,
         "category_id": 1,
         "name": str(person["names"]),
         "bbox": _numbers(np.array([centre_x - side / 2.0, centre_y - side / 2.0, side, side]), 3),
+        "area": round(area, 3) if math.isfinite(area) else 0.0,
+        "iscrowd": 0,
         "keypoints": keypoints,
         "num_keypoints": int(seen.sum()),
         "confidence": _numbers(confidence, 4),
+        "observed": person["observed"].tolist(),
         "smpl": {
             "pose": _numbers(person["poses"], 6),
             "betas": _numbers(person["betas"], 6),

@@ -9,6 +9,7 @@ from methods.diffannot.reprojection import Keypoints
 from noise2pose import cameras, skeletons
 from noise2pose.annotation import layout
 from noise2pose.annotation.layout import annotate_batch, empty, to_coco, to_text, vertices_of
+from noise2pose.annotation.suspicion import disagreement
 from noise2pose.annotation.writer import AnnotationWriter, read_annotations
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -67,14 +68,60 @@ def test_suspects_are_suspected_in_words():
     assert content["annotations"][3]["smpl"]["betas"] == [None] * 10
 
 
-def test_legs_that_nobody_saw_are_suspect():
+def test_legs_that_nobody_saw_are_suspect_and_joints_say_whether_they_were_observed():
     skeleton = skeletons.get("h36m_17")
-    legs = [skeleton.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("hip", "knee", "ankle")]
-    batch, prediction, body = answered(2)
+    legs = [skeleton.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("knee", "ankle")]
+    batch, prediction, body = answered(3)
     batch["keypoints_2d"][:, legs, 2] = 0.0
-    batch["keypoints_2d"][1, skeleton.index("left_hip"), 2] = 0.2
+    batch["keypoints_2d"][1, skeleton.index("left_hip"), 2] = 0.0
+    batch["keypoints_2d"][2, skeleton.index("left_knee"), 2] = 0.2
     arrays = annotate_batch(batch, prediction, body)
-    assert arrays["suspect_reasons"].tolist() == ["the legs were not seen and are made up", ""]
+    assert arrays["suspect_reasons"].tolist() == ["the legs were not seen and are made up"] * 2 + [""]
+    assert np.flatnonzero(~arrays["observed"][2]).tolist() == sorted({*legs} - {skeleton.index("left_knee")})
+    content = to_coco(arrays, {}, [])
+    assert [about["observed"] for about in content["annotations"]] == arrays["observed"].tolist()
+
+
+def test_a_body_of_two_people_is_suspect():
+    """Somebody else's legs, or one of his hands, are too far away from the rest."""
+    skeleton = skeletons.get("h36m_17")
+    batch, prediction, body = answered(3)
+    others = ([f"{side}_{joint}" for side in ("left", "right") for joint in ("knee", "ankle")], ["left_wrist"])
+    for row, joints in enumerate(others):
+        batch["keypoints_2d"][row, [skeleton.index(joint) for joint in joints], 0] += 200.0
+    reasons = annotate_batch(batch, prediction, body)["suspect_reasons"].tolist()
+    assert "are too far apart for one person" in reasons[0] and "hip and" in reasons[0]
+    assert "the left wrist is 200 pixels from its keypoint" in reasons[1]
+    assert "the keypoints of left elbow and left wrist are too far apart for one person" in reasons[1]
+    assert reasons[2] == ""
+
+
+def test_answers_that_disagree_are_suspect():
+    batch, prediction, body = answered(2)
+    joints = body.joints(**prediction["smpl"], translation=prediction["camera_translation"])
+    other = joints + torch.tensor([1.0, 0.0, 0.0])  # moved as a whole: the same pose
+    other[1, 5:] += 0.3
+    apart = disagreement(joints, other)
+    assert apart[0] < 1e-6 and apart[1] == pytest.approx(12 / 17 * 0.3 * 3**0.5, abs=1e-5)
+    reasons = annotate_batch(batch, prediction, body, disagreement=apart)["suspect_reasons"].tolist()
+    assert reasons == ["", "another answer for the same person is 367 mm away on average"]
+
+
+def test_pycocotools_reads_and_evaluates_a_set():
+    batch, prediction, body = answered(2)
+    content = json.loads(to_text(to_coco(annotate_batch(batch, prediction, body, ["a.jpg", "a.jpg"]), {}, [])))
+    for about in content["annotations"]:
+        assert about["iscrowd"] == 0 and about["area"] == pytest.approx(about["bbox"][2] * about["bbox"][3], rel=1e-4)
+    coco = pytest.importorskip("pycocotools.coco").COCO()
+    coco.dataset = content
+    coco.createIndex()
+    assert coco.getAnnIds(iscrowd=False, areaRng=[0, 1e9]) == [1, 2]
+    results = [{**about, "score": 1.0} for about in content["annotations"]]
+    evaluation = pytest.importorskip("pycocotools.cocoeval").COCOeval(coco, coco.loadRes(results), "keypoints")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1.0)
 
 
 def test_the_reprojection_is_that_of_the_selectors():
