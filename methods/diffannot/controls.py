@@ -8,9 +8,11 @@ Shape letters: B samples, J joints, I candidates.
 """
 
 import copy
-import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from methods.diffannot.fitting import PosePrior, fit_to_keypoints
 from methods.diffannot.module import DiffAnnot
 from methods.diffannot.refinement import Evidence, Refined, Refiner, Selector, half_of_the_joints, truth_score
-from methods.diffannot.smplify import PosePrior, fit_to_keypoints
 from methods.diffannot.states import to_state
 from noise2pose.batch import PoseBatch
 from noise2pose.metrics import functional
@@ -33,6 +35,7 @@ CONTROLS: tuple[Control, ...] = ("none", "untrained", "trained")
 FRONT_END, SMPLIFY = "front end", "SMPLify-style"
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # weights of the keypoints to choose from
 _HALF = "half"  # control of the front end's row with errors of half of the joints
+_Key = tuple[str, str]  # name and control of a row
 _REPORTED = half_of_the_joints(MESH_JOINTS)[1]
 
 
@@ -88,10 +91,8 @@ class Settings(NamedTuple):
 
     def applied_to(self, refiner: Refiner) -> Refiner:
         """A copy of a refiner with these settings."""
-        changed = copy.copy(refiner)
-        changed.fixed_step = self.fixed_step
-        changed.guidance = dataclasses.replace(refiner.guidance, strength=self.strength)
-        return changed
+        guidance = replace(refiner.guidance, strength=self.strength)
+        return replace(refiner, fixed_step=self.fixed_step, guidance=guidance)
 
 
 class ControlTables(NamedTuple):
@@ -137,17 +138,26 @@ def measure_controls(
         control: choose(method, network, None if network else prior, validation)
         for control, network in networks.items()
     }
-    parts: dict[tuple[str, str], list[Errors]] = {}
-    seconds: dict[tuple[str, str], float] = {}
+    parts: dict[_Key, list[Errors]] = defaultdict(list)
+    seconds: dict[_Key, float] = defaultdict(float)
     for batch in tqdm(list(test), desc="test batches"):
-        for answer in _answers(method, networks, settings, prior, batch):
-            key = answer.name, answer.control
-            parts.setdefault(key, []).append(answer.errors)
-            seconds[key] = seconds.get(key, 0.0) + answer.seconds
+        for key, found, taken in _answers(method, networks, settings, prior, batch):
+            parts[key].append(found)
+            seconds[key] += taken
     joined = {key: Errors(*map(torch.cat, zip(*values, strict=True))) for key, values in parts.items()}
 
     def row(name: str, control: str, base: str = "") -> Row:
-        return _row(name, control, joined[name, control], joined[FRONT_END, base], seconds[name, control])
+        values = joined[name, control]
+        return Row(
+            name,
+            "" if control == _HALF else control,
+            1000.0 * float(values.mpjpe.mean()),
+            1000.0 * float(values.pa_mpjpe.mean()),
+            float((values.pa_mpjpe < joined[FRONT_END, base].pa_mpjpe).double().mean()),
+            float(values.pixels.mean()),
+            float(values.step.double().mean()),
+            1000.0 * seconds[name, control] / len(values.step),
+        )
 
     controls = [(selector, control) for selector in DEPLOYABLE for control in CONTROLS if (selector, control) in joined]
     return ControlTables(
@@ -158,41 +168,38 @@ def measure_controls(
     )
 
 
-class _Answer(NamedTuple):
-    name: str
-    control: str
-    errors: Errors
-    seconds: float
-
-
 def _answers(
     method: DiffAnnot,
     networks: dict[Control, nn.Module | None],
     settings: dict[Control, Settings],
     prior: PosePrior,
     batch: PoseBatch,
-) -> Iterator[_Answer]:
-    """All answers to one batch; the first two are the front end's, with errors of all and of half of the joints."""
+) -> Iterator[tuple[_Key, Errors, float]]:
+    """Errors of all answers to one batch and the seconds that they took; the front end also with half of the joints."""
     theta = to_state(method.frontend(batch)["smpl"])
     evidence = method.evidence(batch, theta)._replace(target=batch["keypoints_3d"])
     kept = Refined(theta, torch.zeros_like(evidence.keys))
-    yield _Answer(FRONT_END, "", errors(method, kept, evidence, MESH_JOINTS), 0.0)
-    yield _Answer(FRONT_END, _HALF, errors(method, kept, evidence, _REPORTED), 0.0)
-    started = time.perf_counter()
-    strength = settings["none"].comparator
-    fitted = Refined(fit_to_keypoints(theta, method.posed_body, evidence.keypoints, prior, strength), kept.step)
-    taken = time.perf_counter() - started
-    yield _Answer(SMPLIFY, "", errors(method, fitted, evidence, MESH_JOINTS), taken)
+    yield (FRONT_END, ""), errors(method, kept, evidence, MESH_JOINTS), 0.0
+    yield (FRONT_END, _HALF), errors(method, kept, evidence, _REPORTED), 0.0
+
+    def measured(key: _Key, joints: tuple[int, ...], answer: Callable[[], Refined]) -> tuple[_Key, Errors, float]:
+        started = time.perf_counter()
+        refined = answer()
+        taken = time.perf_counter() - started
+        return key, errors(method, refined, evidence, joints), taken
+
+    def fitted() -> Refined:
+        strength = settings["none"].comparator
+        return Refined(fit_to_keypoints(theta, method.posed_body, evidence.keypoints, prior, strength), kept.step)
+
+    yield measured((SMPLIFY, ""), MESH_JOINTS, fitted)
     for selector in (*DEPLOYABLE, *ORACLE):
         joints = _REPORTED if selector == "half_joints" else MESH_JOINTS
         for control, network in networks.items():
-            if selector == "consistency" and network is None:
-                continue
-            refiner = settings[control].applied_to(method.refiner)
-            started = time.perf_counter()
-            refined = refiner.refine(network, theta, selector, evidence)
-            taken = time.perf_counter() - started
-            yield _Answer(selector, control, errors(method, refined, evidence, joints), taken)
+            if selector != "consistency" or network is not None:
+                refiner = settings[control].applied_to(method.refiner)
+                answer = partial(refiner.refine, network, theta, selector, evidence)
+                yield measured((selector, control), joints, answer)
 
 
 @torch.no_grad()
@@ -249,16 +256,3 @@ def errors(method: DiffAnnot, refined: Refined, evidence: Evidence, joints: tupl
     pose, target = pose - pose[:, :1], target - target[:, :1]
     pose, target = pose[:, chosen], target[:, chosen]
     return Errors(functional.mpjpe(pose, target, valid), functional.pa_mpjpe(pose, target, valid), pixels, refined.step)
-
-
-def _row(name: str, control: str, values: Errors, base: Errors, seconds: float) -> Row:
-    return Row(
-        name,
-        "" if control == _HALF else control,
-        1000.0 * float(values.mpjpe.mean()),
-        1000.0 * float(values.pa_mpjpe.mean()),
-        float((values.pa_mpjpe < base.pa_mpjpe).double().mean()),
-        float(values.pixels.mean()),
-        float(values.step.double().mean()),
-        1000.0 * seconds / len(values.step),
-    )

@@ -10,10 +10,9 @@ from methods.base import PoseMethod
 from methods.checkpoints import describe_method, load_method, make_described_method
 from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
 from methods.diffannot.diffusion import Clip, GaussianDiffusion, Schedule, clip_mask, schedule_betas
-from methods.diffannot.guidance import Guidance
-from methods.diffannot.losses import loss_2d, loss_3d
+from methods.diffannot.fitting import Guidance
 from methods.diffannot.refinement import SELECTORS, Evidence, Refiner, Search, Selector
-from methods.diffannot.reprojection import Keypoints
+from methods.diffannot.reprojection import Keypoints, loss_2d, loss_3d
 from methods.diffannot.states import STATE_SIZE, Condition, PosedBody, condition_of, condition_size, to_smpl, to_state
 from methods.schedules import scheduled
 from noise2pose import keyed_random, skeletons

@@ -13,7 +13,6 @@ from methods.diffannot.denoiser import ReleasedDenoiser
 from methods.diffannot.module import DiffAnnot
 from methods.diffannot.states import STATE_SIZE
 from methods.official_weights import Imported, load, read_published, require, state_dict_in
-from noise2pose.errors import InputError
 
 DESCRIPTION = """DiffAnnot's denoiser, as the release's training script saves it.
 
@@ -73,13 +72,6 @@ def import_checkpoint(arguments: argparse.Namespace) -> Imported:
     network = load_denoiser(state_dict_in(read_published(arguments.source), _FIRST, arguments.ema))
     weights = network.state_dict()
     width = len(weights["module.0.weight"])
-    for key, shape in {
-        "module.0.weight": (width, STATE_SIZE),
-        "module.4.weight": (STATE_SIZE, width),
-        "time_embed.0.weight": (STATE_SIZE, STATE_SIZE),
-    }.items():
-        if (found := tuple(weights[key].shape)) != shape:
-            raise InputError(f"{key} has shape {found}, expected {shape}: DiffAnnot's states have {STATE_SIZE} entries")
     method = DiffAnnot(
         frontend_checkpoint=arguments.frontend,
         selector="fixed",
@@ -91,7 +83,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> Imported:
         clip="all",
         project_rotations=False,
     )
-    method.denoiser.load_state_dict(weights)
+    load(method.denoiser, weights, f"the denoiser of DiffAnnot, whose states have {STATE_SIZE} entries")
     output, frontend = shlex.quote(str(arguments.output)), shlex.quote(arguments.frontend)
     commands = f"""  python scripts/predict.py --checkpoint {output} photo.jpg --output annotated
   python scripts/train.py test -c configs/experiments/diffannot_rendered_synthetic.yaml \\

@@ -7,6 +7,7 @@ Shape letters: B samples, R candidates (rows), D numbers of a state, J joints, I
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from methods.diffannot.diffusion import GaussianDiffusion, Step
-from methods.diffannot.guidance import Denoise, Guidance, guided
+from methods.diffannot.fitting import Denoise, Guidance, guided
 from methods.diffannot.reprojection import Keypoints
 from methods.diffannot.search import (
     Estimate,
@@ -61,10 +62,11 @@ class Refined(NamedTuple):
     step: Int[Tensor, " B"]
 
 
+@dataclass(eq=False)
 class Refiner:
     """Denoises states and chooses the number of steps.
 
-    Args:
+    Attributes:
         diffusion: schedule of the denoiser.
         posed_body: of the states.
         joints: whose error `oracle` and `half_joints` measure.
@@ -77,29 +79,16 @@ class Refiner:
         guidance: of `guided`.
     """
 
-    def __init__(
-        self,
-        diffusion: GaussianDiffusion,
-        posed_body: PosedBody,
-        joints: Sequence[int],
-        search: Search,
-        deterministic: bool,
-        max_steps: int,
-        patience: int,
-        fixed_step: int,
-        residual_step: int,
-        guidance: Guidance,
-    ) -> None:
-        self.diffusion = diffusion
-        self.posed_body = posed_body
-        self.joints = joints
-        self.search: Search = search
-        self.deterministic = deterministic
-        self.max_steps = max_steps
-        self.patience = patience
-        self.fixed_step = fixed_step
-        self.residual_step = residual_step
-        self.guidance = guidance
+    diffusion: GaussianDiffusion
+    posed_body: PosedBody
+    joints: Sequence[int]
+    search: Search
+    deterministic: bool
+    max_steps: int
+    patience: int
+    fixed_step: int
+    residual_step: int
+    guidance: Guidance
 
     def calls(self, selector: Selector) -> int:
         """Denoiser calls of one answer that depend on each other; for a search, those of its last candidate."""

@@ -257,34 +257,24 @@ def _race(
         patience, last, limit: of `scan`.
         max_rows: bounds I b.
     """
+
+    def search(group: Tensor) -> Found:
+        state, losses = theta1[group], theta1.new_full((len(group), chunks[-1].stop), math.nan)
+        step, stop = torch.zeros_like(group), torch.zeros_like(group)
+        going = torch.arange(len(group), device=group.device)
+        for tried in chunks:
+            states, scored = candidates(tried, group[going])
+            losses = losses.to(scored.dtype)
+            losses[going, tried.start : tried.stop] = scored.T
+            step[going], stop[going] = scan(losses[going, : tried.stop], patience, last, limit)
+            newer = (step[going] >= tried.start).nonzero()[:, 0]
+            state[going[newer]] = states[step[going[newer]] - tried.start, newer].to(state.dtype)
+            going = going[stop[going] == tried.stop]
+            if len(going) == 0:
+                break
+        after = torch.arange(losses.shape[1], device=losses.device) > stop[:, None]
+        return Found(state, step, stop, losses.masked_fill(after, math.nan))
+
     samples = torch.arange(len(theta1), device=theta1.device)
-    group = max(1, max_rows // max(map(len, chunks)))
-    found = [_race_group(theta1, candidates, chunks, part, patience, last, limit) for part in samples.split(group)]
+    found = [search(group) for group in samples.split(max(1, max_rows // max(map(len, chunks))))]
     return Found(*map(torch.cat, zip(*found, strict=True)))
-
-
-def _race_group(
-    theta1: Tensor,
-    candidates: Callable[[range, Tensor], tuple[Tensor, Tensor]],
-    chunks: list[range],
-    group: Tensor,
-    patience: int,
-    last: float,
-    limit: float,
-) -> Found:
-    """`_race` for the samples of one group."""
-    state, losses = theta1[group], theta1.new_full((len(group), chunks[-1].stop), math.nan)
-    step, stop = torch.zeros_like(group), torch.zeros_like(group)
-    going = torch.arange(len(group), device=group.device)
-    for tried in chunks:
-        states, scored = candidates(tried, group[going])
-        losses = losses.to(scored.dtype)
-        losses[going, tried.start : tried.stop] = scored.T
-        step[going], stop[going] = scan(losses[going, : tried.stop], patience, last, limit)
-        newer = (step[going] >= tried.start).nonzero()[:, 0]
-        state[going[newer]] = states[step[going[newer]] - tried.start, newer].to(state.dtype)
-        going = going[stop[going] == tried.stop]
-        if len(going) == 0:
-            break
-    after = torch.arange(losses.shape[1], device=losses.device) > stop[:, None]
-    return Found(state, step, stop, losses.masked_fill(after, math.nan))

@@ -6,6 +6,7 @@ steps of a chain does not hold rotations; they are projected before a body is po
 Shape letters: B batch, D numbers of a state, J joints, C numbers of a condition.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import roma
@@ -47,19 +48,19 @@ def to_smpl(state: Float[Tensor, "*batch D"], project: bool = True) -> Smpl:
     }
 
 
+@dataclass(frozen=True)
 class PosedBody:
     """The joints of a body in the poses of states.
 
-    Args:
+    Attributes:
         body: of the states.
         skeleton: name of its joint regressor.
         project: make rotations of the matrices first; see `to_smpl`.
     """
 
-    def __init__(self, body: BodyModel, skeleton: str, project: bool) -> None:
-        self.body = body
-        self.skeleton = skeleton
-        self.project = project
+    body: BodyModel
+    skeleton: str
+    project: bool
 
     def joints(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B J 3"]:
         """Joints in the camera's orientation, metres, before any translation."""

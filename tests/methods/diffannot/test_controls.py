@@ -9,9 +9,9 @@ import torch
 from datamodules.base import select
 from methods.diffannot import DiffAnnot, controls
 from methods.diffannot.controls import DEPLOYABLE, FRONT_END, SMPLIFY, Settings, choose, measure_controls, untrained
+from methods.diffannot.fitting import PosePrior, fit_to_keypoints
 from methods.diffannot.refinement import half_of_the_joints
 from methods.diffannot.search import denoise_from
-from methods.diffannot.smplify import PosePrior, fit_to_keypoints
 from methods.diffannot.states import to_state
 from noise2pose.metrics import functional
 from noise2pose.metrics.protocols import MESH_JOINTS

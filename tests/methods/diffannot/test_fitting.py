@@ -5,9 +5,8 @@ import roma
 import torch
 
 from methods.diffannot.diffusion import GaussianDiffusion, schedule_betas
-from methods.diffannot.guidance import Guidance, guided
+from methods.diffannot.fitting import Guidance, PosePrior, fit_to_keypoints, guided
 from methods.diffannot.reprojection import Keypoints
-from methods.diffannot.smplify import PosePrior, fit_to_keypoints
 from methods.diffannot.states import PosedBody, to_state
 from noise2pose.bodies import BodyModel
 from noise2pose.metrics.functional import pa_mpjpe
