@@ -4,10 +4,12 @@ Three things differ from the release. Means are taken over what is known; the re
 zeros. Rotations are compared as matrices: rotation vectors jump at a half turn, and a body that faces the camera is
 turned by just that. True betas are used as they are, also above 3.
 
-Shape letters: B batch, J joints of the data, I image joints (`regressor.IMAGE_JOINTS`), T tokens, K codebook entries.
+Shape letters: B batch, J joints of the data, I image joints (`regressor.IMAGE_JOINTS`), T tokens, K codebook entries,
+P processes, D values of a feature map.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +29,8 @@ from methods.mesh_batches import (
 from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.skeletons import Skeleton
+
+Reasoning = Literal["off", "mse", "contrastive", "both"]
 
 DEPTH = 2.0  # metres from front to back of the volume (release: `bbox_3d`)
 
@@ -139,6 +143,67 @@ def token_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy against the codes that the codebook's encoder gives the true pose, over the known bodies."""
     return masked_mean(F.cross_entropy(logits.transpose(1, 2), indices, reduction="none"), known)
+
+
+def reasoning_losses(
+    student: list[Tensor],
+    teacher: list[Tensor],
+    kind: Reasoning,
+    temperature: float,
+    gathered: list[Tensor] | None = None,
+) -> dict[str, Float[Tensor, ""]]:
+    """Noisy keypoint reasoning: a student that sees noisy keypoints learns from a teacher that sees true ones.
+
+    Equations 7 and 8 of the paper, each a mean over the levels; none if `kind` is off. Equation 8 has neither the minus
+    sign nor the temperature of SimCLR (Chen et al., ICML 2020), which it cites: as printed, it would drive the features
+    apart. This is SimCLR's loss, symmetric in both networks.
+
+    Args:
+        student: feature maps (B, ...), one of each level.
+        teacher: those of the teacher for the same samples; they get no gradient.
+        kind: which terms.
+        temperature: of the contrastive term.
+        gathered: for the contrastive term, (P, 2, B, D) normalised features of student and teacher of all P processes
+            at each level, see `stack_views`; by default those of this process alone.
+    """
+    terms: dict[str, Tensor] = {}
+    if kind in ("mse", "both"):
+        pairs = zip(student, teacher, strict=True)
+        errors = [F.mse_loss(ours.float(), theirs.detach().float()) for ours, theirs in pairs]
+        terms["mse"] = torch.stack(errors).mean()
+    if kind in ("contrastive", "both"):
+        if gathered is None:
+            gathered = [views[None] for views in stack_views(student, teacher)]
+        values = [nt_xent(views, temperature) for views in gathered]
+        terms["contrastive"] = torch.stack(values).mean()
+    return terms
+
+
+def stack_views(student: list[Tensor], teacher: list[Tensor]) -> list[Float[Tensor, "2 B D"]]:
+    """Normalised features of each level, the student's and the teacher's, which processes exchange.
+
+    They are float32 also under mixed precision: similarities are sums over many values.
+    """
+    return [
+        F.normalize(torch.stack((ours.flatten(1).float(), theirs.detach().flatten(1).float())), dim=-1)
+        for ours, theirs in zip(student, teacher, strict=True)
+    ]
+
+
+def nt_xent(views: Float[Tensor, "P 2 B D"], temperature: float) -> Float[Tensor, ""]:
+    """Symmetric NT-Xent: the two views of a sample are a positive pair, all other views of both networks negatives.
+
+    Args:
+        views: normalised features of all P processes, see `stack_views`.
+        temperature: divides the cosine similarities.
+    """
+    first, second = views.transpose(0, 1).flatten(1, 2)
+    both = torch.cat((first, second))
+    similarity = both @ both.T / temperature
+    count = len(first)
+    own = torch.eye(2 * count, dtype=torch.bool, device=views.device)
+    partner = torch.arange(2 * count, device=views.device).roll(count)
+    return F.cross_entropy(similarity.masked_fill(own, -torch.inf), partner)
 
 
 class UncertaintyWeights(nn.Module):

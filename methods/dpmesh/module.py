@@ -7,17 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from methods.dpmesh.backbone.context import Context
+from methods.dpmesh.backbone.attention import Context
 from methods.dpmesh.backbone.unet import LatentConvention, LoRAScope, Training
 from methods.dpmesh.conditions import RELEASED, Observation, Observer, TrainingKeypoints
-from methods.dpmesh.losses import WEIGHTS, supervised_losses, token_loss
-from methods.dpmesh.networks import MeshNetwork, PoseHeadName, make_network, make_pose_head, make_teacher
-from methods.dpmesh.reasoning import Reasoning, read_teacher, reasoning_losses, stack_views
-from methods.dpmesh.regressor.camera import full_translation
+from methods.dpmesh.losses import WEIGHTS, Reasoning, reasoning_losses, stack_views, supervised_losses, token_loss
+from methods.dpmesh.networks import MeshNetwork, PoseHeadName, make_network, make_pose_head, make_teacher, read_teacher
 from methods.dpmesh.regressor.pose_heads import CodebookHead
-from methods.dpmesh.regressor.regressor import Estimate
-from methods.dpmesh.settings import check_settings, check_start
-from methods.dpmesh.sizes import SIZES, BackboneName, Size, sides_of
+from methods.dpmesh.regressor.regressor import Estimate, full_translation
+from methods.dpmesh.settings import SIZES, BackboneName, Size, check_settings, check_start, sides_of
 from methods.mesh_batches import known_bodies, project_to_image
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons

@@ -6,28 +6,35 @@ Shape letters: B batch, J joints, s side of the given images.
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from methods.checkpoints import describe_method, load_method, make_described_method, read_torch_file
+from methods.checkpoints import (
+    describe_method,
+    load_method,
+    make_described_method,
+    read_checkpoint,
+    read_torch_file,
+)
+from methods.dpmesh.backbone.attention import Context
 from methods.dpmesh.backbone.baselines import ResNetFeatures, TransformerFeatures
-from methods.dpmesh.backbone.context import Context
 from methods.dpmesh.backbone.features import DiffusionFeatures, ImageFeatures
 from methods.dpmesh.codebook_training import Codebook
 from methods.dpmesh.conditions import Conditions, resized
 from methods.dpmesh.losses import WEIGHTS, UncertaintyWeights
 from methods.dpmesh.regressor.pose_heads import CodebookHead, PoseHead, Rot6dHead, VPoserDecoder, VPoserHead
 from methods.dpmesh.regressor.regressor import RELEASE, Estimate, Regressor
-from methods.dpmesh.sizes import SIZES, BackboneName, Sides, Size, sides_of
-from methods.official_weights import load
+from methods.dpmesh.settings import SIZES, BackboneName, Sides, Size, sides_of
+from methods.official_weights import check, load
 from noise2pose.errors import InputError
 
 PoseHeadName = Literal["vq_soft", "vq_ce", "rot6d", "vposer"]
 
+_NETWORK = "network."  # where a DPMesh has the student
 _WITH_CODEBOOK = ("vq_soft", "vq_ce")
 _VPOSER = "bodyprior_dec_"  # begins the names of the tensors of VPoser's decoder
 
@@ -135,6 +142,35 @@ def make_teacher(student: MeshNetwork) -> MeshNetwork:
     return teacher
 
 
+def read_teacher(path_or_name: str, teacher: MeshNetwork, student: MeshNetwork) -> None:
+    """Fills the teacher with the network of a trained DPMesh.
+
+    Args:
+        path_or_name: of the checkpoint or model.
+        teacher: to fill.
+        student: shares the frozen parameters with the teacher; they are filled already.
+
+    Raises:
+        InputError: if the checkpoint is missing or damaged, or of a network with other settings or frozen weights.
+    """
+    try:
+        state = read_checkpoint(path_or_name)["state_dict"]
+        if any(key.startswith("backbone.unet.") for key in state):
+            raise InputError("it is a diffusion prior, expected a trained DPMesh")
+        weights = {key.removeprefix(_NETWORK): value for key, value in state.items() if key.startswith(_NETWORK)}
+        weights = check(teacher, weights, "a DPMesh of these settings")
+    except InputError as error:
+        raise InputError(f"model.teacher_checkpoint: {path_or_name}: {error}") from error
+    ours = dict(student.named_parameters())
+    shared = [name for name, parameter in teacher.named_parameters() if parameter is ours[name]]
+    if other := [name for name in shared if not torch.equal(ours[name], weights[name].to(ours[name].device))]:
+        raise InputError(
+            f"model.teacher_checkpoint: {path_or_name} was trained from other frozen weights ({other[0]}); give the "
+            "model.prior_checkpoint, model.pretrained or model.codebook_checkpoint that it was trained with"
+        )
+    teacher.load_state_dict(weights)
+
+
 def make_pose_head(
     name: PoseHeadName,
     width: int,
@@ -156,7 +192,7 @@ def make_pose_head(
         vposer_file: weights of VPoser; None if they are loaded with those of the whole model.
 
     Raises:
-        InputError: if there is no such head, or a file is missing or of another kind.
+        InputError: if a file is missing or of another kind.
     """
     for option, value, heads in (
         ("codebook_checkpoint", codebook_checkpoint, _WITH_CODEBOOK),
@@ -172,8 +208,6 @@ def make_pose_head(
         if vposer_file is not None:
             _load_vposer(decoder, Path(vposer_file))
         return VPoserHead(decoder, width, num_layers), None
-    if name not in get_args(PoseHeadName):
-        raise InputError(f"model.pose_head is {name}, expected one of {', '.join(get_args(PoseHeadName))}")
     if codebook is not None and (codebook_checkpoint is None or not Path(codebook_checkpoint).exists()):
         method: Any = make_described_method(codebook)
     elif codebook_checkpoint is not None:

@@ -15,11 +15,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from methods.dpmesh.backbone.context import CONTEXTS, Context
+from methods.dpmesh.backbone.attention import CONTEXTS, Context
 from methods.dpmesh.backbone.unet import Backbone
 from methods.dpmesh.conditions import Conditions, Observer, checked_box, clean_keypoints, resized
-from methods.dpmesh.settings import check_prior_settings
-from methods.dpmesh.sizes import Size, sides_of
+from methods.dpmesh.settings import Size, check_prior_settings, sides_of
 from methods.mesh_batches import image_of, vary_colours
 from methods.staged import Group, StagedMethod
 from noise2pose import keyed_random, skeletons

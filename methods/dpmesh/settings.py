@@ -1,13 +1,18 @@
-"""Checks of DPMesh's settings: numbers out of range, contradictions, missing weights."""
+"""The two sizes of DPMesh, and checks of its settings: numbers out of range, contradictions, missing weights.
+
+Sizes of its diffusion backbone are in `methods.dpmesh.stable_diffusion.networks`.
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from methods.checkpoints import find_checkpoint
-from methods.dpmesh.backbone.features import check_prior
+from methods.checkpoints import find_checkpoint, read_checkpoint
 from methods.dpmesh.losses import WEIGHTS
 from methods.dpmesh.stable_diffusion.files import WHERE
 from noise2pose.errors import InputError
+
+Size = Literal["tiny", "sd15"]
+BackboneName = Literal["diffusion", "resnet50", "transformer"]
 
 _INFINITE = float("inf")
 _NOT_NEGATIVE, _POSITIVE, _SHARE = (0, _INFINITE), (1, _INFINITE), (0, 1)
@@ -37,6 +42,69 @@ _OF_CODEBOOK = _OF_TRAINING | {
     "commitment_weight": _NOT_NEGATIVE,
     "joints_weight": _NOT_NEGATIVE,
 }
+
+
+class Sizes(NamedTuple):
+    """Sizes of everything after the backbone, and of the transformer that the backbone is compared with.
+
+    Attributes:
+        image: default side of the images, pixels.
+        stride: pixels of a latent, along each axis.
+        features: channels of the feature map that the regressor reads.
+        width: of the regressor.
+        num_encoder_layers: of the regressor.
+        num_decoder_layers: of the regressor.
+        feedforward: of the regressor.
+        volume_feedforward: of the regressor.
+        dropout: of the regressor; with it, attention on a CPU takes several times as long.
+        transformer: embedding, depth and heads.
+    """
+
+    image: int
+    stride: int
+    features: int
+    width: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    feedforward: int
+    volume_feedforward: int
+    dropout: float
+    transformer: tuple[int, int, int]
+
+
+SIZES: dict[Size, Sizes] = {
+    "tiny": Sizes(64, 4, 256, 128, 1, 3, 256, 256, 0.0, (192, 6, 3)),
+    "sd15": Sizes(256, 8, 2048, 256, 2, 4, 2048, 1024, 0.1, (1024, 24, 16)),  # as released; ViT-L/16 as in the paper
+}
+
+
+class Sides(NamedTuple):
+    """Sides of a network's input and of its feature maps.
+
+    Attributes:
+        image: of the images, pixels.
+        latents: of the latents and the heat-maps.
+        cells: of the feature map that the regressor reads.
+    """
+
+    image: int
+    latents: int
+    cells: int
+
+
+def sides_of(size: Size, image_size: int | None = None) -> Sides:
+    """Sides for images of `image_size` pixels, by default those of the size.
+
+    Raises:
+        InputError: if the U-Net cannot halve such latents three times.
+    """
+    sizes = SIZES[size]
+    image = sizes.image if image_size is None else image_size
+    if image < 1 or image % (8 * sizes.stride):
+        raise InputError(
+            f"model.image_size is {image_size}, expected a multiple of {8 * sizes.stride} with size: {size}"
+        )
+    return Sides(image, image // sizes.stride, image // sizes.stride // 4)
 
 
 def check_settings(settings: Any) -> None:
@@ -116,3 +184,45 @@ def check_start(settings: Any, image_size: int) -> None:
         if settings.latent != "sd":
             raise InputError(f"model.latent is {settings.latent}, and a prior's latents are sd: set model.latent to sd")
         check_prior(settings.prior_checkpoint, image_size, settings.skeleton)
+
+
+def check_prior(path_or_name: str, image_size: int, skeleton: str) -> None:
+    """Refuses a prior that was trained on images of another size or on other joints, whose weights would fit.
+
+    Args:
+        path_or_name: of its checkpoint.
+        image_size: side of the images of the network that starts from it.
+        skeleton: name of the joints of that network.
+
+    Raises:
+        InputError: if either differs, or if there is no such checkpoint or it is not of a prior.
+    """
+    settings = read_prior(path_or_name).get("hyper_parameters", {})
+    found = sides_of(settings.get("size", "tiny"), settings.get("image_size")).image
+    if found != image_size:
+        raise InputError(
+            f"model.prior_checkpoint: {path_or_name} was trained on images of {found} pixels; set model.image_size "
+            f"to {found} (it is {image_size})"
+        )
+    if (known := settings.get("skeleton", skeleton)) != skeleton:
+        raise InputError(
+            f"model.prior_checkpoint: {path_or_name} was trained on the joints {known} (model.skeleton: {skeleton})"
+        )
+
+
+def read_prior(path_or_name: str) -> dict[str, Any]:
+    """The checkpoint of a `methods.dpmesh.Prior`.
+
+    Raises:
+        InputError: if there is no such checkpoint or it is not of a prior.
+    """
+    try:
+        checkpoint = read_checkpoint(path_or_name)
+    except InputError as error:
+        raise InputError(
+            f"model.prior_checkpoint: {error}; train a prior first: python scripts/train.py fit -c "
+            "configs/experiments/dpmesh_prior.yaml"
+        ) from error
+    if not any(key.startswith("backbone.unet.") for key in checkpoint["state_dict"]):
+        raise InputError(f"model.prior_checkpoint: {path_or_name} is not a checkpoint of methods.dpmesh.Prior")
+    return checkpoint

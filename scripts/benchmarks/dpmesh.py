@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from methods.dpmesh.backbone.unet import Backbone
 from methods.dpmesh.conditions import Conditions
-from methods.dpmesh.sizes import SIZES, sides_of
+from methods.dpmesh.settings import SIZES, sides_of
 from methods.dpmesh.stable_diffusion.networks import (
     LATENT_CHANNELS,
     LATENT_SIDE,

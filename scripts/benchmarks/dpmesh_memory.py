@@ -18,10 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from methods.dpmesh.conditions import Conditions
+from methods.dpmesh.losses import reasoning_losses
 from methods.dpmesh.networks import MeshNetwork, make_network, make_teacher
-from methods.dpmesh.reasoning import reasoning_losses
 from methods.dpmesh.regressor.pose_heads import Rot6dHead
-from methods.dpmesh.sizes import SIZES, Size, sides_of
+from methods.dpmesh.settings import SIZES, Size, sides_of
 
 TRAINING_JOINTS = 17
 _NORMALISATION = (nn.GroupNorm, nn.LayerNorm)

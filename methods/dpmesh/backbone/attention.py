@@ -1,12 +1,100 @@
-"""Recording of a U-Net's forward pass: outputs of layers, and attention maps.
+"""A U-Net's cross-attention: its context tokens, one for each 2-D joint, and the recording of its maps.
 
-Shape letters: B batch, H heads, Q queries (pixels), T tokens, D channels, s side of a map.
+Shape letters: B batch, J joints, H heads, Q queries (pixels), T tokens (one a joint), D channels, s side of a map.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+Context = Literal["mlp2_visible", "linear30", "none"]
+
+
+class ContextTokens(NamedTuple):
+    """Tokens that the U-Net attends to.
+
+    Attributes:
+        tokens: one for each joint.
+        present: tokens that the U-Net attends to; None for all. Where a sample has none, attention is over all of its
+            tokens. The ControlNet attends to all tokens in any case: those of absent joints differ.
+    """
+
+    tokens: Float[Tensor, "B T D"]
+    present: Bool[Tensor, "B T"] | None = None
+
+
+class VisibleContext(nn.Module):
+    """`mlp2_visible` (paper): two layers on each joint that was found, a learned token for each absent one.
+
+    Args:
+        num_joints: J.
+        width: D.
+    """
+
+    def __init__(self, num_joints: int, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(2, width), nn.GELU(), nn.Linear(width, width))
+        self.null = nn.Parameter(0.02 * torch.randn(num_joints, width))
+
+    def forward(self, points: Float[Tensor, "B J 2"], present: Bool[Tensor, "B J"]) -> ContextTokens:
+        """Tokens of joints.
+
+        Args:
+            points: places in the crop, which spans [0, 1] on both axes; those of absent joints are ignored.
+            present: which joints were found.
+        """
+        tokens = torch.where(present[..., None], self.mlp(_without_absent(points, present)), self.null)
+        return ContextTokens(tokens, present)
+
+
+class LinearContext(nn.Module):
+    """`linear30` (release): one layer on every joint, absent ones at (0, 0) as in its training; all are attended to.
+
+    Args:
+        num_joints: J; no weight depends on it.
+        width: D.
+    """
+
+    def __init__(self, num_joints: int, width: int) -> None:
+        super().__init__()
+        self.num_joints = num_joints
+        self.linear = nn.Linear(2, width)
+
+    def forward(self, points: Float[Tensor, "B J 2"], present: Bool[Tensor, "B J"]) -> ContextTokens:
+        """Tokens of joints, see `VisibleContext.forward`."""
+        return ContextTokens(self.linear(_without_absent(points, present)))
+
+
+class NullContext(nn.Module):
+    """`none`: learned tokens that do not depend on the joints, for the ablation without context.
+
+    Args:
+        num_joints: J.
+        width: D.
+    """
+
+    def __init__(self, num_joints: int, width: int) -> None:
+        super().__init__()
+        self.null = nn.Parameter(0.02 * torch.randn(num_joints, width))
+
+    def forward(self, points: Float[Tensor, "B J 2"], present: Bool[Tensor, "B J"]) -> ContextTokens:
+        """The same tokens for every sample."""
+        return ContextTokens(self.null.expand(len(points), -1, -1))
+
+
+CONTEXTS: dict[Context, type[VisibleContext | LinearContext | NullContext]] = {
+    "mlp2_visible": VisibleContext,
+    "linear30": LinearContext,
+    "none": NullContext,
+}
+
+
+def _without_absent(points: Tensor, present: Tensor) -> Tensor:
+    """Zeros where absent, so that the coordinates there, which may be NaN, reach no layer."""
+    return torch.where(present[..., None], points, 0.0)
 
 
 class Record:
@@ -36,36 +124,31 @@ class Record:
         return entries
 
 
+@dataclass(eq=False)
 class OutputHook:
-    """Forward hook that records a module's output; an object, so that a copied module has a copy of its own.
+    """Forward hook that records a module's output by a name; an object, so that a copied module has its own copy."""
 
-    Args:
-        name: of the output.
-        record: takes it.
-    """
-
-    def __init__(self, name: str, record: Record) -> None:
-        self.name = name
-        self.record = record
+    name: str
+    record: Record
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """Records the output, or the first of several."""
         self.record.keep(self.name, output[0] if isinstance(output, tuple) else output)
 
 
+@dataclass(eq=False)
 class RecordingProcessor:
     """Attention processor of diffusers that computes the softmax explicitly and records its probabilities.
 
     The layer's own modules are called, LoRA included. There are few tokens of joints, so the probabilities cost little.
 
-    Args:
+    Attributes:
         name: of the layer.
         record: takes its map.
     """
 
-    def __init__(self, name: str, record: Record) -> None:
-        self.name = name
-        self.record = record
+    name: str
+    record: Record
 
     def __call__(
         self,

@@ -1,5 +1,7 @@
 """The interface of DPMesh's backbones, and the diffusion backbone with its context tokens and its fusion head.
 
+Levels of its pyramid are named after their sides where the latents have side 32.
+
 Shape letters: B batch, S side of the image, J joints, F channels and c side of the feature map.
 """
 
@@ -7,17 +9,20 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.checkpoints import read_checkpoint
-from methods.dpmesh.backbone.context import CONTEXTS, Context
-from methods.dpmesh.backbone.fusion import FusionHead
+from methods.dpmesh.backbone.attention import CONTEXTS, Context
 from methods.dpmesh.backbone.unet import Backbone
 from methods.dpmesh.conditions import Conditions
-from methods.dpmesh.sizes import sides_of
+from methods.dpmesh.settings import read_prior
+from methods.official_weights import load
 from noise2pose.errors import InputError
 
+_GROUPS = 16  # of the normalisations of the fusion head
+_LEVELS = ("level_4", "level_8", "level_16", "level_32")
 _TAUGHT = ("level_8", "level_16", "level_32")  # levels of `Features` (paper)
 
 
@@ -26,7 +31,7 @@ class Features(NamedTuple):
 
     Attributes:
         fused: feature map for the regressor.
-        levels: feature maps of different depth, which a student learns from a teacher: see `methods.dpmesh.reasoning`.
+        levels: feature maps of different depth, which a student learns from a teacher (`losses.reasoning_losses`).
     """
 
     fused: Float[Tensor, "B F c c"]
@@ -88,55 +93,64 @@ class DiffusionFeatures(ImageFeatures):
 
     def load_pretrained(self, source: str) -> None:
         """Loads autoencoder, U-Net, ControlNet and context from the checkpoint of a `methods.dpmesh.Prior`."""
-        weights = _read_prior(source)["state_dict"]
+        weights = read_prior(source)["state_dict"]
         try:
             self.backbone.load_pretrained(_below("backbone.", weights))
         except InputError as error:
             raise InputError(f"model.prior_checkpoint: {source}: {error}") from error
-        context, expected = _below("context.", weights), self.context.state_dict()
-        if missing := [key for key in expected if key not in context or context[key].shape != expected[key].shape]:
-            raise InputError(
-                f"model.prior_checkpoint: {source} was trained with another context (no context.{missing[0]}); set "
-                "model.context to the prior's"
+        context = _below("context.", weights)
+        try:
+            load(
+                self.context, {key: context[key] for key in self.context.state_dict() if key in context}, "this context"
             )
-        self.context.load_state_dict({key: context[key] for key in expected})
+        except InputError as error:
+            raise InputError(
+                f"model.prior_checkpoint: {source} was trained with another context ({error}); set model.context to "
+                "the prior's"
+            ) from error
 
 
-def check_prior(path_or_name: str, image_size: int, skeleton: str) -> None:
-    """Refuses a prior that was trained on images of another size or on other joints, whose weights would fit.
+class FusionHead(nn.Module):
+    """One feature map from the pyramid (paper, section 3.2; release `outmodules`).
+
+    Resizes four levels to the side of `level_8`, and merges them: the finest is halved twice, the next once, and the
+    coarsest is doubled.
 
     Args:
-        path_or_name: of its checkpoint.
-        image_size: side of the images of the network that starts from it.
-        skeleton: name of the joints of that network.
-
-    Raises:
-        InputError: if either differs, or if there is no such checkpoint or it is not of a prior.
+        channels: of `level_4`, `level_8`, `level_16` and `level_32`, appended attention maps included.
+        width: F, a multiple of 16 (published: 2048).
     """
-    settings = _read_prior(path_or_name).get("hyper_parameters", {})
-    found = sides_of(settings.get("size", "tiny"), settings.get("image_size")).image
-    if found != image_size:
-        raise InputError(
-            f"model.prior_checkpoint: {path_or_name} was trained on images of {found} pixels; set model.image_size "
-            f"to {found} (it is {image_size})"
-        )
-    if (known := settings.get("skeleton", skeleton)) != skeleton:
-        raise InputError(
-            f"model.prior_checkpoint: {path_or_name} was trained on the joints {known} (model.skeleton: {skeleton})"
-        )
 
+    def __init__(self, channels: Mapping[str, int], width: int = 2048) -> None:
+        super().__init__()
+        coarsest, coarse, fine, finest = (channels[level] for level in _LEVELS)
+        inner = finest - finest % _GROUPS  # with appended maps, the groups need not be whole
+        self.from_32 = nn.Sequential(
+            nn.Conv2d(finest, inner, 3, stride=2, padding=1),
+            nn.GroupNorm(_GROUPS, inner),
+            nn.ReLU(),
+            nn.Conv2d(inner, inner, 3, stride=2, padding=1),
+        )
+        self.from_16 = nn.Conv2d(fine, fine, 3, stride=2, padding=1)
+        self.merge = nn.Sequential(
+            nn.Conv2d(inner + fine + coarse + coarsest, width, 1), nn.GroupNorm(_GROUPS, width), nn.ReLU()
+        )
+        self.width = width
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
 
-def _read_prior(path_or_name: str) -> dict[str, Any]:
-    try:
-        checkpoint = read_checkpoint(path_or_name)
-    except InputError as error:
-        raise InputError(
-            f"model.prior_checkpoint: {error}; train a prior first: python scripts/train.py fit -c "
-            "configs/experiments/dpmesh_prior.yaml"
-        ) from error
-    if not any(key.startswith("backbone.unet.") for key in checkpoint["state_dict"]):
-        raise InputError(f"model.prior_checkpoint: {path_or_name} is not a checkpoint of methods.dpmesh.Prior")
-    return checkpoint
+    def forward(self, pyramid: Mapping[str, Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B F c c"]:
+        """The feature map, of the side of `level_8`.
+
+        Args:
+            pyramid: the four levels; each is half as wide as the next.
+        """
+        doubled = F.interpolate(pyramid["level_4"], scale_factor=2.0, mode="nearest")
+        fine, finest = self.from_16(pyramid["level_16"]), self.from_32(pyramid["level_32"])
+        return self.merge(torch.cat((finest, fine, pyramid["level_8"], doubled), dim=1))
 
 
 def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from methods.dpmesh.backbone.attention import OutputHook, Record, RecordingProcessor
-from methods.dpmesh.backbone.context import ContextTokens
+from methods.dpmesh.backbone.attention import ContextTokens, OutputHook, Record, RecordingProcessor
 from methods.dpmesh.stable_diffusion.networks import LATENT_SCALE, Networks, Size, make_networks
+from methods.official_weights import load
 from noise2pose.errors import InputError
 
 LatentConvention = Literal["sd", "release"]
@@ -205,22 +205,14 @@ class Backbone(nn.Module):
         The other one may be `generative` and may lack LoRA; the LoRA layers of this one stay as they are.
 
         Raises:
-            InputError: if a weight is missing or of another shape; names all of them.
+            InputError: if a weight is missing or of another shape.
         """
-        problems, renamed = [], {}
-        for name, value in self.state_dict().items():
-            source = name.replace(".base_layer.", ".")
-            if ".lora_" in name:
-                continue
-            if source not in state_dict:
-                problems.append(f"{source} is missing")
-            elif state_dict[source].shape != value.shape:
-                problems.append(f"{source} has shape {tuple(state_dict[source].shape)}, expected {tuple(value.shape)}")
-            else:
-                renamed[name] = state_dict[source]
-        if problems:
-            raise InputError(f"the weights do not fit this backbone: {'; '.join(problems)}")
-        self.load_state_dict(renamed, strict=False)
+        own = self.state_dict()
+        names = {name: name.replace(".base_layer.", ".") for name in own}
+        known = set(names.values())
+        weights = {key: value for key, value in state_dict.items() if key in known}
+        weights |= {name: value for name, value in own.items() if ".lora_" in name}
+        load(self, weights, "this backbone", names)
 
     def _step(self, latents: Tensor, heatmaps: Tensor | None, context: ContextTokens | Tensor, times: Tensor) -> Tensor:
         tokens, present = context if isinstance(context, ContextTokens) else (context, None)

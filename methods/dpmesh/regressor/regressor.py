@@ -1,5 +1,8 @@
 """DPMesh's regressor: from one feature map to a body and a camera (paper, section 3.3; the release follows JOTR).
 
+Places in its volume of voxels are (x, y, z) in [0, 1]: right and down in the box, and away from the camera; 0.5 is the
+depth of the root.
+
 Shape letters: B batch, F channels of the feature map, D width, H rows and columns of the feature map, Z depths, L
 decoder layers, J joints that the decoder locates (`IMAGE_JOINTS`), N queries of the body, M tokens of the image.
 """
@@ -7,12 +10,13 @@ decoder layers, J joints that the decoder locates (`IMAGE_JOINTS`), N queries of
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.dpmesh.regressor.pose_heads import Cascade, PoseHead
-from methods.dpmesh.regressor.transformer import TEMPERATURE, DecoderLayer, Encoder, plane_code
-from methods.dpmesh.regressor.volume import Volume
+from methods.dpmesh.regressor.transformer import TEMPERATURE, DecoderLayer, Encoder, line_code, plane_code
+from methods.mesh_batches import PinholeCamera, translation_in_image
 from noise2pose import rotations
 
 # Joints that the decoder locates in the image, in the release's order; its "neck" is Human3.6M's thorax.
@@ -22,7 +26,10 @@ IMAGE_JOINTS = (
 )
 NUM_BETAS, NUM_CAMERA = 10, 3
 RELEASE = {"position_temperature": 1.0, "learned_exponent": True}  # arguments of a `Regressor` as released
+CAMERA_RANGE = 2.5  # metres that the box shows at most (release: `camera_3d_size`)
+_NARROWEST = 0.02  # of the camera's sigmoid: five centimetres across the box
 _EDGE = 1e-5  # least distance of places from 0 and 1, where logits are infinite
+_LEAST_EXPONENT, _LARGEST_EXPONENT = 1.0, 20.0
 
 
 class Estimate(NamedTuple):
@@ -33,7 +40,7 @@ class Estimate(NamedTuple):
         body_pose: rotations of SMPL's other joints, relative to their parents.
         pose_code: numbers that `body_pose` was decoded from, see `methods.dpmesh.regressor.pose_heads`.
         betas: shape.
-        camera: see `methods.dpmesh.regressor.camera`.
+        camera: see `full_translation`.
         joint_img: (x, y, z) of `IMAGE_JOINTS` in the volume, in (0, 1), after each layer.
         plane: feature map that the queries attend to, before its encoder.
         volume: voxels.
@@ -72,7 +79,7 @@ class Regressor(nn.Module):
         dropout: of the transformers.
         position_temperature: of the position codes of the image; 1 for those of the release, whose frequencies are all
             1 because it rounds an exponent.
-        learned_exponent: uneven depths, as released, see `methods.dpmesh.regressor.volume`.
+        learned_exponent: uneven depths, as released, see `Volume`.
     """
 
     plane_positions: Tensor
@@ -122,6 +129,79 @@ class Regressor(nn.Module):
         root = rotations.interleaved_6d_to_rotmat(self.root_head(states[:, :, 0]))
         betas, camera = self.shape_head(states[:, :, -2]), self.camera_head(states[:, :, -1])
         return Estimate(root, body_pose, code, betas, camera, joint_img, plane, volume)
+
+
+class Volume(nn.Module):
+    """Splits channels into depths, adds the place of each voxel, and applies attention between the voxels.
+
+    By default a voxel's place is its centre, and a point is sampled where it lies. The release has depths that are not
+    uniform, at (i / Z)^e with a learned exponent e, but samples a point at z^e instead of the inverse, and takes the
+    corners of voxels for their centres; `learned_exponent` does exactly that.
+
+    Args:
+        feature_width: F.
+        width: D.
+        depth: Z.
+        rows: H.
+        num_layers: of the encoder.
+        num_heads: of the encoder.
+        feedforward: of the encoder.
+        dropout: of the encoder.
+        learned_exponent: behave as the release.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        feature_width: int,
+        width: int,
+        depth: int,
+        rows: int,
+        num_layers: int,
+        num_heads: int,
+        feedforward: int,
+        dropout: float,
+        learned_exponent: bool,
+    ) -> None:
+        super().__init__()
+        self.width, self.depth = width, depth
+        self.lift = nn.Conv2d(feature_width, width * depth, 1)
+        self.place = nn.Conv3d(width + 3, width, 1)
+        self.encoder = Encoder(width, num_layers, num_heads, feedforward, dropout, final_norm=True)
+        self.exponent = nn.Parameter(torch.tensor(3.0)) if learned_exponent else None
+        self.register_buffer("positions", line_code(depth * rows * rows, width), persistent=False)
+
+    def forward(self, features: Float[Tensor, "B F H H"]) -> Float[Tensor, "B D Z H H"]:
+        """The voxels."""
+        volume = self.lift(features).unflatten(1, (self.width, self.depth))
+        anchors = self._anchors(volume).expand(len(volume), -1, -1, -1, -1)
+        volume = self.place(torch.cat((volume, anchors), dim=1))
+        tokens = self.encoder(volume.flatten(2).transpose(1, 2), self.positions)
+        return tokens.transpose(1, 2).unflatten(2, volume.shape[2:])
+
+    def sample(self, volume: Float[Tensor, "B D Z H H"], points: Float[Tensor, "B J 3"]) -> Float[Tensor, "B J D"]:
+        """Linear interpolation of the voxels at each point."""
+        if self.exponent is None:
+            grid = 2.0 * points - 1.0
+            options = {"align_corners": False, "padding_mode": "border"}
+        else:
+            depth = points[..., 2:] ** self._clamped_exponent()
+            grid = 2.0 * torch.cat((points[..., :2], depth), dim=-1) - 1.0
+            options = {"align_corners": True, "padding_mode": "zeros"}
+        return F.grid_sample(volume, grid[:, :, None, None].to(volume.dtype), **options)[..., 0, 0].transpose(1, 2)
+
+    def _anchors(self, volume: Tensor) -> Float[Tensor, "3 Z H H"]:
+        """(z, y, x) of each voxel."""
+        shift = 0.5 if self.exponent is None else 0.0
+        axes = [(torch.arange(n, device=volume.device, dtype=volume.dtype) + shift) / n for n in volume.shape[2:]]
+        if self.exponent is not None:
+            axes[0] = axes[0] ** self._clamped_exponent()
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+    def _clamped_exponent(self) -> Tensor:
+        assert self.exponent is not None
+        return self.exponent.clamp(_LEAST_EXPONENT, _LARGEST_EXPONENT)
 
 
 class JointDecoder(nn.Module):
@@ -187,3 +267,19 @@ class JointDecoder(nn.Module):
             body_states.append(states[:, :num_body])
             located.append(joint_img)
         return torch.stack(body_states), torch.stack(located)
+
+
+def full_translation(
+    camera: Float[Tensor, "B 3"], box: Float[Tensor, "B 3"], image_camera: PinholeCamera
+) -> Float[Tensor, "B 3"]:
+    """Translation of the body in the camera of the whole image, metres.
+
+    Args:
+        camera: of the regressor. The sigmoid of the third number, times `CAMERA_RANGE`, is how many metres of the
+            person's plane the box shows. The first two are the body's translation to the right and down, in metres,
+            from the ray through the middle of the box.
+        box: centre x, centre y and side, pixels.
+        image_camera: of the whole image.
+    """
+    metres = CAMERA_RANGE * camera[:, 2:].sigmoid().clamp_min(_NARROWEST)
+    return translation_in_image(torch.cat((2.0 / metres, camera[:, :2]), dim=-1), box, image_camera)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from methods.dpmesh.stable_diffusion import weights as ldm_weights
-from methods.dpmesh.stable_diffusion.names import unet_name
 from methods.dpmesh.stable_diffusion.networks import Networks, NoHint, make_controlnet
 from methods.official_weights import read_published, require, state_dict_in
 from noise2pose.errors import InputError
@@ -130,7 +129,7 @@ def _fill_controlnet(controlnet: Any, path: Path) -> None:
         weights = {key: value for key, value in weights.items() if not key.startswith("controlnet_cond_embedding.")}
         first = "conv_in.weight"
     else:
-        name, prefix = unet_name, ldm_weights.CONTROLNET
+        name, prefix = ldm_weights.unet_name, ldm_weights.CONTROLNET
         first, hint = f"{prefix}input_blocks.0.0.weight", f"{prefix}input_hint_block."
         weights = {key: value for key, value in _read(path, _WHERE_CONTROL).items() if not key.startswith(hint)}
     start = controlnet.conv_in.weight.detach().clone()

@@ -5,8 +5,7 @@ import roma
 import torch
 
 from methods.dpmesh import losses
-from methods.dpmesh.regressor.camera import full_translation
-from methods.dpmesh.regressor.regressor import IMAGE_JOINTS, Estimate
+from methods.dpmesh.regressor.regressor import IMAGE_JOINTS, Estimate, full_translation
 from methods.mesh_batches import PinholeCamera, camera_of, masked_mean, project_to_image
 from noise2pose import rotations, skeletons
 from noise2pose.bodies import BodyModel

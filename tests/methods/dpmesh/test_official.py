@@ -5,10 +5,10 @@ import torch
 import yaml
 
 from methods.dpmesh.networks import make_network
-from methods.dpmesh.official import load_dpmesh, method_state
-from methods.dpmesh.official_regressor import official_names
+from methods.dpmesh.official import REGRESSOR_NAMES, load_dpmesh, method_state
 from methods.dpmesh.regressor.pose_heads import VPoserDecoder, VPoserHead
 from methods.dpmesh.regressor.regressor import RELEASE, Regressor
+from methods.official_weights import published_names
 from noise2pose.errors import InputError
 from noise2pose.keypoints.heatmaps import heatmaps
 from tests.parity.procedural import procedural_state_dict, read_fixture
@@ -30,7 +30,7 @@ def checkpoint():
     head = VPoserHead(VPoserDecoder(hidden=16), 32, 2)
     sizes = {"num_encoder_layers": 1, "num_decoder_layers": 2, "feedforward": 48, "volume_feedforward": 24}
     regressor = Regressor(128, head, 32, **sizes, **RELEASE).state_dict(prefix="regressor.")
-    shapes = {official: regressor[ours].shape for ours, official in official_names(regressor).items()}
+    shapes = {official: regressor[ours].shape for ours, official in published_names(regressor, REGRESSOR_NAMES).items()}
     weights |= {key: torch.as_tensor(value) for key, value in procedural_state_dict(shapes).items()}
     context = procedural_state_dict({"kp_lifting.weight": (768, 2), "kp_lifting.bias": (768,)})
     weights |= {key: torch.as_tensor(value) for key, value in context.items()}

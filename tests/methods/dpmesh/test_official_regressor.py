@@ -4,10 +4,10 @@ import pytest
 import roma
 import torch
 
-from methods.dpmesh.backbone.fusion import FusionHead
-from methods.dpmesh.official_regressor import load_regressor
-from methods.dpmesh.regressor.camera import full_translation
+from methods.dpmesh.backbone.features import FusionHead
+from methods.dpmesh.official import load_regressor
 from methods.dpmesh.regressor.pose_heads import VPoserDecoder
+from methods.dpmesh.regressor.regressor import full_translation
 from methods.mesh_batches import PinholeCamera, project_to_image
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, procedural_tensor, read_fixture

@@ -5,8 +5,7 @@ import copy
 import pytest
 import torch
 
-from methods.dpmesh.backbone.attention import RecordingProcessor
-from methods.dpmesh.backbone.context import CONTEXTS, ContextTokens, VisibleContext
+from methods.dpmesh.backbone.attention import CONTEXTS, ContextTokens, RecordingProcessor, VisibleContext
 from methods.dpmesh.backbone.unet import LORA_LAYERS, Backbone
 from noise2pose.errors import InputError
 from tests.parity.tolerances import assert_close

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from methods.dpmesh.backbone.fusion import FusionHead
+from methods.dpmesh.backbone.features import FusionHead
 from methods.dpmesh.regressor.pose_heads import Cascade, CodebookHead, Rot6dHead, VPoserDecoder, VPoserHead
-from methods.dpmesh.regressor.regressor import IMAGE_JOINTS, Regressor
+from methods.dpmesh.regressor.regressor import IMAGE_JOINTS, Regressor, Volume
 from methods.dpmesh.regressor.transformer import line_code, plane_code
-from methods.dpmesh.regressor.volume import Volume
 from noise2pose import skeletons
 
 SIZES = {"num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "feedforward": 48, "volume_feedforward": 24}

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from methods.dpmesh.backbone.unet import Backbone
 from methods.dpmesh.stable_diffusion import files as sd_files
-from methods.dpmesh.stable_diffusion.names import autoencoder_name, unet_name
 from methods.dpmesh.stable_diffusion.networks import make_autoencoder, make_controlnet, make_unet
+from methods.dpmesh.stable_diffusion.weights import autoencoder_name, unet_name
 from noise2pose.errors import InputError
 
 WIDTHS = (64, 64, 128, 128)
