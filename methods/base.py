@@ -197,7 +197,7 @@ class PoseMethod(L.LightningModule):
             if self._num_batches_before not in (None, trainer.num_training_batches):
                 _restart_epoch(trainer)
             self.on_train_epoch_start()  # which Lightning leaves out
-        schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+        schedules: list[Any] = [config.scheduler for config in trainer.lr_scheduler_configs]
         if not all(isinstance(schedule, Schedule) for schedule in schedules):
             return
         for optimizer, options in zip(trainer.optimizers, self._optimiser_options, strict=True):

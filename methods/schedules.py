@@ -78,6 +78,7 @@ def step_of_training(trainer: L.Trainer) -> int:
     """The optimiser step of the trainer's set-up at which its resumed training is."""
     if 0 < trainer.max_steps <= trainer.estimated_stepping_batches:  # which ends a training whatever its epochs
         return trainer.global_step
-    epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress.current
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     within = batches.processed if epochs.processed < epochs.started else 0
     return step_of(epochs.processed, within, int(trainer.num_training_batches), trainer.accumulate_grad_batches)

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import sys
 import textwrap
 import warnings
@@ -21,7 +22,7 @@ from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
 from methods.callbacks.outputs import PredictionWriter, ValidationPictures
 from methods.callbacks.run_record import RunRecord
-from methods.callbacks.stopping import FiniteTraining
+from methods.callbacks.stopping import FiniteTraining, Interrupted, Interruption, handled, interrupt
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
 from noise2pose.errors import InputError
 from scripts import program
@@ -183,9 +184,11 @@ class PoseCLI(LightningCLI):
             if f"--trainer.{option}=1" in self.given or (f"--trainer.{option}", "1") in pairwise(self.given):
                 kwargs[option] = 1
         try:
-            return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
+            trainer: Any = super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
         except (ValueError, MisconfigurationException) as error:
             raise InputError(f"trainer: {error}") from error
+        trainer.callbacks.append(Interruption())  # after the callbacks that save checkpoints
+        return trainer
 
     def _is_given(self, option: str) -> bool:
         return any(argument == option or argument.startswith(f"{option}=") for argument in self.given)
@@ -205,25 +208,28 @@ def main(args: ArgsType = None) -> int:
         for name in PoseCLI.subcommands()
     }
     try:
-        PoseCLI(
-            PoseMethod,
-            PoseDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=RunRecord,
-            trainer_defaults={"callbacks": [PredictionWriter(), FiniteTraining()]},
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_kwargs={
-                "parser_mode": "omegaconf+",
-                "prog": program("train"),
-                "description": DESCRIPTION,
-                "formatter_class": _Help,
-                **settings,
-            },
-            parser_class=_Parser,
-            args=args,
-        )
+        with handled(interrupt):
+            PoseCLI(
+                PoseMethod,
+                PoseDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=RunRecord,
+                trainer_defaults={"callbacks": [PredictionWriter(), FiniteTraining()]},
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                parser_kwargs={
+                    "parser_mode": "omegaconf+",
+                    "prog": program("train"),
+                    "description": DESCRIPTION,
+                    "formatter_class": _Help,
+                    **settings,
+                },
+                parser_class=_Parser,
+                args=args,
+            )
+    except Interrupted as stop:
+        return _interrupted(stop, args if isinstance(args, list) else sys.argv[1:])
     except Exception as error:
         reason = _input_error(error) or _other_sizes(error)
         if reason is None:
@@ -231,6 +237,19 @@ def main(args: ArgsType = None) -> int:
         print(f"error: {reason}", file=sys.stderr)
         return 2
     return 0
+
+
+def _interrupted(stop: Interrupted, arguments: list[str]) -> int:
+    """Says how the command continues; returns the exit status."""
+    if rank_zero_only.rank != 0:  # whose status would make Lightning kill the first process
+        return 0
+    told = f"stopped by {stop}"
+    if stop.saved is not None:
+        pairs = zip(["", *arguments], arguments, strict=False)
+        kept = [x for before, x in pairs if before != "--ckpt_path" and not x.startswith("--ckpt_path")]
+        told += f"; saved {stop.saved}; to continue:\n  {program('train')} {shlex.join(kept)} --ckpt_path last"
+    print(told, file=sys.stderr)
+    return 128 + stop.signum
 
 
 def _moved(part: Any, folder: str, name: str) -> Any:

@@ -1,15 +1,21 @@
 """How a training stops before its end, with a checkpoint from which it continues."""
 
+import os
+import signal
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 
+_AGREE_EVERY = 20  # batches after which several processes ask each other, which takes time
 _CONTINUE = "continue with --ckpt_path last and a smaller --model.learning_rate or --trainer.gradient_clip_val"
 
 
@@ -55,3 +61,113 @@ class FiniteTraining(Callback):
                 f"after epoch {trainer.current_epoch}, {len(broken)} weights hold NaN or infinity ({broken[0]}, ...) "
                 f"and are not saved. Checkpoints from before are kept: {_CONTINUE}"
             )
+
+
+class Interrupted(BaseException):
+    """A signal ended the command.
+
+    Attributes:
+        signum: the signal.
+        saved: the checkpoint that was written because of it; None if there was nothing to save.
+    """
+
+    def __init__(self, signum: int, saved: Path | None = None) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+        self.saved = saved
+
+
+@contextmanager
+def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Calls a function at SIGTERM and Ctrl-C, where Python allows it: in the main thread."""
+    try:
+        before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # another thread
+        before = {}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def interrupt(signum: int, frame: Any) -> None:
+    """A handler that ends the command at once."""
+    raise Interrupted(signum)
+
+
+class Interruption(Checkpoint):
+    """At SIGTERM or Ctrl-C, saves `last.ckpt` after the optimiser step, and ends the command by `Interrupted`.
+
+    A run that is resumed from there goes on as if it had not been interrupted. Where an epoch or a validation is about
+    to end, this waits for it. A second Ctrl-C ends the command at once. It must come after all other callbacks, since
+    it saves their states.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self.agreed = False  # on all processes, which must stop at one step
+        self.stops = False  # before the next step
+        self.saved: Path | None = None
+        self._handled: Any = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._handled = handled(self._note)
+        self._handled.__enter__()
+        if trainer.fit_loop.restarted_mid_epoch and trainer.progress_bar_callback is not None:
+            trainer.progress_bar_callback.on_train_epoch_start(trainer, pl_module)  # which Lightning leaves out
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._stop()  # here the values that the last batch logged have reached the loggers
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loop: Any = trainer.fit_loop
+        if trainer.world_size == 1 or (batch_idx + 1) % _AGREE_EVERY == 0:
+            self._agree(trainer)
+        due = trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+        if self.agreed and not due and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._agree(trainer)
+        if self.agreed:
+            self._save(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop()
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restore()
+        if self.signum is not None:
+            raise Interrupted(self.signum, self.saved)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def _note(self, signum: int, frame: Any) -> None:
+        if self.signum is not None and signum == signal.SIGINT:
+            raise Interrupted(signum, self.saved)
+        if self.signum is None:  # written without Python's buffers, in which the signal may have come
+            os.write(2, f"\n{signal.Signals(signum).name}: stopping after this step (Ctrl-C: at once)\n".encode())
+        self.signum = signum
+
+    def _agree(self, trainer: L.Trainer) -> None:
+        self.agreed = self.agreed or trainer.strategy.reduce_boolean_decision(self.signum is not None, all=False)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        if not getattr(trainer, "fast_dev_run", False):
+            path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+            trainer.save_checkpoint(path)
+            self.saved = path
+        self.stops = True
+
+    def _stop(self) -> None:
+        if self.stops:
+            raise Interrupted(self.signum or signal.SIGTERM, self.saved)
+
+    def _restore(self) -> None:
+        if self._handled is not None:
+            self._handled.__exit__(None, None, None)
+            self._handled = None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import torch
 import wandb
 import yaml
 
+from methods.diffpose import DiffPose
 from scripts import compare
 from scripts.train import MOVED, main
 from tests.places import ROOT
@@ -205,6 +207,31 @@ def test_a_run_never_goes_on_with_other_data(folder, train):
     said = train("fit", *options[:-1], "runs/a/checkpoints/last.ckpt", "--name", "b")
     assert "data.class_path tests.tiny.TinyPeople (was tests.tiny.TinyPoses)" in said
     assert checkpoint(folder / "runs" / "b")["epoch"] == 2
+
+
+@pytest.mark.parametrize("name, accumulated, step", [("SIGTERM", 1, 5), ("SIGINT", 2, 4), ("SIGTERM", 1, 7)])
+def test_an_interrupted_run_is_saved_and_goes_on_bit_for_bit(folder, train, monkeypatch, name, accumulated, step):
+    options = ("-c", "tiny.yaml", "--trainer.log_every_n_steps", "1")
+    options += ("--trainer.accumulate_grad_batches", str(accumulated), "--model.variant", "paper")
+    train("fit", *options, "--name", "whole")
+
+    def interrupted(self, batch, batch_idx, step_of=DiffPose.training_step):
+        if self.global_step == step and batch_idx % accumulated == 0:
+            os.kill(os.getpid(), signal.Signals[name])
+        return step_of(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffPose, "training_step", interrupted)
+        said = train("fit", *options, "--name", "cut", status=128 + signal.Signals[name])
+    assert "Traceback" not in said and f"stopped by {name}; saved runs/cut/checkpoints/last.ckpt" in said
+    whole, cut = (folder / "runs" / each for each in ("whole", "cut"))
+    assert checkpoint(cut)["global_step"] == step + 1
+    command = shlex.split(said.splitlines()[-1])
+    assert command[:3] == ["python", "scripts/train.py", "fit"]
+    train(*command[2:])
+    assert_same_weights(checkpoint(whole), checkpoint(cut))
+    assert_same_weights(checkpoint(whole, "best"), checkpoint(cut, "best"))
+    assert (whole / "metrics.csv").read_text() == (cut / "metrics.csv").read_text()
 
 
 @pytest.mark.slow
