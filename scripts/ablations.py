@@ -3,19 +3,16 @@
 import argparse
 import json
 import math
-import shlex
 import statistics
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from noise2pose.files import write_text
 from noise2pose.metrics.keys import CALIBRATION, MetricKey, named
+from scripts import ROOT, run
 
-ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "configs" / "experiments"
 DESCRIPTION = """Train and test every ablation of a method with several seeds, and print the medians.
 
 diffpose  configs/experiments/diffpose_ablation.yaml with one option changed at a time: gains over the context encoder,
@@ -72,29 +69,29 @@ def run_name(method: str, experiment: str, seed: int) -> str:
     return f"ablation_{'' if method == 'diffpose' else f'{method}_'}{experiment}_seed{seed}"
 
 
-def record(run: str, file: str) -> dict[str, Any] | None:
+def best(name: str) -> Path:
+    """The best checkpoint of a run."""
+    return ROOT / "runs" / name / "checkpoints" / "best.ckpt"
+
+
+def record(name: str, file: str) -> dict[str, Any] | None:
     """A JSON file of a run, or None if it has not been written yet."""
-    path = ROOT / "runs" / run / file
+    path = ROOT / "runs" / name / file
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def train(verb: str, experiment: str, run: str, seed: int, options: list[str]) -> None:
-    """Calls the command line of training as a user would."""
-    command = ["scripts/train.py", verb, "-c", str((FOLDER / f"{experiment}.yaml").relative_to(ROOT)), "--name", run,
-               "--seed_everything", str(seed), *options]  # fmt: skip
-    if not sys.stdout.isatty():
-        command += ["--trainer.enable_progress_bar", "false"]
-    print(f"$ python {shlex.join(command)}", flush=True)
-    if status := subprocess.run([sys.executable, *command], cwd=ROOT).returncode:
-        sys.exit(f"error: that command ended with status {status}")
+def train(verb: str, experiment: str, name: str, seed: int, options: list[str]) -> None:
+    """Calls the command line of training."""
+    file = f"configs/experiments/{experiment}.yaml"
+    run("train", verb, "-c", file, "--name", name, "--seed_everything", str(seed), *options)
 
 
 def run_diffpose(experiment: str, seed: int) -> None:
     """Trains, unless it is trained, and tests one experiment."""
-    run, file = run_name("diffpose", experiment, seed), "diffpose_ablation"
-    if record(run, "test.json"):
+    name, file = run_name("diffpose", experiment, seed), "diffpose_ablation"
+    if record(name, "test.json"):
         return
-    weights = run_name("diffpose", "gmm_5", seed) if experiment in TESTED else run
+    weights = run_name("diffpose", "gmm_5", seed) if experiment in TESTED else name
     options = DIFFPOSE[experiment].split()
     if experiment == "control":
         options += ["--trainer.max_epochs", str(control_epochs(seed))]
@@ -102,19 +99,19 @@ def run_diffpose(experiment: str, seed: int) -> None:
         encoder = f"runs/{run_name('diffpose', 'encoder', seed)}/checkpoints/best.ckpt"
         options += ["--model.context_checkpoint", encoder, "--trainer.max_epochs", "12"]
     if experiment not in TESTED:
-        train("fit", file, run, seed, [*options, *resumed(run)])
-    train("test", file, run, seed, [*options, *checkpoint(weights, "best")])
+        train("fit", file, name, seed, [*options, *resumed(name)])
+    train("test", file, name, seed, [*options, "--ckpt_path", str(best(weights))])
 
 
 def run_dpmesh(experiment: str, seed: int) -> None:
     """Trains, unless it is trained, and tests one experiment."""
-    run, file = run_name("dpmesh", experiment, seed), f"dpmesh_{experiment}"
-    if record(run, "test.json"):
+    name, file = run_name("dpmesh", experiment, seed), f"dpmesh_{experiment}"
+    if record(name, "test.json"):
         return
     if experiment not in WITHOUT_PRIOR and not prior_is_trained():
         sys.exit(f"error: train the prior first: python scripts/train.py fit -c configs/experiments/{PRIOR}.yaml")
-    train("fit", file, run, seed, resumed(run))
-    train("test", file, run, seed, checkpoint(run, "best"))
+    train("fit", file, name, seed, resumed(name))
+    train("test", file, name, seed, ["--ckpt_path", str(best(name))])
 
 
 def prior_is_trained() -> bool:
@@ -128,14 +125,9 @@ def prior_is_trained() -> bool:
     return fit["epochs"] >= config.trainer.max_epochs
 
 
-def resumed(run: str) -> list[str]:
+def resumed(name: str) -> list[str]:
     """Options that continue a run, where there is something to continue."""
-    return ["--ckpt_path", "last"] if (ROOT / "runs" / run / "checkpoints" / "last.ckpt").is_file() else []
-
-
-def checkpoint(run: str, which: str) -> list[str]:
-    """Options that take a checkpoint of a run."""
-    return ["--ckpt_path", str(ROOT / "runs" / run / "checkpoints" / f"{which}.ckpt")]
+    return ["--ckpt_path", "last"] if (ROOT / "runs" / name / "checkpoints" / "last.ckpt").is_file() else []
 
 
 def control_epochs(seed: int) -> int:
@@ -160,13 +152,12 @@ def diffpose_table(seeds: list[int]) -> str:
             continue
         cells = [experiment, tests[0]["method"]]
         for key in errors:
-            value = median(tests, key.name) or math.nan
+            value = statistics.median(values_of(tests, key) or [math.nan])
             gain = 1.0 - value / baseline.setdefault(key.name, value)
-            cells += [number(key, value), f"{100 * gain:+.1f} %"]
-        coverage = [number(key, median(tests, key.name)) for key in (coverage_50, coverage_90)]
+            cells += [key.text(value), f"{100 * gain:+.1f} %"]
+        coverage = [median(tests, key) for key in (coverage_50, coverage_90)]
         cells += [str(tests[0]["protocols"][0]["num_hypotheses"]), " / ".join(coverage) if all(coverage) else ""]
-        cells += [number(key, median(tests, key.name)) for key in scores]
-        rows.append([*cells, seconds, str(len(tests))])
+        rows.append([*cells, *(median(tests, key) for key in scores), seconds, str(len(tests))])
     return markdown(header, rows)
 
 
@@ -178,7 +169,7 @@ def dpmesh_table(seeds: list[int]) -> str:
     for experiment, what in DPMESH.items():
         tests, seconds = finished("dpmesh", experiment, seeds)
         if tests:
-            cells = [f"{number(key, median(tests, key.name))} ({spread(tests, key)})" for key in errors]
+            cells = [f"{median(tests, key)} ({spread(tests, key)})" for key in errors]
             rows.append([f"dpmesh_{experiment}", what, *cells, seconds, str(len(tests))])
     return markdown(header, rows)
 
@@ -191,26 +182,22 @@ def finished(method: str, experiment: str, seeds: list[int]) -> tuple[list[dict[
     return tests, f"{statistics.median(fit['seconds'] for fit in fits):.0f}" if fits else ""
 
 
-def values_of(tests: list[dict[str, Any]], key: str) -> list[float] | None:
-    """A metric of the first test set in each test, None if the method does not have it."""
-    found = [test["metrics"].get(f"test/{test['protocols'][0]['dataset']}/{key}") for test in tests]
-    return None if None in found else found
+def values_of(tests: list[dict[str, Any]], key: MetricKey) -> list[float]:
+    """A metric of the first test set in each test; empty if the method does not have it."""
+    found = [test["metrics"].get(f"test/{test['protocols'][0]['dataset']}/{key.name}") for test in tests]
+    return [] if None in found else found
 
 
-def median(tests: list[dict[str, Any]], key: str) -> float | None:
-    """Median over the seeds."""
+def median(tests: list[dict[str, Any]], key: MetricKey) -> str:
+    """Median over the seeds; empty if the method does not have the metric."""
     found = values_of(tests, key)
-    return None if found is None else statistics.median(found)
+    return key.text(statistics.median(found)) if found else ""
 
 
 def spread(tests: list[dict[str, Any]], key: MetricKey) -> str:
-    """Smallest and largest over the seeds."""
-    found = values_of(tests, key.name)
-    return "" if found is None else f"{key.text(min(found))} to {key.text(max(found))}"
-
-
-def number(key: MetricKey, value: float | None) -> str:
-    return "" if value is None else key.text(value)
+    """Smallest and largest over the seeds; empty as for the median."""
+    found = values_of(tests, key)
+    return f"{key.text(min(found))} to {key.text(max(found))}" if found else ""
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -218,23 +205,10 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-class Study(NamedTuple):
-    """The ablations of a method.
-
-    Attributes:
-        experiments: in the order in which they are run.
-        run: trains and tests one of them with a seed.
-        table: of what is finished.
-    """
-
-    experiments: tuple[str, ...]
-    run: Callable[[str, int], None]
-    table: Callable[[list[int]], str]
-
-
-STUDIES = {
-    "diffpose": Study(tuple(DIFFPOSE), run_diffpose, diffpose_table),
-    "dpmesh": Study(tuple(DPMESH), run_dpmesh, dpmesh_table),
+# Experiments in the order in which they are run; what trains and tests one with a seed; the table of what is finished.
+STUDIES: dict[str, tuple[Collection[str], Callable[[str, int], None], Callable[[list[int]], str]]] = {
+    "diffpose": (DIFFPOSE, run_diffpose, diffpose_table),
+    "dpmesh": (DPMESH, run_dpmesh, dpmesh_table),
 }
 
 
@@ -247,15 +221,15 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true", help="train nothing, print what is finished")
     parser.add_argument("--output", type=Path, help="Markdown file for the table")
     arguments = parser.parse_args(args)
-    study = STUDIES[arguments.method]
-    chosen = [name.removeprefix(f"{arguments.method}_") for name in arguments.only or study.experiments]
-    if unknown := set(chosen) - set(study.experiments):
-        parser.error(f"--only {' '.join(sorted(unknown))}: expected some of {', '.join(study.experiments)}")
+    experiments, train_and_test, table = STUDIES[arguments.method]
+    chosen = [name.removeprefix(f"{arguments.method}_") for name in arguments.only or experiments]
+    if unknown := set(chosen) - set(experiments):
+        parser.error(f"--only {' '.join(sorted(unknown))}: expected some of {', '.join(experiments)}")
     if not arguments.table:
         for seed in arguments.seeds:
-            for experiment in (name for name in study.experiments if name in chosen):
-                study.run(experiment, seed)
-    text = study.table(arguments.seeds)
+            for experiment in (name for name in experiments if name in chosen):
+                train_and_test(experiment, seed)
+    text = table(arguments.seeds)
     if len(text.splitlines()) == 2:
         print("no experiment of these seeds is finished yet", file=sys.stderr)
     print(text)

@@ -3,16 +3,15 @@
 import argparse
 import json
 import math
-import os
-import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from scripts import ROOT, run
+
+QUIET = {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
 SMALL = ("width=32", "num_blocks=2", "dropout=0.1")
 SKELETON, PERSON, PIXELS = "h36m_17", 1, 512  # of the picture at the top of README
 DESCRIPTION = """Train DiffPose and its context encoder for a few minutes, test both, and compare them.
@@ -28,31 +27,19 @@ It ends in report/index.html.
 """
 
 
-def run(script: str, *arguments: str) -> None:
-    """Runs one of the project's commands as a user would, and shows it."""
-    command = [f"scripts/{script}", *arguments]
-    print(f"\n$ python {shlex.join(command)}", flush=True)
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment)
-    if done.returncode:
-        sys.exit(f"error: `python {shlex.join(command)}` ended with status {done.returncode}")
-
-
 def train_and_test(name: str, method: str, data: str, epochs: int, options: list[str]) -> float:
     """Trains and tests one run from scratch; returns the seconds that training took."""
     shutil.rmtree(ROOT / "runs" / name, ignore_errors=True)
     given = ["-c", f"configs/experiments/{method}_synthetic_frame.yaml", "--data", f"configs/data/{data}_frame.yaml"]
     given += ["--name", name, "--trainer.accelerator", "cpu", *options, "--trainer.enable_model_summary", "false"]
-    if not sys.stdout.isatty():
-        given += ["--trainer.enable_progress_bar", "false"]
-    run("train.py", "fit", *given, "--trainer.max_epochs", str(epochs))
-    run("train.py", "test", *given, "--ckpt_path", "best")
+    run("train", "fit", *given, "--trainer.max_epochs", str(epochs), **QUIET)
+    run("train", "test", *given, "--ckpt_path", "best", **QUIET)
     return json.loads((ROOT / "runs" / name / "fit.json").read_text())["seconds"]
 
 
 def model_options(*values: str) -> list[str]:
     """Command-line options of the model from `key=value`."""
-    return [word for value in values for word in (f"--model.{value.split('=')[0]}", value.split("=")[1])]
+    return [word for value in values for word in f"--model.{value}".split("=")]
 
 
 def draw_overview(path: Path) -> None:
@@ -115,18 +102,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
     encoder = model_options(*SMALL)
     seconds = train_and_test("demo_encoder", "context", data, arguments.epochs, encoder)
-    seconds_diffpose = train_and_test(
-        "demo_diffpose",
-        "diffpose",
-        data,
-        arguments.epochs,
-        model_options(
-            *SMALL,
-            "context_width=32",
-            "context_blocks=2",
-            "context_checkpoint=runs/demo_encoder/checkpoints/best.ckpt",
-        ),
-    )
+    frozen = ("context_width=32", "context_blocks=2", "context_checkpoint=runs/demo_encoder/checkpoints/best.ckpt")
+    diffpose = model_options(*SMALL, *frozen)
+    seconds_diffpose = train_and_test("demo_diffpose", "diffpose", data, arguments.epochs, diffpose)
     # As many epochs as fit into the time of the other two.
     epochs = math.ceil(arguments.epochs * (seconds + seconds_diffpose) / seconds)
     train_and_test("demo_control", "context", data, epochs, encoder)
@@ -138,8 +116,8 @@ def main(args: Sequence[str] | None = None) -> int:
         "long as encoder and DiffPose together: diffusion gains only what DiffPose does better than the control."
     )
     names = ("demo_encoder", "demo_diffpose", "demo_control")
-    run("compare.py", *(f"runs/{name}" for name in names), "--output", arguments.output, "--title", "noise2pose demo",
-        "--note", note)  # fmt: skip
+    options = ["--output", arguments.output, "--title", "noise2pose demo", "--note", note]
+    run("compare", *(f"runs/{name}" for name in names), *options, **QUIET)
     print(f"\nOpen {arguments.output}/index.html (it took {minutes:.1f} minutes).")
     return 0
 
