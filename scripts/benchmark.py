@@ -19,7 +19,7 @@ from tqdm import tqdm
 from noise2pose.errors import InputError
 from noise2pose.files import commit, write_text
 from scripts import benchmarks
-from scripts.benchmarks.measure import machine, measure, not_run
+from scripts.benchmarks.measure import describe, machine, measure
 
 DESCRIPTION = """Measure fast paths against the obvious way of doing the same, in one run on one machine.
 
@@ -118,7 +118,7 @@ def run(benchmark: ModuleType, device: str, quick: bool, named: str | None = Non
         rows = [dataclasses.replace(row, name=f"{row.name} on a GPU") for row in rows]
     rows = [row for row in rows if named is None or named in row.name]
     if device == "cuda" and not torch.cuda.is_available():
-        return [not_run(row, "no CUDA device") for row in rows]
+        return [{**describe(row), "result": "not run: no CUDA device"} for row in rows]
     repeats = 2 if quick else None
     progress = tqdm(rows, file=sys.stderr, unit="row")
     measured = []
@@ -133,18 +133,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text."""
     lines = [("row", "ratio", "at least", "ours", "theirs", "per", "result")]
     for row in rows:
-        measured = "ratio" in row
-        lines.append(
-            (
-                row["name"],
-                f"{row['ratio']:.2f}x" if measured else "-",
-                "-" if row["at_least"] is None else f"{row['at_least']:g}x",
-                f"{1e3 * row['our_seconds']:.4f} ms" if measured else "-",
-                f"{1e3 * row['their_seconds']:.4f} ms" if measured else "-",
-                row["unit"],
-                row["result"],
-            )
-        )
+        ratio = f"{row['ratio']:.2f}x" if "ratio" in row else "-"
+        at_least = "-" if row["at_least"] is None else f"{row['at_least']:g}x"
+        ours, theirs = (f"{1e3 * row[key]:.4f} ms" if key in row else "-" for key in ("our_seconds", "their_seconds"))
+        lines.append((row["name"], ratio, at_least, ours, theirs, row["unit"], row["result"]))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     return "\n".join(line.rstrip() for line in aligned)

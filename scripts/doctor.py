@@ -147,20 +147,12 @@ def _read(folder: Path, reader: Callable[[Path], Experiment], report: dict[str, 
 
 
 class Package(NamedTuple):
-    """A requirement of the project.
+    """A requirement of the project."""
 
-    Attributes:
-        name: of the distribution.
-        extra: that asks for it; empty for what every installation needs.
-        version: installed one; empty if there is none.
-        problem: why it cannot be used; empty if it is installed in a fitting version, and can be imported if that was
-            tried.
-    """
-
-    name: str
-    extra: str
-    version: str
-    problem: str
+    name: str  # of the distribution
+    extra: str  # that asks for it; empty for what every installation needs
+    version: str  # installed one; empty if there is none
+    problem: str  # why it cannot be used: it is missing, does not fit or, if that was tried, cannot be imported
 
 
 def check_packages(imports: bool = False) -> list[Package]:

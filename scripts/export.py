@@ -42,9 +42,7 @@ exported model may be given again; its hand-written part is taken.
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or a checkpoint")
     parser.add_argument("output", type=Path, metavar="DIR", help="folder to write, which must not exist")
@@ -87,7 +85,7 @@ def _export(arguments: argparse.Namespace) -> str:
         "method": f"{method.title}, `{class_path}`",
         "weights": f"{number:,} values, {size / 1e6:.1f} MB, {', '.join(types)}",
         "2-D keypoints of the training": method.trained_on or "not known",
-        **_training(run),
+        **_training({} if run is None else run.fit),
     }
     if changes:
         facts["set in the configuration"] = ", ".join(f"`{key}: {value}`" for key, value in changes.items())
@@ -130,11 +128,10 @@ def _source(given: Path) -> tuple[Path, Run | None]:
     return checkpoint, run
 
 
-def _training(run: Run | None) -> dict[str, str]:
-    """What `fit.json` says about the training."""
-    if run is None or not run.fit:
+def _training(fit: Mapping[str, Any]) -> dict[str, str]:
+    """What `fit.json` says about the training; nothing if it is empty."""
+    if not fit:
         return {}
-    fit = run.fit
     epochs = f"{fit['epochs']} epochs, " if "epochs" in fit else ""
     return {
         "training": f"{epochs}{fit['steps']} steps, {fit['seconds'] / 60:.0f} minutes on {fit['device']}, seed "
@@ -213,16 +210,12 @@ def _converted(method: "PoseMethod", dtype: str | None) -> "dict[str, Tensor]":
     import torch
 
     weights = {key: value.detach() for key, value in method.state_dict().items()}
-    if dtype is None:
-        return weights
-    converted = {
-        key: value.to(getattr(torch, dtype)) if value.dtype in (torch.float32, torch.float16, torch.bfloat16) else value
-        for key, value in weights.items()
-    }
-    for key, value in converted.items():
-        if not torch.equal(value.isfinite(), weights[key].isfinite()):
-            raise InputError(f"--dtype {dtype}: values of {key} are too large for it")
-    return converted
+    for key, value in weights.items():
+        if dtype is not None and value.dtype in (torch.float32, torch.float16, torch.bfloat16):
+            weights[key] = value.to(getattr(torch, dtype))
+            if not torch.equal(weights[key].isfinite(), value.isfinite()):
+                raise InputError(f"--dtype {dtype}: values of {key} are too large for it")
+    return weights
 
 
 if __name__ == "__main__":

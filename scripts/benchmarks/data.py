@@ -42,17 +42,11 @@ _STYLES: dict[Style, str] = {
 
 
 class Kind(NamedTuple):
-    """A kind of image.
+    """A kind of image."""
 
-    Attributes:
-        size: width and height.
-        heights: least and greatest height of the people, pixels.
-        texture: grey levels of the finest structure; it decides how large the files are.
-    """
-
-    size: tuple[int, int]
-    heights: tuple[int, int]
-    texture: float
+    size: tuple[int, int]  # width and height
+    heights: tuple[int, int]  # least and greatest of the people, pixels
+    texture: float  # grey levels of the finest structure; it decides how large the files are
 
 
 LARGE = Kind((1920, 1080), (300, 900), 9.0)  # as in 3DPW, files of about 550 KB
@@ -93,7 +87,11 @@ def _row(
         requests = [_request(kind, folder, batch_size, together, number) for number in range(batches)]
         samples = Samples(requests, style)
         theirs = DataLoader(
-            samples, batch_size, num_workers=workers, worker_init_fn=_one_thread, persistent_workers=workers > 0
+            samples,
+            batch_size,
+            num_workers=workers,
+            worker_init_fn=samples.use_one_thread,
+            persistent_workers=workers > 0,
         )
         difference = _difference(requests[0], samples)
         return Prepared(
@@ -157,6 +155,9 @@ class Samples(Dataset):
             for row in range(len(request.paths))
         ]
 
+    def use_one_thread(self, worker: int) -> None:
+        self.cv2.setNumThreads(0)  # workers are as many as there are cores
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -186,12 +187,6 @@ def _warp(centre: np.ndarray, side: float, angle: float) -> np.ndarray:
     return np.concatenate((linear, ((SIZE - 1) / 2.0 - linear @ centre)[:, None]), axis=1)
 
 
-def _one_thread(worker: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(0)  # workers are as many as there are cores
-
-
 def _difference(request: Request, samples: Samples) -> float:
     """Mean difference of the first crops of both sides, when ours decodes images in full size too."""
     reader = ImageReader(size=SIZE, plain_bilinear=True)
@@ -219,13 +214,14 @@ def _request(kind: Kind, folder: Path, batch_size: int, together: int, number: i
     paths = [folder / f"{number // together:03d}.jpg" for number in order]
     centre = torch.stack((centre_x, centre_y), dim=-1)
     joints = centre[:, None] + tall[:, None, None] * (keyed_random.uniform(keys, (17, 2), stream=2) - 0.5)
+    image_size = torch.tensor([[float(width), float(height)]]).repeat(batch_size, 1)
     batch: PoseBatch = {
         "keypoints_2d": torch.cat((joints, torch.ones(batch_size, 17, 1)), dim=-1),
         "box": torch.cat((centre, side[:, None]), dim=-1),
         "camera": {
             "focal": torch.full((batch_size, 2), float(width)),
-            "principal_point": torch.tensor([[width / 2.0, height / 2.0]]).repeat(batch_size, 1),
-            "image_size": torch.tensor([[float(width), float(height)]]).repeat(batch_size, 1),
+            "principal_point": image_size / 2.0,
+            "image_size": image_size,
         },
         "sample_id": names,
     }

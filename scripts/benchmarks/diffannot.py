@@ -76,15 +76,25 @@ def _search(samples: int, their_samples: int, s_max: int, deterministic: bool, d
     truth, theta1 = _truth_and_first_answers(samples)
     mesh = TextbookBody(arrays)
     target = torch.cat([_fourteen(mesh.joints(state)) for state in truth.split(1)])
-    run_theirs = _their_search(network, mesh, theta1[:their_samples], target, s_max, deterministic)
-    expected = run_theirs()  # before the network moves to where ours runs
-    network, body = copy.deepcopy(network).to(device), BodyModel(**vars(arrays)).to(device)
-    run_ours = _our_search(network, body, theta1.to(device), target.to(device), s_max, deterministic)
+    run_theirs = _their_search(network, mesh, theta1[:their_samples], target.numpy(), s_max, deterministic)
+    expected = run_theirs()
+
+    network, theta1, target = copy.deepcopy(network).to(device), theta1.to(device), target.to(device)
+    body = BodyModel(**vars(arrays)).to(device)
+    step = reverse_step(GaussianDiffusion(schedule_betas("linear")).to(device), network, deterministic)
+    noise = None if deterministic else keyed_noise(torch.arange(samples, device=device), STATE_SIZE)
+
+    def score(states: Tensor, sample: Tensor) -> Tensor:
+        joints = body.joints(**to_smpl(states, project=False), regressor="h36m_17")
+        return functional.pa_mpjpe(_fourteen(joints), target[sample])
+
+    @torch.inference_mode()
+    def run_ours() -> search.Found:
+        return search.search_wavefront(step, theta1, score, s_max, patience=s_max + 1, noise=noise)
 
     found = run_ours()
     losses = torch.tensor([chosen.losses for chosen in expected], dtype=torch.float64)
-    ours = found.losses[:their_samples].double().cpu()
-    difference = float(((ours - losses) / losses).abs().max())
+    difference = float(((found.losses[:their_samples].double().cpu() - losses) / losses).abs().max())
     steps, stops = found.step[:their_samples].tolist(), found.stop[:their_samples].tolist()
     same = steps == [chosen.step for chosen in expected] and stops == [chosen.stop for chosen in expected]
     return Prepared(
@@ -95,58 +105,33 @@ def _search(samples: int, their_samples: int, s_max: int, deterministic: bool, d
     )
 
 
-def _our_search(
-    network: ReleasedDenoiser,
-    body: BodyModel,
-    theta1: Float[Tensor, "B D"],
-    target: Float[Tensor, "B 14 3"],
-    s_max: int,
-    deterministic: bool,
-) -> Callable[[], search.Found]:
-    step = reverse_step(GaussianDiffusion(schedule_betas("linear")).to(theta1.device), network, deterministic)
-    noise = None if deterministic else keyed_noise(torch.arange(len(theta1), device=theta1.device), STATE_SIZE)
-
-    def score(states: Tensor, sample: Tensor) -> Tensor:
-        joints = body.joints(**to_smpl(states, project=False), regressor="h36m_17")
-        return functional.pa_mpjpe(_fourteen(joints), target[sample])
-
-    @torch.inference_mode()
-    def run() -> search.Found:
-        return search.search_wavefront(step, theta1, score, s_max, patience=s_max + 1, noise=noise)
-
-    return run
-
-
 def _their_search(
     network: ReleasedDenoiser,
     mesh: "TextbookBody",
     theta1: Float[Tensor, "B D"],
-    target: Float[Tensor, "B 14 3"],
+    target: Float[np.ndarray, "B 14 3"],
     s_max: int,
     deterministic: bool,
 ) -> Callable[[], list["Chosen"]]:
     diffusion = TextbookDiffusion(schedule_betas("linear").numpy())
     step = diffusion.ddim_step if deterministic else diffusion.ddpm_step
-    sample, goals = torch.arange(len(theta1)), target.numpy()
+    sample = torch.arange(len(theta1))
     noise = keyed_noise(sample, STATE_SIZE)
     drawn = {
         (start, t): noise(sample, torch.full_like(sample, start), t) for start in range(s_max + 1) for t in range(start)
     }
 
     @torch.inference_mode()
-    def run() -> list[Chosen]:
-        return [
-            select_best_result(
-                lambda state, t, start, b=b: step(network, state, t, drawn[start, int(t)][b : b + 1]),
-                theta1[b : b + 1],
-                lambda state, b=b: bodies.textbook_pa_mpjpe(_fourteen(mesh.joints(state))[0].numpy(), goals[b]),
-                s_max,
-                patience=s_max + 1,
-            )
-            for b in range(len(theta1))
-        ]
+    def search_one(b: int) -> Chosen:
+        return select_best_result(
+            lambda state, t, start: step(network, state, t, drawn[start, int(t)][b : b + 1]),
+            theta1[b : b + 1],
+            lambda state: bodies.textbook_pa_mpjpe(_fourteen(mesh.joints(state))[0].numpy(), target[b]),
+            s_max,
+            patience=s_max + 1,
+        )
 
-    return run
+    return lambda: [search_one(b) for b in range(len(theta1))]
 
 
 def _truth_and_first_answers(samples: int) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:

@@ -4,6 +4,7 @@ Shape letters: B problems, S samples, D dimensions, J joints.
 """
 
 import copy
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -194,8 +195,8 @@ def _training_epoch(quick: bool, width: int, num_blocks: int, at_least: float | 
         network = GraphLifter(width, num_blocks, 2, 0.25, skeletons.get(official.SKELETON).parents)
         samples = len(ours) * _BATCH_SIZE
         return Prepared(
-            Side(_Training(network, ours), samples),
-            Side(_Training(network, theirs), samples),
+            Side(_training(network, ours), samples),
+            Side(_training(network, theirs), samples),
             {"batches": len(ours)},
             "" if len(ours) == len(theirs) else "epochs of different length",
         )
@@ -227,22 +228,19 @@ def _at(tree: Any, index: int) -> Any:
     return {key: _at(value, index) for key, value in tree.items()} if isinstance(tree, dict) else tree[index]
 
 
-class _Training:
+def _training(network: GraphLifter, batches: BatchLoader | DataLoader) -> Callable[[], None]:
     """Trains a copy of a network, one epoch a call."""
+    network = copy.deepcopy(network)
+    skeleton, epochs = skeletons.get(official.SKELETON), itertools.count()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 
-    def __init__(self, network: GraphLifter, batches: BatchLoader | DataLoader) -> None:
-        self.network = copy.deepcopy(network)
-        self.batches = batches
-        self.skeleton = skeletons.get(official.SKELETON)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
-        self.epoch = 0
-
-    def __call__(self) -> None:
-        if isinstance(self.batches, BatchLoader):
-            self.batches.sampler.set_epoch(self.epoch)
-        self.epoch += 1
-        for batch in self.batches:
-            loss = encoder_loss(self.network, batch, self.skeleton, num_frames=1)
-            self.optimizer.zero_grad()
+    def run() -> None:
+        if isinstance(batches, BatchLoader):
+            batches.sampler.set_epoch(next(epochs))
+        for batch in batches:
+            loss = encoder_loss(network, batch, skeleton, num_frames=1)
+            optimizer.zero_grad()
             loss.backward()
-            self.optimizer.step()
+            optimizer.step()
+
+    return run

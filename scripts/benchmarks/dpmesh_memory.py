@@ -7,6 +7,7 @@ workspaces of a GPU's convolutions, fragmentation, and the context of about half
 """
 
 import argparse
+import copy
 import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -28,21 +29,13 @@ _NORMALISATION = (nn.GroupNorm, nn.LayerNorm)
 
 
 class Memory(NamedTuple):
-    """Memory of one training step, bytes.
+    """Memory of one training step, bytes."""
 
-    Attributes:
-        frozen: weights that are not trained.
-        trained: trained weights; gradients take as much, AdamW's state twice as much, moving averages as much again.
-        teacher: weights of the teacher that are not shared with the student.
-        kept: tensors that the forward pass keeps for the backward pass.
-        peak: largest total, moving averages included.
-    """
-
-    frozen: int
-    trained: int
-    teacher: int
-    kept: int
-    peak: int
+    frozen: int  # weights that are not trained
+    trained: int  # weights; gradients take as much, AdamW's state twice as much, moving averages as much again
+    teacher: int  # weights of the teacher that are not shared with the student
+    kept: int  # tensors that the forward pass keeps for the backward pass
+    peak: int  # largest total, moving averages included
 
 
 def training_memory(
@@ -62,7 +55,7 @@ def training_memory(
         network = training_network(size, maps=(8, 16, 32), gradient_checkpointing=checkpointing)
         teacher = make_teacher(network).eval().requires_grad_(False) if reasoning else None
     with FakeTensorMode(), Alive() as alive:
-        _make_fake([network] if teacher is None else [network, teacher])
+        network, teacher = _made_fake([network, teacher])
         for module in network.modules():
             if isinstance(module, _NORMALISATION):  # in float32 under mixed precision on a GPU, but not on a CPU
                 module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
@@ -72,8 +65,8 @@ def training_memory(
         optimizer = torch.optim.AdamW(trained, foreach=True)  # as on a GPU
         image = torch.rand(batch, 3, sides.image, sides.image)
         maps = torch.rand(batch, TRAINING_JOINTS, sides.latents, sides.latents)
-        joints = torch.rand(batch, TRAINING_JOINTS, 3)
-        conditions = Conditions(joints[..., :2], joints[..., 2] > 0.2, maps)
+        present = torch.rand(batch, TRAINING_JOINTS) > 0.2
+        conditions = Conditions(torch.rand(batch, TRAINING_JOINTS, 2), present, maps)
         kept = 0
         for _ in range(2):  # the first step creates the optimizer's state
             before = alive.now
@@ -94,12 +87,7 @@ def training_network(size: Size, **diffusion: Any) -> MeshNetwork:
 
 
 class Alive(TorchDispatchMode):
-    """Adds up the memory of all live tensors, each storage once.
-
-    Attributes:
-        now: bytes.
-        peak: largest value of `now` so far.
-    """
+    """Adds up the memory of all live tensors, each storage once: bytes `now`, and their `peak` so far."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,21 +114,13 @@ class Alive(TorchDispatchMode):
         self.now -= size
 
 
-def _make_fake(networks: Iterable[nn.Module]) -> None:
-    """Replaces weights on the meta device, which mixed precision does not support, by fake ones on the CPU."""
-    made: dict[int, tuple[Tensor, Tensor]] = {}  # also holds the old ones, so that their ids are not used again
-    for module in (module for network in networks for module in network.modules()):
-        stores: Any = (module._parameters, module._buffers)
-        for tensors in stores:
-            for name, old in tensors.items():
-                if old is None:
-                    continue
-                if id(old) not in made:
-                    new = torch.empty(old.shape, dtype=old.dtype)
-                    if isinstance(old, nn.Parameter):
-                        new = nn.Parameter(new, old.requires_grad)
-                    made[id(old)] = new, old
-                tensors[name] = made[id(old)][0]
+def _made_fake(networks: list[Any]) -> list[Any]:
+    """Networks of the meta device, which mixed precision does not support, with fake weights on the CPU."""
+    whole = nn.ModuleList(networks)
+    made: dict[int, Any] = {id(old): torch.empty(old.shape, dtype=old.dtype) for old in whole.buffers()}
+    for old in whole.parameters():
+        made[id(old)] = nn.Parameter(torch.empty(old.shape, dtype=old.dtype), old.requires_grad)
+    return copy.deepcopy(networks, made)
 
 
 def _loss(

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -21,41 +22,25 @@ class Side(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """The two sides of a comparison, whose answers have been compared.
-
-    Attributes:
-        ours, theirs: what is timed.
-        checks: numbers to report, by name.
-        complaint: what is wrong with them, empty if nothing; the ratio counts only then.
-    """
+    """The two sides of a comparison, whose answers have been compared."""
 
     ours: Side
     theirs: Side
-    checks: dict[str, float]
-    complaint: str = ""
+    checks: dict[str, float]  # numbers to report, by name
+    complaint: str = ""  # what is wrong with them, empty if nothing; the ratio counts only then
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row of a benchmark.
+    """One row of a benchmark."""
 
-    Attributes:
-        name: of the row; where ours runs on a GPU, the command adds that.
-        setting: sizes, in words.
-        against: what theirs is.
-        at_least: the ratio that ours must reach, or None for a row that only informs.
-        unit: of the work whose seconds are reported.
-        prepare: does everything that is not timed.
-        repeats: timed runs of each side; more where the two are nearly equal.
-    """
-
-    name: str
-    setting: str
-    against: str
-    at_least: float | None
-    unit: str
-    prepare: Callable[[], Prepared]
-    repeats: int = 5
+    name: str  # where ours runs on a GPU, the command adds that
+    setting: str  # sizes, in words
+    against: str  # what theirs is
+    at_least: float | None  # the ratio that ours must reach; None for a row that only informs
+    unit: str  # of the work whose seconds are reported
+    prepare: Callable[[], Prepared]  # does everything that is not timed
+    repeats: int = 5  # timed runs of each side; more where the two are nearly equal
 
 
 def measure(comparison: Comparison, repeats: int | None = None) -> dict[str, Any]:
@@ -84,7 +69,7 @@ def measure(comparison: Comparison, repeats: int | None = None) -> dict[str, Any
         missed.append(f"{ratio:.2f}x is below {comparison.at_least:g}x")
     result = f"missed: {'; '.join(missed)}" if missed else "no bar" if comparison.at_least is None else "reached"
     return {
-        **_description(comparison),
+        **describe(comparison),
         "ratio": ratio,
         "our_seconds": our_seconds,
         "their_seconds": their_seconds,
@@ -96,12 +81,8 @@ def measure(comparison: Comparison, repeats: int | None = None) -> dict[str, Any
     }
 
 
-def not_run(comparison: Comparison, reason: str) -> dict[str, Any]:
-    """The row of a comparison that could not be measured."""
-    return {**_description(comparison), "result": f"not run: {reason}"}
-
-
-def _description(comparison: Comparison) -> dict[str, Any]:
+def describe(comparison: Comparison) -> dict[str, Any]:
+    """What a row says before it is measured."""
     return {key: getattr(comparison, key) for key in ("name", "setting", "against", "at_least", "unit")}
 
 
@@ -140,8 +121,5 @@ def _version(package: str) -> str | None:
 
 def _processor() -> str:
     table = Path("/proc/cpuinfo")  # Linux; `platform.processor` is empty there
-    if table.is_file():
-        for line in table.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    names = re.findall(r"^model name\s*: (.+)$", table.read_text(), re.MULTILINE) if table.is_file() else []
+    return names[0].strip() if names else platform.processor() or platform.machine()

@@ -17,27 +17,16 @@ from noise2pose.files import sha256
 
 
 class Folder(NamedTuple):
-    """A prepared folder.
+    """A prepared folder."""
 
-    Attributes:
-        path: of the folder, as it was given.
-        dataset: name of the data set.
-        rows: people in images, or frames of motion.
-        splits: rows of each split; `all` where the data module splits them.
-        keypoints_2d: 2-D inputs that it offers.
-        images: their number; 0 if it was prepared without.
-        genders: of the bodies that its parameters are of; none without parameters.
-        problem: what is wrong with it; empty if it can be used.
-    """
-
-    path: str
-    dataset: str
-    rows: int
-    splits: dict[str, int]
-    keypoints_2d: tuple[str, ...]
-    images: int
-    genders: tuple[str, ...]
-    problem: str
+    path: str  # as it was given
+    dataset: str  # name of the data set
+    rows: int = 0  # people in images, or frames of motion
+    splits: dict[str, int] = {}  # rows of each split; `all` where the data module splits them
+    keypoints_2d: tuple[str, ...] = ()  # 2-D inputs that it offers
+    images: int = 0  # their number; 0 if it was prepared without
+    genders: tuple[str, ...] = ()  # of the bodies that its parameters are of; none without parameters
+    problem: str = ""  # what is wrong with it; empty if it can be used
 
 
 def find_folders(data: Path) -> list[Folder]:
@@ -47,12 +36,8 @@ def find_folders(data: Path) -> list[Folder]:
         if (path / MANIFEST).is_file():
             found.append(_prepared(path))
         elif (path / ".parts").is_dir():
-            found.append(_unusable(path, "unfinished: type the command that prepares it again"))
+            found.append(Folder(str(path), path.name, problem="unfinished: type the command that prepares it again"))
     return found
-
-
-def _unusable(path: Path, problem: str) -> Folder:
-    return Folder(str(path), path.name, 0, {}, (), 0, (), problem)
 
 
 def detector_problem(folder: Path) -> str:
@@ -83,7 +68,7 @@ def _prepared(path: Path) -> Folder:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"{MANIFEST} cannot be read ({type(error).__name__}): delete it and prepare the data set again"
     if not isinstance(manifest, dict) or "sequences" not in manifest:
-        return _unusable(path, problem)
+        return Folder(str(path), path.name, problem=problem)
     splits: dict[str, int] = {}
     for sequence in manifest["sequences"]:
         split = str(sequence.get("split", "all"))
@@ -126,21 +111,13 @@ def find_bodies(folder: Path) -> list[dict[str, Any]]:
 
 
 class CheckpointFile(NamedTuple):
-    """A checkpoint or model.
+    """A checkpoint or model."""
 
-    Attributes:
-        name: what `--ckpt_path` and `--checkpoint` take: a file, or the name of a shipped model.
-        method: class of the method; empty if the file does not say.
-        epoch: number of epochs that it was trained for; 0 if the file does not say.
-        problem: why it cannot be read; empty if it can.
-        shipped: with the project.
-    """
-
-    name: str
-    method: str = ""
-    epoch: int = 0
-    problem: str = ""
-    shipped: bool = False
+    name: str  # what `--ckpt_path` and `--checkpoint` take: a file, or the name of a shipped model
+    method: str = ""  # class of the method; empty if the file does not say
+    epoch: int = 0  # number of epochs that it was trained for; 0 if the file does not say
+    problem: str = ""  # why it cannot be read; empty if it can
+    shipped: bool = False  # with the project
 
 
 def shipped() -> list[CheckpointFile]:

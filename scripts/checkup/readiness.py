@@ -20,76 +20,44 @@ _IMAGENET = "image"  # extra that brings the weights called imagenet
 
 
 class DataNeed(NamedTuple):
-    """A prepared folder that an experiment reads.
+    """A prepared folder that an experiment reads."""
 
-    Attributes:
-        folder: as the file says.
-        module: last part of the module that reads it, such as `human36m`.
-        keypoints_2d: 2-D inputs that it takes, such as `gt`.
-        images: whether it takes images.
-    """
-
-    folder: str
-    module: str
-    keypoints_2d: tuple[str, ...]
-    images: bool
+    folder: str  # as the file says
+    module: str  # last part of the module that reads it, such as `human36m`
+    keypoints_2d: tuple[str, ...]  # 2-D inputs that it takes, such as `gt`
+    images: bool  # whether it takes images
 
 
 class Experiment(NamedTuple):
-    """A file of an experiment, or of a piece of data, on which any trained model may be tested.
-
-    Attributes:
-        file: its path.
-        name: of the run; its folder below `runs/`.
-        method: class of the method; empty for a piece of data.
-        data: names of the pieces of data, as the experiment names them.
-        folders: that must have been prepared.
-        files: keys with the files, bodies and checkpoints that they name.
-    """
+    """A file of an experiment, or of a piece of data, on which any trained model may be tested."""
 
     file: Path
-    name: str
-    method: str
-    data: str
-    folders: tuple[DataNeed, ...]
-    files: dict[str, str]
+    name: str  # of the run; its folder below `runs/`
+    method: str  # class of the method; empty for a piece of data
+    data: str  # names of the pieces of data, as the experiment names them
+    folders: tuple[DataNeed, ...]  # that must have been prepared
+    files: dict[str, str]  # keys with the files, bodies and checkpoints that they name
 
 
 class Missing(NamedTuple):
-    """Something that is not there.
+    """Something that is not there."""
 
-    Attributes:
-        kind: one of `KINDS`; `columns` are those of a data set that was prepared without them.
-        what: file, folder or package, as tables name it.
-        command: that brings it.
-        page: where its licence is asked for; empty where none is.
-    """
-
-    kind: str
-    what: str
-    command: str
-    page: str = ""
+    kind: str  # one of `KINDS`; `columns` are those of a data set that was prepared without them
+    what: str  # file, folder or package, as tables name it
+    command: str  # that brings it
+    page: str = ""  # where its licence is asked for; empty where none is
 
 
 @dataclass
 class Found:
-    """What is there.
+    """What is there."""
 
-    Attributes:
-        data: folder that stands for `data` in configurations.
-        folders: prepared folders that were found, by path.
-        data_sets: data sets that `scripts/prepare.py` knows, by name.
-        extras: whether all packages of each optional extra are installed.
-        checkpoints: names of shipped checkpoints.
-        experiments: file of the experiment that trains each run.
-    """
-
-    data: Path
-    folders: Mapping[str, "Folder"]
-    data_sets: Mapping[str, Publisher]
-    extras: Mapping[str, bool]
-    checkpoints: frozenset[str]
-    experiments: dict[str, Path] = field(default_factory=dict)
+    data: Path  # folder that stands for `data` in configurations
+    folders: Mapping[str, "Folder"]  # prepared folders that were found, by path
+    data_sets: Mapping[str, Publisher]  # those that `scripts/prepare.py` knows, by name
+    extras: Mapping[str, bool]  # whether all packages of each optional extra are installed
+    checkpoints: frozenset[str]  # names of shipped checkpoints
+    experiments: dict[str, Path] = field(default_factory=dict)  # file of the experiment that trains each run
 
     def place(self, folder: str) -> Path:
         """A folder of a configuration, in the folder of data that is looked at."""
