@@ -60,7 +60,8 @@ class MpiInf3DHP(PreparedData):
         if sequence["split"] == "test" or split == "test":
             return sequence["split"] == split
         held_out = all(sequence[key] == value for key, value in self._validation.items())
-        return held_out if split == "val" else not held_out or not self._rest_of_training
+        # A folder with a single view trains and validates on that.
+        return held_out if split == "val" else not held_out or len(self._training) < 2
 
     def keeps(self, folder: PreparedFolder, rows: np.ndarray, split: Split) -> np.ndarray:
         kept = np.asarray(folder.column(self.keypoints_3d)[rows, _PELVIS, 3] > 0)
@@ -88,7 +89,7 @@ class MpiInf3DHP(PreparedData):
 
     def protocols(self, split: Split) -> list[Protocol]:
         annotation, _ = self._ground_truth(split)
-        training, _ = self._ground_truth("train") if self._has("train") else (None, None)
+        training, _ = self._ground_truth("train") if self._names("train") else (None, None)
         words = "valid frames of " + ", ".join(self._names(split)) + self.thinned(split)
         if training is not None and training != annotation:
             words += f"; trained on {training}"
@@ -111,14 +112,6 @@ class MpiInf3DHP(PreparedData):
         last = max(views, key=lambda view: (view["subject"], view["action"], int(view["camera"])))
         single = all((view["subject"], view["action"]) == (last["subject"], last["action"]) for view in views)
         return last if single else {key: last[key] for key in ("subject", "action")}
-
-    @property
-    def _rest_of_training(self) -> bool:
-        """Whether anything is left for training; a folder with a single view trains and validates on that."""
-        return len(self._training) > 1
-
-    def _has(self, split: Split) -> bool:
-        return any(self.in_split(sequence, split) for sequence in self.folder().sequences)
 
     def _names(self, split: Split) -> list[str]:
         """Test sequences, or recordings with their number of cameras."""

@@ -18,11 +18,6 @@ from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 
 _SPLITS: dict[Split, str] = {"train": "train", "val": "validation", "test": "test"}
-_WORDS = {
-    "oc": "3DPW-OC: object occlusion, 17 recordings of all three splits",
-    "pc": "3DPW-PC: person occlusion, ranges of frames of six sequences of all three splits",
-    "crowd": "3DPW-Crowd: courtyard_hug_00 and courtyard_dancing_00 of validation",
-}
 
 
 class ThreeDPW(BodyData):
@@ -53,13 +48,10 @@ class ThreeDPW(BodyData):
 
     def protocols(self, split: Split) -> list[Protocol]:
         self._check(split)
-        changes: dict[str, Any] = {"keypoints_2d": self.sources[split]}
-        if self.subset != "all":
-            changes["split"] = f"test: {_WORDS[self.subset]}{self.thinned(split)}"
-            return [published(f"threedpw_{self.subset}", **changes)]
-        words = f"3DPW's own {_SPLITS[split]} sequences, frames with a valid camera{self.thinned(split)}"
-        changes["split"] = f"{split}: {words}"
-        return [published(self.protocol, **changes)]
+        name = self.protocol if self.subset == "all" else f"threedpw_{self.subset}"
+        words = f"3DPW's own {_SPLITS[split]} sequences, frames with a valid camera"
+        words = words if self.subset == "all" else published(name).split
+        return [published(name, split=f"{split}: {words}{self.thinned(split)}", keypoints_2d=self.sources[split])]
 
     def in_split(self, sequence: dict[str, Any], split: Split) -> bool:
         self._check(split)

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from noise2pose.errors import InputError
 
@@ -110,10 +108,6 @@ class PreparedFolder:
                 "prepare the data set again"
             )
         return values
-
-    def tensor(self, name: str) -> Tensor:
-        """A column as a tensor, mapped from its file."""
-        return torch.from_numpy(self.column(name))
 
     def skeleton(self, column: str) -> str:
         """Joint order of a column, a name in `noise2pose.skeletons`."""

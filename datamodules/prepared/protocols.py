@@ -16,6 +16,7 @@ PCK_JOINTS = (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13, 14, 15, 16)
 _OF_MESH = "J_regressor_h36m of the predicted mesh"
 _OF_BOTH = "J_regressor_h36m of both meshes"
 _GENDERED = "SMPL, gendered"
+_THREEDPW = "test: 24 sequences, both people, frames with a valid camera"
 
 
 # The columns of the tables by action, in the order of the literature, by the first word of the action.
@@ -106,21 +107,25 @@ PUBLISHED = {
         _3dhp("mpi_inf_3dhp_annot3", "annot3", average="sequences"),
         _3dhp("mpi_inf_3dhp_univ_annot3", "univ_annot3"),
         _3dhp("mpi_inf_3dhp_mesh", "univ_annot3", regressor=_OF_MESH),
-        _mesh("threedpw", "test: 24 sequences, both people, frames with a valid camera"),
+        _mesh("threedpw", _THREEDPW),
         _mesh(
             "threedpw",
-            "test: 24 sequences, both people, frames with a valid camera",
+            _THREEDPW,
             name="threedpw_dpmesh",
             vertex_root="smpl",
         ),
         _mesh(
             "threedpw",
-            "test: 24 sequences, both people, frames with a valid camera",
+            _THREEDPW,
             name="threedpw_24",
             smpl_joints=True,
         ),
         _mesh("threedpw_oc", "3DPW-OC: object occlusion, 17 recordings of all three splits", vertex_root="smpl"),
-        _mesh("threedpw_pc", "3DPW-PC: person occlusion, ranges of frames of six sequences", vertex_root="smpl"),
+        _mesh(
+            "threedpw_pc",
+            "3DPW-PC: person occlusion, ranges of frames of six sequences of all three splits",
+            vertex_root="smpl",
+        ),
         _mesh(
             "threedpw_crowd", "3DPW-Crowd: courtyard_hug_00 and courtyard_dancing_00 of validation", vertex_root="smpl"
         ),

@@ -135,16 +135,13 @@ def read_motion(path: Path, name: str, fps: float) -> Rows:
 
 def _rate(arrays: dict[str, Any], name: str) -> float:
     """Frames per second."""
-    for key in _RATES:
-        if key in arrays:
-            try:
-                rate = float(arrays[key])
-            except (TypeError, ValueError):
-                break
-            if np.isfinite(rate) and rate > 0.0:
-                return rate
-            break
-    raise InputError(f"{name}: `mocap_framerate` is missing, or no number above 0")
+    try:
+        rate = float(next(arrays[key] for key in _RATES if key in arrays))
+    except (StopIteration, TypeError, ValueError):
+        rate = 0.0
+    if not (np.isfinite(rate) and rate > 0.0):
+        raise InputError(f"{name}: `mocap_framerate` is missing, or no number above 0")
+    return rate
 
 
 def _dataset(name: str) -> str:

@@ -46,12 +46,6 @@ def find(source: Path) -> Path | None:
     return folder if folder is not None or above is None else above / "annotations"
 
 
-def find_images(annotations: Path) -> Path | None:
-    """The folder `images` beside the annotations, or in the folder above them."""
-    candidates = (annotations / "images", annotations.parent / "images")
-    return next((folder for folder in candidates if folder.is_dir()), None)
-
-
 def plan_parts(
     annotations: Path, stride: int, images: bool
 ) -> tuple[list[Part], dict[str, Any], list[tuple[str, str]], Path | None]:
@@ -63,7 +57,8 @@ def plan_parts(
         images: whether images are wanted.
     """
     skipped: list[tuple[str, str]] = []
-    root = find_images(annotations) if images else None
+    beside = (annotations / "images", annotations.parent / "images")
+    root = next((folder for folder in beside if folder.is_dir()), None) if images else None
     names = {f"S{path.name.removeprefix('Human36M_subject').split('_')[0]}" for path in annotations.glob(_FILES)}
     smpl = {name: _smpl_file(annotations, name) for name in names}
     parts = []

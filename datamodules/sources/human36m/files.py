@@ -7,8 +7,7 @@ from typing import Any
 
 from datamodules.preparation import Plan
 from datamodules.sources.common.files import folder_with
-from datamodules.sources.human36m import PAGE, community, videopose3d
-from datamodules.sources.human36m import official as human36m_official
+from datamodules.sources.human36m import PAGE, community, official, videopose3d
 from datamodules.sources.human36m.cameras import FRONTAL
 from datamodules.sources.human36m.sequences import DATASET, EXPECTED, FPS, JOINTS_OF_32, LEFT_OUT
 from noise2pose.errors import InputError
@@ -77,7 +76,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
         world = ", only D3_Positions, which are in the world" if any(source.glob("**/D3_Positions")) else ""
         raise InputError(
             f"--source: {source} is not Human3.6M; looked in it and one level deeper for data_3d_h36m.npz, "
-            f"Human36M_subject*_data.json and S*/{human36m_official.POSITIONS_3D}/*.cdf{world}"
+            f"Human36M_subject*_data.json and S*/{official.POSITIONS_3D}/*.cdf{world}"
         )
     layout = options.layout or next(iter(found))
     if len(found) > 1 and options.layout is None:
@@ -92,7 +91,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     if layout == "videopose3d":
         parts, facts, skipped = videopose3d.plan_parts(folder, options.detector)
     elif layout == "official":
-        parts, facts, skipped = human36m_official.plan_parts(folder, output, options.stride, not options.no_images)
+        parts, facts, skipped = official.plan_parts(folder, output, options.stride, not options.no_images)
         root = output / "images" if facts["pictures"] != "none" else None
     else:
         parts, facts, skipped, root = community.plan_parts(folder, options.stride or 1, not options.no_images)
@@ -109,12 +108,9 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     return Plan(DATASET, LICENCE, {**common, **facts}, root, parts, EXPECTED, skipped)
 
 
-def _videopose3d(source: Path) -> Path | None:
-    return folder_with(source, [videopose3d.POSITIONS])
-
-
-def _official(source: Path) -> Path | None:
-    return source if human36m_official.find(source, human36m_official.POSITIONS_3D) else None
-
-
-_LAYOUTS = {"videopose3d": _videopose3d, "json": community.find, "official": _official}
+# The folder that has the files of a layout, or None.
+_LAYOUTS = {
+    "videopose3d": lambda source: folder_with(source, [videopose3d.POSITIONS]),
+    "json": community.find,
+    "official": lambda source: source if official.find(source, official.POSITIONS_3D) else None,
+}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import cdflib
+import h5py
 import numpy as np
 
 from datamodules.preparation import Part, Rows
@@ -23,7 +24,6 @@ from datamodules.sources.common.files import folder_with
 from datamodules.sources.common.joints import bounds_of, camera_columns, with_validity
 from datamodules.sources.common.video_frames import check_room, extract_frames, frame_name, read_header
 from datamodules.sources.human36m.cameras import CAMERAS, INTRINSICS, project, read_metadata
-from datamodules.sources.human36m.masks import FOLDERS, mask_bounds
 from datamodules.sources.human36m.sequences import (
     JOINTS_OF_32,
     SKELETON,
@@ -41,6 +41,7 @@ from noise2pose.errors import InputError
 
 POSITIONS_3D, POSITIONS_2D = "MyPoseFeatures/D3_Positions_mono", "MyPoseFeatures/D2_Positions"
 _NAME = re.compile(r"(?P<action>[^.]+)\.(?P<camera>\d{8})\.(cdf|mat|mp4)", re.IGNORECASE)
+MASKS = ("ground_truth_bb", "ground_truth_bs")  # boxes, and silhouettes, whose boxes are tighter
 _STRIDE_OF_IMAGES = 5
 _SIZE_TOLERANCE = 2  # pixels: videos have 1000 or 1002 rows, and joints fit both; other sizes are resized copies
 # Boxes of masks are loose, so their rule makes them smaller (0.9) and that of joints larger (1.2). A box of joints
@@ -78,7 +79,7 @@ def plan_parts(
     skipped: list[tuple[str, str]] = []
     positions = {key: path for key, path in find(source, POSITIONS_3D).items() if not is_left_out(*key[:2])}
     others = {"D2_Positions": find(source, POSITIONS_2D)}
-    masks_of = next((name for name in FOLDERS if find(source, f"MySegmentsMat/{name}")), None)
+    masks_of = next((name for name in MASKS if find(source, f"MySegmentsMat/{name}")), None)
     others["masks"] = find(source, f"MySegmentsMat/{masks_of}") if masks_of else {}
     others["videos"] = find(source, "Videos") if images else {}
     there = {key for found in (positions, *others.values()) for key in found if not is_left_out(*key[:2])}
@@ -199,6 +200,43 @@ def read_pose(path: Path, coordinates: int) -> np.ndarray:
     if values.size == 0 or values.dtype.kind != "f" or values.shape[-1] != 32 * coordinates:
         raise InputError(f"{path}: Pose is {values.dtype} {values.shape}, expected (1, F, {32 * coordinates}) numbers")
     return values.reshape(-1, 32, coordinates)[:, JOINTS_OF_32].astype(np.float64)
+
+
+def mask_bounds(path: Path, frames: list[int], keypoint_bounds: np.ndarray) -> np.ndarray:
+    """The box of each frame's mask: x0, y0, x1, y1, where x1 and y1 are the pixels' far sides; NaN without a mask.
+
+    MATLAB writes columns first, so a mask of H x W is read as (W, H). Where a file has been written the other way
+    round the boxes are mirrored along the diagonal: far from the joints, so they are turned back.
+
+    Args:
+        path: `.mat` file with `Masks`, references to a mask for each frame of the video.
+        frames: the wanted ones.
+        keypoint_bounds: (N, 4) boxes of the joints in the same frames.
+
+    Returns:
+        (N, 4) float32.
+
+    Raises:
+        InputError: if it is broken or holds something else.
+    """
+    boxes = np.full((len(frames), 4), np.nan, np.float32)
+    try:
+        with h5py.File(path) as file:
+            masks: Any = file["Masks"]
+            stacked = masks.ndim == 3  # (F, W, H): all in one array
+            references = masks if stacked else masks[()].reshape(-1)
+            for row, frame in enumerate(frames):
+                if frame < len(references):
+                    reference: Any = references[frame]
+                    mask = np.asarray(reference if stacked else file[reference]).T
+                    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+                    if len(columns):
+                        boxes[row] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+        raise InputError(f"{path}: cannot be read as masks ({error})") from None
+    swapped = boxes[:, [1, 0, 3, 2]]
+    far, farther = (float(np.nansum(np.abs(given - keypoint_bounds))) for given in (swapped, boxes))
+    return swapped if 2.0 * far < farther else boxes
 
 
 def _pixels(path: Path | None, length: int, skipped: list[tuple[str, str]]) -> np.ndarray | None:

@@ -96,14 +96,5 @@ def sequence_rows(
 
 def intrinsics_facts(cameras: dict[str, Intrinsics]) -> dict[str, Any]:
     """Intrinsics with their distortion, for the manifest."""
-    return {
-        name: {
-            "focal": cameras[name].focal,
-            "principal_point": cameras[name].principal_point,
-            "radial": cameras[name].radial,
-            "tangential": cameras[name].tangential,
-            "size": cameras[name].size,
-        }
-        for name in CAMERAS
-        if name in cameras
-    }
+    keys = ("focal", "principal_point", "radial", "tangential", "size")
+    return {name: {key: getattr(cameras[name], key) for key in keys} for name in CAMERAS}

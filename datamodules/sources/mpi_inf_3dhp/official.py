@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.preparation import Rows
+from datamodules.sources.common.files import image_sizes
 from datamodules.sources.common.video_frames import extract_frames, frame_name
 from datamodules.sources.mpi_inf_3dhp.rows import (
     JOINTS,
@@ -119,10 +120,11 @@ def read_test(source: Path, folder: Path, with_images: bool, images: Path | None
     listed = _listed(shown, source, range(number), first=1) if shown.is_dir() else {}
     if listed:  # their size is that of the sequence, used or not
         first = source / listed[min(listed)]
-        try:
-            size = _image_size(first)
-        except InputError as error:
-            skipped.append((f"{name}/imageSequence/{first.name}", str(error)))
+        (found,) = image_sizes([first])
+        if found is None:
+            reason = "cannot be opened; the size of the publication is taken"
+            skipped.append((f"{name}/imageSequence/{first.name}", reason))
+        size = found or size
     if with_images:
         paths = listed
         link(shown, source, images)
@@ -263,13 +265,3 @@ def _listed(folder: Path, source: Path, wanted: Collection[int], first: int | No
         first = 0 if 0 in numbered else 1
     place = folder.relative_to(source)
     return {n: (place / numbered[n + first]).as_posix() for n in wanted if n + first in numbered}
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise InputError("cannot be opened; the size of the publication is taken") from error
