@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchmetrics import SumMetric
 
-from noise2pose import cameras, keyed_random
+from methods.mesh_batches import PinholeCamera, project_to_image
+from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -19,7 +19,6 @@ from noise2pose.metrics.keys import ORACLE, POSE_ERRORS, PoseErrorKey, main_erro
 from noise2pose.metrics.pose_errors import PoseMetric
 from noise2pose.metrics.protocols import LIMB_JOINTS, Protocol
 
-_NEAREST = 0.1  # metres in front of the camera; points behind it cannot be projected
 _SMPL_JOINTS = "smpl_24"
 
 
@@ -191,8 +190,8 @@ class EvaluationSet(nn.Module):
             return
         answered: Any = prediction["smpl"]
         joints = body.joints(**answered, translation=prediction["camera_translation"], regressor=self.protocol.skeleton)
-        joints = torch.cat((joints[..., :2], joints[..., 2:].clamp_min(_NEAREST)), dim=-1)
-        pixels = cameras.project(joints, batch["camera"]["focal"], batch["camera"]["principal_point"])
+        camera = PinholeCamera(batch["camera"]["focal"], batch["camera"]["principal_point"])
+        pixels = project_to_image(joints, camera)
         if "keypoints_2d_gt" not in batch and self.protocol.keypoints_2d != "gt":
             raise InputError(
                 f"{self.protocol.dataset}: the 2-D input is {self.protocol.keypoints_2d}, and there are no annotated "

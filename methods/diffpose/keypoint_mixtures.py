@@ -170,8 +170,10 @@ class MixtureStore:
                 last = min(first + CHUNK_FRAMES, length)
                 if start + first < self.done:
                     continue
-                fitted = fit_frames(view, slice(first, last), self.settings).numpy()
-                self._write(start + first, fitted)
+                # Mapped anew for each chunk, because pages of a memory map count as memory of this process.
+                array = np.lib.format.open_memmap(self.array_path, "r+")
+                array[start + first : start + last] = fit_frames(view, slice(first, last), self.settings).numpy()
+                array.flush()
                 self._record(start + last)
                 yield last - first
             start += length
@@ -210,23 +212,8 @@ class MixtureStore:
             )
         self.manifest["done"] = done
 
-    def _offset(self, frame: int) -> int:
-        header = self.array_path.stat().st_size - self.num_frames * self._frame_bytes
-        return header + frame * self._frame_bytes
-
-    @property
-    def _frame_bytes(self) -> int:
-        return int(np.prod(self.row)) * np.dtype(np.float32).itemsize
-
-    def _write(self, frame: int, fitted: np.ndarray) -> None:
-        """Writes with plain file access, because pages of a memory map count as memory of this process."""
-        with self.array_path.open("r+b") as file:
-            file.seek(self._offset(frame))
-            file.write(np.ascontiguousarray(fitted, dtype=np.float32).tobytes())
-
     def _read_official(self, frame: int, length: int, image_width: float) -> np.ndarray:
-        count = length * int(np.prod(self.row))
-        values = np.fromfile(self.array_path, np.float32, count, offset=self._offset(frame)).reshape(length, *self.row)
+        values = np.array(np.load(self.array_path, mmap_mode="r")[frame : frame + length])
         values[..., 3:] *= 2.0 / image_width
         return values
 

@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric, Metric
 
 from methods.base import PoseMethod
 from methods.dpmesh.regressor.pose_codebook import PoseCodebook
-from methods.dpmesh.settings import check_codebook_settings
+from methods.dpmesh.settings import OF_CODEBOOK, check_ranges
 from methods.mesh_batches import known_bodies
 from methods.schedules import scheduled
 from noise2pose import skeletons
@@ -98,7 +98,7 @@ class Codebook(PoseMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        check_codebook_settings(self.hparams)
+        check_ranges(self.hparams, OF_CODEBOOK)
         self.revive_below = revive_below
         self.weights = {"rotations": rotation_weight, "commitment": commitment_weight, "joints": joints_weight}
         self.learning_rate = learning_rate
@@ -116,7 +116,7 @@ class Codebook(PoseMethod):
     def forward(self, batch: PoseBatch) -> Prediction:
         smpl = _smpl_of(batch)
         orient, betas = smpl["global_orient"], smpl["betas"]
-        indices, _ = self.codebook.encode(smpl["body_pose"].flatten(-2))
+        indices = self.codebook.encode(smpl["body_pose"].flatten(-2))
         pose = self.codebook.decode_indices(indices)
         joints = self.body.joints(orient, pose, betas, regressor=self.skeleton.name)
         root = joints[:, self.skeleton.root, None]
@@ -171,7 +171,7 @@ class Codebook(PoseMethod):
         known = known_bodies(batch)
         truth, decoded = batch["smpl"]["body_pose"][known], prediction["smpl"]["body_pose"][known]
         usage, errors = self._metrics(dataloader_idx)
-        usage.update(self.codebook.encode(truth.flatten(-2))[0])
+        usage.update(self.codebook.encode(truth.flatten(-2)))
         angles = roma.rotmat_geodesic_distance(decoded[:, :_BODY_JOINTS], truth[:, :_BODY_JOINTS])
         errors.update(torch.rad2deg(angles))
 

@@ -201,20 +201,13 @@ def clean_keypoints(batch: PoseBatch) -> Float[Tensor, "B J 3"]:
     Annotated keypoints (`keypoints_2d_gt`) where the batch has them; else projections of `keypoints_3d`, and
     `keypoints_2d` for joints that `keypoints_3d` lacks. Coordinates that are not finite count as unknown.
     """
-    keypoints = _true_keypoints(batch)
+    keypoints = batch.get("keypoints_2d_gt", batch["keypoints_2d"])
+    if "keypoints_2d_gt" not in batch and "keypoints_3d" in batch:
+        points, valid = batch["keypoints_3d"].split((3, 1), dim=-1)
+        valid = valid * (points[..., 2:] > NEAREST)
+        pixels = project_to_image(points, PinholeCamera(batch["camera"]["focal"], batch["camera"]["principal_point"]))
+        keypoints = torch.where(valid > 0, torch.cat((pixels, torch.ones_like(valid)), dim=-1), keypoints)
     return torch.where(keypoints.isfinite().all(dim=-1, keepdim=True), keypoints, 0.0)
-
-
-def _true_keypoints(batch: PoseBatch) -> Float[Tensor, "B J 3"]:
-    if "keypoints_2d_gt" in batch:
-        return batch["keypoints_2d_gt"]
-    keypoints = batch["keypoints_2d"]
-    if "keypoints_3d" not in batch:
-        return keypoints
-    points, valid = batch["keypoints_3d"].split((3, 1), dim=-1)
-    valid = valid * (points[..., 2:] > NEAREST)
-    pixels = project_to_image(points, PinholeCamera(batch["camera"]["focal"], batch["camera"]["principal_point"]))
-    return torch.where(valid > 0, torch.cat((pixels, torch.ones_like(valid)), dim=-1), keypoints)
 
 
 def noisy_keypoints(

@@ -302,7 +302,7 @@ class DPMesh(StagedMethod):
         )
         head = self.network.regressor.pose_head
         if isinstance(head, CodebookHead) and head.hard and "smpl" in batch:
-            indices, _ = head.codebook.encode(batch["smpl"]["body_pose"].flatten(-2))
+            indices = head.codebook.encode(batch["smpl"]["body_pose"].flatten(-2))
             terms["tokens"] = token_loss(estimate.pose_code, indices, known_bodies(batch))
         return terms
 

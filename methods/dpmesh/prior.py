@@ -18,7 +18,7 @@ from torchmetrics import MeanMetric
 from methods.dpmesh.backbone.attention import CONTEXTS, Context
 from methods.dpmesh.backbone.unet import Backbone
 from methods.dpmesh.conditions import Conditions, Observer, checked_box, clean_keypoints, resized
-from methods.dpmesh.settings import Size, check_prior_settings, sides_of
+from methods.dpmesh.settings import OF_PRIOR, Size, check_ranges, sides_of
 from methods.mesh_batches import image_of, vary_colours
 from methods.staged import Group, StagedMethod
 from noise2pose import keyed_random, skeletons
@@ -76,7 +76,7 @@ class Prior(StagedMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        check_prior_settings(self.hparams)
+        check_ranges(self.hparams, OF_PRIOR)
         self.first_stage_epochs = autoencoder_epochs
         self.condition_dropout = condition_dropout
         self.kl_weight = kl_weight

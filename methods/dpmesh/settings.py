@@ -26,14 +26,14 @@ _OF_DPMESH = _OF_TRAINING | {
     "weight_decay": _NOT_NEGATIVE,
     **{f"{name}_weight": _NOT_NEGATIVE for name in ("nkr", "token", *WEIGHTS)},
 }
-_OF_PRIOR = _OF_TRAINING | {
+OF_PRIOR = _OF_TRAINING | {
     "autoencoder_epochs": _POSITIVE,
     "condition_dropout": _SHARE,
     "image_noise": _SHARE,
     "kl_weight": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,
 }
-_OF_CODEBOOK = _OF_TRAINING | {
+OF_CODEBOOK = _OF_TRAINING | {
     "num_tokens": _POSITIVE,
     "num_codes": _POSITIVE,
     "decay": _SHARE,
@@ -116,7 +116,7 @@ def check_settings(settings: Any) -> None:
     Raises:
         InputError: for the first such setting.
     """
-    _check_ranges(settings, _OF_DPMESH)
+    check_ranges(settings, _OF_DPMESH)
     if not settings.nkr_temperature > 0:
         raise InputError(f"model.nkr_temperature is {settings.nkr_temperature}, expected more than 0")
     if settings.pretrained and settings.prior_checkpoint:
@@ -135,17 +135,12 @@ def check_settings(settings: Any) -> None:
             raise InputError(f"model.{name} is for noisy keypoint reasoning, and model.nkr is off")
 
 
-def check_prior_settings(settings: Any) -> None:
-    """As `check_settings`, of a `Prior`."""
-    _check_ranges(settings, _OF_PRIOR)
+def check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuses numbers out of range, for example of a `Prior` (`OF_PRIOR`) or of a `Codebook` (`OF_CODEBOOK`).
 
-
-def check_codebook_settings(settings: Any) -> None:
-    """As `check_settings`, of a `Codebook`."""
-    _check_ranges(settings, _OF_CODEBOOK)
-
-
-def _check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    Raises:
+        InputError: for the first such setting.
+    """
     for name, (least, largest) in ranges.items():
         if name in settings and not least <= settings[name] <= largest:
             expected = f"at least {least}" if largest == _INFINITE else f"{least} to {largest}"

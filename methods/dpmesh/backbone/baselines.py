@@ -50,7 +50,7 @@ class ResNetFeatures(ImageFeatures):
 
     def load_pretrained(self, source: str) -> None:
         """Takes ImageNet weights with torchvision's tensor names from a file."""
-        _load(self.backbone, Path(source), {}, ("fc.",))
+        _load(self.backbone, Path(source), ("fc.",))
 
 
 class TransformerFeatures(ImageFeatures):
@@ -89,7 +89,7 @@ class TransformerFeatures(ImageFeatures):
         self.output = nn.Conv2d(embedding, width, 1)
 
     def forward(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> Features:
-        patches = self.backbone.patch_embed(image)
+        patches = self.backbone.patches(image)
         maps = _resized(conditions.heatmaps, patches.shape[-1])
         tokens = self.early(torch.cat((patches, maps), dim=1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         levels = self.backbone(tokens)
@@ -97,20 +97,22 @@ class TransformerFeatures(ImageFeatures):
 
     def load_pretrained(self, source: str) -> None:
         """Takes weights with timm's tensor names from a file; positions are interpolated to another image size."""
-        grid = {"pos_embed": self.backbone.pos_embed.shape[1]}
-        _load(self.backbone, Path(source), grid, ("head.", "head_dist.", "pre_logits.", "fc_norm."))
+        _load(self.backbone, Path(source), ("head.", "head_dist.", "pre_logits.", "fc_norm."))
 
 
 class _VisionTransformer(nn.Module):
     def __init__(self, image_size: int, embedding: int, depth: int, num_heads: int) -> None:
         super().__init__()
-        if image_size % _PATCH:
-            raise InputError(f"model.image_size is {image_size}, expected a multiple of {_PATCH}")
-        self.patch_embed = _PatchEmbedding(embedding)
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, embedding, _PATCH, stride=_PATCH)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embedding))
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + (image_size // _PATCH) ** 2, embedding))
         self.blocks = nn.ModuleList(_Block(embedding, num_heads) for _ in range(depth))
         self.norm = nn.LayerNorm(embedding, eps=1e-6)
+
+    def patches(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B E s s"]:
+        """The token of each patch, without its position."""
+        mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+        return self.patch_embed["proj"]((image - mean) / std)
 
     def forward(self, patches: Float[Tensor, "B E s s"]) -> list[Float[Tensor, "B E s s"]]:
         """Features after a third, after two thirds and after all blocks."""
@@ -126,41 +128,21 @@ class _VisionTransformer(nn.Module):
         return [level[:, 1:].mT.unflatten(-1, (side, side)) for level in levels]
 
 
-class _PatchEmbedding(nn.Module):
-    def __init__(self, embedding: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, embedding, _PATCH, stride=_PATCH)
-
-    def forward(self, image: Tensor) -> Tensor:
-        mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
-        return self.proj((image - mean) / std)
-
-
 class _Block(nn.Module):
     def __init__(self, embedding: int, num_heads: int) -> None:
         super().__init__()
+        self.num_heads = num_heads
         self.norm1 = nn.LayerNorm(embedding, eps=1e-6)
-        self.attn = _Attention(embedding, num_heads)
+        self.attn = nn.ModuleDict({"qkv": nn.Linear(embedding, 3 * embedding), "proj": nn.Linear(embedding, embedding)})
         self.norm2 = nn.LayerNorm(embedding, eps=1e-6)
         self.mlp = nn.ModuleDict(
             {"fc1": nn.Linear(embedding, 4 * embedding), "fc2": nn.Linear(4 * embedding, embedding)}
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.attn(self.norm1(tokens))
+        qkv = self.attn["qkv"](self.norm1(tokens)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        tokens = tokens + self.attn["proj"](F.scaled_dot_product_attention(*qkv).transpose(1, 2).flatten(2))
         return tokens + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(tokens))))
-
-
-class _Attention(nn.Module):
-    def __init__(self, embedding: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(embedding, 3 * embedding)
-        self.proj = nn.Linear(embedding, embedding)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
 def _resized(maps: Tensor, side: int) -> Tensor:
@@ -172,14 +154,13 @@ def _resized(maps: Tensor, side: int) -> Tensor:
     return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
 
 
-def _load(network: nn.Module, path: Path, grids: dict[str, int], left_out: tuple[str, ...]) -> None:
+def _load(network: ResNet50 | _VisionTransformer, path: Path, left_out: tuple[str, ...]) -> None:
     """Fills a network from a file, without the classifier; positions of another image size are interpolated."""
     try:
         weights = state_dict_in(read_published(path), network.state_dict())
         weights = {key: value for key, value in weights.items() if not key.startswith(left_out)}
-        for key, length in grids.items():
-            if key in weights and weights[key].shape[1] != length:
-                weights[key] = _other_grid(weights[key], length)
+        if isinstance(network, _VisionTransformer) and "pos_embed" in weights:
+            weights["pos_embed"] = _other_grid(weights["pos_embed"], network.pos_embed.shape[1])
         load(network, weights, "this backbone")
     except InputError as error:
         raise InputError(f"model.pretrained: {path}: {error}") from error
@@ -187,6 +168,8 @@ def _load(network: nn.Module, path: Path, grids: dict[str, int], left_out: tuple
 
 def _other_grid(positions: Float[Tensor, "1 L E"], length: int) -> Float[Tensor, "1 M E"]:
     """Position codes interpolated from one square of patches to another; the first code, of the class, stays."""
+    if positions.shape[1] == length:
+        return positions
     side, wanted = round((positions.shape[1] - 1) ** 0.5), round((length - 1) ** 0.5)
     if side * side != positions.shape[1] - 1:
         raise InputError(f"{positions.shape[1] - 1} positions of patches are not a square")

@@ -29,13 +29,11 @@ class Reconstruction(NamedTuple):
 
     Attributes:
         values: the decoder's numbers, see `PoseCodebook.rotations`.
-        features: the encoder's tokens, before each is replaced by the nearest code.
         indices: the nearest codes.
         commitment: mean squared difference of the features from their codes; only the features get its gradient.
     """
 
     values: Float[Tensor, "B 23 values"]
-    features: Float[Tensor, "B T D"]
     indices: Int[Tensor, "B T"]
     commitment: Float[Tensor, ""]
 
@@ -109,18 +107,17 @@ class PoseCodebook(nn.Module):
     def reconstruct(self, features: Float[Tensor, "B T D"]) -> Reconstruction:
         """Decodes the nearest codes of `features`, which get the gradient of the codes (straight-through)."""
         indices = self.nearest(features)
-        quantised = self.codes(indices)
+        quantised = self.codebook[indices]
         commitment = (features - quantised).square().sum() / max(features.numel(), 1)
-        return Reconstruction(self.decode(features + (quantised - features).detach()), features, indices, commitment)
+        return Reconstruction(self.decode(features + (quantised - features).detach()), indices, commitment)
 
-    def encode(self, pose: Float[Tensor, "B 23 9"]) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
-        """Indices of the codes of a pose, and the codes themselves; no gradient reaches the encoder."""
-        indices = self.nearest(self.features(pose))
-        return indices, self.codes(indices)
+    def encode(self, pose: Float[Tensor, "B 23 9"]) -> Int[Tensor, "B T"]:
+        """Indices of the codes of a pose; no gradient reaches the encoder."""
+        return self.nearest(self.features(pose))
 
     def decode_indices(self, indices: Int[Tensor, "B T"]) -> Float[Tensor, "B 23 3 3"]:
         """The rotations that codes are decoded to."""
-        return self.rotations(self.decode(self.codes(indices)))
+        return self.rotations(self.decode(self.codebook[indices]))
 
     def decode_soft(self, logits: Float[Tensor, "B T K"]) -> Float[Tensor, "B 23 3 3"]:
         """The rotations that averages of codes are decoded to, with a gradient for the logits."""
@@ -145,10 +142,6 @@ class PoseCodebook(nn.Module):
             codebook = self.codebook.float()
             distance = codebook.square().sum(dim=-1) - 2.0 * (features.float() @ codebook.T)
         return distance.argmin(dim=-1)
-
-    def codes(self, indices: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """The codes with these indices."""
-        return self.codebook[indices]
 
     def decode(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B 23 values"]:
         """The decoder's numbers for each joint, see `rotations`."""
@@ -250,24 +243,19 @@ class Mixer(nn.Module):
     def __init__(self, num_tokens: int, token_hidden: int, width: int, channel_hidden: int) -> None:
         super().__init__()
         self.layernorm1 = nn.LayerNorm(width)
-        self.MLP_token = _TwoLayers(num_tokens, token_hidden)
+        self.MLP_token = _two_layers(num_tokens, token_hidden)
         self.layernorm2 = nn.LayerNorm(width)
-        self.MLP_channel = _TwoLayers(width, channel_hidden)
+        self.MLP_channel = _two_layers(width, channel_hidden)
 
     def forward(self, x: Float[Tensor, "B tokens width"]) -> Float[Tensor, "B tokens width"]:
-        y = self.MLP_token(self.layernorm1(x).transpose(1, 2)).transpose(1, 2)
-        return x + y + self.MLP_channel(self.layernorm2(x + y))
+        y = self.MLP_token["ff"](self.layernorm1(x).transpose(1, 2)).transpose(1, 2)
+        return x + y + self.MLP_channel["ff"](self.layernorm2(x + y))
 
 
-class _TwoLayers(nn.Module):
+def _two_layers(width: int, hidden: int) -> nn.ModuleDict:
     """Two linear layers with a GELU; the identity has the place of the release's dropout, which is 0."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.ff = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Identity(), nn.Linear(hidden, width))
-
-    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        return self.ff(x)
+    layers = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Identity(), nn.Linear(hidden, width))
+    return nn.ModuleDict({"ff": layers})
 
 
 def _is_distributed() -> bool:

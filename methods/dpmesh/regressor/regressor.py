@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.dpmesh.regressor.pose_heads import Cascade, PoseHead
-from methods.dpmesh.regressor.transformer import TEMPERATURE, DecoderLayer, Encoder, line_code, plane_code
+from methods.dpmesh.regressor.transformer import TEMPERATURE, DecoderLayer, Encoder, plane_code, sine_code
 from methods.mesh_batches import PinholeCamera, translation_in_image
 from noise2pose import rotations
 
@@ -170,7 +170,7 @@ class Volume(nn.Module):
         self.place = nn.Conv3d(width + 3, width, 1)
         self.encoder = Encoder(width, num_layers, num_heads, feedforward, dropout, final_norm=True)
         self.exponent = nn.Parameter(torch.tensor(3.0)) if learned_exponent else None
-        self.register_buffer("positions", line_code(depth * rows * rows, width), persistent=False)
+        self.register_buffer("positions", sine_code(torch.arange(depth * rows * rows), width), persistent=False)
 
     def forward(self, features: Float[Tensor, "B F H H"]) -> Float[Tensor, "B D Z H H"]:
         """The voxels."""

@@ -31,11 +31,6 @@ def sine_code(positions: Float[Tensor, " N"], channels: int, temperature: float 
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1).float()
 
 
-def line_code(length: int, channels: int) -> Float[Tensor, "N C"]:
-    """Codes of 0, 1, ..., N - 1."""
-    return sine_code(torch.arange(length), channels)
-
-
 def plane_code(rows: int, columns: int, channels: int, temperature: float = TEMPERATURE) -> Float[Tensor, "N C"]:
     """Codes of the cells of a plane, row by row: half of the channels for y, half for x, each from 0 to 2 pi (DETR).
 

@@ -9,7 +9,7 @@ from torch import nn
 from methods.dpmesh.backbone.features import FusionHead
 from methods.dpmesh.regressor.pose_heads import Cascade, CodebookHead, Rot6dHead, VPoserDecoder, VPoserHead
 from methods.dpmesh.regressor.regressor import IMAGE_JOINTS, Regressor, Volume
-from methods.dpmesh.regressor.transformer import line_code, plane_code
+from methods.dpmesh.regressor.transformer import plane_code, sine_code
 from noise2pose import skeletons
 
 SIZES = {"num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "feedforward": 48, "volume_feedforward": 24}
@@ -134,7 +134,7 @@ def test_a_cascade_corrects_what_it_said_before():
 
 
 def test_codes_of_positions():
-    code = line_code(3, 4)
+    code = sine_code(torch.arange(3), 4)
     expected = [math.sin(2.0), math.cos(2.0), math.sin(0.02), math.cos(0.02)]
     assert torch.allclose(code[2], torch.tensor(expected))
     code = plane_code(2, 3, 8)
