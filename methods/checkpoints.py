@@ -3,6 +3,7 @@
 import contextvars
 import importlib
 import json
+import os
 import pickle
 import textwrap
 import zipfile
@@ -27,6 +28,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         with replacing(Path(path)) as partial:
             torch.save(checkpoint, partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())  # on the disk, before it replaces the previous one
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_model(Path(path)) if Path(path).is_dir() else read_torch_file(Path(path))
@@ -149,14 +152,18 @@ def read_torch_file(path: Path, allowed: Sequence[Any] = ()) -> Any:
             `torch.serialization.safe_globals` takes them.
 
     Raises:
-        InputError: if the file is missing or broken, or contains anything else.
+        InputError: if the file is missing or broken, differs from its checksums, or contains anything else.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     try:
         with torch.serialization.safe_globals(list(allowed)):
-            # Mapped into memory, so that unused parts, such as optimizer states, are never read.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            if zipped := zipfile.is_zipfile(path):
+                _check_sums(path)
+            # Mapped into memory, so that unused parts, such as optimizer states, take no memory.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         with path.open("rb") as file:
             is_pickle = file.read(1) == pickle.PROTO
@@ -167,7 +174,28 @@ def read_torch_file(path: Path, allowed: Sequence[Any] = ()) -> Any:
             ) from error
         raise InputError(f"{path} cannot be read as a checkpoint: PyTorch did not write it") from error
     except Exception as error:
-        raise InputError(f"{path} cannot be read as a checkpoint: it is empty, cut off or damaged") from error
+        raise InputError(
+            f"{path} cannot be read as a checkpoint: it is empty, cut off or damaged{_instead_of(path)}"
+        ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compares a zip archive with its checksums, which PyTorch does not.
+
+    Raises:
+        InputError: if a part of it is not what was written.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if not any(part.CRC for part in archive.infolist()):  # PyTorch can be told to write none
+            return
+        if damaged := archive.testzip():
+            raise InputError(f"{path} is damaged: {damaged} in it is not what was written{_instead_of(path)}")
+
+
+def _instead_of(path: Path) -> str:
+    """What to give instead of a damaged `last.ckpt`."""
+    best = path.with_name("best.ckpt")
+    return f"; continue with the best epoch: --ckpt_path {best}" if path.name == "last.ckpt" and best.is_file() else ""
 
 
 def _class_path(path: Path, checkpoint: dict[str, Any]) -> str:

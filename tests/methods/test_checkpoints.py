@@ -292,3 +292,28 @@ def test_a_resumed_run_lets_go_of_its_checkpoint(tmp_path):
     )  # fmt: skip
     again.fit(ContextEncoder(**SMALL), datamodule=TinyPoses(), ckpt_path=path)
     assert again.global_step > trainer.global_step and watch.found is False
+
+
+def test_a_tensor_that_changed_on_the_disk_is_noticed(tmp_path):
+    path, method = tmp_path / "last.ckpt", ContextEncoder(**SMALL)
+    AtomicCheckpointIO().save_checkpoint(torch.load(save(path, method), weights_only=True), path)
+    assert same(load_method(path), method)
+    content = path.read_bytes()
+    values = max(method.parameters(), key=torch.numel).detach().numpy().tobytes()
+    path.write_bytes(content.replace(values, bytes(len(values))))
+    with pytest.raises(InputError, match=r"last.ckpt is damaged: last.ckpt/data/\d+ in it is not what was written$"):
+        load_method(path)
+    (tmp_path / "best.ckpt").write_bytes(content)
+    for broken in (path.read_bytes(), b"", content[: len(content) // 2]):
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match=r"continue with the best epoch: --ckpt_path \S+/best.ckpt"):
+            load_method(path)
+
+
+def test_a_file_that_was_written_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = save(tmp_path / "a.ckpt", ContextEncoder(**SMALL))
+    finally:
+        torch.serialization.set_crc32_options(True)
+    load_method(path)
