@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import Parameter
@@ -61,7 +62,8 @@ class StagedMethod(PoseMethod):
         Frozen parameters get zeros here, and no gradient in `on_before_optimizer_step`.
         """
         frozen = [parameter.sum() for parameter in self.frozen_parameters()]
-        return loss + 0.0 * torch.stack(frozen).sum() if frozen and self.trainer.world_size > 1 else loss
+        waits = isinstance(self.trainer.strategy, ParallelStrategy)  # also with one process
+        return loss + 0.0 * torch.stack(frozen).sum() if frozen and waits else loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         for parameter in self.frozen_parameters():

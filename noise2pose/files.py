@@ -3,14 +3,18 @@
 import hashlib
 import os
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
+
+from noise2pose.errors import InputError
 
 ASSETS = Path(__file__).resolve().parent / "assets"  # what ships with the project; see NOTICE there
 
@@ -29,6 +33,35 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
         raise
     os.replace(partial, path)
+
+
+def lock(folder: Path, otherwise: str) -> TextIO:
+    """Locks a folder, which is made if it is missing, until the file that is returned is closed or the process ends.
+
+    Args:
+        folder: of one process at a time.
+        otherwise: what to do if another process has locked it.
+
+    Raises:
+        InputError: if another process has locked it; the process is named.
+    """
+    import fcntl  # which only this function needs, and Windows lacks
+
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise InputError(f"{folder} is in use by {holder}: {otherwise}") from error
+    except OSError:  # a file system without locks
+        return file
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file
 
 
 def write_bytes(path: Path, content: bytes) -> None:

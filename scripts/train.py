@@ -6,7 +6,7 @@ import shlex
 import sys
 import textwrap
 import warnings
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,10 +21,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
 from methods.callbacks.outputs import PredictionWriter, ValidationPictures
-from methods.callbacks.run_record import RunRecord
+from methods.callbacks.run_record import RunRecord, check_free, check_name
 from methods.callbacks.stopping import FiniteTraining, Interrupted, Interruption, handled, interrupt
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
 from noise2pose.errors import InputError
+from noise2pose.files import lock
 from scripts import program
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -142,6 +143,7 @@ class PoseCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self._get_subcommand_config()
+        check_name(config.name)
         if config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
             config.trainer.accelerator = "cpu"  # metrics are in double precision, which Apple's GPUs lack
         if config.trainer.fast_dev_run:  # which writes no checkpoint
@@ -164,17 +166,21 @@ class PoseCLI(LightningCLI):
             config.ckpt_path = str(find_checkpoint(given))
         elif given is None and self.subcommand != "fit":
             raise InputError(f"{self.subcommand} needs trained weights: give --ckpt_path best, last or a file")
-        path = config.get("ckpt_path")
-        continues = path is not None and Path(path).resolve().parent == checkpoints.resolve()
-        holds_a_run = rank_zero_only.rank == 0 and any(checkpoints.glob("*.ckpt"))
-        if self.subcommand == "fit" and holds_a_run and not continues:
-            raise InputError(
-                f"{folder} already holds a run: continue it with --ckpt_path last, or start another with --name NEW"
-            )
+        if self.subcommand == "fit" and rank_zero_only.rank == 0:
+            check_free(folder, config.get("ckpt_path"))
 
     def before_fit(self) -> None:
-        self.model.resumed = self._get_subcommand_config().get("ckpt_path") is not None
+        config = self._get_subcommand_config()
+        self.model.resumed = config.get("ckpt_path") is not None
         self.model.check_training(self.trainer, self.model.resumed)
+        if rank_zero_only.rank == 0 and not config.trainer.fast_dev_run:
+            folder = Path(config.trainer.default_root_dir)
+            self.held.enter_context(lock(folder, "wait for its end, or start another run with --name NEW"))
+            check_free(folder, config.get("ckpt_path"))  # the run of another process may just have ended
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with ExitStack() as self.held:
+            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self._get_subcommand_config()

@@ -236,6 +236,31 @@ def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(value, f"{name}.{key}" if name else str(key))
 
 
+def check_name(name: str) -> None:
+    """Checks the name of a run.
+
+    Raises:
+        InputError: if it names no folder of its own below `runs/`.
+    """
+    path = Path(name)
+    if not name.strip() or not name.isprintable() or path.is_absolute() or not path.parts or ".." in path.parts:
+        raise InputError(f"--name '{name}' is not the name of a folder below runs/: give one such as --name my_run")
+
+
+def check_free(folder: Path, checkpoint: str | None) -> None:
+    """Checks that a training from a checkpoint, or from the beginning, overwrites no other run.
+
+    Raises:
+        InputError: if the folder holds a run, and not the checkpoint.
+    """
+    checkpoints = folder / "checkpoints"
+    continues = checkpoint is not None and Path(checkpoint).resolve().parent == checkpoints.resolve()
+    if not continues and any(checkpoints.glob("*.ckpt")):
+        raise InputError(
+            f"{folder} already holds a run: continue it with --ckpt_path last, or start another with --name NEW"
+        )
+
+
 def as_array(tensor: Tensor) -> np.ndarray:
     """A tensor as a float32 array."""
     return tensor.detach().float().cpu().numpy()

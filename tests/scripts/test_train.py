@@ -17,6 +17,7 @@ import wandb
 import yaml
 
 from methods.diffpose import DiffPose
+from noise2pose.files import lock
 from scripts import compare
 from scripts.train import MOVED, main
 from tests.places import ROOT
@@ -93,7 +94,7 @@ def assert_same_weights(left, right):
 def test_one_run_is_one_folder_and_is_never_overwritten(folder, train):
     train("fit", "-c", "tiny.yaml", "--name", "a")
     run = folder / "runs" / "a"
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "metrics.csv", "fit.json", "checkpoints"}
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "metrics.csv", "fit.json", "checkpoints", ".lock"}
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["ckpt_path"] is None and config["trainer"]["default_root_dir"] == "runs/a"
@@ -105,6 +106,20 @@ def test_one_run_is_one_folder_and_is_never_overwritten(folder, train):
         message = train("fit", "-c", "tiny.yaml", "--name", "a", *more, status=2)
         assert "runs/a already holds a run" in message and "--ckpt_path last" in message
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(folder, train):
+    with lock(folder / "runs" / "a", ""):
+        said = train("fit", "-c", "tiny.yaml", "--name", "a", status=2)
+        assert f"runs/a is in use by process {os.getpid()}" in said and "--name NEW" in said
+        train("fit", "-c", "tiny.yaml", "--name", "b")
+    train("fit", "-c", "tiny.yaml", "--name", "a")
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "../b", "a/../../b", "/tmp/b"])
+def test_a_name_that_leads_elsewhere_is_refused(folder, train, name):
+    assert "is not the name of a folder below runs/" in train("fit", "-c", "tiny.yaml", f"--name={name}", status=2)
+    assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
 
 
 def test_the_configuration_of_a_run_makes_another(folder, train):
