@@ -21,7 +21,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from datamodules.preparation import Expected, Part, Plan, Rows
-from datamodules.sources.common.files import Faults, finite_numbers, folder_with, numbers, read_dictionary
+from datamodules.sources.common.files import Faults, finite_numbers, folder_with, leads_out, numbers, read_dictionary
 from datamodules.sources.common.joints import extent, seen_joints
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import open_image
@@ -253,7 +253,8 @@ def _image(root: Path, folder: Path, given: str) -> tuple[str, np.ndarray]:
         root,
         *(root / split / part for split in ("testset", "test") for part in (".", "images")),
     ]
-    for place in (*(start / name for start in below), folder / "images" / _base(given)):
+    starts = [] if leads_out(name) else below
+    for place in (*(start / name for start in starts), folder / "images" / _base(given)):
         if place.is_file():
             try:
                 size = open_image(name, place).size

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.preparation import Rows
-from datamodules.sources.common.files import Faults, image_sizes, missing_files, read_json
+from datamodules.sources.common.files import Faults, image_sizes, leads_out, missing_files, read_json
 from datamodules.sources.common.joints import bounds_of
 from noise2pose.errors import InputError
 
@@ -200,6 +200,8 @@ def _images(entries: list[Any], faults: Faults) -> dict[str, dict[str, Any]]:
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
             faults.add(f"entry {place} of images", "it has no id or no file_name")
+        elif leads_out(entry["file_name"]):
+            faults.add(f"image {_key(entry['id'])}", "its file_name leads out of the folder; its people are left out")
         elif _key(entry["id"]) in images:
             faults.add(f"image {_key(entry['id'])}", "an image of this id was there before")
         else:

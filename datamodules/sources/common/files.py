@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -204,8 +204,14 @@ def any_case(file: Path) -> Path:
     return capitals if not file.exists() and capitals.is_file() else file
 
 
+def leads_out(name: str) -> bool:
+    """Whether a file's name, as an annotation file has it, would be outside the folder that it is relative to."""
+    path = PureWindowsPath(name)  # / and \ both separate folders, and C: is a drive
+    return bool(path.anchor) or ".." in path.parts or "\0" in name
+
+
 def missing_files(root: Path, names: Iterable[str]) -> set[str]:
-    """Those that are not there; folders are listed, which is faster than asking for each file.
+    """Those that are not there or not in the folder; folders are listed, which is faster than asking for each file.
 
     Args:
         root: folder.
@@ -215,6 +221,9 @@ def missing_files(root: Path, names: Iterable[str]) -> set[str]:
     missing = set()
     for name in names:
         parent, _, base = name.rpartition("/")
+        if leads_out(name):
+            missing.add(name)
+            continue
         if parent not in listed:
             try:
                 listed[parent] = set(os.listdir(root / parent))

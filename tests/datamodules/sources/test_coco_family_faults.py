@@ -75,6 +75,21 @@ def test_every_fault_is_one_line_and_the_rest_is_prepared(tmp_path, capsys):
     }
 
 
+@pytest.mark.parametrize("outside", ["../secret.jpg", "train2017/../../secret.jpg", "..\\secret.jpg", "{}/secret.jpg"])
+def test_a_file_name_never_leads_out_of_the_source(outside, tmp_path, capsys):
+    def change(source):
+        def point(content):
+            content["images"][0]["file_name"] = outside.format(tmp_path)
+
+        tree.write_image(tmp_path / "secret.jpg", 320, 240)
+        tree.write_image(source / "secret.jpg", 320, 240)
+        edit(source / "annotations" / "person_keypoints_train2017.json", point)
+
+    folder = run("coco", tmp_path, change=change, status=1)
+    assert not any("secret" in name for name in folder.images())
+    assert "its file_name leads out of the folder; its people are left out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "text, message",
     [('{"images": [', "cannot be read as JSON"), ("[]", "no list of images"), ('{"images": []}', "no list of annotat")],
