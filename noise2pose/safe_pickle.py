@@ -3,16 +3,17 @@
 A pickle names functions and calls them, so reading one with `pickle.load` runs whatever its author wanted. Here a file
 may build numbers, strings, plain containers and NumPy arrays. SciPy's sparse matrices and chumpy's objects, which
 the files of body models hold, become inert stand-ins that `numpy.asarray` evaluates; neither package is imported. Every
-other name is refused before anything is called. The npz files of VideoPose3D and its descendants hold such pickles too:
-nested dictionaries of arrays, as one "object array".
+other name is refused before anything is called, and what would grow to all memory is refused too (`limits`). The npz
+files of VideoPose3D and its descendants hold such pickles: nested dictionaries of arrays, as one "object array".
 """
 
 import codecs
 import pickle
+import reprlib
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sized
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -21,9 +22,10 @@ import numpy as np
 
 from noise2pose.errors import InputError
 from noise2pose.files import replacing
+from noise2pose.limits import KEYS, SMALL, check_arrays, check_keys, check_tree, with_plain_keys
+from noise2pose.stand_ins import ChumpyObject, SparseMatrix
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # of a zip entry that is written: the same content is the same file
-_LARGEST_DENSE = 1 << 30  # entries of a sparse matrix written out; a joint regressor has half a million
 
 
 def load(path: str | PathLike[str]) -> Any:
@@ -41,7 +43,7 @@ def load(path: str | PathLike[str]) -> Any:
     """
     try:
         with Path(path).open("rb") as file:
-            return _unpickle(file)
+            return _unpickle(file, Path(path).stat().st_size)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except (OSError, pickle.UnpicklingError) as error:
@@ -61,11 +63,14 @@ def read_object_npz(path: Path, only: Collection[str] | None = None) -> dict[str
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     try:
+        check_arrays(path)
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy"): name for name in archive.namelist()}
             return {key: _read_entry(archive, name) for key, name in names.items() if only is None or key in only}
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, zipfile.BadZipFile,
-            zlib.error, pickle.UnpicklingError) as error:  # fmt: skip
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, MemoryError,
+            zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:  # fmt: skip
         raise InputError(f"{path} cannot be read as an npz file ({error})") from error
 
 
@@ -97,73 +102,43 @@ def _read_entry(archive: zipfile.ZipFile, name: str) -> Any:
         read_header: Any = getattr(np.lib.format, "read_array_header_{}_{}".format(*version))
         shape, _, dtype = read_header(file)
         if dtype.hasobject:
-            array = _unpickle(file)
+            array = _unpickle(file, archive.getinfo(name).file_size)
             return array.item() if shape == () else array
     with archive.open(name) as file:
         return np.lib.format.read_array(file, allow_pickle=False)  # pyright: ignore[reportArgumentType]
 
 
-def _unpickle(file: IO[bytes]) -> Any:
+def _unpickle(file: IO[bytes], size: int) -> Any:
     try:
         # Of Python 2's strings, which hold its arrays too: latin1 keeps every byte.
-        return _Unpickler(file, encoding="latin1").load()
+        tree = _Unpickler(file, size).load()
+        check_tree(tree, _children)
+        return tree
     except (OSError, pickle.UnpicklingError):
         raise
+    except MemoryError:
+        raise pickle.UnpicklingError("it does not fit into memory") from None
     except Exception as error:  # a broken pickle makes the interpreter fail in many ways
         raise pickle.UnpicklingError(f"it is broken or no pickle: {type(error).__name__} {error}".rstrip()) from error
 
 
-class SparseMatrix:
-    """Stand-in for a matrix of `scipy.sparse`; `numpy.asarray` gives the dense matrix."""
-
-    layout = ""
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        fields: dict[str, Any] = vars(self)
-        rows, columns = (int(size) for size in fields["_shape"])
-        if not 0 <= rows * columns <= _LARGEST_DENSE:
-            raise TypeError(f"a sparse matrix of {rows} x {columns} is too large")
-        values = np.asarray(fields["data"])
-        layout = type(self).layout
-        if layout == "coo":
-            where = fields["coords"] if "coords" in fields else (fields["row"], fields["col"])
-            first, second = (np.asarray(index) for index in where)
-        else:
-            second = np.asarray(fields["indices"])
-            starts = np.asarray(fields["indptr"])
-            first = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-            if layout == "csc":
-                first, second = second, first
-        if not len(first) == len(second) == len(values) or min(first.min(initial=0), second.min(initial=0)) < 0:
-            raise TypeError("a sparse matrix has indices that do not fit its values")
-        dense = np.zeros((rows, columns), values.dtype)
-        np.add.at(dense, (first, second), values)
-        return dense if dtype is None else dense.astype(dtype)
-
-
-class ChumpyObject:
-    """Stand-in for an object of chumpy, which the published body models of 2015 consist of."""
-
-    kind = ""
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        fields: dict[str, Any] = vars(self)
-        kind = type(self).kind
-        if kind == "Ch":
-            array = np.asarray(fields["x"])
-        elif kind == "Select":
-            array = np.asarray(fields["a"]).ravel()[np.asarray(fields["idxs"])]
-            if "preferred_shape" in fields:
-                array = array.reshape(fields["preferred_shape"])
-        elif kind == "Reshape":
-            array = np.asarray(fields["a"]).reshape(fields["newshape"])
-        else:
-            raise TypeError(f"an expression of chumpy ({kind}) is not evaluated")
-        return array if dtype is None else array.astype(dtype)
+def _children(value: Any) -> Collection[Any] | None:
+    """What a container holds; None for anything else."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return value
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, _STAND_INS):
+        return vars(value).values()
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        return value.ravel().tolist()
+    return None
 
 
 def _dtype(code: str, align: bool = False, copy: bool = True) -> np.dtype:
     """NumPy's own, but for simple types only, and never a shared object: its state is set afterwards."""
+    if not isinstance(code, str | bytes):
+        raise pickle.UnpicklingError("it has an array of an unusual type")
     dtype = np.dtype(str(code))
     if dtype.kind not in "biufcSUO" or dtype.subdtype is not None:
         raise pickle.UnpicklingError(f"it has an array of {code}, which is neither numbers nor strings")
@@ -174,9 +149,9 @@ def _set_dtype(dtype: np.dtype, state: tuple) -> None:
     """Sets the byte order. The rest of a state describes memory, so it is not taken from a file."""
     own: Any = dtype.__reduce__()
     if state[1] not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-        raise pickle.UnpicklingError(f"it has an array of an unusual type {state[:5]}")
+        raise pickle.UnpicklingError(f"it has an array of an unusual type {reprlib.repr(state[:5])}")
     if state[5] not in (-1, dtype.itemsize):
-        raise pickle.UnpicklingError(f"it has an array of {dtype} with {state[5]} bytes each")
+        raise pickle.UnpicklingError(f"it has an array of {dtype} with {reprlib.repr(state[5])} bytes each")
     dtype.__setstate__((3, state[1], *own[2][2:]))  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -191,7 +166,7 @@ def _set_array(array: np.ndarray, state: tuple) -> None:
     if not isinstance(dtype, np.dtype) or any(type(size) is not int or size < 0 for size in shape):
         raise pickle.UnpicklingError("it has an array without a type or a shape")
     if dtype.hasobject and (type(values) is not list or len(values) != int(np.prod([1, *shape], dtype=object))):
-        raise pickle.UnpicklingError(f"it has an array of {shape} objects with other values than that")
+        raise pickle.UnpicklingError(f"it has an array of {reprlib.repr(shape)} objects with other values than that")
     array.__setstate__(state)  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -205,12 +180,28 @@ def _scalar(dtype: np.dtype, value: bytes | str) -> Any:
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding not in ("latin1", "latin-1"):  # others are found by importing a module
-        raise pickle.UnpicklingError(f"it has bytes in the encoding {encoding}")
+        raise pickle.UnpicklingError(f"it has bytes in the encoding {reprlib.repr(encoding)}")
     return codecs.latin_1_encode(text)[0]
 
 
 def _no_bytes() -> bytes:
     return b""
+
+
+def _set(items: Collection[Any] = ()) -> set[Any]:
+    check_keys(items)
+    return set(items)
+
+
+def _frozenset(items: Collection[Any] = ()) -> frozenset[Any]:
+    check_keys(items)
+    return frozenset(items)
+
+
+def _ordered(items: Collection[Any] = ()) -> OrderedDict[Any, Any]:
+    if items:
+        raise pickle.UnpicklingError("it has a dictionary that is made in an unusual way")
+    return OrderedDict()
 
 
 def _reconstruct_object(cls: Any, base: object, state: object) -> Any:
@@ -223,12 +214,12 @@ def _reconstruct_object(cls: Any, base: object, state: object) -> Any:
 _NDARRAY, _OBJECT = object(), object()  # named by files, never called
 _STAND_INS = (SparseMatrix, ChumpyObject)
 _BUILTINS: dict[str, Any] = {
-    "set": set, "frozenset": frozenset, "bytes": _no_bytes, "object": _OBJECT, "complex": complex
+    "set": _set, "frozenset": _frozenset, "bytes": _no_bytes, "object": _OBJECT, "complex": complex
 }  # fmt: skip
 _ADMITTED: dict[str, Any] = {
     **{f"{module}.{name}": value for module in ("builtins", "__builtin__") for name, value in _BUILTINS.items()},
     **{f"{module}._reconstructor": _reconstruct_object for module in ("copyreg", "copy_reg")},
-    "collections.OrderedDict": OrderedDict,
+    "collections.OrderedDict": _ordered,
     "_codecs.encode": _encode,
     "numpy.ndarray": _NDARRAY,
     "numpy.dtype": _dtype,
@@ -257,11 +248,30 @@ class _Unpickler(pickle._Unpickler):
             return type(global_name, (ChumpyObject,), {"kind": global_name})
         raise pickle.UnpicklingError(f"it wants to call {name}, which is not an array")
 
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        super().__init__(file, encoding="latin1")
+        self._room = max(SMALL, 4 * size)  # arrays and strings are copied once or twice
+
+    def _spend(self, values: Iterable[Any]) -> None:
+        """Counts the bytes and entries that calls copy: a file can ask for the same copy again and again."""
+        self._room -= sum(len(value) for value in values if isinstance(value, Sized))
+        if self._room < 0:
+            raise pickle.UnpicklingError("it copies the same values until memory is full")
+
+    def _instantiate(self, called: Any, arguments: Any) -> None:
+        self._spend(arguments)
+        self.append(called(*arguments))  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _call(self) -> None:
+        arguments = self.stack.pop()  # pyright: ignore[reportAttributeAccessIssue]
+        self._instantiate(self.stack.pop(), arguments)  # pyright: ignore[reportAttributeAccessIssue]
+
     def _set_state(self) -> None:
         stack: list[Any] = self.stack  # pyright: ignore[reportAttributeAccessIssue]
         state = stack.pop()
         made = stack[-1]
         if type(made) is np.ndarray and type(state) is tuple:
+            self._spend(state)
             _set_array(made, state)
         elif isinstance(made, np.dtype) and type(state) is tuple:
             _set_dtype(made, state)
@@ -270,7 +280,11 @@ class _Unpickler(pickle._Unpickler):
         else:
             raise pickle.UnpicklingError(f"it wants to change an object of class {type(made).__name__}")
 
-    dispatch[pickle.BUILD[0]] = _set_state
+    dispatch |= {pickle.BUILD[0]: _set_state, pickle.REDUCE[0]: _call}
+
+
+for _code, _keys in KEYS.items():
+    _Unpickler.dispatch[_code] = with_plain_keys(_Unpickler.dispatch[_code], _keys)
 
 
 class _Pickler(pickle._Pickler):

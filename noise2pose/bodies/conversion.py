@@ -25,6 +25,7 @@ from noise2pose.bodies import files as body_files
 from noise2pose.bodies.files import Arrays, BodyArrays
 from noise2pose.errors import InputError
 from noise2pose.files import write_npz
+from noise2pose.limits import check_arrays
 from noise2pose.safe_pickle import read_object_npz
 
 GENDERS = ("neutral", "male", "female")
@@ -130,6 +131,7 @@ def read_regressor(path: str | PathLike[str], name: str, template: Tensor) -> tu
     if name not in body_files.REGRESSOR_KEYS:
         raise InputError(f"no regressor of {name} is known, expected one of {', '.join(body_files.REGRESSOR_KEYS)}")
     try:
+        check_arrays(Path(path))
         loaded = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None

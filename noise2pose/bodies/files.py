@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from noise2pose.errors import InputError
 from noise2pose.files import ASSETS
+from noise2pose.limits import check_arrays
 
 FREE_BODY = ASSETS / "free_body.npz"
 NUM_BETAS = 10
@@ -57,6 +59,7 @@ def read(path: str | PathLike[str]) -> BodyArrays:
         InputError: if the file cannot be read or a key is missing, has another shape or impossible values.
     """
     try:
+        check_arrays(Path(path))
         with np.load(path, allow_pickle=False) as file:
             entries = {key: file[key] for key in file.files if key in _KEYS}
     except FileNotFoundError:

@@ -92,5 +92,5 @@ def fastest_fall(joints: np.ndarray, fps: float) -> float:
     for ends, mass in _MASSES.items():
         weights[[names.index(end) for end in ends]] += mass / 2.0
     height = joints[..., 2].astype(np.float64) @ (weights / weights.sum())
-    fall = -savgol_filter(height, window, 2, deriv=2, delta=1.0 / fps)[window // 2 : -(window // 2)]
+    fall = -np.asarray(savgol_filter(height, window, 2, deriv=2, delta=1.0 / fps))[window // 2 : -(window // 2)]
     return float(np.lib.stride_tricks.sliding_window_view(fall, 3).min(axis=-1).max())
