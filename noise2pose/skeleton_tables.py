@@ -102,6 +102,7 @@ _COCO_PARENTS = {
     "left_hip": "left_shoulder",
 }
 _HALPE_26 = (*_COCO, "head_top", "neck", "pelvis", *_both("big_toe", "small_toe", "heel"))
+_FOOT_PARENTS = {f"left_{point}": "left_ankle" for point in ("big_toe", "small_toe", "heel")}
 _HALPE_PARENTS = {
     **_LIMBS,
     "neck": "pelvis",
@@ -111,9 +112,7 @@ _HALPE_PARENTS = {
     "left_ear": "left_eye",
     "left_shoulder": "neck",
     "left_hip": "pelvis",
-    "left_big_toe": "left_ankle",
-    "left_small_toe": "left_ankle",
-    "left_heel": "left_ankle",
+    **_FOOT_PARENTS,
 }
 _FACE = tuple(f"face_{number}" for number in range(68))
 _HANDS = tuple(f"{side}_hand_{number}" for side in ("left", "right") for number in range(21))
@@ -190,6 +189,7 @@ _OPENPOSE_PARENTS = {
     "left_eye": "nose",
     "left_ear": "left_eye",
 }
+_NECK_PARENTS = {**_LIMBS, "head_top": "neck", "left_shoulder": "neck", "left_hip": "neck"}
 
 SKELETONS: dict[str, Skeleton] = {
     skeleton.name: skeleton
@@ -258,7 +258,7 @@ SKELETONS: dict[str, Skeleton] = {
         _tree(
             "crowdpose_14",
             (*_both("shoulder", "elbow", "wrist", "hip", "knee", "ankle"), "head_top", "neck"),
-            {**_LIMBS, "head_top": "neck", "left_shoulder": "neck", "left_hip": "neck"},
+            _NECK_PARENTS,
         ),
         _tree("coco_17", _COCO, _COCO_PARENTS),
         _tree("halpe_26", _HALPE_26, _HALPE_PARENTS),
@@ -287,6 +287,85 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             _HALPE_PARENTS,
         ),
+        _tree(
+            "openpose_25",  # BODY_25
+            (
+                *("nose", "neck"),
+                *_one_side("right", *_ARM),
+                *_one_side("left", *_ARM),
+                "pelvis",
+                *_one_side("right", *_LEG),
+                *_one_side("left", *_LEG),
+                *("right_eye", "left_eye", "right_ear", "left_ear"),
+                *_one_side("left", "big_toe", "small_toe", "heel"),
+                *_one_side("right", "big_toe", "small_toe", "heel"),
+            ),
+            {**_HALPE_PARENTS, **_OPENPOSE_PARENTS, "neck": "pelvis", "left_hip": "pelvis"},
+        ),
+        _tree(
+            "coco_wholebody_133",
+            (
+                *_COCO,
+                *_one_side("left", "big_toe", "small_toe", "heel"),
+                *_one_side("right", "big_toe", "small_toe", "heel"),
+                *_FACE,
+                *_HANDS,
+            ),
+            {**_FOOT_PARENTS, **_COCO_PARENTS, **_HAND_PARENTS},
+        ),
+        _tree(
+            "aic_14",  # AI Challenger
+            (
+                *_one_side("right", *_ARM),
+                *_one_side("left", *_ARM),
+                *_one_side("right", *_LEG),
+                *_one_side("left", *_LEG),
+                *("head_top", "neck"),
+            ),
+            _NECK_PARENTS,
+        ),
+        _tree(
+            "mpii_16",
+            (
+                *_one_side("right", "ankle", "knee", "hip"),
+                *_one_side("left", "hip", "knee", "ankle"),
+                *("pelvis", "thorax", "upper_neck", "head_top"),
+                *_one_side("right", "wrist", "elbow", "shoulder"),
+                *_one_side("left", "shoulder", "elbow", "wrist"),
+            ),
+            {
+                **_LIMBS,
+                "thorax": "pelvis",
+                "left_hip": "pelvis",
+                "upper_neck": "thorax",
+                "left_shoulder": "thorax",
+                "head_top": "upper_neck",
+            },
+        ),
+        _tree(
+            "jhmdb_15",
+            (
+                *("neck", "spine", "face"),
+                *(
+                    f"{side}_{joint}"
+                    for joint in ("shoulder", "hip", "elbow", "knee", "wrist", "ankle")
+                    for side in ("right", "left")
+                ),
+            ),
+            {**_LIMBS, "neck": "spine", "face": "neck", "left_shoulder": "neck", "left_hip": "spine"},
+        ),
+        _tree(
+            "posetrack_17",
+            ("nose", "upper_neck", "head_top", *_both("ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
+            {
+                **_LIMBS,
+                "nose": "upper_neck",
+                "head_top": "nose",
+                "left_ear": "nose",
+                "left_shoulder": "upper_neck",
+                "left_hip": "left_shoulder",
+            },
+        ),
         _tree("smpl_24", _SMPL, _SMPL_PARENTS),
         _tree(
             "dpmesh_30",  # of DPMesh's and 3DCrowdNet's releases: SMPL's joints, and points on the skin of the head
@@ -308,7 +387,7 @@ SKELETONS: dict[str, Skeleton] = {
                 *_one_side("left", "shoulder", "elbow", "wrist"),
                 *("neck", "head_top"),
             ),
-            {**_LIMBS, "head_top": "neck", "left_shoulder": "neck", "left_hip": "neck"},
+            _NECK_PARENTS,
         ),
     )
 }

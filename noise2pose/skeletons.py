@@ -81,6 +81,43 @@ def convert_partly(points: Float[Tensor, "*batch J C"], source: str, target: str
     return torch.where(confidence > 0, torch.cat((matrix @ points[..., :-1], confidence), dim=-1), 0.0)
 
 
+def to_input(points: Float[Tensor, "*batch J 3"], source: str, target: str) -> Float[Tensor, "*batch K 3"]:
+    """Every joint of a method's input from the keypoints of a detector, those that are not seen at a likely place.
+
+    Args:
+        points: (..., J, 3) pixels and confidence, in the order of `source`; three joints of each pose are visible.
+        source: name of the skeleton that the points are of.
+        target: name of the skeleton that the method takes.
+
+    Returns:
+        (..., K, 3); the confidence is 0 where a joint is hidden or cannot be derived. Such a joint is where
+        `place_hidden` puts it, before the conversion if the source has it, else after.
+
+    Raises:
+        InputError: if a skeleton is unknown, or the limbs of `target` cannot be derived.
+    """
+    check_input(source, target)
+    placed = place_hidden(points, source)
+    matrix = _partial_matrix(get(source).joints, get(target).joints).to(points)
+    used = matrix != 0
+    confidence = torch.where(used, placed[..., None, :, 2], torch.inf).amin(dim=-1)
+    confidence = torch.where(used.any(dim=-1), confidence, 0.0)
+    converted = torch.cat((matrix @ placed[..., :2], confidence[..., None]), dim=-1)
+    if used.any(dim=-1).all():
+        return converted
+    derived = torch.where(used.any(dim=-1)[:, None], torch.ones_like(converted), 0.0)
+    known = torch.cat((converted[..., :2], derived[..., 2:]), dim=-1)  # hidden joints have a place already
+    return torch.cat((place_hidden(known, target)[..., :2], converted[..., 2:]), dim=-1)
+
+
+def check_input(source: str, target: str) -> None:
+    """Raises an InputError that names the limbs, or the pelvis, of `target` that `source` cannot give."""
+    given, limbs = get(source).joints, ("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "pelvis")
+    wanted = [joint for joint in get(target).joints if joint.endswith(limbs)]
+    if missing := [joint for joint in wanted if _derive(joint, given, frozenset()) is None]:
+        raise InputError(f"{target} cannot be derived from {source}: nothing gives {', '.join(missing)}")
+
+
 @cache
 def conversion_matrix(source: str, target: str) -> Float[Tensor, "K J"]:
     """The matrix that `convert` multiplies with; float64, to be copied before any change.
@@ -148,7 +185,8 @@ _RULES: dict[str, tuple[Mapping[str, float], ...]] = {
     # Human3.6M's and MPI-INF-3DHP's joint halfway up the torso; SMPL's middle vertebra is within a few centimetres.
     "spine": ({"spine2": 1.0}, {"pelvis": 0.5, "thorax": 0.5}),
     # Human3.6M's "Neck/Nose" lies at the chin; MPI-INF-3DHP's head is the accepted stand-in both ways (EvoSkeleton).
-    "chin": ({"head": 1.0}, {"nose": 1.0}),
+    # MPII's upper neck and JHMDB's face lie where the head begins and in its middle.
+    "chin": ({"head": 1.0}, {"nose": 1.0}, {"upper_neck": 1.0}, {"face": 1.0}),
     "head": ({"chin": 1.0},),
     # The ears are two thirds of the way from the shoulders to the crown.
     "head_top": (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from noise2pose.errors import InputError
-from noise2pose.reports.model_card import Notes, model_card, read_notes
+from noise2pose.reports.model_card import GIVES_BODIES, LIFTS, Notes, model_card, read_notes
 from noise2pose.reports.runs import Run, load_run
 
 if TYPE_CHECKING:
@@ -89,8 +89,11 @@ def _export(arguments: argparse.Namespace) -> str:
     }
     if changes:
         facts["set in the configuration"] = ", ".join(f"`{key}: {value}`" for key, value in changes.items())
-    kind = "human-mesh-recovery" if method.body is not None else "3d-human-pose-estimation"
-    tags = [kind, class_path.split(".")[1], *(["diffusion"] if method.num_steps else [])]
+    tags = [
+        GIVES_BODIES if method.body is not None else LIFTS,
+        class_path.split(".")[1],
+        *(["diffusion"] if method.num_steps else []),
+    ]
     remarks = _remarks(method, run, arguments.dtype)
     write_model(
         arguments.output,

@@ -7,25 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noise2pose.errors import InputError
+from noise2pose.skeleton_tables import SKELETONS
 
 DESCRIPTION = """Predict the 3-D poses or bodies of people in images or keypoint files with a trained method.
 
-  python scripts/predict.py --checkpoint diffpose-cmu person_keypoints.json --output lifted
-  python scripts/predict.py --checkpoint diffannot-keypoints photo.jpg --output one
-  python scripts/predict.py --checkpoint diffannot-keypoints photos --keypoints photos.json --output all
+  noise2pose predict --checkpoint diffpose-cmu person_keypoints.json --output lifted
+  noise2pose predict --checkpoint diffpose-cmu-27 openpose_folder --fps 30 --output clip
+  noise2pose predict --checkpoint diffannot-keypoints photo.jpg --output one
+  noise2pose predict --checkpoint diffannot-keypoints photos --keypoints photos.json --output all
 
 A method that predicts joints takes one keypoint file; one that predicts bodies also takes images or folders of them.
-A keypoint file is one of
-  .npz    with `keypoints` (poses, joints, 2 or 3), optionally `skeleton` (a name), `image_size` and `names`
-  .json   COCO annotations, the results of a detector (COCO, AlphaPose, Halpe), or a nested list like the npz's array
+Keypoint files are recognised by their content, and the summary says what they were read as:
+  .json   COCO annotations or results (also AlphaPose, Halpe, CrowdPose, PoseTrack, JHMDB), OpenPose, MMPose,
+          Ultralytics, MPII, AI Challenger, or a nested list (poses, joints, 2 or 3)
+  .npz    with `keypoints` (poses, joints, 2 or 3) or (frames, people, joints, 2 or 3), optionally `skeleton` (a name),
+          `image_size`, `names` of the images, `people`, `frames` and `fps`; .npy; a custom video of VideoPose3D
+  .txt    of YOLO-pose
+  a folder of such .json or .txt files, one an image
 """
 EPILOG = """what it writes for a method that predicts joints:
   DIR/poses.npz         names; joints_3d (poses, 17, 3) in metres from the pelvis, x right, y down, z into the image;
                         uncertainty (poses, 17) in metres and hypotheses (poses, N, 17, 3) where the method has them;
                         keypoints_2d (poses, 17, 3) in pixels of the file with confidence; skeleton, checkpoint,
-                        and image_size (poses, 2) where the file has it
+                        observed (poses, 17), whether the joint was seen; image_size (poses, 2) where it is known
   DIR/NAME.png          of the first poses; discs show one standard deviation of each joint
-  DIR/poses.gif         of a clip: an npz file, or any file with a video method
+  DIR/poses.gif         of one person in consecutive frames
 
 what it writes for a method that predicts bodies:
   DIR/annotations.npz   AMASS's keys (poses, trans, betas, gender) in the camera frame of the image, and what belongs
@@ -40,10 +46,15 @@ at what is marked suspect before you use it: a body far from its keypoints, few 
 
 what it assumes:
 Keypoints of images come from --keypoints, whose poses name their image (file_name or image_id in JSON, `names` in npz;
-several people in an image are fine), else from the detector that `scripts/prepare.py detector` fetches. 17 joints are
-ambiguous: COCO and Human3.6M both have 17, in different orders. They are taken for COCO's unless the npz file or
---skeleton says h36m_17. 26 joints are Halpe's. Joints that the file does not show are put at their nearest visible
-neighbours first; a method that uses confidences is less certain about them.
+several people in an image are fine), else from the detector that `noise2pose prepare detector` fetches. Folders in
+these names tell images of one name apart. 17 joints without names are taken for COCO's, and refused if Human3.6M's
+order makes a person of them. Joints with confidence 0, at (0, 0) or (-1, -1), without a position or far outside the
+image are no evidence: they are put at their nearest visible neighbours; a method that uses confidences is less
+certain about them.
+
+A method for clips takes each person's poses in the order of the frames, which `frame_id` or the number in the name of
+the image says; a missing frame is a gap in time. Several people need identities (track_id, idx). The motion that these
+methods were trained on has 50 frames a second: say --fps where your file does not, or fast and slow are confused.
 
 The focal length of an image is that of --focal, else of its EXIF data, else its diagonal; the summary says which. A
 wrong one moves the body nearer or farther and hardly changes its pose.
@@ -54,6 +65,7 @@ does not depend on where in the image the person stands, and it is turned agains
 to the person. A person who is cut off by the border of the image fills the virtual image nevertheless: expect a worse
 answer.
 """
+FORMATS = ("openpose", "alphapose", "mmpose", "ultralytics", "aic", "mpii", "coco")  # noise2pose.keypoints.formats
 _NAMED = 3  # skipped files that are told at the end; annotations.json has all
 
 
@@ -92,9 +104,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--skeleton",
-        choices=["auto", "coco_17", "halpe_26", "h36m_17"],
+        choices=["auto", *SKELETONS],
         default="auto",
-        help="joint order of the file (default: auto, what the file says, else by the number of joints; see below)",
+        metavar="NAME",
+        help="joint order of the file (default: auto, what the file says, else by the number of joints): "
+        f"{', '.join(SKELETONS)}",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        metavar="NAME",
+        help=f"format of a JSON file, if it is not recognised: {', '.join(FORMATS)}",
+    )
+    parser.add_argument("--fps", type=float, metavar="RATE", help="frames of the video in a second")
+    parser.add_argument(
+        "--image_size",
+        type=int,
+        nargs=2,
+        metavar=("WIDTH", "HEIGHT"),
+        help="of the images of a keypoint file that does not say it, in pixels",
     )
     parser.add_argument("--selector", metavar="NAME", help="of DiffAnnot: guided, reproj2d, fixed, consistency or none")
     parser.add_argument("--focal", type=float, metavar="PIXELS", help="focal length of all images")
@@ -116,31 +144,53 @@ def _command(given: Sequence[str]) -> str:
     return shlex.join(["python", "scripts/predict.py", *kept])
 
 
+def _refuse_images(arguments: argparse.Namespace) -> None:
+    """Says that a lifter takes no images before anything heavy is loaded, where the model's card says what it is."""
+    from noise2pose.files import ASSETS
+    from noise2pose.images.photographs import ENDINGS
+    from noise2pose.reports.model_card import LIFTS, tags
+
+    shipped = ASSETS / "models" / arguments.checkpoint
+    images = any(path.suffix.lower() in ENDINGS for path in arguments.inputs)
+    if images and LIFTS in tags(shipped if shipped.is_dir() else Path(arguments.checkpoint)):
+        raise InputError(
+            f"{arguments.checkpoint} lifts 2-D keypoints: give it a keypoint file, not images; for images use a model "
+            "that answers with bodies, such as diffannot-keypoints"
+        )
+
+
 def _predict(arguments: argparse.Namespace, command: str) -> str:
     """Writes the files; returns the summary."""
-    from methods.inference import Annotator, Lifter, TrainedModel  # these load PyTorch
-    from methods.inference.results import as_folder
-    from noise2pose.keypoints.files import ENDINGS, read_keypoints
+    _refuse_images(arguments)
+    from noise2pose.keypoints.files import as_keypoints, is_keypoint_file, read_keypoints  # these load PyTorch
 
-    output, most = as_folder(arguments.output), arguments.max_pictures
     source = arguments.inputs[0]
-    alone = len(arguments.inputs) == 1 and source.suffix in ENDINGS
+    alone = len(arguments.inputs) == 1 and is_keypoint_file(source)
     if alone and arguments.keypoints is not None:
         raise InputError(f"--keypoints: {source} is a keypoint file itself; --keypoints is for images")
     file = source if alone else arguments.keypoints
     skeleton = None if arguments.skeleton == "auto" else arguments.skeleton
-    keypoints = None if file is None else read_keypoints(file, skeleton)
+    keypoints = None if file is None else read_keypoints(file, skeleton, arguments.format)
+    if keypoints is not None and arguments.image_size is not None:
+        keypoints = as_keypoints(keypoints, image_size=arguments.image_size)
+
+    from methods.inference import Annotator, Lifter, TrainedModel
+    from methods.inference.results import as_folder
+
+    output, most = as_folder(arguments.output), arguments.max_pictures
     model = TrainedModel(arguments.checkpoint, arguments.device, arguments.selector)
 
     if alone and model.method.body is None:
         if arguments.focal is not None:
             raise InputError(f"--focal: {model.method.title} lifts in a virtual image and does not use a focal length")
-        poses = Lifter(model).predict(keypoints)
+        poses = Lifter(model).predict(keypoints, fps=arguments.fps)
         written = poses.save(output, most)
         drawn = sum(path.suffix == ".png" for path in written)
         files = ", ".join(str(path) for path in written if path.suffix != ".png")
         return f"{poses.summary()}; wrote {files}{f' and {drawn} pictures' if drawn else ''}"
 
+    if arguments.fps is not None:
+        raise InputError(f"--fps: {model.method.title} takes single images and does not use a frame rate")
     annotations = Annotator(model, batch_size=arguments.batch_size).predict(
         keypoints if alone else arguments.inputs,
         None if alone else keypoints,

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from methods.base import PoseMethod
-from methods.inference.model import TrainedModel
+from methods.inference.model import SAMPLE, TrainedModel
 from methods.inference.results import Annotations, as_folder
 from methods.model_folders import weights_sha256
 from noise2pose.annotation.layout import annotate_batch
@@ -33,8 +33,8 @@ from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.images import crops
 from noise2pose.images.photographs import Photograph, find_images, read_image
-from noise2pose.keypoints.files import ENDINGS as KEYPOINT_ENDINGS
-from noise2pose.keypoints.files import Keypoints, as_keypoints
+from noise2pose.keypoints.arrays import Keypoints
+from noise2pose.keypoints.files import as_keypoints, is_keypoint_file
 
 
 class Annotator:
@@ -109,6 +109,7 @@ class Annotator:
             "body": method.body_name,
             "gender": method.body.gender if method.body else "neutral",
             "keypoints": _source(keypoints),
+            "keypoints_about": "detected" if keypoints is None else keypoints.about(),
             "command": command or shlex.join(["python", *sys.argv]),
         }
         writer = None if folder is None else AnnotationWriter(folder, info, made_from)
@@ -174,7 +175,7 @@ def _images_and_keypoints(inputs: Any, keypoints: Any) -> tuple[list[tuple[str, 
     paths = [inputs] if isinstance(inputs, str | Path) else inputs
     if isinstance(paths, list | tuple) and paths and all(isinstance(path, str | Path) for path in paths):
         paths = [Path(path) for path in paths]
-        if len(paths) > 1 or paths[0].suffix not in KEYPOINT_ENDINGS:
+        if len(paths) > 1 or not is_keypoint_file(paths[0]):
             images = find_images(paths)
             if keypoints is None:
                 return images, None
@@ -183,7 +184,7 @@ def _images_and_keypoints(inputs: Any, keypoints: Any) -> tuple[list[tuple[str, 
             if len(images) > 1:
                 raise InputError("an array of keypoints belongs to one image: for several give a file or a record")
             found = as_keypoints(keypoints)
-            return images, as_keypoints(found, names=[images[0][1].stem] * len(found.names))
+            return images, as_keypoints(found, names=[images[0][1].name] * len(found.names))
         inputs = paths[0]
     if keypoints is not None:
         raise InputError("keypoints are given twice: `keypoints` is for images")
@@ -228,7 +229,7 @@ def annotate_people(method: PoseMethod, chosen: Sequence[Person]) -> Part:
             "principal_point": camera["principal_point"] + corner,
             "image_size": torch.where(size_known[:, None], camera["image_size"], 0.0),
         },
-        "sample_id": batch["sample_id"],
+        "sample_id": [person.name for person in found],
     }
     arrays = annotate_batch(in_image, prediction, method.body, [person.file_name for person in found])
     return arrays, list(dict.fromkeys(skipped))
@@ -244,7 +245,7 @@ def _batch(
         "keypoints_2d": keypoints,
         "box": crops.box_of_keypoints(keypoints),
         "camera": {"focal": focal[:, None].expand(-1, 2), "principal_point": size / 2.0, "image_size": size},
-        "sample_id": [person.name for person in people],
+        "sample_id": [SAMPLE] * len(people),
     }
     if images:
         batch["image"] = torch.stack(list(images)).to(device)

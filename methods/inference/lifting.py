@@ -4,6 +4,7 @@ Shape letters: T poses, F frames of a window, W windows, J joints, N hypotheses.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +14,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from methods.base import PoseMethod
-from methods.inference.model import TrainedModel
+from methods.inference.model import SAMPLE, TrainedModel
 from methods.inference.results import LiftedPoses
 from noise2pose import cameras, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import ENDINGS as IMAGE_ENDINGS
-from noise2pose.keypoints.files import as_keypoints
+from noise2pose.keypoints.arrays import Keypoints, counted
+from noise2pose.keypoints.files import as_keypoints, in_pixels, is_keypoint_file
+from noise2pose.keypoints.tracks import Track, at_places, resample, tracks
 
+FPS = 50.0  # frames a second of the clips that methods are trained on: those of Human3.6M and of the motion here
 _BATCH_FRAMES = 512
 
 
@@ -40,11 +44,17 @@ class Lifter:
         self.model = model if isinstance(model, TrainedModel) else TrainedModel(model, device)
 
     def predict(
-        self, keypoints: Any, skeleton: str | None = None, image_size: Any = None, names: Any = None
+        self,
+        keypoints: Any,
+        skeleton: str | None = None,
+        image_size: Any = None,
+        names: Any = None,
+        fps: float | None = None,
     ) -> LiftedPoses:
-        """Lifts poses; a method for clips takes them as consecutive frames of one person.
+        """Lifts poses; a method for clips takes those of each person in the order of their frames.
 
-        Joints without confidence are put at their nearest visible neighbours first.
+        Joints without confidence are put at their nearest visible neighbours first. Everybody gets the same random
+        numbers, so an answer depends on the keypoints alone.
 
         Args:
             keypoints: (T, J, 2 or 3) or (J, 2 or 3) pixels and confidence; or the path of a keypoint file, in any
@@ -52,22 +62,28 @@ class Lifter:
             skeleton: of the joints, such as `coco_17`, `halpe_26` or `h36m_17`; None for what the file says, else to
                 tell by the number of joints (17 is taken for COCO's).
             image_size: (2,) or (T, 2) width and height in pixels, for the pictures; None for what the file says.
-            names: T names; None for those of the file.
+            names: T names of the images; None for those of the file.
+            fps: frames of the video in a second, for a method for clips; None for what the file says, else 50.
 
         Raises:
-            InputError: if images are given, the keypoints are wrong, or the model does not lift keypoints.
+            InputError: if images are given, the keypoints are wrong, or the model does not lift keypoints; also if a
+                method for clips is given several people without identities.
         """
         _refuse_images(keypoints)
-        read = as_keypoints(keypoints, skeleton, image_size, names)
+        if fps is not None and not 0 < fps < float("inf"):
+            raise InputError(f"fps is {fps}, expected more than 0")
+        read = in_pixels(as_keypoints(keypoints, skeleton, image_size, names))
+        if read.relative:
+            raise InputError(
+                f"{read.source}: coordinates are shares of the image: give its width and height with --image_size"
+            )
+        read = read if fps is None else replace(read, fps=fps)
         method = self.model.method
         if method.body is not None:
             raise InputError(f"{method.title} predicts bodies: use Annotator({self.model.name!r})")
-        try:
-            placed = skeletons.place_hidden(read.points, read.skeleton)
-            points = skeletons.convert(placed, read.skeleton, LiftedPoses.skeleton, has_confidence=True)
-            lifted = lift(method, points, read.names)
-        except InputError as error:
-            raise error if read.source is None else InputError(f"{read.source}: {error}") from error
+        points = skeletons.to_input(read.points, read.skeleton, LiftedPoses.skeleton)
+        found = tracks(read, FPS) if method.num_frames > 1 else [Track([row], [0.0]) for row in range(len(points))]
+        lifted = lift_tracks(method, points, found)
         return LiftedPoses(
             joints_3d=lifted.joints_3d.numpy(),
             uncertainty=None if lifted.uncertainty is None else lifted.uncertainty.numpy(),
@@ -79,8 +95,30 @@ class Lifter:
             checkpoint=self.model.name,
             input_skeleton=read.skeleton,
             num_hidden=int((read.points[..., 2] == 0).sum()),
-            is_clip=read.is_clip or method.num_frames > 1,
+            about=_about(read, found, method.num_frames),
+            is_clip=any(len(track.rows) == len(points) > 1 for track in _motion(read)),
         )
+
+
+def _motion(read: Keypoints) -> list[Track]:
+    """The tracks, none where nothing says who is who; a GIF is drawn of a single one."""
+    try:
+        return tracks(read, FPS)
+    except InputError:
+        return []
+
+
+def _about(read: Keypoints, found: Sequence[Track], num_frames: int) -> str:
+    """What was read, and for a method for clips which poses were taken for a motion."""
+    if num_frames == 1:
+        return read.about()
+    moving = [track for track in found if len(track.rows) > 1]
+    if not moving:
+        return f"{read.about()}; no pose follows another: each is lifted as if nobody moved"
+    rate = f"{FPS:g} frames a second (assumed)" if read.fps is None else f"{read.fps:g} frames a second"
+    alone = len(found) - len(moving)
+    others = f", {counted(alone, 'pose')} alone" if alone else ""
+    return f"{read.about()}; {counted(len(moving), 'clip')} at {rate}{others}"
 
 
 def _refuse_images(given: Any) -> None:
@@ -88,8 +126,8 @@ def _refuse_images(given: Any) -> None:
     paths = given if isinstance(given, list | tuple) else [given]
     is_image = isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.ndim >= 3
     for path in paths:
-        if isinstance(path, str | Path) and (Path(path).suffix.lower() in IMAGE_ENDINGS or Path(path).is_dir()):
-            is_image = True
+        if isinstance(path, str | Path) and not is_keypoint_file(Path(path)):
+            is_image |= Path(path).suffix.lower() in IMAGE_ENDINGS or Path(path).is_dir()
     if is_image:
         raise InputError(
             "a lifter predicts joints from 2-D keypoints: give it a keypoint file or an array (poses, joints, 2 or 3), "
@@ -105,31 +143,63 @@ class Lifted(NamedTuple):
     hypotheses: Float[Tensor, "T N J 3"] | None  # metres, where the method gives them
 
 
+def lift_tracks(method: PoseMethod, keypoints: Float[Tensor, "T J 3"], found: Sequence[Track]) -> Lifted:
+    """Answers each pose of some tracks; a method for clips gets them at its frame rate.
+
+    Args:
+        method: in evaluation mode.
+        keypoints: pixels and confidence in the joint order of the method, every joint at a place.
+        found: tracks that have each pose once.
+
+    Raises:
+        InputError: as `lift`.
+    """
+    clips = [resample(keypoints[track.rows], track.times, FPS) for track in found]
+    lengths = [len(clip.points) for clip in clips]
+    lifted = lift(method, torch.cat([clip.points for clip in clips]), lengths)
+    order = torch.tensor([row for track in found for row in track.rows]).argsort()
+
+    def by_pose(values: Tensor | None) -> Tensor | None:
+        if values is None:
+            return None
+        parts = zip(values.split(lengths), clips, strict=True)
+        return torch.cat([at_places(part, clip.places) for part, clip in parts])[order]
+
+    joints = by_pose(lifted.joints_3d)
+    assert joints is not None
+    return Lifted(joints, by_pose(lifted.uncertainty), by_pose(lifted.hypotheses))
+
+
 @torch.no_grad()
-def lift(method: PoseMethod, keypoints: Float[Tensor, "T J 3"], names: Sequence[str]) -> Lifted:
+def lift(method: PoseMethod, keypoints: Float[Tensor, "T J 3"], lengths: Sequence[int] | None = None) -> Lifted:
     """Answers each pose once.
 
-    A video method, whose attribute `num_frames` is above 1, takes the poses as consecutive frames of one person, cut
+    A method for clips, whose attribute `num_frames` is above 1, takes the poses of a clip as consecutive frames, cut
     into the windows of `window_frames`. Each window has one virtual image.
 
     Args:
         method: in evaluation mode.
         keypoints: pixels and confidence in the joint order of the method, every joint at a place.
-        names: of the T poses; the random numbers of a pose depend on its name (of the first frame of its window).
+        lengths: of the clips, one after the other; None for one clip.
 
     Returns:
         Tensors on the CPU.
 
     Raises:
-        InputError: if all joints of a pose lie at one point.
+        InputError: if all joints of a window lie at one point.
     """
     length = method.num_frames
-    frames, kept = window_frames(len(keypoints), length)
+    windows, start = [], 0
+    for number in [len(keypoints)] if lengths is None or length == 1 else lengths:
+        clip, answered = window_frames(number, length)
+        windows.append((clip + start, answered))
+        start += number
+    frames, kept = (torch.cat(parts) for parts in zip(*windows, strict=True))
     points = keypoints[frames]  # (W, F, J, 3)
     corner, side = cameras.virtual_image(points[..., :2].flatten(1, 2))
     if not (side > 0).all():
         first = int((side <= 0).nonzero()[0])
-        raise InputError(f"{names[int(frames[first, 0])]}: all joints lie at one point")
+        raise InputError(f"pose {int(frames[first, 0])}: all joints lie at one point")
     pixels = points[..., :2] - corner[:, None, None]
     points = torch.cat((pixels, points[..., 2:]), dim=-1)
     size = side[:, None].expand(-1, 2)
@@ -144,7 +214,7 @@ def lift(method: PoseMethod, keypoints: Float[Tensor, "T J 3"], names: Sequence[
                 "principal_point": (size[rows] / 2.0).to(method.device),
                 "image_size": size[rows].to(method.device),
             },
-            "sample_id": [names[int(frame)] for frame in frames[rows, 0]],
+            "sample_id": [SAMPLE] * len(points[rows]),
         }
         answers.append(_by_frame(method(batch), kept[rows]))
     joints, uncertainty, hypotheses = zip(*answers, strict=True)

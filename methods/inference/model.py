@@ -7,6 +7,9 @@ from methods.base import PoseMethod
 from methods.checkpoints import find_checkpoint, load_method
 from noise2pose.errors import InputError
 
+# One name for everybody: an answer depends on keypoints and image alone, not on what they are called or on their order.
+SAMPLE = "person"
+
 
 class TrainedModel:
     """A trained method by name, on a device.

@@ -22,6 +22,7 @@ from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.files import write_npz
 from noise2pose.images.photographs import Photograph
+from noise2pose.keypoints.arrays import counted
 from noise2pose.rendering.figures import write_pose_gif, write_pose_pictures
 
 
@@ -43,6 +44,7 @@ class LiftedPoses:
         checkpoint: name or path that the method was loaded from.
         input_skeleton: of the keypoints as they were given.
         num_hidden: joints of those keypoints without confidence, which were put at their visible neighbours.
+        about: what the keypoints were read as, and what was left out or assumed.
         is_clip: whether the poses may be consecutive frames.
     """
 
@@ -56,6 +58,7 @@ class LiftedPoses:
     checkpoint: str
     input_skeleton: str
     num_hidden: int
+    about: str
     is_clip: bool
     skeleton: ClassVar[str] = SKELETON
     unit: ClassVar[str] = "m"
@@ -84,8 +87,10 @@ class LiftedPoses:
             if self.uncertainty is None
             else f"mean uncertainty {100.0 * self.uncertainty.mean():.1f} cm"
         )
-        guessed = f", {self.num_hidden} hidden joints guessed from their neighbours" if self.num_hidden else ""
-        return f"{self.method}: {len(self)} poses, read as {self.input_skeleton}{guessed}, {spread}"
+        guessed = (
+            f"; {counted(self.num_hidden, 'joint')} not seen, guessed from their neighbours" if self.num_hidden else ""
+        )
+        return f"{self.method}: {self.about}{guessed}; {spread}"
 
     def save(self, folder: str | Path, pictures: int = 20, gif: bool = True) -> list[Path]:
         """Writes poses.npz and drawings, as `scripts/predict.py` does.
@@ -109,6 +114,7 @@ class LiftedPoses:
         write_npz(
             written[0],
             **arrays,
+            observed=self.valid,
             names=np.array(self.names),
             skeleton=np.array(self.skeleton),
             checkpoint=np.array(self.checkpoint),

@@ -3,10 +3,11 @@
 Shape letters: T poses, P people of an image, J joints.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,8 @@ from noise2pose.files import sha256
 from noise2pose.images import crops
 from noise2pose.images.photographs import Photograph, focal_of_diagonal, open_image
 from noise2pose.keypoints.arrays import Keypoints
+from noise2pose.keypoints.files import in_pixels
+from noise2pose.keypoints.images import image_path, without_ending
 
 Skipped = list[tuple[str, str]]  # file name, or name of a pose, and the reason
 
@@ -129,7 +132,10 @@ def people_of_keypoints(read: Keypoints, focal: float | None = None) -> tuple[li
     """
     if focal is not None and read.image_sizes is None:
         raise InputError("a focal length says nothing without the size of the images, which the keypoints lack")
-    keypoints = _to_skeleton(read.points, read.skeleton)
+    read = in_pixels(read)
+    if read.relative:
+        raise InputError(f"{read.source}: coordinates are shares of the image, whose size is unknown: give the images")
+    keypoints = skeletons.to_input(read.points, read.skeleton, SKELETON)
     people, skipped = [], []
     for row, name in enumerate(read.names):
         points, corner = keypoints[row], None
@@ -143,14 +149,18 @@ def people_of_keypoints(read: Keypoints, focal: float | None = None) -> tuple[li
         else:
             corner, side = cameras.virtual_image(points[:, :2])
             size, person_focal = (float(side), float(side)), cameras.VIRTUAL_FOCAL * float(side)
-        people.append(Person(name, _image_of(name, read.names), points, size, person_focal, corner, None))
+        people.append(Person(name, read.images[row], points, size, person_focal, corner, None))
     return people, skipped
 
 
 def match(
     photographs: Sequence[Photograph], read: Keypoints
 ) -> tuple[dict[str, Float[torch.Tensor, "P J 3"]], Skipped]:
-    """The keypoints of each image; they are named like the images, without folder and ending.
+    """The keypoints of each image, found by the path that they name.
+
+    Roots may differ: the image that shares most folders from the file name upwards is meant. File names must be equal,
+    or, where no image has the name, equal but for the ending; a number finds the file name with that number, as COCO's
+    results give 785 for 000000000785.jpg.
 
     Args:
         photographs: whose keypoints are wanted.
@@ -160,33 +170,98 @@ def match(
         The people of each image by file name, and the images that have another size than the keypoints say.
 
     Raises:
-        InputError: if two images differ in folder or ending only, or no keypoints fit any image.
+        InputError: if it is ambiguous which image is meant, or no keypoints fit any image.
     """
     source = "the keypoints" if read.source is None else str(read.source)
-    keys = [_key(photograph.path.stem) for photograph in photographs]
-    for i, photograph in enumerate(photographs):
-        if keys[i] in keys[:i]:
-            raise InputError(
-                f"{photograph.file_name} has the name of another image, and keypoints find their image by name only"
-            )
-    rows: dict[str, list[int]] = {key: [] for key in keys}
-    for row, name in enumerate(read.names):
-        rows.get(_key(_image_of(name, read.names)), []).append(row)
-    if photographs and not any(rows.values()):
-        raise InputError(f"{source}: the first pose is of {read.names[0]}, and no pose is of any of the images")
+    stated = list(dict.fromkeys(read.images))
+    meant = _images_meant(source, photographs, stated)
+    if photographs and not meant:
+        raise InputError(f"{source}: the first pose is of {read.images[0]}, and no pose is of any of the images")
+    rows: dict[str, list[int]] = {}
+    for row, image in enumerate(read.images):
+        if image in meant:
+            rows.setdefault(meant[image], []).append(row)
     found, skipped = {}, []
-    for photograph, key in zip(photographs, keys, strict=True):
+    for photograph in photographs:
+        of_image = rows.get(photograph.file_name, [])
         fitting = []
-        for row in rows[key]:
-            stated = photograph.size if read.image_sizes is None else tuple(map(int, read.image_sizes[row].tolist()))
-            if stated == photograph.size:
+        for row in of_image:
+            size = None if read.image_sizes is None else tuple(map(int, read.image_sizes[row].tolist()))
+            if size in (None, photograph.size):
                 fitting.append(row)
             else:
-                reason = "{} x {} pixels, but {} x {} in {}".format(*photograph.size, *stated, source)
+                reason = "{} x {} pixels, but {} x {} in {}".format(*photograph.size, *size, source)
                 skipped.append((photograph.file_name, reason))
-        if fitting or not rows[key]:
-            found[photograph.file_name] = read.points[fitting]
+        ids = {read.image_ids[row] for row in fitting} if read.image_ids else set()
+        if len(ids) > 1:
+            raise InputError(
+                f"{source}: images {' and '.join(sorted(ids))} are both called {read.images[fitting[0]]}, and "
+                f"{photograph.file_name} can be one of them only: give each image a file name of its own"
+            )
+        if fitting or not of_image:
+            points = read.points[fitting]
+            scale = torch.tensor([*photograph.size, 1.0]) if read.relative else 1.0
+            found[photograph.file_name] = points * scale
     return found, list(dict.fromkeys(skipped))
+
+
+def _images_meant(source: str, photographs: Sequence[Photograph], stated: Sequence[str]) -> dict[str, str]:
+    """Which image each stated path means, where it means one.
+
+    Raises:
+        InputError: if a path means two images, or two paths mean one image, equally well.
+    """
+    by_stem: dict[str, list[Photograph]] = {}
+    for photograph in photographs:
+        for key in _keys(photograph.path.name):
+            by_stem.setdefault(key, []).append(photograph)
+    claims: dict[str, list[tuple[tuple[int, int], str]]] = {}
+    for image in stated:
+        name = PurePosixPath(image).name
+        likely = {p.file_name: p for key in _keys(name) for p in by_stem.get(key, [])}
+        # Names of arrays may number the people of an image.
+        if not likely and (person := _PERSON.fullmatch(image)) and person[1] in stated:
+            likely = {p.file_name: p for key in _keys(PurePosixPath(person[1]).name) for p in by_stem.get(key, [])}
+        scores = {file_name: _similarity(image, photograph) for file_name, photograph in likely.items()}
+        best = [file_name for file_name, score in scores.items() if score == max(scores.values())]
+        if len(best) > 1:
+            raise InputError(
+                f"{source}: {image} may be {best[0]} or {best[1]}: give the keypoints the folders of the images too"
+            )
+        if best:
+            claims.setdefault(best[0], []).append((scores[best[0]], image))
+    meant = {}
+    for file_name, claimed in claims.items():
+        highest = max(score for score, _ in claimed)
+        images = [image for score, image in claimed if score == highest]
+        if len({_PERSON.sub(r"\1", image) for image in images}) > 1:
+            raise InputError(
+                f"{source}: {images[0]} and {images[1]} may both be {file_name}: give the folders of the images too, "
+                "or their keypoints alone"
+            )
+        meant |= dict.fromkeys(images, file_name)
+    return meant
+
+
+_PERSON = re.compile(r"(.+)#[0-9]+")
+
+
+def _keys(name: str) -> list[str]:
+    """What the name of an image is looked up by: itself without ending, and as a number."""
+    stem = without_ending(image_path(name))
+    return [stem, *([f"#{int(stem)}"] if stem.isascii() and stem.isdecimal() else [])]
+
+
+def _similarity(stated: str, photograph: Photograph) -> tuple[int, int]:
+    """How well a stated path fits an image: by its name, then by the number of equal folders above it."""
+    *folders, name = stated.split("/")
+    *real_folders, real_name = image_path(str(photograph.path.absolute())).split("/")
+    shared = 0
+    for folder, real in zip(reversed(folders), reversed(real_folders), strict=False):
+        if folder != real:
+            break
+        shared += 1
+    return 2 if name == real_name else 1 if without_ending(name) == without_ending(real_name) else 0, shared
 
 
 def people_of_images(
@@ -207,7 +282,7 @@ def people_of_images(
     for photograph, name in zip(photographs, _names(photographs), strict=True):
         if photograph.file_name not in keypoints:
             continue
-        points = _to_skeleton(keypoints[photograph.file_name], skeleton)
+        points = skeletons.to_input(keypoints[photograph.file_name], skeleton, SKELETON)
         if not len(points):
             skipped.append((photograph.file_name, "no person was found in it"))
         person_focal = focal or photograph.focal or focal_of_diagonal(photograph.size)
@@ -221,26 +296,11 @@ def people_of_images(
     return people, skipped
 
 
-def _to_skeleton(points: Float[torch.Tensor, "T J 3"], skeleton: str) -> Float[torch.Tensor, "T 17 3"]:
-    return skeletons.convert(skeletons.place_hidden(points, skeleton), skeleton, SKELETON, has_confidence=True)
-
-
 def _useless(keypoints: Float[torch.Tensor, "17 3"]) -> str | None:
     """Why a person cannot be annotated, or None."""
     if float(crops.box_of_keypoints(keypoints)[2]) > 0.0:
         return None
     return "no two visible joints lie apart"
-
-
-def _key(image: str) -> str:
-    """The name by which keypoints find their image: COCO's results give 785 for the file 000000000785.jpg."""
-    return str(int(image)) if image.isascii() and image.isdecimal() else image
-
-
-def _image_of(name: str, names: Sequence[str]) -> str:
-    """The image of a person: `name` without the number that the second person of an image has."""
-    image, _, number = name.rpartition("#")
-    return image if number.isdecimal() and image in names else name
 
 
 def _names(photographs: Sequence[Photograph]) -> list[str]:
@@ -267,4 +327,4 @@ def _hash(keypoints: Keypoints) -> str:
     if keypoints.source is not None:
         return sha256(keypoints.source)
     sizes = None if keypoints.image_sizes is None else keypoints.image_sizes.tolist()
-    return fingerprint(keypoints.points.tolist(), keypoints.names, sizes)
+    return fingerprint(keypoints.points.tolist(), keypoints.names, keypoints.images, sizes)

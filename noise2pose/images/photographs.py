@@ -1,6 +1,7 @@
 """Image files: which there are, their pixels and what their EXIF data say about the camera."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,13 +45,14 @@ def find_images(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
 
     Returns:
         File name and path of each: the path below its folder with `/` between, or the name of a file that was given
-        itself. Files of a folder with one of `OTHER_ENDINGS` are among them; `open_image` says why they are not read.
+        itself. Where two images would have the same name, as those of two cameras may, all names are paths below the
+        folder that they share. Files of a folder with one of `OTHER_ENDINGS` are among them; `open_image` says why they
+        are not read.
 
     Raises:
-        InputError: if an input is missing or not an image, a folder holds none that is read, or two images have the
-            same name.
+        InputError: if an input is missing or not an image, or a folder holds none that is read.
     """
-    found: dict[str, Path] = {}
+    found: dict[Path, str] = {}
     for given in inputs:
         if given.is_dir():
             inside = [
@@ -70,11 +72,11 @@ def find_images(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
             raise InputError(f"{given} does not exist")
         else:
             named = [(given.name, given)]
-        for name, path in named:
-            if name in found:
-                raise InputError(f"{path} and {found[name]} would have the same name {name}: annotate them apart")
-            found[name] = path
-    return list(found.items())
+        found |= {path: name for name, path in named}
+    if len(set(found.values())) < len(found):
+        root = Path(os.path.commonpath([path.absolute().parent for path in found]))
+        found = {path: path.absolute().relative_to(root).as_posix() for path in found}
+    return [(name, path) for path, name in found.items()]
 
 
 def open_image(file_name: str, path: Path) -> Photograph:

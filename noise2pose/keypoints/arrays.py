@@ -1,11 +1,11 @@
 """2-D keypoints of some poses as one record, and what is checked before an array becomes one.
 
-Shape letters: T poses, J joints.
+Shape letters: T poses, P people, J joints.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,14 @@ from torch import Tensor
 
 from noise2pose import skeletons
 from noise2pose.errors import InputError
+from noise2pose.keypoints import cleaning
+from noise2pose.keypoints.images import person_names
 
-_SKELETON_OF = {17: "coco_17", 26: "halpe_26"}
-_CONFIDENCE_OF_VISIBILITY = np.array([0.0, 0.5, 1.0])
+# What a number of joints is taken for where nothing names them; other numbers have several meanings.
+_SKELETON_OF = {
+    **{15: "jhmdb_15", 16: "mpii_16", 17: "coco_17", 18: "openpose_18", 25: "openpose_25", 26: "halpe_26"},
+    **{133: "coco_wholebody_133", 136: "halpe_136"},
+}
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,19 @@ class Keypoints:
     """The poses of one source, in the order of their images.
 
     Attributes:
-        points: (T, J, 3) float32, pixels and confidence; no confidence is negative.
+        points: (T, J, 3) float32, pixels and confidence between 0 and 1. A joint without confidence is no evidence.
         skeleton: name in `noise2pose.skeletons`.
         names: T different names, for example `000000000785`, and `000000000785#2` for a second person in that image.
         image_sizes: (T, 2) width and height in pixels; None where they are unknown.
         source: the file that the keypoints were read from; None for an array.
+        images: T images as the source names them, folders and ending included; the names where it names none.
+        image_ids: T numbers of the images, which tell two images of one name apart; empty where there are none.
+        people: T identities that a tracker gave; None where it gave none.
+        frames: T positions in a video; None where the source says none.
+        fps: frames of the video in a second; None where the source does not say.
+        relative: whether coordinates are shares of the width and height of the image instead of pixels.
+        form: what the source was read as, for example `OpenPose`.
+        notes: what was left out or assumed, each in a few words.
     """
 
     points: Float[Tensor, "T J 3"]
@@ -38,11 +51,41 @@ class Keypoints:
     names: list[str]
     image_sizes: Float[Tensor, "T 2"] | None
     source: Path | None = None
+    images: list[str] = field(default_factory=list)
+    image_ids: list[str] = field(default_factory=list)
+    people: list[str | None] = field(default_factory=list)
+    frames: list[int | None] = field(default_factory=list)
+    fps: float | None = None
+    relative: bool = False
+    form: str = "array"
+    notes: tuple[str, ...] = ()
 
-    @property
-    def is_clip(self) -> bool:
-        """Whether the poses may be consecutive frames: those of an array or an npz file, not those of a JSON file."""
-        return self.source is None or self.source.suffix == ".npz"
+    def __post_init__(self) -> None:
+        number = len(self.names)
+        for key, default in (("images", self.names), ("people", [None] * number), ("frames", [None] * number)):
+            if len(getattr(self, key)) != number:
+                object.__setattr__(self, key, list(default))
+
+    def rows(self, chosen: Sequence[int]) -> dict[str, Any]:
+        """The fields that have one value for each pose, of some poses, for `dataclasses.replace`."""
+        index = torch.tensor(list(chosen), dtype=torch.int64)
+        listed = {key: [getattr(self, key)[row] for row in chosen] for key in ("names", "images", "people", "frames")}
+        ids = [self.image_ids[row] for row in chosen] if self.image_ids else []
+        sizes = None if self.image_sizes is None else self.image_sizes[index]
+        return {**listed, "image_ids": ids, "points": self.points[index], "image_sizes": sizes}
+
+    def about(self) -> str:
+        """What was read, in words."""
+        people, images = len({person for person in self.people if person is not None}), len(set(self.images))
+        tracked = f" of {counted(people, 'tracked person', 'tracked people')}" if people else ""
+        shown = f" in {counted(images, 'image')}" if images < len(self.names) else ""
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"read as {self.form} ({self.skeleton}), {counted(len(self.names), 'pose')}{tracked}{shown}{notes}"
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """A number of things in words."""
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def from_array(
@@ -52,33 +95,96 @@ def from_array(
 
     Args:
         title: what messages call the array, for example the path of its file.
-        values: (T, J, 2 or 3) pixels and confidence or COCO's visibility, or (J, 2 or 3) for one pose.
+        values: (T, J, 2 or 3) pixels and confidence or COCO's visibility; (T, P, J, 2 or 3) for P tracked people; or
+            (J, 2 or 3) for one pose.
         skeleton: of the joints; None to tell by their number (17 is taken for COCO's, 26 for Halpe's).
         image_size: (2,) or (T, 2) width and height in pixels.
-        names: T names; None for `pose_00000` and so on.
+        names: T names of the images; None for `pose_00000` and so on, which are consecutive frames.
         stem: of those names.
 
     Raises:
-        InputError: if a shape or the number of joints is wrong, a number is not finite, or there is no pose.
+        InputError: if a shape or the number of joints is wrong, a number is infinite, or there is no pose.
     """
     points = regular(title, values)
     points = points[None] if points.ndim == 2 else points
-    if points.ndim != 3 or points.shape[-1] not in (2, 3):
+    if points.ndim not in (3, 4) or points.shape[-1] not in (2, 3):
         raise InputError(
-            f"{title}: keypoints have shape {points.shape}, expected (poses, joints, 2 or 3) or (joints, 2 or 3)"
+            f"{title}: keypoints have shape {points.shape}, expected (poses, joints, 2 or 3), "
+            "(frames, people, joints, 2 or 3) or (joints, 2 or 3)"
         )
-    if not len(points):
+    if not points.size:
         raise InputError(f"{title}: holds no poses")
-    number = len(points)
-    sizes = None if image_size is None else image_sizes(title, image_size, number)
-    name = skeleton_of(title, "keypoints", points.shape[1], skeleton)
-    check_finite(title, [f"pose {pose}" for pose in range(number)], points, name)
-    named = [f"{stem}_{pose:05d}" for pose in range(number)] if names is None else pose_names(title, names, number)
-    return Keypoints(with_confidence(points, labelled=False), name, named, sizes)
+    number, people = len(points), points.shape[1] if points.ndim == 4 else 1
+    stated = np.asarray([f"{stem}_{frame:05d}" for frame in range(number)] if names is None else names)
+    if stated.shape != (number,):
+        raise InputError(f"{title}: names has shape {stated.shape}, expected ({number},)")
+    images = [str(image) for image in np.repeat(stated, people)]
+    sizes = None if image_size is None else image_sizes(title, image_size, number).repeat_interleave(people, dim=0)
+    points = points.reshape(-1, *points.shape[-2:])
+    name, notes = skeleton_of(title, "keypoints", points.shape[1], skeleton)
+    frames = [frame for frame in range(number) for _ in range(people)]
+    return clean(
+        Keypoints(
+            torch.from_numpy(with_confidence(title, points, labelled=False)),
+            name,
+            person_names(images),
+            sizes,
+            images=images,
+            people=[None] * number if people == 1 else [str(person + 1) for person in range(people)] * number,
+            frames=[None] * len(images) if names is not None else list(frames),
+            notes=notes,
+        ),
+        title,
+        stated=skeleton is not None,
+    )
+
+
+def clean(found: Keypoints, title: str, stated: bool) -> Keypoints:
+    """The poses that can be used, without joints that are no evidence.
+
+    Args:
+        found: as the source has them; coordinates may be NaN.
+        title: what messages call the source.
+        stated: whether somebody said which joints these are, so that their order is only doubted, not refused.
+
+    Raises:
+        InputError: if a number is infinite, no pose is left, coordinates are no pixels, or the joints are not in the
+            order of the skeleton.
+    """
+    points, notes = found.points.double(), list(found.notes)
+    cleaning.check_finite(title, found.names, points, found.skeleton)
+    points, missing = cleaning.without_missing(points)
+    if missing:
+        notes.append(f"{counted(missing, 'joint')} at (0, 0), (-1, -1) or without a position taken as not seen")
+    points, far = cleaning.without_far(points, found.skeleton, None if found.relative else found.image_sizes)
+    if far:
+        notes.append(f"{counted(far, 'joint')} far outside the image or the person taken as not seen")
+    usable = cleaning.usable(points)
+    left_out = int((~usable).sum())
+    if left_out == len(points):
+        reason = "no pose has three joints that are seen at different places"
+        if not (points[..., 2] > 0).any() and (found.points[..., :2] != 0).any():
+            reason += "; every confidence is 0: leave the third number out if it is not a confidence"
+        raise InputError(f"{title}: {reason}")
+    if left_out:
+        first = found.names[int((~usable).nonzero()[0])]
+        notes.append(
+            f"{left_out} of {counted(len(points), 'pose')} skipped, {first} the first: fewer than 3 joints seen"
+        )
+    if not found.relative:
+        cleaning.check_pixels(title, points[usable])
+    doubt = cleaning.doubtful_order(points[usable], found.skeleton)
+    if doubt is not None and not stated:
+        raise InputError(f"{title}: {doubt}: name the skeleton, for example --skeleton {doubt.split()[-1]}")
+    if doubt is not None:
+        notes.append(doubt)
+    kept = usable.nonzero().flatten().tolist()
+    whole = Keypoints(**{**found.__dict__, "points": points.float(), "notes": tuple(notes)})
+    return whole if not left_out else Keypoints(**{**whole.__dict__, **whole.rows(kept)})
 
 
 def regular(title: str, values: Any, key: str = "keypoints") -> np.ndarray:
-    """The numbers of a list or array, float64.
+    """The numbers of a list or array, float64; null becomes NaN.
 
     Raises:
         InputError: if rows differ in length, or a value is not a number.
@@ -104,68 +210,38 @@ def image_sizes(title: str, values: Any, number: int) -> Float[Tensor, "T 2"]:
     return torch.as_tensor(sizes.astype(np.float32)).expand(number, 2)
 
 
-def pose_names(title: str, names: Any, number: int) -> list[str]:
-    """A different name for each pose: that of its image, with a number from the second person on.
+def skeleton_of(title: str, entry: str, joints: int, stated: str | None) -> tuple[str, tuple[str, ...]]:
+    """The name of a skeleton, as stated or else by its number of joints, and what was assumed.
 
     Raises:
-        InputError: if there is not one name for each pose.
-    """
-    given = np.asarray(names)
-    if given.shape != (number,):
-        raise InputError(f"{title}: names has shape {given.shape}, expected ({number},)")
-    return numbered([str(name) for name in given])
-
-
-def numbered(images: Sequence[str]) -> list[str]:
-    """A name for each person: that of the image, with a number from the second person on."""
-    people: Counter[str] = Counter()
-    names = []
-    for image in images:
-        people[image] += 1
-        names.append(image if people[image] == 1 else f"{image}#{people[image]}")
-    return names
-
-
-def skeleton_of(title: str, entry: str, joints: int, stated: str | None) -> str:
-    """The name of a skeleton, as stated or else by its number of joints.
-
-    Raises:
-        InputError: if the skeleton is unknown or has another number of joints.
+        InputError: if the skeleton is unknown or has another number of joints, or a number of joints says nothing.
     """
     if stated is None and joints not in _SKELETON_OF:
-        known = " or ".join(f"{number} ({name})" for number, name in _SKELETON_OF.items())
-        raise InputError(f"{title}: {entry} has {joints} joints, expected {known}, or name the skeleton")
+        same = [name for name, skeleton in skeletons.SKELETONS.items() if skeleton.num_joints == joints]
+        known = ", ".join(f"{number} ({name})" for number, name in _SKELETON_OF.items())
+        choices = f"which may be {' or '.join(same)}" if same else f"expected {known}"
+        raise InputError(f"{title}: {entry} has {joints} joints, {choices}: name the skeleton with --skeleton")
     try:
         expected = skeletons.get(stated or _SKELETON_OF[joints])
     except InputError as error:
         raise InputError(f"{title}: skeleton: {error}") from error
     if joints != expected.num_joints:
         raise InputError(f"{title}: {entry} has {joints} joints, but {expected.name} has {expected.num_joints}")
-    return expected.name
+    same = Counter(skeleton.num_joints for skeleton in skeletons.SKELETONS.values())[joints]
+    return expected.name, ("the order of the joints is assumed",) if stated is None and same > 1 else ()
 
 
-def check_finite(title: str, entries: Sequence[str], points: np.ndarray, skeleton: str) -> None:
-    """Raises an InputError that names the first joint whose numbers are not finite or lie far from any image."""
-    wrong = np.argwhere(~(np.abs(points) <= 1e9).all(axis=-1))
-    if len(wrong):
-        pose, joint = wrong[0]
-        raise InputError(
-            f"{title}: {entries[pose]}: {skeletons.get(skeleton).joints[joint]} is {points[pose, joint].tolist()}, "
-            "expected finite pixels"
-        )
-
-
-def with_confidence(points: np.ndarray, labelled: bool) -> Float[Tensor, "T J 3"]:
-    """Adds a confidence of 1 where there is none, and turns COCO's visibility into a confidence.
+def with_confidence(title: str, points: np.ndarray, labelled: bool) -> Float[np.ndarray, "T J 3"]:
+    """Adds a confidence of 1 where there is none, and turns COCO's visibility and percentages into a confidence.
 
     Args:
+        title: what messages call the points.
         points: (T, J, 2 or 3).
         labelled: whether an annotator made the points, so that 0 and 1 alone are visibilities too.
+
+    Raises:
+        InputError: if confidences are above 100.
     """
     if points.shape[-1] == 2:
         points = np.concatenate((points, np.ones_like(points[..., :1])), axis=-1)
-    third = points[..., 2]
-    if np.isin(third, (0, 1, 2)).all() and (labelled or (third == 2).any()):
-        third = _CONFIDENCE_OF_VISIBILITY[third.astype(int)]
-    # Some detectors mark a joint that they did not find by -1.
-    return torch.as_tensor(np.concatenate((points[..., :2], third[..., None].clip(0.0)), axis=-1), dtype=torch.float32)
+    return np.concatenate((points[..., :2], cleaning.confidence(title, points[..., 2:], labelled)), axis=-1)

@@ -1,16 +1,22 @@
-"""One person of a JSON file of 2-D keypoints: an annotation or a detector's result, in COCO's form."""
+"""One person of a JSON file of 2-D keypoints, in the form that the readers of all formats share.
 
-import re
+Shape letters: J joints.
+"""
+
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from noise2pose.errors import InputError
 from noise2pose.keypoints.arrays import regular
+from noise2pose.keypoints.images import image_path
 
-_IMAGE = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?)$", re.IGNORECASE)
+# How trackers and annotation tools call the number of a person.
+_PERSON = ("track_id", "idx", "tracking_id", "trackid", "person_id", "instance_id", "id_track", "pid")
+_FRAME = ("frame_id", "frame", "frame_index", "frame_idx", "frame_num")
 
 
 @dataclass(frozen=True)
@@ -19,72 +25,115 @@ class Entry:
 
     Attributes:
         title: what messages call it.
-        values: (3 J,) float64.
-        confidence: (J,) float64, not negative; None where the entry has none.
-        image: name of its image.
-        order: by which poses are sorted.
-        labelled: has a key that annotations have and results have not.
+        points: (J, 2 or 3) float64, pixels and confidence or visibility; NaN where a number is null.
+        image: path of its image.
+        image_id: number of its image; empty where images have names only.
+        labelled: made by an annotator, so that third numbers may be COCO's visibility.
         image_size: width and height in pixels, where known.
+        person: identity over the frames of a video, where a tracker gave one.
+        frame: position in a video, where the file says so.
+        confidence: (J,) float64 that replaces the third numbers, where the entry has one.
+        joints: for each joint of the skeleton its position in `points`, -1 if it is missing; None for all in order.
+        skeleton: of the joints, where the file names them.
     """
 
     title: str
-    values: np.ndarray
-    confidence: np.ndarray | None
+    points: np.ndarray
     image: str
-    order: tuple[Any, float]
-    labelled: bool
-    image_size: tuple[float, float] | None
+    image_id: str = ""
+    labelled: bool = False
+    image_size: tuple[float, float] | None = None
+    person: str | None = None
+    frame: int | None = None
+    confidence: np.ndarray | None = None
+    joints: list[int] | None = None
+    skeleton: str | None = None
 
-    @classmethod
-    def read(cls, path: Path, number: int, entry: Any, images: dict[Any, dict[str, Any]]) -> "Entry":
-        title = f"entry {number}"
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}: {title} is {type(entry).__name__}, expected an object with keypoints")
-        identity = entry.get("image_id", number)
-        if not isinstance(identity, int | str):
-            raise InputError(f"{path}: {title}: image_id is {type(identity).__name__}, expected a number or a name")
-        title = f"{title} (image {identity})"
-        if "keypoints" not in entry:
-            raise InputError(f"{path}: {title} has no keypoints, only {', '.join(map(str, entry)) or 'nothing'}")
-        values = regular(f"{path}: {title}", entry["keypoints"])
-        if values.ndim != 1 or values.size == 0 or values.size % 3:
-            raise InputError(f"{path}: {title}: keypoints have shape {values.shape}, expected 3 numbers for each joint")
-        image = images.get(identity, {})
-        index, size = entry.get("idx"), _size(image.get("width"), image.get("height"))
-        order = (_natural(str(identity)), float(index) if isinstance(index, int | float) else 0.0)
-        file_name = image.get("file_name", identity)
-        labelled = "num_keypoints" in entry or "area" in entry
-        return cls(
-            title,
-            values,
-            _confidences(path, title, entry.get("confidence")),
-            image_name(str(file_name)),
-            order,
-            labelled,
-            size,
-        )
+    def ordered(self) -> np.ndarray:
+        """(J, 3) points in the order of the skeleton; joints that the file lacks are zeros."""
+        points = self.points
+        if points.shape[1] == 2:
+            points = np.concatenate((points, np.ones_like(points[:, :1])), axis=1)
+        if self.confidence is not None:
+            points = np.concatenate((points[:, :2], self.confidence[:, None]), axis=1)
+        if self.joints is None:
+            return points
+        return np.concatenate((points, np.zeros((1, 3))))[self.joints]
 
 
-def _confidences(path: Path, title: str, values: Any) -> np.ndarray | None:
-    """Only a list is read: some detectors give one confidence for the whole person."""
-    if not isinstance(values, list):
+def read_entry(title: str, number: int, entry: Any, **more: Any) -> Entry:
+    """A person from a JSON object with `keypoints`, and what else the object says of it.
+
+    Args:
+        title: of the file.
+        number: position in the file, for messages.
+        entry: the object. Its `keypoints` are 3 or 2 numbers for each joint, in one list or in a list a joint.
+        **more: attributes of `Entry` that the file says elsewhere; `image` is that of the entry if it is not given.
+
+    Raises:
+        InputError: if numbers are missing or are none.
+    """
+    identity = _plain(entry.get("image_id"))
+    about = f"{title}: entry {number}" + (f" (image {identity})" if identity is not None else "")
+    values = regular(about, entry["keypoints"])
+    if values.ndim == 1 and values.size:
+        columns = 3 if values.size % 3 == 0 else 2
+        if values.size % columns:
+            raise InputError(f"{about}: keypoints have {values.size} numbers, expected 3 or 2 for each joint")
+        values = values.reshape(-1, columns)
+    if values.ndim != 2 or values.shape[1] not in (2, 3) or not len(values):
+        raise InputError(f"{about}: keypoints have shape {values.shape}, expected 3 numbers for each joint")
+    found: dict[str, Any] = {
+        "image": image_path(identity or f"{number}"),
+        "image_id": "" if identity is None else identity,
+        "labelled": "num_keypoints" in entry or "area" in entry,
+        "person": first_of(entry, _PERSON),
+        "frame": whole_number(first_of(entry, _FRAME)),
+    }
+    found |= {key: value for key, value in more.items() if value is not None}
+    stated = entry.get("keypoint_scores", entry.get("confidence"))
+    confidence = found.pop("confidence", None) if "confidence" in found else confidences(about, stated, len(values))
+    return Entry(about, values, confidence=confidence, **found)
+
+
+def confidences(title: str, values: Any, joints: int) -> np.ndarray | None:
+    """A confidence of each joint; only a list is read, because some detectors give one number for the whole person.
+
+    Raises:
+        InputError: if there is not one finite number for each joint.
+    """
+    if not isinstance(values, list | tuple):
         return None
-    confidence = regular(f"{path}: {title}", values, "confidence")
+    confidence = regular(title, values, "confidence")
     if confidence.ndim != 1 or not (np.abs(confidence) <= 1e9).all():
-        raise InputError(f"{path}: {title}: confidence is not a list of finite numbers")
+        raise InputError(f"{title}: confidence is not a list of finite numbers")
+    if len(confidence) != joints:
+        raise InputError(f"{title} has {len(confidence)} confidences, expected {joints}")
     return confidence.clip(0.0)
 
 
-def _size(width: Any, height: Any) -> tuple[float, float] | None:
+def first_of(entry: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """The first of some values that is there, as a name: `3`, `3.0`, `"3"` and `[3]` are the same."""
+    return next((plain for key in keys if (plain := _plain(entry.get(key))) is not None), None)
+
+
+def whole_number(text: str | None) -> int | None:
+    """The number that a text is, if it is one."""
+    return int(text) if text is not None and text.isascii() and text.isdecimal() else None
+
+
+def image_size(image: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The size of an image of a COCO file, if both sides are known."""
+    width, height = image.get("width"), image.get("height")
     known = isinstance(width, int | float) and isinstance(height, int | float) and width > 0 and height > 0
     return (float(width), float(height)) if known else None
 
 
-def _natural(name: str) -> list[str | int]:
-    """Sorts `frame_10` after `frame_9`."""
-    return [int(part) if position % 2 else part for position, part in enumerate(re.split(r"([0-9]+)", name))]
-
-
-def image_name(file_name: str) -> str:
-    """The name of an image file without folder and ending."""
-    return _IMAGE.sub("", PurePosixPath(file_name.replace("\\", "/")).name) or "image"
+def _plain(value: Any) -> str | None:
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str) or value in ("", -1, "-1"):
+        return None  # OpenPose writes -1 where it does not track
+    return str(value)

@@ -1,23 +1,26 @@
-"""Files of 2-D keypoints, as detectors and annotators write them.
+"""Files of 2-D keypoints, as detectors, trackers and annotators write them.
 
 Formats:
 
-- `.npz` with `keypoints` (or `keypoints_2d`, or one unnamed array) of shape (T, J, 2 or 3), or (J, 2 or 3) for one
-  pose; optional `skeleton` (a name), `image_size` (2,) or (T, 2) and `names` (T,) of the images. Files that hold
-  pickled objects, as VideoPose3D's do, are refused and never unpickled.
-- `.json`: a COCO annotation file, one COCO annotation, a list of annotations or of results (COCO, AlphaPose, Halpe), or
-  a plain nested list of shape (T, J, 2 or 3).
+- `.npz` with `keypoints` (or `keypoints_2d`, or one unnamed array) of shape (T, J, 2 or 3), (T, P, J, 2 or 3) for P
+  tracked people, or (J, 2 or 3) for one pose; optional `skeleton` (a name), `image_size` (2,) or (T, 2), `names` (T,)
+  of the images, `people` (T,) identities, `frames` (T,) and `fps`. `.npy` with such an array.
+- VideoPose3D's `.npz` of custom videos (`positions_2d`, `metadata`), read without running pickled code.
+- `.json` in the layouts of `noise2pose.keypoints.formats`, or a plain nested list like the array of an npz file.
+- `.txt` of YOLO-pose: one line a person, as shares of the width and height of the image.
+- a folder of such `.json` or `.txt` files, one an image, as OpenPose and YOLO write them.
 
-A COCO annotation file whose categories name exactly the joints of a skeleton of this project, as annotations.json does,
-is read in that skeleton. Where an annotation has a list `confidence`, one number for each joint, that list is used.
-Otherwise the third number of a joint is a confidence, or COCO's visibility (0 not labelled, 1 hidden, 2 visible); which
-one it is shows in the numbers. Two numbers mean a confidence of 1. Shape letters: T poses, J joints.
+Where a JSON entry has a list `confidence`, one number for each joint, that list is used. Otherwise the third number of
+a joint is a confidence, or COCO's visibility (0 not labelled, 1 hidden, 2 visible); which one it is shows in the
+numbers. Two numbers mean a confidence of 1. What is no evidence is taken out: see `noise2pose.keypoints.cleaning`.
+Shape letters: T poses, P people, J joints.
 """
 
 import json
-import sys
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +30,16 @@ import torch
 
 from noise2pose import skeletons
 from noise2pose.errors import InputError
-from noise2pose.keypoints import arrays
-from noise2pose.keypoints.arrays import Keypoints
-from noise2pose.keypoints.entries import Entry, image_name
+from noise2pose.images.photographs import ENDINGS as IMAGE_ENDINGS
+from noise2pose.keypoints import arrays, formats
+from noise2pose.keypoints.arrays import Keypoints, counted
+from noise2pose.keypoints.entries import Entry
+from noise2pose.keypoints.images import image_path, natural, person_names
+from noise2pose.object_npz import read_object_npz
 
-ENDINGS = (".npz", ".json")
-MIN_VISIBLE = 3  # joints; fewer say nothing about a pose
+ENDINGS = (".npz", ".npy", ".json", ".txt")
 _ARRAYS = ("keypoints", "keypoints_2d", "arr_0")  # the last is what numpy calls an array without a name
+_NO_NPZ = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 def as_keypoints(given: Any, skeleton: str | None = None, image_size: Any = None, names: Any = None) -> Keypoints:
@@ -43,153 +49,275 @@ def as_keypoints(given: Any, skeleton: str | None = None, image_size: Any = None
         given: path of a keypoint file; array (T, J, 2 or 3) or (J, 2 or 3), pixels and confidence; or a record.
         skeleton: of a file or an array, as in `read_keypoints`.
         image_size: (2,) or (T, 2) width and height in pixels; replaces what a file says.
-        names: T names of the poses; replaces what a file says.
+        names: T names of the images; replaces what a file says.
 
     Raises:
         InputError: as `read_keypoints`, or if a record has another skeleton.
     """
     if not isinstance(given, str | Path | Keypoints):
-        found = arrays.from_array("array", given, skeleton, image_size, names)
-        return _with_visible("array", found)
+        return arrays.from_array("array", given, skeleton, image_size, names)
     found = given if isinstance(given, Keypoints) else read_keypoints(Path(given), skeleton)
-    title = str(found.source or "keypoints")
+    title, number = str(found.source or "keypoints"), len(found.points)
     if skeleton not in (None, found.skeleton):
         raise InputError(f"{title}: skeleton is {skeleton}, but the record says {found.skeleton}")
-    number = len(found.points)
     if image_size is not None:
-        found = replace(found, image_sizes=arrays.image_sizes(title, image_size, number))
-    return found if names is None else replace(found, names=arrays.pose_names(title, names, number))
+        found = in_pixels(replace(found, image_sizes=arrays.image_sizes(title, image_size, number)))
+    if names is None:
+        return found
+    if len(names) != number:
+        raise InputError(f"{title}: names has shape {np.shape(names)}, expected ({number},)")
+    images = [str(name) for name in names]
+    return replace(found, names=person_names(images), images=images, image_ids=[])
 
 
-def read_keypoints(path: Path, skeleton: str | None = None) -> Keypoints:
-    """Reads a file of any format of this module.
+def in_pixels(found: Keypoints) -> Keypoints:
+    """The same in pixels, where coordinates are shares of images whose size is known."""
+    if not found.relative or found.image_sizes is None:
+        return found
+    scale = torch.cat((found.image_sizes, torch.ones(len(found.names), 1)), dim=-1)
+    return replace(found, points=found.points * scale[:, None], relative=False)
+
+
+def is_keypoint_file(path: Path) -> bool:
+    """Whether a path is a file of keypoints, or a folder that holds such files and no images."""
+    if path.is_dir():
+        images = any(file.suffix.lower() in IMAGE_ENDINGS for file in path.rglob("*"))
+        return not images and bool(_files_of(path))
+    return path.suffix.lower() in ENDINGS
+
+
+def read_keypoints(path: Path, skeleton: str | None = None, form: str | None = None) -> Keypoints:
+    """Reads a file, or a folder with a file for each image, of any format of this module.
 
     Args:
-        path: an `.npz` or `.json` file.
-        skeleton: of the file; None for what an npz file or the categories of a COCO file say themselves, else by the
-            number of joints (17 is taken for COCO's, 26 for Halpe's).
+        path: the file or folder.
+        skeleton: of its joints; None for what the file says itself, else by the number of joints (17 is taken for
+            COCO's, 26 for Halpe's).
+        form: key of a format of JSON files in `noise2pose.keypoints.formats`; None to recognise it.
 
     Raises:
         InputError: if the file is missing, broken, empty or of another kind, or if a pose has the wrong number of
-            joints or a number that is not finite; it names the file and the entry. Also if no pose, or not every pose
-            of an npz file, has three visible joints; such poses of a JSON file are skipped with a note.
+            joints; it names the file and the entry. Also if no pose has three visible joints, the joints are not in the
+            order of the skeleton, or the file says another skeleton.
     """
+    if path.is_dir():
+        files = _files_of(path)
+        if not files:
+            raise InputError(f"{path}: no keypoint file in this folder, expected .json of OpenPose or .txt of YOLO")
+        found = [_people_of(file, form) for file in files]
+        titles = dict.fromkeys(title for title, _ in found)
+        if len(titles) > 1:
+            raise InputError(f"{path}: holds files of {' and '.join(titles)}, expected one format")
+        skipped = sum((people.skipped for _, people in found), Counter[str]())
+        entries = [entry for _, people in found for entry in people.entries]
+        read = _from_people(path, formats.People(entries, skipped), skeleton, found[0][0])
+        return replace(read, source=path)
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    if path.suffix not in ENDINGS:
-        raise InputError(f"{path}: keypoints are read from .npz and .json files")
-    found = _read_npz(path, skeleton) if path.suffix == ".npz" else _read_json(path, skeleton)
-    return _with_visible(str(path), replace(found, source=path))
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(f"{path}: keypoints are read from {', '.join(ENDINGS)} files")
+    if path.suffix.lower() in (".npz", ".npy"):
+        return replace(_read_npz(path, skeleton), source=path)
+    content = None if path.suffix.lower() == ".txt" else _json(path)
+    if form is None and isinstance(content, list) and content and isinstance(content[0], list):
+        found = arrays.from_array(str(path), content, skeleton, stem=path.stem)
+        return replace(found, source=path, form="a list of poses")
+    title, people = _people_of(path, form)
+    return replace(_from_people(path, people, skeleton, title), source=path)
 
 
-def _with_visible(title: str, found: Keypoints) -> Keypoints:
-    """The poses with enough visible joints; of a clip every pose must be one, because its frames follow each other."""
-    enough = (found.points[..., 2] > 0).sum(dim=1) >= MIN_VISIBLE
-    if enough.all():
-        return found
-    few = [name for name, kept in zip(found.names, enough.tolist(), strict=True) if not kept]
-    about = f"{len(few)} of {len(found.names)} poses have fewer than {MIN_VISIBLE} visible joints, {few[0]} the first"
-    if found.is_clip or len(few) == len(found.names):
-        raise InputError(f"{title}: {about}; remove them")
-    print(f"{title}: skipped: {about}", file=sys.stderr)
-    return replace(
-        found,
-        points=found.points[enough],
-        names=[name for name, kept in zip(found.names, enough.tolist(), strict=True) if kept],
-        image_sizes=None if found.image_sizes is None else found.image_sizes[enough],
-    )
+def _files_of(folder: Path) -> list[Path]:
+    """The files of a folder that hold the people of an image each, in the order of their numbers."""
+    listed = [file for file in folder.iterdir() if file.suffix.lower() in (".json", ".txt") and file.is_file()]
+    kept = [file for file in listed if file.name not in ("classes.txt", "labels.txt")]
+    return sorted(kept, key=lambda file: natural(file.name))
+
+
+def _people_of(path: Path, stated: str | None) -> tuple[str, formats.People]:
+    """The format of a file and the people in it."""
+    if path.suffix.lower() == ".txt":
+        return "YOLO-pose", _read_yolo(path)
+    content = _json(path)
+    form = formats.recognise(path, content, stated)
+    try:
+        return form.title, form.read(path, content)
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise InputError(f"{path}: is not as {form.title} writes it ({type(error).__name__}: {error})") from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        raw = path.read_bytes()
+        return json.loads(raw.decode(json.detect_encoding(raw)))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})") from error
 
 
 def _read_npz(path: Path, skeleton: str | None) -> Keypoints:
     expected = "expected an array `keypoints` of shape (poses, joints, 2 or 3)"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            return arrays.from_array(str(path), file, skeleton, stem=path.stem)
+        with file:
             if "positions_2d" in file.files:
-                raise InputError(
-                    f"{path}: a file of VideoPose3D holds many views as pickled Python objects, which are not read "
-                    f"here; {expected}: save one camera of one action in this form"
-                )
+                return _read_videopose3d(path, skeleton)
             key = next((key for key in _ARRAYS if key in file.files), None)
             if key is None:
                 raise InputError(f"{path}: {expected}, found {', '.join(file.files) or 'nothing'}")
             values = file[key]
-            stated = str(file["skeleton"]) if "skeleton" in file.files else None
-            size = file["image_size"] if "image_size" in file.files else None
-            names = file["names"] if "names" in file.files else None
+            more = {key: file[key] for key in ("skeleton", "image_size", "names", "people", "frames", "fps")
+                    if key in file.files}  # fmt: skip
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except _NO_NPZ as error:
         if "Object arrays" in str(error):
             raise InputError(f"{path}: holds pickled Python objects, which are not read; {expected}") from error
-        raise InputError(f"{path} cannot be read as an npz file ({error}); {expected}") from error
-    if names is not None:
-        names = np.array([image_name(str(name)) for name in names]) if names.ndim == 1 else names
-    return arrays.from_array(str(path), values, skeleton or stated, size, names, path.stem)
+        about = "it is no file of NumPy" if "allow_pickle" in str(error) else error
+        raise InputError(f"{path} cannot be read as an npz file ({about}); {expected}") from error
+    if "skeleton" in more and skeleton not in (None, str(more["skeleton"])):
+        raise InputError(f"{path}: skeleton is {skeleton}, but the file says {more['skeleton']}")
+    stated = str(more["skeleton"]) if "skeleton" in more else skeleton
+    names = more.get("names")
+    if names is not None and names.ndim == 1:
+        names = np.array([image_path(str(name)) for name in names])
+    found = arrays.from_array(str(path), values, stated, more.get("image_size"), names, path.stem)
+    number = len(found.names)
+    listed = {}
+    for key in ("people", "frames"):
+        if key in more and len(found.names) == len(values):
+            if more[key].shape != (number,):
+                raise InputError(f"{path}: {key} has shape {more[key].shape}, expected ({number},)")
+            listed[key] = [str(value) if key == "people" else int(value) for value in more[key]]
+    return replace(found, **listed, fps=float(more["fps"]) if "fps" in more else None)
 
 
-def _read_json(path: Path, skeleton: str | None) -> Keypoints:
+def _read_videopose3d(path: Path, skeleton: str | None) -> Keypoints:
+    """VideoPose3D's file of custom videos: one clip each, one person; files of a data set have many views instead."""
+    content = read_object_npz(path)
+    videos, metadata = content["positions_2d"], content.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    if not isinstance(videos, dict) or not all(isinstance(actions, dict) for actions in videos.values()):
+        raise InputError(f"{path}: positions_2d is not as VideoPose3D writes it")
+    clips = [(video, action, views) for video, actions in videos.items() for action, views in actions.items()]
+    if len(clips) != 1 or len(clips[0][2]) != 1:
+        raise InputError(
+            f"{path}: holds {len(clips)} clips ({', '.join(str(video) for video in list(videos)[:3])}), expected one: "
+            "a data set of VideoPose3D is read by `noise2pose prepare human36m`, a custom video is a file of its own"
+        )
+    video, _, views = clips[0]
+    layout = {"coco": "coco_17", "h36m": "h36m_17"}.get(str(metadata.get("layout_name")))
+    if layout is not None and skeleton not in (None, layout):
+        raise InputError(f"{path}: skeleton is {skeleton}, but the file says {layout}")
+    size = (metadata.get("video_metadata") or {}).get(video) or {}
+    known = [size.get("w"), size.get("h")] if size.get("w") and size.get("h") else None
+    found = arrays.from_array(str(path), views[0], layout or skeleton, known, stem=Path(str(video)).stem)
+    fps = size.get("fps")
+    return replace(found, form="a custom video of VideoPose3D", fps=float(fps) if fps else None)
+
+
+def _read_yolo(path: Path) -> formats.People:
+    """One line a person: class, box (4), joints, and where they were saved a confidence and the number of a track."""
+    image = path.stem
+    entries, skipped = [], Counter[str]()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error})") from error
-    images: dict[Any, dict[str, Any]] = {}
-    if isinstance(content, dict) and "annotations" in content:
-        listed = content.get("images", [])
-        if not isinstance(listed, list) or not all(
-            isinstance(image, dict) and isinstance(image.get("id"), int | str) for image in listed
-        ):
-            raise InputError(f"{path}: images must be a list of objects with an id")
-        images = {image["id"]: image for image in listed}
-        skeleton = skeleton or _named_joints(content.get("categories"))
-        content = content["annotations"]
-    elif isinstance(content, dict):
-        content = [content]
-    if not isinstance(content, list):
-        raise InputError(f"{path}: holds {type(content).__name__}, expected a list of poses")
-    if not content:
-        raise InputError(f"{path}: holds no poses")
-    if isinstance(content[0], list):
-        return arrays.from_array(str(path), content, skeleton, stem=path.stem)
-    return _from_entries(path, content, images, skeleton)
-
-
-def _named_joints(categories: Any) -> str | None:
-    """The skeleton whose joints the categories name, in its order; None where they name others, or none."""
-    named = [category.get("keypoints") for category in categories or [] if isinstance(category, dict)]
-    lists = [joints for joints in named if isinstance(joints, list)]
-    if not lists or any(joints != lists[0] for joints in lists):
-        return None
-    return next((name for name, skeleton in skeletons.SKELETONS.items() if list(skeleton.joints) == lists[0]), None)
-
-
-def _from_entries(path: Path, entries: list[Any], images: dict[Any, dict[str, Any]], skeleton: str | None) -> Keypoints:
-    """Annotations or results, sorted by image, then by person where a tracker numbered them."""
-    known = [Entry.read(path, number, entry, images) for number, entry in enumerate(entries)]
-    empty = [entry for entry in known if not entry.values.any()]
-    if empty:
-        print(f"{path}: skipped {len(empty)} of {len(known)} poses without any keypoint", file=sys.stderr)
-    known = sorted((entry for entry in known if entry.values.any()), key=lambda entry: entry.order)
-    if not known:
-        raise InputError(f"{path}: no pose has any keypoint")
-    name = arrays.skeleton_of(str(path), known[0].title, known[0].values.size // 3, skeleton)
-    joints = skeletons.get(name).num_joints
-    for entry in known:
-        if entry.values.size != 3 * joints:
-            raise InputError(
-                f"{path}: {entry.title} has {entry.values.size} numbers in keypoints, expected {3 * joints} for {name}"
+        lines = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as YOLO-pose text ({error})") from error
+    for row, values in enumerate(filter(None, lines)):
+        joints, extra = _yolo_columns(path, row, len(values) - 5)
+        if values[0] != 0:
+            skipped["of other classes than 0, the person"] += 1
+            continue
+        points = np.array(values[5 : len(values) - extra]).reshape(joints, -1)
+        entries.append(
+            Entry(
+                f"{path}: line {row + 1}",
+                points,
+                image,
+                labelled=points.shape[1] == 3 and bool(np.isin(points[:, 2], (0, 1, 2)).all()),
+                person=str(int(values[-1])) if extra == 2 else None,
             )
-    points = np.stack([entry.values.reshape(joints, 3) for entry in known])
-    arrays.check_finite(str(path), [entry.title for entry in known], points, name)
-    sizes = [entry.image_size for entry in known]
-    read = arrays.with_confidence(points, any(entry.labelled for entry in known))
-    for row, entry in enumerate(known):
-        if entry.confidence is not None:
-            if entry.confidence.shape != (joints,):
-                raise InputError(f"{path}: {entry.title} has {entry.confidence.size} confidences, expected {joints}")
-            read[row, :, 2] = torch.as_tensor(entry.confidence)
-    return Keypoints(
-        read,
-        name,
-        arrays.numbered([entry.image for entry in known]),
-        torch.tensor(sizes, dtype=torch.float32) if all(size is not None for size in sizes) else None,
+        )
+    return formats.People(entries, skipped)
+
+
+def _yolo_columns(path: Path, row: int, numbers: int) -> tuple[int, int]:
+    """How many joints a line has, and how many numbers follow them."""
+    sizes = sorted(
+        {skeleton.num_joints for skeleton in skeletons.SKELETONS.values()}, key=lambda size: (size != 17, size)
     )
+    for columns in (3, 2):
+        for joints in sizes:
+            if 0 <= numbers - columns * joints <= 2:
+                return joints, numbers - columns * joints
+    raise InputError(f"{path}: line {row + 1} has {numbers + 5} numbers, expected a class, a box and 3 for each joint")
+
+
+def _from_people(path: Path, people: formats.People, skeleton: str | None, form: str) -> Keypoints:
+    """One record of entries, sorted by image, then by person where a tracker numbered them."""
+    notes = [f"{counted(count, 'entry', 'entries')} skipped {reason}" for reason, count in people.skipped.items()]
+    if not people.entries:
+        raise InputError(f"{path}: no entry is a person's keypoints ({'; '.join(notes) or 'nobody was found'})")
+    entries = sorted(people.entries, key=_order)
+    skeletons_of, assumed = _skeletons_of(path, entries, skeleton)
+    name = max(dict.fromkeys(skeletons_of), key=lambda name: skeletons.get(name).num_joints)
+    notes += assumed
+    labelled = any(entry.labelled for entry in entries)
+    points = []
+    for entry, own in zip(entries, skeletons_of, strict=True):
+        given = torch.from_numpy(arrays.with_confidence(entry.title, entry.ordered()[None], labelled))[0]
+        if entry.confidence is not None:  # a stated confidence is no visibility
+            given[:, 2] = torch.from_numpy(entry.ordered()[:, 2].clip(0.0, 1.0))
+        points.append(given if own == name else skeletons.convert_partly(given, own, name))
+    for own, count in Counter(skeletons_of).items():
+        if own != name:
+            notes.append(f"{counted(count, 'pose')} of {own} among them")
+    sizes = torch.tensor([entry.image_size or (torch.nan, torch.nan) for entry in entries])
+    images = [entry.image for entry in entries]
+    relative = form == "YOLO-pose"
+    found = Keypoints(
+        torch.stack(points),
+        name,
+        person_names(images),
+        sizes,
+        images=images,
+        image_ids=[entry.image_id for entry in entries],
+        people=[entry.person for entry in entries],
+        frames=[entry.frame for entry in entries],
+        fps=people.fps,
+        relative=relative,
+        form=form,
+        notes=tuple(notes),
+    )
+    found = arrays.clean(
+        found, str(path), stated=skeleton is not None or all(entry.skeleton is not None for entry in entries)
+    )
+    return (
+        replace(found, image_sizes=None) if found.image_sizes is not None and found.image_sizes.isnan().any() else found
+    )
+
+
+def _skeletons_of(path: Path, entries: Sequence[Entry], stated: str | None) -> tuple[list[str], list[str]]:
+    """The skeleton of each entry, and what was assumed."""
+    found, notes = [], dict[str, None]()
+    for entry in entries:
+        if entry.skeleton is not None:
+            if stated not in (None, entry.skeleton):
+                raise InputError(f"{path}: skeleton is {stated}, but the file names the joints of {entry.skeleton}")
+            found.append(entry.skeleton)
+        else:
+            name, assumed = arrays.skeleton_of(str(path), entry.title.split(": ")[-1], len(entry.points), stated)
+            found.append(name)
+            notes |= dict.fromkeys(assumed)
+    return found, list(notes)
+
+
+def _order(entry: Entry) -> tuple[Any, ...]:
+    frame = -1 if entry.frame is None else entry.frame
+    person = (
+        (1, 0, "") if entry.person is None else (0, int(entry.person) if entry.person.isdecimal() else 0, entry.person)
+    )
+    return frame, natural(entry.image_id or entry.image), natural(entry.image), person

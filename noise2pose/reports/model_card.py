@@ -19,6 +19,18 @@ _LISTS = ("datasets", "metrics", "tags")
 _UNKNOWN = "not stated"
 
 
+LIFTS, GIVES_BODIES = "3d-human-pose-estimation", "human-mesh-recovery"  # tags: what a model answers with
+
+
+def tags(folder: Path) -> list[str]:
+    """The tags in the head of a model folder's card; none if there is no card."""
+    card = folder / "README.md"
+    head = _HEAD.match(card.read_text(encoding="utf-8")) if card.is_file() else None
+    content = yaml.safe_load(head[1]) if head is not None else None
+    found = content.get("tags") if isinstance(content, dict) else None
+    return [str(tag) for tag in found] if isinstance(found, list) else []
+
+
 class Notes(NamedTuple):
     """The hand-written part of a card.
 

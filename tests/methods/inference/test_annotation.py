@@ -124,14 +124,10 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys):
     folder, keypoints = photos(tmp_path, 2)
     checkpoint = save(tmp_path / "fake.ckpt")
     (tmp_path / "other.json").write_text(keypoints.read_text().replace("photo_", "other_"))
-    (tmp_path / "twice").mkdir()
-    for name in ("photo_000.jpg", "photo_000.png"):
-        Image.new("RGB", (96, 80)).save(tmp_path / "twice" / name)
     detector = ("--detector", tmp_path / "none")
     for arguments, message in (
         ((folder, *detector), "--keypoints FILE, or fetch the detector once with `noise2pose prepare detector"),
         ((folder, "--keypoints", tmp_path / "other.json"), "no pose is of any of the images"),
-        ((tmp_path / "twice", "--keypoints", keypoints), "photo_000.png has the name of another image"),
         ((keypoints, "--keypoints", keypoints), "is a keypoint file itself"),
         ((folder, "--focal", "-1", "--keypoints", keypoints), "focal is -1.0"),
         (("--checkpoint", "diffpose-cmu", folder, "--keypoints", keypoints), "give it a keypoint file, not images"),

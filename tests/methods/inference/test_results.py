@@ -39,7 +39,7 @@ def test_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
     command = ["--checkpoint", "diffpose-cmu", "keypoints.json", "--output", "command"]
     assert main(command) == 0
     names = sorted(path.name for path in (tmp_path / "lifted").iterdir())
-    assert names == ["0.png", "1.png", "2.png", "poses.npz"]
+    assert names == ["0.png", "1.png", "2.png", "poses.gif", "poses.npz"]
     for name in names:
         assert (tmp_path / "lifted" / name).read_bytes() == (tmp_path / "command" / name).read_bytes()
 
@@ -71,7 +71,7 @@ def test_a_lifter_says_what_to_do_with_images_before_it_loads(tmp_path):
         ({"keypoints": people()[:, :5]}, "array: keypoints has 5 joints"),
         ({"keypoints": people(), "names": ["a"]}, r"array: names has shape \(1,\), expected \(3,\)"),
         ({"keypoints": people(), "image_size": 0}, "array: image_size has shape"),
-        ({"keypoints": 0.0 * people()}, "array: 3 of 3 poses have fewer than 3 visible joints"),
+        ({"keypoints": 0.0 * people()}, "array: no pose has three joints that are seen"),
         ({"keypoints": tmp_path / "none.json"}, "none.json does not exist"),
     ):
         with pytest.raises(InputError, match=message):

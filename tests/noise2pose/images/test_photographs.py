@@ -28,10 +28,21 @@ def test_folders_are_sorted_and_recursive(tmp_path):
         ([tmp_path / "none.jpg"], "none.jpg does not exist"),
         ([tmp_path / "in/notes.txt"], "notes.txt: is not an image"),
         ([tmp_path / "empty"], "empty: no image in this folder"),
-        ([tmp_path / "in", tmp_path / "in/b.jpg"], "the same name b.jpg"),
     ):
         with pytest.raises(InputError, match=message):
             find_images(inputs)
+
+
+def test_images_of_one_name_keep_the_folders_that_tell_them_apart(tmp_path):
+    for name in ("cam1/0001.jpg", "cam2/0001.jpg", "cam2/0002.jpg"):
+        save(tmp_path / name)
+    assert [name for name, _ in find_images([tmp_path / "cam1", tmp_path / "cam2"])] == [
+        "cam1/0001.jpg",
+        "cam2/0001.jpg",
+        "cam2/0002.jpg",
+    ]
+    twice = find_images([tmp_path / "cam2", tmp_path / "cam2/0001.jpg"])
+    assert sorted(path.name for _, path in twice) == ["0001.jpg", "0002.jpg"], "one image is not annotated twice"
 
 
 def test_exif_says_focal_length_and_orientation(tmp_path):

@@ -1,0 +1,145 @@
+"""Which joints of a keypoint file are evidence: detectors and annotators mark what they did not find in many ways.
+
+Shape letters: T poses, J joints.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from noise2pose import skeletons
+from noise2pose.errors import InputError
+
+MIN_VISIBLE = 3  # joints; fewer say nothing about a pose
+_CONFIDENCE_OF_VISIBILITY = np.array([0.0, 0.5, 1.0])
+_FAR_OUTSIDE = 0.5  # sides of the image
+_FAR_AWAY = 12.0  # median distances of a person's joints from their middle; no pose reaches 5
+_DETAILS = ("face_", "left_hand_", "right_hand_")
+_MAX_SCORE = 10.0  # some heat-map and SimCC detectors have scores above 1
+_ORDERS = ("coco_17", "h36m_17", "mpi_inf_3dhp_17")  # which are mistaken for each other
+_DOUBTFUL = 1.2  # times the length of the bones in the best order; the right order has 0.8 or less
+_PLAUSIBLE = 0.25  # bone lengths in sizes of the person that a pose may have; joints at random have 0.35
+
+
+def confidence(title: str, third: Float[np.ndarray, "T J 1"], labelled: bool) -> Float[np.ndarray, "T J 1"]:
+    """Confidences between 0 and 1 from the third numbers of joints.
+
+    These are COCO's visibilities (0 not labelled, 1 hidden, 2 visible) where there are no other numbers, and
+    percentages where one is above 10. Some detectors mark a joint that they did not find by -1.
+
+    Raises:
+        InputError: if a number is above 100.
+    """
+    third = np.nan_to_num(third, nan=0.0)
+    if np.isin(third, (0, 1, 2)).all() and (labelled or (third == 2).any()):
+        return _CONFIDENCE_OF_VISIBILITY[third.astype(int)]
+    highest = third.max(initial=0.0)
+    if highest > 100.0:
+        raise InputError(f"{title}: the third number of a joint is {highest:g}, expected a confidence between 0 and 1")
+    return (third / 100.0 if highest > _MAX_SCORE else third).clip(0.0, 1.0)
+
+
+def check_finite(title: str, entries: Sequence[str], points: Float[Tensor, "T J 3"], skeleton: str) -> None:
+    """Raises an InputError that names the first joint whose numbers are infinite or lie far from any image."""
+    wrong = (points.abs() > 1e9).any(dim=-1).nonzero()
+    if len(wrong):
+        pose, joint = wrong[0].tolist()
+        raise InputError(
+            f"{title}: {entries[pose]}: {skeletons.get(skeleton).joints[joint]} is {points[pose, joint].tolist()}, "
+            "expected pixels"
+        )
+
+
+def without_missing(points: Float[Tensor, "T J 3"]) -> tuple[Float[Tensor, "T J 3"], int]:
+    """Sets joints without a position to zeros, and counts those that had a confidence.
+
+    A joint at (0, 0) or (-1, -1), whatever its confidence, was not found, unless joints lie on all sides of it; nor was
+    one without finite coordinates.
+    """
+    pixels = points[..., :2]
+    unknown = pixels.isnan().any(dim=-1)
+    marked = unknown | (pixels == 0.0).all(dim=-1) | (pixels == -1.0).all(dim=-1)
+    others = torch.where(marked[..., None], torch.nan, pixels)
+    lowest = others.nan_to_num(torch.inf).amin(dim=-2, keepdim=True)
+    highest = others.nan_to_num(-torch.inf).amax(dim=-2, keepdim=True)
+    surrounded = ((pixels > lowest) & (pixels < highest)).all(dim=-1)
+    missing = unknown | (marked & ~surrounded)
+    count = int((missing & (points[..., 2] > 0)).sum())
+    return torch.where(missing[..., None] | (points[..., 2:] <= 0), 0.0, points), count
+
+
+def without_far(
+    points: Float[Tensor, "T J 3"], skeleton: str, image_sizes: Float[Tensor, "T 2"] | None
+) -> tuple[Float[Tensor, "T J 3"], int]:
+    """Sets joints far outside the image, or far from all others of their person, to zeros, and counts them."""
+    seen, pixels = points[..., 2] > 0, points[..., :2]
+    # Where face and hands have more points than the body, these say nothing about its size.
+    body = torch.tensor([not joint.startswith(_DETAILS) for joint in skeletons.get(skeleton).joints])
+    known = torch.where((seen & body)[..., None], pixels, torch.nan)
+    middle = known.nanmedian(dim=-2, keepdim=True).values
+    typical = (known - middle).norm(dim=-1).nanmedian(dim=-1, keepdim=True).values
+    far = seen & ((pixels - middle).norm(dim=-1) > _FAR_AWAY * typical) & (typical > 0)
+    if image_sizes is not None:
+        size = image_sizes[:, None].to(pixels)
+        outside = ((pixels < -_FAR_OUTSIDE * size) | (pixels > (1.0 + _FAR_OUTSIDE) * size)).any(dim=-1)
+        # Where everybody is outside, the image size is that of another image: see `check_pixels` and the annotations.
+        far |= seen & outside & ~(outside | ~seen).all(dim=-1, keepdim=True)
+    return torch.where(far[..., None], 0.0, points), int(far.sum())
+
+
+def usable(points: Float[Tensor, "T J 3"]) -> Bool[Tensor, " T"]:
+    """Which poses have at least three joints that are seen, not all of them at one place."""
+    seen, pixels = points[..., 2] > 0, points[..., :2]
+    lowest = torch.where(seen[..., None], pixels, torch.inf).amin(dim=-2)
+    highest = torch.where(seen[..., None], pixels, -torch.inf).amax(dim=-2)
+    return (seen.sum(dim=-1) >= MIN_VISIBLE) & (highest > lowest).any(dim=-1)
+
+
+def check_pixels(title: str, points: Float[Tensor, "T J 3"]) -> None:
+    """Refuses coordinates that are shares of the image: they have another scale along each side of it.
+
+    Raises:
+        InputError: if every person is smaller than two pixels.
+    """
+    pixels = points[..., :2][points[..., 2] > 0]
+    if pixels.abs().max() <= 2.0:
+        raise InputError(
+            f"{title}: coordinates lie between {pixels.min():.3g} and {pixels.max():.3g}, expected pixels: multiply "
+            "them by the width and the height of the image"
+        )
+
+
+def doubtful_order(points: Float[Tensor, "T J 3"], skeleton: str) -> str | None:
+    """Says that 17 joints are in the order of another skeleton, whose bones they make much shorter; None if not.
+
+    Args:
+        points: pixels and confidence.
+        skeleton: that they are taken for.
+    """
+    if skeleton not in _ORDERS:
+        return None
+    lengths = {name: _bone_length(points, name) for name in _ORDERS}
+    best = min(lengths, key=lambda name: lengths[name])
+    if lengths[skeleton] <= _DOUBTFUL * lengths[best] or not lengths[best] < _PLAUSIBLE * _median_size(points):
+        return None
+    return f"the joints are not in the order of {skeleton}: they look like {best}"
+
+
+def _median_size(points: Float[Tensor, "T J 3"]) -> float:
+    """Median over the poses of the diagonal of the box around the seen joints."""
+    seen, pixels = points[..., 2:] > 0, points[..., :2]
+    lowest = torch.where(seen, pixels, torch.inf).amin(dim=-2)
+    highest = torch.where(seen, pixels, -torch.inf).amax(dim=-2)
+    return float((highest - lowest).norm(dim=-1).median())
+
+
+def _bone_length(points: Float[Tensor, "T J 3"], skeleton: str) -> float:
+    """Median over the poses of the mean length of the bones whose ends are seen; infinite if there are none."""
+    parents, children = torch.tensor(skeletons.get(skeleton).edges).T
+    seen = (points[:, parents, 2] > 0) & (points[:, children, 2] > 0)
+    length = (points[:, parents, :2] - points[:, children, :2]).norm(dim=-1)
+    mean = torch.where(seen, length, 0.0).sum(dim=-1) / seen.sum(dim=-1)
+    return float(mean.nanmedian()) if seen.any() else float("inf")

@@ -1,0 +1,62 @@
+"""Skeletons by the names that files give their joints, such as COCO's categories and MMPose's data sets."""
+
+import re
+from collections.abc import Sequence
+
+from noise2pose import skeletons
+from noise2pose.errors import InputError
+
+_LIMBS = [
+    f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+]
+# Names of the same points elsewhere. Human3.6M's joint of the neck and the nose lies at the chin.
+_SYNONYMS = {
+    **{"root": "pelvis", "hip": "pelvis", "mid_hip": "pelvis", "midhip": "pelvis", "hip_center": "pelvis"},
+    **{"neck_nose": "chin", "neck_base": "chin", "nose_neck": "chin"},
+    **{"head_bottom": "upper_neck", "top_head": "head_top", "top_of_head": "head_top", "headtop": "head_top"},
+    **{"belly": "spine", "mid_spine": "spine", "torso": "spine"},
+}
+_FOOT = {f"{side}_foot": f"{side}_ankle" for side in ("left", "right")}  # Human3.6M's where no ankle is named
+
+
+def skeleton_of_names(names: Sequence[str]) -> tuple[str, list[int]]:
+    """The skeleton that has most of some named joints.
+
+    Args:
+        names: of the joints in the order of the file, in any common spelling (`left_hip`, `LHip`, `Left Hip`).
+
+    Returns:
+        The skeleton, and for each of its joints the position in the file, -1 where the file lacks it.
+
+    Raises:
+        InputError: if a limb of a person is not among the names, as those of an animal are not; the message says only
+            which.
+    """
+    known = [_plain(name) for name in names]
+    if not any(name.endswith("_ankle") for name in known):
+        known = [_FOOT.get(name, name) for name in known]
+    missing = [joint for joint in _LIMBS if joint not in known]
+    if missing:
+        raise InputError(f"its joints are not those of a person: {', '.join(missing)} missing")
+    if "chin" in known and "head" in known and "head_top" not in known:  # of Human3.6M's names
+        known[known.index("head")] = "head_top"
+
+    def overlap(name: str) -> tuple[int, int]:
+        joints = skeletons.get(name).joints
+        return len(set(joints) & set(known)), -len(joints)
+
+    best = max(skeletons.SKELETONS, key=overlap)
+    return best, [known.index(joint) if joint in known else -1 for joint in skeletons.get(best).joints]
+
+
+def _plain(name: str) -> str:
+    """`left_hip` from `LHip`, `Left Hip`, `l-hip`, `hip_left` or `leftHip`."""
+    words = re.sub(r"([a-z])([A-Z])|([A-Z])([A-Z][a-z])", r"\1\3 \2\4", str(name))
+    words = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+    for side in ("left", "right"):
+        if words in (side, side[0]):
+            break
+        words = re.sub(rf"^{side[0]}_|^{side}(?=[a-z])", f"{side}_", words)
+        if words.endswith((f"_{side}", f"_{side[0]}")):
+            words = f"{side}_{words.rsplit('_', 1)[0]}"
+    return _SYNONYMS.get(words, words)

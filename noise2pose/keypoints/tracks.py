@@ -1,0 +1,156 @@
+"""Which poses of a source are frames of one person's motion, and when they were taken.
+
+Shape letters: T poses, F frames, J joints.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from noise2pose.errors import InputError
+from noise2pose.keypoints.arrays import Keypoints
+from noise2pose.keypoints.images import frame_number
+
+LONGEST_GAP = 0.25  # seconds without the person that are filled; a longer gap begins another sequence
+
+
+class Track(NamedTuple):
+    """Poses of one person in the order of time; a single pose where nothing says what it follows.
+
+    Attributes:
+        rows: positions in the record.
+        times: seconds, of each.
+    """
+
+    rows: list[int]
+    times: list[float]
+
+
+def tracks(read: Keypoints, fps: float) -> list[Track]:
+    """The tracks of a record.
+
+    People are told apart by their identities. Without identities all poses of a video are of one person, if they are of
+    different frames. Frames are numbered by the source, or by the last number in the names of the images; what stands
+    around that number tells videos apart. The poses of images that are not numbered regularly stand alone.
+
+    Args:
+        read: the poses.
+        fps: frames in a second where the source does not say; one frame is then the usual distance of two poses.
+
+    Raises:
+        InputError: if frames of a video show several people without identities, or an identity twice.
+    """
+    videos: dict[str, list[tuple[int, int]]] = {}
+    found: list[Track] = []
+    for row, (image, frame) in enumerate(zip(read.images, read.frames, strict=True)):
+        video, number = (str(PurePosixPath(image).parent), frame) if frame is not None else frame_number(image)
+        if number is None:
+            found.append(Track([row], [0.0]))
+        else:
+            videos.setdefault(video, []).append((number, row))
+    for frames in videos.values():
+        if not _is_regular([frame for frame, _ in frames]):
+            found += [Track([row], [0.0]) for _, row in frames]
+            continue
+        people: dict[str | None, list[tuple[int, int]]] = {}
+        for frame, row in sorted(frames):
+            people.setdefault(read.people[row], []).append((frame, row))
+        if len(people) > 1:  # who has no number among others that have one is nobody's next frame
+            found += [Track([row], [0.0]) for _, row in people.pop(None, [])]
+        for person in people.values():
+            _check_one_person(read, person)
+            found += _unbroken(person, read.fps, fps)
+    return sorted(found, key=lambda track: track.rows[0])
+
+
+def _check_one_person(read: Keypoints, frames: Sequence[tuple[int, int]]) -> None:
+    source = str(read.source or "keypoints")
+    for (frame, row), (following_frame, following) in pairwise(frames):
+        if frame == following_frame and read.people[row] is not None:
+            raise InputError(f"{source}: person {read.people[row]} is twice in frame {frame}: {read.names[following]}")
+        if frame == following_frame:
+            raise InputError(
+                f"{source}: {read.names[row]} and {read.names[following]} are of one frame, and no identities "
+                "(track_id or idx) say who is who: give each person's keypoints in a file of their own, or use a model "
+                "for single frames"
+            )
+
+
+def _unbroken(frames: Sequence[tuple[int, int]], stated: float | None, assumed: float) -> list[Track]:
+    """The frames and rows of one person, cut at long gaps."""
+    step = _step([frame for frame, _ in frames])
+    rate = assumed * step if stated is None else stated
+    parts: list[Track] = []
+    start = last = 0
+    for frame, row in frames:
+        if not parts or (frame - last - step) / rate > LONGEST_GAP:
+            parts.append(Track([], []))
+            start = frame
+        parts[-1].rows.append(row)
+        parts[-1].times.append((frame - start) / rate)
+        last = frame
+    return parts
+
+
+def _is_regular(frames: Sequence[int]) -> bool:
+    """Whether numbers of images count frames; photographs of a data set have numbers too, at no regular distance."""
+    distinct = sorted(set(frames))
+    step = _step(distinct)
+    usual = sum(later - earlier == step for earlier, later in pairwise(distinct))
+    return len(distinct) > 1 and (step == 1 or (len(distinct) > 3 and 2 * usual >= len(distinct) - 1))
+
+
+def _step(frames: Sequence[int]) -> int:
+    """The usual distance of two frames, the smallest of several."""
+    steps = Counter(later - earlier for earlier, later in pairwise(frames))
+    return min(steps, key=lambda step: (-steps[step], step), default=1) or 1
+
+
+class Resampled(NamedTuple):
+    """A sequence at the frame rate of a method.
+
+    Attributes:
+        points: (F, J, 3); between two frames of the source the mean by distance in time.
+        places: (T,) position of each pose of the source among these frames, a whole number where it is one of them.
+    """
+
+    points: Float[Tensor, "F J 3"]
+    places: Float[Tensor, " T"]
+
+
+def resample(points: Float[Tensor, "T J 3"], times: Sequence[float], fps: float) -> Resampled:
+    """A sequence with a frame at each 1 / fps seconds; where frames are missing, joints have no confidence.
+
+    Args:
+        points: (T, J, 3) pixels and confidence, every joint at a place.
+        times: of the poses in seconds, increasing from 0.
+        fps: wanted frame rate.
+    """
+    places = torch.tensor(times, dtype=torch.float64) * fps
+    places = torch.where((places - places.round()).abs() < 1e-3, places.round(), places)
+    grid = torch.arange(int(places[-1].ceil()) + 1, dtype=torch.float64)
+    later = torch.searchsorted(places, grid).clamp(max=len(places) - 1)
+    earlier = torch.where(places[later] > grid, later - 1, later).clamp_min(0)
+    distance = places[later] - places[earlier]
+    weight = torch.where(distance > 0, (grid - places[earlier]) / distance.clamp_min(1e-9), 0.0)
+    weight = weight.to(points)[:, None, None]
+    mixed = torch.where(weight == 0, points[earlier], (1 - weight) * points[earlier] + weight * points[later])
+    confidence = torch.minimum(points[earlier, :, 2], torch.where(weight[..., 0] == 0, torch.inf, points[later, :, 2]))
+    usual = places.diff().median() if len(places) > 1 else torch.ones(())
+    missing = (distance > 1.5 * usual) & (weight[:, 0, 0] > 0)
+    confidence = torch.where(missing[:, None], 0.0, confidence)
+    return Resampled(torch.cat((mixed[..., :2], confidence[..., None]), dim=-1), places)
+
+
+def at_places(values: Tensor, places: Float[Tensor, " T"]) -> Tensor:
+    """Values of the frames of `resample` at the poses of the source: (F, ...) to (T, ...)."""
+    earlier = places.floor().long().clamp(max=len(values) - 1)
+    later = places.ceil().long().clamp(max=len(values) - 1)
+    weight = (places - places.floor()).to(values).reshape(-1, *(1,) * (values.ndim - 1))
+    return torch.where(weight == 0, values[earlier], (1 - weight) * values[earlier] + weight * values[later])
