@@ -1,66 +1,6 @@
 """The joints of every skeleton, in the order of its data set. Use them through `noise2pose.skeletons`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from noise2pose.errors import InputError
-
-
-@dataclass(frozen=True)
-class Skeleton:
-    """An ordered set of named joints.
-
-    Attributes:
-        name: key in `SKELETONS`.
-        joints: joint names, in the order of the data.
-        parents: index of each joint's parent, -1 for a joint without one.
-    """
-
-    name: str
-    joints: tuple[str, ...]
-    parents: tuple[int, ...]
-
-    @property
-    def num_joints(self) -> int:
-        return len(self.joints)
-
-    @property
-    def root(self) -> int:
-        """First joint without a parent; the pelvis wherever the skeleton has one."""
-        return self.parents.index(-1)
-
-    @property
-    def edges(self) -> tuple[tuple[int, int], ...]:
-        """(parent, child) of every bone."""
-        return tuple((parent, joint) for joint, parent in enumerate(self.parents) if parent >= 0)
-
-    @property
-    def pairs(self) -> tuple[tuple[int, int], ...]:
-        """(left, right) of every joint that has a mirror image."""
-        mirrored = {joint: _mirror(joint) for joint in self.joints if joint.startswith("left_")}
-        return tuple((self.index(left), self.index(right)) for left, right in mirrored.items() if right in self.joints)
-
-    @property
-    def flip_order(self) -> tuple[int, ...]:
-        """Joint order after mirroring the image: `points[..., flip_order, :]` swaps left and right."""
-        order = list(range(self.num_joints))
-        for left, right in self.pairs:
-            order[left], order[right] = right, left
-        return tuple(order)
-
-    def index(self, joint: str) -> int:
-        """Position of a joint by name.
-
-        Raises:
-            InputError: if the skeleton has no such joint.
-        """
-        if joint not in self.joints:
-            raise InputError(f"skeleton {self.name} has no joint {joint}; it has {', '.join(self.joints)}")
-        return self.joints.index(joint)
-
-
-def _mirror(joint: str) -> str:
-    return joint.replace("left_", "right_", 1)
+from noise2pose.skeleton import Skeleton, tree
 
 
 def _both(*joints: str) -> tuple[str, ...]:
@@ -70,20 +10,6 @@ def _both(*joints: str) -> tuple[str, ...]:
 
 def _one_side(side: str, *joints: str) -> tuple[str, ...]:
     return tuple(f"{side}_{joint}" for joint in joints)
-
-
-def _tree(name: str, joints: tuple[str, ...], parents: Mapping[str, str]) -> Skeleton:
-    """A skeleton whose parents are given by name; a joint on the right side has the mirror image of the left's."""
-
-    def parent_of(joint: str) -> int:
-        left = joint.replace("right_", "left_", 1)
-        parent = parents.get(joint) or parents.get(left)
-        if parent is None:
-            return -1
-        parent = _mirror(parent) if joint.startswith("right_") else parent
-        return joints.index(parent)
-
-    return Skeleton(name, joints, tuple(parent_of(joint) for joint in joints))
 
 
 _LIMBS = {
@@ -194,7 +120,7 @@ _NECK_PARENTS = {**_LIMBS, "head_top": "neck", "left_shoulder": "neck", "left_hi
 SKELETONS: dict[str, Skeleton] = {
     skeleton.name: skeleton
     for skeleton in (
-        _tree(
+        tree(
             "h36m_17",
             (
                 "pelvis",
@@ -206,7 +132,7 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             _H36M_PARENTS,
         ),
-        _tree(
+        tree(
             "h36m_32",
             (
                 "pelvis",
@@ -218,7 +144,7 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             _H36M_32_PARENTS,
         ),
-        _tree(
+        tree(
             "mpi_inf_3dhp_17",
             (
                 *("head_top", "neck"),
@@ -230,7 +156,7 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             _3DHP_PARENTS,
         ),
-        _tree(
+        tree(
             "mpi_inf_3dhp_28",
             (
                 *("spine3", "spine4", "spine2", "spine", "pelvis", "neck", "head", "head_top"),
@@ -242,7 +168,7 @@ SKELETONS: dict[str, Skeleton] = {
             _3DHP_28_PARENTS,
         ),
         # The first 17 are those of mpi_inf_3dhp_17: MuCo is composed of that data set's people.
-        _tree(
+        tree(
             "muco_21",
             (
                 *("head_top", "neck"),
@@ -255,15 +181,15 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             {**_3DHP_PARENTS, "left_hand": "left_wrist", "left_toe": "left_ankle"},
         ),
-        _tree(
+        tree(
             "crowdpose_14",
             (*_both("shoulder", "elbow", "wrist", "hip", "knee", "ankle"), "head_top", "neck"),
             _NECK_PARENTS,
         ),
-        _tree("coco_17", _COCO, _COCO_PARENTS),
-        _tree("halpe_26", _HALPE_26, _HALPE_PARENTS),
-        _tree("halpe_136", (*_HALPE_26, *_FACE, *_HANDS), {**_HALPE_PARENTS, **_HAND_PARENTS}),
-        _tree(
+        tree("coco_17", _COCO, _COCO_PARENTS),
+        tree("halpe_26", _HALPE_26, _HALPE_PARENTS),
+        tree("halpe_136", (*_HALPE_26, *_FACE, *_HANDS), {**_HALPE_PARENTS, **_HAND_PARENTS}),
+        tree(
             "openpose_18",
             (
                 *("nose", "neck"),
@@ -275,7 +201,7 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             _OPENPOSE_PARENTS,
         ),
-        _tree(
+        tree(
             "panoptic_19",  # "coco19" of the CMU Panoptic Studio, whose body centre lies between the hips
             (
                 *("neck", "nose", "pelvis"),
@@ -287,7 +213,7 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             _HALPE_PARENTS,
         ),
-        _tree(
+        tree(
             "openpose_25",  # BODY_25
             (
                 *("nose", "neck"),
@@ -302,7 +228,7 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             {**_HALPE_PARENTS, **_OPENPOSE_PARENTS, "neck": "pelvis", "left_hip": "pelvis"},
         ),
-        _tree(
+        tree(
             "coco_wholebody_133",
             (
                 *_COCO,
@@ -313,7 +239,7 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             {**_FOOT_PARENTS, **_COCO_PARENTS, **_HAND_PARENTS},
         ),
-        _tree(
+        tree(
             "aic_14",  # AI Challenger
             (
                 *_one_side("right", *_ARM),
@@ -324,7 +250,7 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             _NECK_PARENTS,
         ),
-        _tree(
+        tree(
             "mpii_16",
             (
                 *_one_side("right", "ankle", "knee", "hip"),
@@ -342,7 +268,7 @@ SKELETONS: dict[str, Skeleton] = {
                 "head_top": "upper_neck",
             },
         ),
-        _tree(
+        tree(
             "jhmdb_15",
             (
                 *("neck", "spine", "face"),
@@ -354,7 +280,7 @@ SKELETONS: dict[str, Skeleton] = {
             ),
             {**_LIMBS, "neck": "spine", "face": "neck", "left_shoulder": "neck", "left_hip": "spine"},
         ),
-        _tree(
+        tree(
             "posetrack_17",
             ("nose", "upper_neck", "head_top", *_both("ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
             {
@@ -366,8 +292,8 @@ SKELETONS: dict[str, Skeleton] = {
                 "left_hip": "left_shoulder",
             },
         ),
-        _tree("smpl_24", _SMPL, _SMPL_PARENTS),
-        _tree(
+        tree("smpl_24", _SMPL, _SMPL_PARENTS),
+        tree(
             "dpmesh_30",  # of DPMesh's and 3DCrowdNet's releases: SMPL's joints, and points on the skin of the head
             (*_SMPL, "nose", *_both("eye", "ear"), "head_top"),
             {
@@ -378,7 +304,7 @@ SKELETONS: dict[str, Skeleton] = {
                 "head_top": "skull_base",
             },
         ),
-        _tree(
+        tree(
             "lsp_14",
             (
                 *_one_side("right", "ankle", "knee", "hip"),

@@ -80,7 +80,7 @@ class Keypoints:
         tracked = f" of {counted(people, 'tracked person', 'tracked people')}" if people else ""
         shown = f" in {counted(images, 'image')}" if images < len(self.names) else ""
         notes = "".join(f"; {note}" for note in self.notes)
-        return f"read as {self.form} ({self.skeleton}), {counted(len(self.names), 'pose')}{tracked}{shown}{notes}"
+        return f"{counted(len(self.names), 'pose')}{tracked}{shown}, read as {self.form} ({self.skeleton}){notes}"
 
 
 def counted(number: int, thing: str, things: str | None = None) -> str:

@@ -125,8 +125,9 @@ def whole_number(text: str | None) -> int | None:
 def image_size(image: Mapping[str, Any]) -> tuple[float, float] | None:
     """The size of an image of a COCO file, if both sides are known."""
     width, height = image.get("width"), image.get("height")
-    known = isinstance(width, int | float) and isinstance(height, int | float) and width > 0 and height > 0
-    return (float(width), float(height)) if known else None
+    if not isinstance(width, int | float) or not isinstance(height, int | float) or not (width > 0 and height > 0):
+        return None
+    return float(width), float(height)
 
 
 def _plain(value: Any) -> str | None:

@@ -35,7 +35,7 @@ from noise2pose.keypoints import arrays, formats
 from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.entries import Entry
 from noise2pose.keypoints.images import image_path, natural, person_names
-from noise2pose.object_npz import read_object_npz
+from noise2pose.safe_pickle import read_object_npz
 
 ENDINGS = (".npz", ".npy", ".json", ".txt")
 _ARRAYS = ("keypoints", "keypoints_2d", "arr_0")  # the last is what numpy calls an array without a name
@@ -205,7 +205,7 @@ def _read_videopose3d(path: Path, skeleton: str | None) -> Keypoints:
     if len(clips) != 1 or len(clips[0][2]) != 1:
         raise InputError(
             f"{path}: holds {len(clips)} clips ({', '.join(str(video) for video in list(videos)[:3])}), expected one: "
-            "a data set of VideoPose3D is read by `noise2pose prepare human36m`, a custom video is a file of its own"
+            "a data set of VideoPose3D is read by `noise2pose prepare`, a custom video is a file of its own"
         )
     video, _, views = clips[0]
     layout = {"coco": "coco_17", "h36m": "h36m_17"}.get(str(metadata.get("layout_name")))

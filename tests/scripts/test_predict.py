@@ -61,10 +61,9 @@ def test_coco_annotations(tmp_path, checkpoint, capsys):
     path = tmp_path / "coco.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations}))
     assert predict(checkpoint, path, tmp_path / "out") == 0
-    assert (
-        "2 poses, read as coco_17, 1 hidden joints guessed from their neighbours, mean uncertainty"
-        in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "2 poses in 1 image, read as COCO (coco_17); the order of the joints is assumed; 1 joint not seen" in said
+    assert "guessed from their neighbours; mean uncertainty" in said
     poses = read(tmp_path / "out")
     check(poses, 2)
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
@@ -85,7 +84,7 @@ def test_halpe_results(tmp_path, checkpoint):
     path.write_text(json.dumps(entries))
     assert predict(checkpoint, path, tmp_path / "out", "--max_pictures", "1") == 0
     check(read(tmp_path / "out"), 3)
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0.png", "poses.npz"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0.png", "poses.gif", "poses.npz"]
 
 
 def test_a_clip_is_also_a_gif_and_two_runs_agree(tmp_path, checkpoint):
@@ -111,7 +110,10 @@ def test_the_encoder_alone_has_no_uncertainty(tmp_path, capsys):
     path = save(tmp_path / "encoder.ckpt", ContextEncoder(width=16, num_blocks=1, num_heads=2))
     np.savez(tmp_path / "a.npz", keypoints=people(1, "coco_17"))
     assert predict(path, tmp_path / "a.npz", tmp_path / "out") == 0
-    assert "context encoder: 1 poses, read as coco_17, no uncertainty" in capsys.readouterr().out
+    assert (
+        "context encoder: 1 pose, read as array (coco_17); the order of the joints is assumed; no uncertainty"
+        in capsys.readouterr().out
+    )
     assert {"uncertainty", "hypotheses"}.isdisjoint(read(tmp_path / "out"))
 
 
@@ -121,13 +123,13 @@ def test_names_stay_in_the_folder(tmp_path, checkpoint):
     path.write_text(json.dumps([{"image_id": name, "keypoints": pose} for name in ("../x y.jpg", "x_y", "..")]))
     assert predict(checkpoint, path, tmp_path / "out") == 0
     names = {file.name for file in (tmp_path / "out").glob("*.png")}
-    assert names == {"pose.png", "x_y.png", "x_y_2.png"} and not list(tmp_path.glob("*.png"))
+    assert names == {"image.png", "x_y.png", "x_y_2.png"} and not list(tmp_path.glob("*.png"))
 
 
 def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path, checkpoint, capsys):
     np.savez(tmp_path / "a.npz", keypoints=people(2, "coco_17"))
-    points = people(2, "coco_17")
-    points[1, :, :2] = 7.0
+    points = people(1, "coco_17")
+    points[..., :2] = 7.0
     np.savez(tmp_path / "point.npz", keypoints=points)
     np.savez(tmp_path / "smpl.npz", keypoints=np.ones((1, 14, 2)), skeleton="smpl_24")
     (tmp_path / "file").write_text("")
@@ -135,7 +137,7 @@ def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path, checkpoint, cap
     for arguments, message in (
         ((checkpoint, tmp_path / "none.npz", out), "none.npz does not exist"),
         ((checkpoint, tmp_path / "a.npz", out, "--skeleton", "halpe_26"), "has 17 joints, but halpe_26 has 26"),
-        ((checkpoint, tmp_path / "point.npz", out), "point.npz: point_00001: all joints lie at one point"),
+        ((checkpoint, tmp_path / "point.npz", out), "point.npz: no pose has three joints that are seen at different"),
         ((checkpoint, tmp_path / "smpl.npz", out), "has 14 joints, but smpl_24 has 24"),
         (("no-such-name", tmp_path / "a.npz", out), "no model named no-such-name"),
         ((checkpoint, tmp_path / "a.npz", tmp_path / "file"), "file is a file"),

@@ -9,7 +9,7 @@ from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.keypoints.files import as_keypoints, read_keypoints
 from noise2pose.keypoints.formats import FORMATS
-from noise2pose.object_npz import write_object_npz
+from noise2pose.safe_pickle import write_object_npz
 from scripts import predict
 from tests.noise2pose.keypoints.walker import coco_walker, walker
 
