@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from noise2pose.annotation.people import match, people_of_images
+from noise2pose.annotation.matching import match
+from noise2pose.annotation.people import people_of_images
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import find_images, open_image
 from noise2pose.keypoints.files import read_keypoints
