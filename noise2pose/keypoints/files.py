@@ -136,7 +136,7 @@ def _files_of(folder: Path) -> list[Path]:
 def _people_of(path: Path, stated: str | None) -> tuple[str, formats.People]:
     """The format of a file and the people in it."""
     if path.suffix.lower() == ".txt":
-        return "YOLO-pose", _read_yolo(path)
+        return "YOLO-pose", formats.read_yolo(path)
     content = _json(path)
     form = formats.recognise(path, content, stated)
     try:
@@ -216,44 +216,6 @@ def _read_videopose3d(path: Path, skeleton: str | None) -> Keypoints:
     found = arrays.from_array(str(path), views[0], layout or skeleton, known, stem=Path(str(video)).stem)
     fps = size.get("fps")
     return replace(found, form="a custom video of VideoPose3D", fps=float(fps) if fps else None)
-
-
-def _read_yolo(path: Path) -> formats.People:
-    """One line a person: class, box (4), joints, and where they were saved a confidence and the number of a track."""
-    image = path.stem
-    entries, skipped = [], Counter[str]()
-    try:
-        lines = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as YOLO-pose text ({error})") from error
-    for row, values in enumerate(filter(None, lines)):
-        joints, extra = _yolo_columns(path, row, len(values) - 5)
-        if values[0] != 0:
-            skipped["of other classes than 0, the person"] += 1
-            continue
-        points = np.array(values[5 : len(values) - extra]).reshape(joints, -1)
-        entries.append(
-            Entry(
-                f"{path}: line {row + 1}",
-                points,
-                image,
-                labelled=points.shape[1] == 3 and bool(np.isin(points[:, 2], (0, 1, 2)).all()),
-                person=str(int(values[-1])) if extra == 2 else None,
-            )
-        )
-    return formats.People(entries, skipped)
-
-
-def _yolo_columns(path: Path, row: int, numbers: int) -> tuple[int, int]:
-    """How many joints a line has, and how many numbers follow them."""
-    sizes = sorted(
-        {skeleton.num_joints for skeleton in skeletons.SKELETONS.values()}, key=lambda size: (size != 17, size)
-    )
-    for columns in (3, 2):
-        for joints in sizes:
-            if 0 <= numbers - columns * joints <= 2:
-                return joints, numbers - columns * joints
-    raise InputError(f"{path}: line {row + 1} has {numbers + 5} numbers, expected a class, a box and 3 for each joint")
 
 
 def _from_people(path: Path, people: formats.People, skeleton: str | None, form: str) -> Keypoints:
