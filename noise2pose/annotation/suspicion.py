@@ -1,13 +1,17 @@
 """When an annotation is worth a look before it is used, and why."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from noise2pose import skeletons
+from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.bodies import BodyModel
+from noise2pose.images.mirroring import mirror_batch, mirror_pose
 from noise2pose.skeletons import Skeleton
 
 SKELETON = "h36m_17"
@@ -23,14 +27,32 @@ _LIMBS = ("knee", "ankle", "elbow", "wrist", "spine", "thorax")  # at the lower 
 
 
 def disagreement(first: Float[Tensor, "*batch J 3"], second: Float[Tensor, "*batch J 3"]) -> Float[Tensor, "*batch"]:
-    """How far two answers for the same people are from each other: mean distance of the joints from the root's, metres.
-
-    A second answer is cheap: that for the mirrored batch, mirrored back (`noise2pose.images.mirroring`).
+    """How far two answers for the same people are apart: mean distance of the joints after moving the roots together.
 
     Args:
-        first, second: joints, the root first.
+        first, second: joints in metres, the root first.
     """
     return ((first - first[..., :1, :]) - (second - second[..., :1, :])).norm(dim=-1).mean(dim=-1)
+
+
+@torch.no_grad()
+def disagreement_with_mirror(
+    answer: Callable[[PoseBatch], Prediction], batch: PoseBatch, prediction: Prediction, body: BodyModel
+) -> Float[Tensor, " B"]:
+    """`disagreement` with the answer for the mirrored batch, mirrored back, metres.
+
+    Args:
+        answer: method that made the prediction.
+        batch: of single frames, with `keypoints_2d` and `camera`.
+        prediction: for it, with `smpl` and `camera_translation`.
+        body: whose parameters these are.
+    """
+    skeleton = skeletons.get(SKELETON)
+    first, mirrored = (
+        body.joints(**found["smpl"], translation=found["camera_translation"], regressor=SKELETON)
+        for found in (prediction, answer(mirror_batch(batch, skeleton)))
+    )
+    return disagreement(first, mirror_pose(mirrored, skeleton))
 
 
 def suspicions(person: Mapping[str, np.ndarray], apart: float = 0.0) -> list[str]:

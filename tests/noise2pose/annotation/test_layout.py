@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from methods.diffannot.reprojection import Keypoints
 from noise2pose import cameras, skeletons
 from noise2pose.annotation import layout
 from noise2pose.annotation.layout import annotate_batch, empty, to_coco, to_text, vertices_of
-from noise2pose.annotation.suspicion import disagreement
+from noise2pose.annotation.suspicion import MAX_DISAGREEMENT, disagreement, disagreement_with_mirror
 from noise2pose.annotation.writer import AnnotationWriter, read_annotations
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
+from noise2pose.images.mirroring import mirror_smpl
 from noise2pose.keypoints.files import read_keypoints
 
 
@@ -105,6 +107,21 @@ def test_answers_that_disagree_are_suspect():
     assert apart[0] < 1e-6 and apart[1] == pytest.approx(12 / 17 * 0.3 * 3**0.5, abs=1e-5)
     reasons = annotate_batch(batch, prediction, body, disagreement=apart)["suspect_reasons"].tolist()
     assert reasons == ["", "another answer for the same person is 367 mm away on average"]
+
+
+def test_the_mirrored_input_gives_the_mirrored_body():
+    batch, prediction, body = answered(2)
+
+    def answer(mirrored, turn=0.0):
+        first = torch.allclose(mirrored["camera"]["image_size"][:, 0] - batch["keypoints_2d"][:, 0, 0],
+                               mirrored["keypoints_2d"][:, 0, 0])  # fmt: skip
+        assert first, "the batch was not mirrored"
+        smpl = mirror_smpl(prediction["smpl"])
+        turned = roma.rotvec_to_rotmat(torch.tensor([0.0, turn, 0.0]))
+        return {**prediction, "smpl": {**smpl, "global_orient": turned @ smpl["global_orient"]}}
+
+    assert disagreement_with_mirror(answer, batch, prediction, body).max() < 0.02  # the body is not quite symmetric
+    assert disagreement_with_mirror(partial(answer, turn=1.0), batch, prediction, body).min() > MAX_DISAGREEMENT
 
 
 def test_pycocotools_reads_and_evaluates_a_set():
