@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,15 @@ def write_oracle(runs: Sequence[Run], folder: Path) -> Path:
 
 
 def _load_each_once(names: Sequence[str]) -> list[Run]:
+    """The runs, each named by as many folders of its path as tell it from the others."""
     runs = {run.folder.resolve(): run for run in map(load_run, names)}
-    return list(runs.values())
+    labelled = []
+    for folder, run in runs.items():
+        lengths = range(1, len(folder.parts) + 1)
+        alike = (sum(other.parts[-length:] == folder.parts[-length:] for other in runs) for length in lengths)
+        length = next(length for length, number in zip(lengths, alike, strict=True) if number == 1)
+        labelled.append(replace(run, label="/".join(folder.parts[-length:])))
+    return labelled
 
 
 if __name__ == "__main__":

@@ -64,6 +64,8 @@ def write_run(
     for key, value in changes.items():
         (protocol if key in protocol else test)[key] = value
     (folder / "config.yaml").write_text("model:\n  class_path: methods.diffpose.DiffPose\n")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "best.ckpt").touch()
     (folder / "fit.json").write_text(json.dumps(fit))
     (folder / "test.json").write_text(json.dumps(test))
     (folder / "metrics.csv").write_text(

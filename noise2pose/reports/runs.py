@@ -67,6 +67,7 @@ class Run:
         protocols: of the evaluation sets that it was tested on.
         curves: validation MPJPE in millimetres of each data set: (T,) training steps and (T,) values.
         samples: `test_samples.npz`.
+        label: its name in a report; empty for the name of the folder.
     """
 
     folder: Path
@@ -75,16 +76,20 @@ class Run:
     protocols: tuple[Protocol, ...] = ()
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     samples: Samples | None = None
+    label: str = ""
 
     @property
     def name(self) -> str:
-        return self.folder.resolve().name
+        return self.label or self.folder.resolve().name
 
     @cached_property
     def method(self) -> str:
         """The method's title, or its class if only the configuration has been written."""
         title = self.test.get("method") or self.fit.get("method")
-        return title if isinstance(title, str) else _class_name(self.folder / "config.yaml")
+        if isinstance(title, str):
+            return title
+        config = _read_config(self.folder / "config.yaml")
+        return str(config["model"]["class_path"]).rpartition(".")[2] if config else "unknown method"
 
     @property
     def protocol(self) -> Protocol:
@@ -147,9 +152,15 @@ class Run:
 
     @property
     def test_command(self) -> str:
-        """The command that tests it."""
-        config = shlex.quote(f"{self.folder.as_posix()}/config.yaml")
-        return f"noise2pose train test -c {config} --ckpt_path best"
+        """The command that tests it, after the one that trains it if it has no checkpoint."""
+        path = self.folder / "config.yaml"
+        config = shlex.quote(path.as_posix())
+        kept = [name for name in ("best", "last") if (self.folder / "checkpoints" / f"{name}.ckpt").is_file()]
+        root = _read_config(path).get("trainer", {}).get("default_root_dir")
+        if root is not None and Path(root).resolve() != self.folder.resolve():  # the folder was moved or copied
+            config += f" --trainer.default_root_dir {shlex.quote(self.folder.as_posix())}"
+        test = f"noise2pose train test -c {config} --ckpt_path {kept[0] if kept else 'best'}"
+        return test if kept else f"noise2pose train fit -c {config} && {test}"
 
     def _tested(self) -> dict[str, float]:
         """The test metrics of the first evaluation set, by key."""
@@ -210,12 +221,14 @@ def _find(path: Path) -> Path:
     raise InputError(f"{path}: no such run; {hint}")
 
 
-def _class_name(path: Path) -> str:
+def _read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a run; empty if there is none."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return str(config["model"]["class_path"]).rpartition(".")[2]
+        str(config["model"]["class_path"])
+        return config
     except FileNotFoundError:
-        return "unknown method"
+        return {}
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise InputError(f"{path}: names no method at model.class_path ({error!r})") from error
 

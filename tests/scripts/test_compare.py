@@ -150,3 +150,10 @@ def test_help_teaches_and_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("[]\n") and "examples:" in done.stdout and "oracle" in done.stdout
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path, capsys):
+    folders = [str(write_run(tmp_path / name)) for name in ("a/toy", "b/toy", "b/other")]
+    assert main([*folders, "--output", str(tmp_path / "report")]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "DiffPose (release)" in line]
+    assert {"a/toy", "b/toy", "other"} <= set(rows) and "toy" not in rows

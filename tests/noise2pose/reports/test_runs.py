@@ -65,6 +65,19 @@ def test_a_run_that_has_only_begun_is_named_by_its_class(folder):
     assert run.test_command == f"noise2pose train test -c {folder.as_posix()}/config.yaml --ckpt_path best"
 
 
+def test_the_command_that_tests_a_run_takes_a_checkpoint_that_it_has(folder):
+    best, test = folder / "checkpoints" / "best.ckpt", f"noise2pose train test -c {folder.as_posix()}/config.yaml"
+    best.rename(best.with_name("last.ckpt"))
+    assert load_run(folder).test_command == f"{test} --ckpt_path last"
+    best.with_name("last.ckpt").unlink()
+    assert load_run(folder).test_command == f"{test.replace('test -c', 'fit -c')} && {test} --ckpt_path best"
+    best.touch()
+    with (folder / "config.yaml").open("a") as file:
+        file.write("trainer:\n  default_root_dir: runs/toy\n")
+    moved = f"--trainer.default_root_dir {folder.as_posix()}"
+    assert load_run(folder).test_command == f"{test} {moved} --ckpt_path best"
+
+
 def test_steps_logged_twice_by_a_resumed_run_count_once(folder):
     with (folder / "metrics.csv").open("a") as file:
         file.write("1,49,,77.0\n2,149,,nan\n")
