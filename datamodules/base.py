@@ -205,16 +205,13 @@ class PoseDataModule(L.LightningDataModule):
     Args:
         batch_size: training samples of one process.
         eval_batch_size: validation, test and prediction samples of one process.
-
-    Attributes:
         mixed_keypoints_2d: whether a method may be tested on another source of 2-D keypoints than it was trained on,
             which its protocol then says.
     """
 
-    mixed_keypoints_2d: bool = False
-
-    def __init__(self, batch_size: int = 256, eval_batch_size: int = 1024) -> None:
+    def __init__(self, batch_size: int = 256, eval_batch_size: int = 1024, mixed_keypoints_2d: bool = False) -> None:
         super().__init__()
+        self.mixed_keypoints_2d = mixed_keypoints_2d
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self._seed = 0

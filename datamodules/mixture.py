@@ -51,7 +51,7 @@ class Mixture(PoseDataModule):
         batch_size: int = 64,
         eval_batch_size: int = 256,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size)
+        super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
         if not datasets:
             raise InputError("data.datasets is empty")
         if weights is not None and (len(weights) != len(datasets) or min(weights) <= 0.0):
@@ -60,7 +60,6 @@ class Mixture(PoseDataModule):
         self.weights = weights
         self.rule = rule
         self.epoch_length = epoch_length
-        self.mixed_keypoints_2d = mixed_keypoints_2d
         names = [dataset.protocols("test")[0].dataset for dataset in datasets]
         unknown = [name for name in evaluate_on or [] if name not in names]
         if unknown:

@@ -58,11 +58,10 @@ class MotionPoses(PoseDataModule):
         eval_batch_size: int = 1024,
         mixed_keypoints_2d: bool = False,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size)
+        super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
         for name, value in (("train_stride", train_stride), ("eval_stride", eval_stride)):
             if value < 1:
                 raise InputError(f"data.{name} is {value}, expected at least 1")
-        self.mixed_keypoints_2d = mixed_keypoints_2d
         self.source: Literal["synthetic", "cmu", "amass"] = source
         self.root = Path(root if root is not None else f"data/{'cmu_mocap' if source == 'cmu' else source}")
         self.strides: dict[Split, int] = {"train": train_stride, "val": eval_stride, "test": eval_stride}

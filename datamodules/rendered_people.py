@@ -71,8 +71,7 @@ class RenderedPeople(PoseDataModule):
         eval_batch_size: int = 256,
         mixed_keypoints_2d: bool = False,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size)
-        self.mixed_keypoints_2d = mixed_keypoints_2d
+        super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
         self.motion = motion
         self.root = Path(root)
         self.images = images

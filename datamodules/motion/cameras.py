@@ -76,14 +76,13 @@ class VirtualCameraMotion(PoseDataModule):
         eval_batch_size: int = 1024,
         mixed_keypoints_2d: bool = False,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size)
+        super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
         if num_frames < 1:
             raise InputError(f"data.num_frames is {num_frames}, expected 1 for single frames, or the length of a clip")
         self.keypoints_2d: Literal["gt", "synthetic"] = keypoints_2d
         self.strides = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.noise_seed = noise_seed
         self.num_frames = num_frames
-        self.mixed_keypoints_2d = mixed_keypoints_2d
 
     @abstractmethod
     def clips(self, split: Split) -> list[Clip]:

@@ -14,7 +14,7 @@ from datamodules.base import PoseDataModule, Split, Stream, Take, batch_of, move
 from datamodules.motion.cameras import SKELETON, Windows
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.prepared.images import ImageReader, Request
-from datamodules.prepared.rows import Choices, Keypoints2D, PreparedRows, RuleName
+from datamodules.prepared.rows import Keypoints2D, PreparedRows, RuleName
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
@@ -87,12 +87,11 @@ class PreparedData(PoseDataModule):
         batch_size: int = 256,
         eval_batch_size: int = 1024,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size)
+        super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
         self.root = Path(root) if root is not None else Path("data") / self.dataset
         self.sources: dict[Split, Keypoints2D] = dict.fromkeys(("train", "val", "test"), keypoints_2d)
         if test_keypoints_2d is not None:
             self.sources["val"] = self.sources["test"] = test_keypoints_2d
-        self.mixed_keypoints_2d = mixed_keypoints_2d
         if self.sources["test"] != keypoints_2d and not mixed_keypoints_2d:
             raise InputError(
                 f"data.keypoints_2d is {keypoints_2d} and data.test_keypoints_2d {test_keypoints_2d}: numbers of mixed "
@@ -159,10 +158,10 @@ class PreparedData(PoseDataModule):
             rows = rows[kept]
         if not len(rows) or not kept.any():
             raise InputError(f"{folder.root}: no row of {split} is left")
-        choices = Choices(self.sources[split], self.keypoints_3d, self.box_rule, self.noise_seed)
         named = split != "train" or self.names_training or self.images or self.augment != AUGMENTATIONS["none"]
         counted = None if self.num_frames == 1 else kept
-        return PreparedRows(folder, rows, choices, self.complete, named, with_images=self.images, counted=counted)
+        choices = (self.sources[split], self.keypoints_3d, self.box_rule, self.noise_seed)
+        return PreparedRows(folder, rows, *choices, self.complete, named, with_images=self.images, counted=counted)
 
     def load(self, split: Split) -> PoseBatch:
         take, number = self.take(split, torch.device("cpu"))

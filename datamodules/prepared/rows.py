@@ -4,7 +4,6 @@ Shape letters: N rows of a split, B rows of a batch, J joints of the publisher, 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -31,31 +30,17 @@ BOX_RULES: dict[RuleName, tuple[float, float | None]] = {
 }
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What a batch is made of, where a folder offers more than one thing.
-
-    Attributes:
-        keypoints_2d: `gt` as annotated, else projected; `detected` by the detector that the manifest names; `synthetic`
-            for `gt` with simulated detection errors.
-        keypoints_3d: column of the ground truth.
-        box_rule: how large the box is, see `BOX_RULES`.
-        noise_seed: of the simulated detection errors.
-    """
-
-    keypoints_2d: Keypoints2D
-    keypoints_3d: str
-    box_rule: RuleName
-    noise_seed: int
-
-
 class PreparedRows:
     """Some rows of a folder, made into batches when they are asked for.
 
     Args:
         folder: the folder.
         rows: (N,) which of its rows.
-        choices: what a batch is made of.
+        keypoints_2d: `gt` as annotated, else projected; `detected` by the detector that the manifest names; `synthetic`
+            for `gt` with simulated detection errors.
+        keypoints_3d: column of the ground truth.
+        box_rule: how large the box is, see `BOX_RULES`.
+        noise_seed: of the simulated detection errors.
         complete: adds what the folder does not hold to a batch, given it and its rows: joints of published bodies.
         counted: (N,) which of `rows` count; the others are there to fill clips. By default all.
         with_images: whether batches say which image each row is in.
@@ -69,13 +54,18 @@ class PreparedRows:
         self,
         folder: PreparedFolder,
         rows: np.ndarray,
-        choices: Choices,
+        keypoints_2d: Keypoints2D,
+        keypoints_3d: str,
+        box_rule: RuleName,
+        noise_seed: int,
         complete: Callable[[PoseBatch, np.ndarray], PoseBatch] | None = None,
         named: bool = True,
         with_images: bool = False,
         counted: np.ndarray | None = None,
     ) -> None:
-        self.folder, self.rows, self.choices, self.complete, self.named = folder, rows, choices, complete, named
+        self.folder, self.rows, self.complete, self.named = folder, rows, complete, named
+        self.keypoints_2d, self.keypoints_3d, self.noise_seed = keypoints_2d, keypoints_3d, noise_seed
+        self.box_rule: RuleName = box_rule
         self.image_names = folder.images() if with_images else None
         self.columns = {name: folder.column(name) for name in (*folder.manifest["columns"], "sequence")}
         self.counted = np.ones(folder.num_rows, dtype=bool)
@@ -83,7 +73,7 @@ class PreparedRows:
             self.counted[rows] = counted
         if "valid" in self.columns:
             self.counted &= self.columns["valid"]
-        if choices.keypoints_2d == "detected" and "keypoints_2d_detected" not in folder:
+        if keypoints_2d == "detected" and "keypoints_2d_detected" not in folder:
             raise InputError(
                 f"data.keypoints_2d is detected, but {folder.root} has no detections: prepare "
                 f"{folder.manifest['dataset']} with a detector's file, or take gt or synthetic"
@@ -132,7 +122,7 @@ class PreparedRows:
         if self.complete is not None:
             batch = self.complete(batch, rows)
         batch["keypoints_2d"] = self._keypoints_2d(batch, rows)
-        if self.choices.keypoints_2d != "gt" and "keypoints_2d_gt" in self.columns:
+        if self.keypoints_2d != "gt" and "keypoints_2d_gt" in self.columns:
             batch["keypoints_2d_gt"] = self.exact(batch, rows)  # what reprojected joints are compared with
         batch["box"] = self._box(batch, rows)
         # Only now: frames that do not count still have 2-D joints.
@@ -162,8 +152,8 @@ class PreparedRows:
 
     def _add_joints(self, batch: PoseBatch, rows: np.ndarray) -> None:
         """Ground truth in the camera frame; without any, no joint is valid."""
-        if self.choices.keypoints_3d in self.columns:
-            batch["keypoints_3d"] = self._joints(self.choices.keypoints_3d, rows)
+        if self.keypoints_3d in self.columns:
+            batch["keypoints_3d"] = self._joints(self.keypoints_3d, rows)
         else:
             batch["keypoints_3d"] = torch.zeros(len(rows), skeletons.get(SKELETON).num_joints, 4)
         if "smpl_joints" in self.columns:
@@ -185,16 +175,16 @@ class PreparedRows:
         return skeletons.convert_partly(self._gather(column, rows), self.folder.skeleton(column), SKELETON)
 
     def _keypoints_2d(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 17 3"]:
-        if self.choices.keypoints_2d == "detected":
+        if self.keypoints_2d == "detected":
             return self._joints("keypoints_2d_detected", rows)
         exact = self.exact(batch, rows)
-        if self.choices.keypoints_2d == "gt":
+        if self.keypoints_2d == "gt":
             return exact
         seen = exact[..., 2] > 0
         sides = box_of_keypoints(exact, scale=1.0)[:, 2].clamp_min(1.0)  # at least 1 where no joint is seen
         area = 0.5 * sides.square()  # a person fills about half of the square around them
         keys = keyed_random.keys_of(self.names(rows))
-        return simulate_detections(exact[..., :2], seen, area, keys, self.choices.noise_seed)
+        return simulate_detections(exact[..., :2], seen, area, keys, self.noise_seed)
 
     def exact(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 17 3"]:
         """Joints without detection errors: as annotated, or projected where there are no annotations."""
@@ -213,7 +203,7 @@ class PreparedRows:
             published = self._gather("bounds", rows)
             bounds = torch.where(published.isnan().any(dim=-1, keepdim=True), bounds, published)
         bounds = torch.where(bounds.isfinite().all(dim=-1, keepdim=True), bounds, 0.0)
-        return square_box(bounds, *BOX_RULES[self.choices.box_rule], batch["camera"]["image_size"])
+        return square_box(bounds, *BOX_RULES[self.box_rule], batch["camera"]["image_size"])
 
 
 def concatenate(batches: Sequence[Any]) -> Any:

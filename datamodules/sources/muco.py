@@ -9,6 +9,7 @@ import numpy as np
 from datamodules.preparation import Part, Plan, Rows
 from datamodules.sources.common.coco_layout import People, bounds, read_people
 from datamodules.sources.common.files import Faults, find_file, find_folder
+from datamodules.sources.common.joints import with_validity
 from datamodules.sources.common.neural_annot import read_fits
 from noise2pose import skeletons
 from noise2pose.errors import InputError
@@ -85,21 +86,17 @@ def read(file: Path, root: Path, folder: str, fits: Path | None, which: str) -> 
     if which == "nearest":
         people = _nearest(people)
     count = len(people.annotations)
-    places = np.zeros((count, 21, 3), np.float32)
-    pixels, visibility = np.zeros((count, 21, 3), np.float32), np.ones((count, 21), np.float32)
+    points, visibility = np.zeros((count, 21, 5), np.float32), np.ones((count, 21), np.float32)
     for row, annotation in enumerate(people.annotations):
-        places[row], pixels[row, :, :2] = annotation["keypoints_cam"] / 1000.0, annotation["keypoints_img"]
+        points[row, :, :3], points[row, :, 3:] = annotation["keypoints_cam"] / 1000.0, annotation["keypoints_img"]
         seen = annotation.get("keypoints_vis")
         if isinstance(seen, np.ndarray) and seen.size == 21:
             visibility[row] = seen.reshape(21)
-    valid = np.isfinite(np.concatenate((places, pixels), axis=-1)).all(axis=-1)
-    assert isinstance(valid, np.ndarray)
+    known = with_validity(points)
+    pixels, keypoints = known[..., 3:], known[..., [0, 1, 2, 5]]
     joints = skeletons.get(SKELETON).joints
-    for person, joint in zip(*np.nonzero(~valid), strict=True):
+    for person, joint in zip(*np.nonzero(known[..., 5] == 0.0), strict=True):
         people.faults.add(f"{joints[joint]} of annotation {people.numbers[person]}", "the joint is no number")
-    pixels = np.where(valid[..., None], pixels, 0.0)
-    pixels[..., 2] = valid
-    keypoints = np.concatenate((np.where(valid[..., None], places, 0.0), valid[..., None]), axis=-1, dtype=np.float32)
     arrays = {**people.columns(), "keypoints_2d_gt": pixels, "keypoints_3d": keypoints, "visibility": visibility}
     arrays["bounds"] = bounds(people, pixels)
     skipped = []

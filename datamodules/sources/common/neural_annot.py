@@ -7,7 +7,6 @@ The author of NeuralAnnot says the same (mks0601/NeuralAnnot_RELEASE, issue 14).
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -34,14 +33,6 @@ FACTS = {
 _SHAPES = {"pose": (24, 3), "shape": (10,), "trans": (3,)}
 
 
-class FittedPeople(NamedTuple):
-    """People with their fitted bodies; see `preparation.Rows`."""
-
-    people: People
-    arrays: dict[str, np.ndarray]
-    skipped: list[tuple[str, str]]
-
-
 def part_of(name: str, read: Callable[..., Rows], source: Path, split: SplitFiles, fits: str) -> Part:
     """The part of one split.
 
@@ -59,8 +50,8 @@ def part_of(name: str, read: Callable[..., Rows], source: Path, split: SplitFile
 
 def read_fitted_people(
     file: Path, root: Path, folder: str, fits: Path | None, skeleton: str, num_joints: tuple[int, ...] = ()
-) -> FittedPeople:
-    """The people of one split, with bodies where they are given.
+) -> tuple[People, dict[str, np.ndarray], list[tuple[str, str]]]:
+    """The people of one split, their columns with bodies where they are given, and what was skipped.
 
     Args:
         file: annotations.
@@ -84,7 +75,7 @@ def read_fitted_people(
         bodies, unread = read_fits(fits, people.numbers)
         arrays, skipped = {**arrays, **bodies}, skipped + unread
         people.counts["people with a fitted body"] = int(bodies["has_smpl"].sum()) if bodies else 0
-    return FittedPeople(people, arrays, skipped)
+    return people, arrays, skipped
 
 
 def read_fits(path: Path, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
