@@ -67,7 +67,8 @@ def as_keypoints(given: Any, skeleton: str | None = None, image_size: Any = None
     if len(names) != number:
         raise InputError(f"{title}: names has shape {np.shape(names)}, expected ({number},)")
     images = [str(name) for name in names]
-    return replace(found, names=person_names(images), images=images, image_ids=[])
+    frames: list[int | None] = [None] * number  # those of other names
+    return replace(found, names=person_names(images), images=images, image_ids=[], frames=frames)
 
 
 def in_pixels(found: Keypoints) -> Keypoints:

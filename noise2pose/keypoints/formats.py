@@ -110,7 +110,7 @@ def _coco(path: Path, content: Any) -> People:
                 str(path),
                 number,
                 entry,
-                image=None if file_name is None else image_path(str(file_name)),
+                image=image_path(str(file_name)) if file_name is not None else path.stem if identity is None else None,
                 image_size=image_size(image),
                 frame=whole_number(first_of(image, ("frame_id",))),
                 joints=joints[category_id].get("joints"),

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from noise2pose.errors import InputError
 from noise2pose.keypoints.arrays import from_array
+from noise2pose.keypoints.files import read_keypoints
 from noise2pose.keypoints.tracks import at_places, resample, tracks
 from tests.noise2pose.keypoints.walker import coco_walker
 
@@ -41,6 +43,13 @@ def test_unrelated_images_are_no_motion():
         ["a1.jpg", "b2.jpg"],
     ):
         assert rows(record(images)) == [([row], [0.0]) for row in range(len(images))]
+
+
+def test_people_whose_image_nobody_names_are_of_one_image(tmp_path):
+    entries = [{"image_id": None, "keypoints": pose.ravel().tolist()} for pose in coco_walker(3)]
+    (tmp_path / "group.json").write_text(json.dumps(entries))
+    read = read_keypoints(tmp_path / "group.json")
+    assert read.names == ["group", "group#2", "group#3"] and rows(read) == [([row], [0.0]) for row in range(3)]
 
 
 def test_cameras_and_videos_are_sequences_of_their_own():
