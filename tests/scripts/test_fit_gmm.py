@@ -9,17 +9,18 @@ import pytest
 
 from noise2pose.keypoints.heatmaps import heatmaps
 from scripts import fit_gmm
+from tests import forks
 from tests.places import ROOT
 
 
-def write_keypoints(path, frames=40, joints=17, **more):
-    """A file in the layout of VideoPose3D: 2 subjects, 2 actions, 4 cameras."""
+def write_keypoints(path, frames=40, joints=17, subjects=("S1", "S5"), **more):
+    """A file in the layout of VideoPose3D: 2 actions of each subject, 4 cameras."""
     rng = np.random.default_rng(0)
 
     def cameras(shape):
         return [(500 + 100 * rng.standard_normal((frames, *shape))).astype(np.float32) for _ in range(4)]
 
-    positions = {s: {a: cameras((joints, 2)) for a in ("Walking", "Walking 1")} for s in ("S1", "S5")}
+    positions = {s: {a: cameras((joints, 2)) for a in ("Walking", "Walking 1")} for s in subjects}
     np.savez_compressed(path, positions_2d=np.array(positions, dtype=object), metadata={"layout_name": "h36m"}, **more)
     return positions
 
@@ -103,32 +104,23 @@ def test_heatmaps_with_two_peaks_give_two_places(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_fit_ends_with_the_same_file(tmp_path):
-    write_keypoints(tmp_path / "in.npz", frames=250)
-    command = [
-        sys.executable,
-        "scripts/fit_gmm.py",
-        "--threads",
-        "1",
-        "--keypoints",
-        str(tmp_path / "in.npz"),
-        "--output",
-    ]
+    write_keypoints(tmp_path / "in.npz", subjects=["S1"])
+    arguments = ("--threads", 1, "--keypoints", tmp_path / "in.npz", "--output")
     manifest = tmp_path / "killed" / "manifest.json"
     for _ in range(2):
-        before = manifest.read_text() if manifest.is_file() else ""
-        process = subprocess.Popen([*command, str(tmp_path / "killed.npz")], cwd=ROOT, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 600
-        while time.monotonic() < deadline and process.poll() is None:
+        before = manifest.read_text() if manifest.is_file() else '"done": 0'
+        process = forks.start(run, *arguments, tmp_path / "killed.npz")
+        while process.is_alive():
             now = manifest.read_text() if manifest.is_file() else ""
             if now and now != before and '"done": 0' not in now:
                 break
             time.sleep(0.01)
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert not (tmp_path / "killed.npz").exists()
     for name in ("killed.npz", "whole.npz"):
-        subprocess.run([*command, str(tmp_path / name)], cwd=ROOT, check=True, capture_output=True)
+        assert run(*arguments, tmp_path / name) == 0
     assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 

@@ -1,7 +1,5 @@
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -13,10 +11,12 @@ from PIL import Image
 from methods.callbacks.outputs import PredictionWriter
 from noise2pose.annotation.writer import read_annotations
 from noise2pose.errors import InputError
-from tests.annotating import main
+from scripts.predict import main
+from tests import body_method, forks
 from tests.body_method import BodyMethod, save
-from tests.places import ROOT
 from tests.tiny import TinyPoses
+
+sys.modules["methods.fake"] = body_method  # checkpoints name only classes of methods
 
 
 def photos(folder, number, seed=0, width=96, height=80):
@@ -152,34 +152,33 @@ def test_another_set_is_not_overwritten_and_the_same_one_not_repeated(tmp_path, 
 
 @pytest.mark.slow
 def test_three_kills_leave_the_same_files_as_none(tmp_path):
-    folder, keypoints = photos(tmp_path, 200)
+    folder, keypoints = photos(tmp_path, 60)
     (folder / "photo_017.jpg").write_bytes(b"")
-    (folder / "photo_133.jpg").write_bytes((folder / "photo_133.jpg").read_bytes()[:500])
-    checkpoint = save(tmp_path / "fake.ckpt", input="image", seconds=0.1)
+    (folder / "photo_043.jpg").write_bytes((folder / "photo_043.jpg").read_bytes()[:500])
+    checkpoint = save(tmp_path / "fake.ckpt", input="image", seconds=0.05)
 
-    def start(output):
-        command = [sys.executable, "-m", "tests.annotating", "--checkpoint", checkpoint, folder]
-        options = ["--keypoints", keypoints, "--output", output, "--batch_size", "8", "--max_pictures", "0"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen([*map(str, command + options)], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    def arguments(output):
+        options = ("--keypoints", keypoints, "--output", output, "--batch_size", 4, "--max_pictures", 0)
+        return [*map(str, ("--checkpoint", checkpoint, folder, *options))]
 
-    assert start(tmp_path / "whole").wait() == 0
-    for parts in (3, 12, 25):
-        process = start(tmp_path / "killed")
+    assert main(arguments(tmp_path / "whole")) == 0
+    for parts in (3, 8, 13):
+        process = forks.start(main, arguments(tmp_path / "killed"))
         while len(list(tmp_path.glob("killed/parts/part_*.npz"))) < parts:
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "annotations.json").exists()
-    assert start(tmp_path / "killed").wait() == 0
+    assert main(arguments(tmp_path / "killed")) == 0
     names = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert names == ["annotations.json", "annotations.npz", "state.json"]
     for name in names:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
     content = json.loads((tmp_path / "whole" / "annotations.json").read_text())
-    assert len(content["images"]) == 198 and len(content["skipped"]) == 2
-    assert len(content["annotations"]) == 200 + 67 - 2
+    assert len(content["images"]) == 58 and len(content["skipped"]) == 2
+    assert len(content["annotations"]) == 60 + 20 - 2
 
 
 class Stop(L.Callback):
