@@ -262,7 +262,14 @@ class PoseDataModule(L.LightningDataModule):
 
     def _loader(self, split: Split, shuffle: bool) -> BatchLoader:
         take, number = self.samples(split)
-        return BatchLoader(take, self._order(number, shuffle), self.streams(split))
+        size = self.batch_size if shuffle else self.eval_batch_size
+        rank, world_size = self.processes()
+        order = EpochOrder(number, size, shuffle=shuffle, seed=self._seed, rank=rank, world_size=world_size)
+        return BatchLoader(take, order, self.streams(split))
+
+    def processes(self) -> tuple[int, int]:
+        """This process, and the number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def samples(self, split: Split) -> tuple[Take, int]:
         """A function that gives samples of a split, prepared once, and their number."""
@@ -289,15 +296,3 @@ class PoseDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: PoseBatch, dataloader_idx: int) -> PoseBatch:
         return self.finish(batch, training=self.trainer is not None and self.trainer.training)
-
-    def _order(self, num_samples: int, shuffle: bool) -> EpochOrder:
-        """Which samples of a split this process takes."""
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return EpochOrder(
-            num_samples,
-            self.batch_size if shuffle else self.eval_batch_size,
-            shuffle=shuffle,
-            seed=self._seed,
-            rank=rank,
-            world_size=world_size,
-        )

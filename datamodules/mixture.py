@@ -92,7 +92,7 @@ class Mixture(PoseDataModule):
     def training_loader(self) -> "MixtureLoader":
         takes = [dataset.samples("train") for dataset in self.datasets]
         sizes = [number for _, number in takes]
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world_size = self.processes()
         order = MixtureOrder(
             sizes,
             self._counts(sizes),

@@ -60,7 +60,8 @@ def plan_parts(
     beside = (annotations / "images", annotations.parent / "images")
     root = next((folder for folder in beside if folder.is_dir()), None) if images else None
     names = {f"S{path.name.removeprefix('Human36M_subject').split('_')[0]}" for path in annotations.glob(_FILES)}
-    smpl = {name: _smpl_file(annotations, name) for name in names}
+    given = {name: [annotations / f"Human36M_subject{name[1:]}_{what}.json" for what in _SMPL] for name in names}
+    smpl = {name: next((path for path in paths if path.is_file()), None) for name, paths in given.items()}
     parts = []
     for subject in sort_subjects([name for name in names if name in SPLITS]):
         files = [annotations / f"Human36M_subject{subject[1:]}_{what}.json" for what in ("data", "camera", "joint_3d")]
@@ -265,8 +266,3 @@ def _bounds(annotations: list[dict[str, Any]], joints: np.ndarray) -> np.ndarray
         return joints
     boxes_given = np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1)
     return np.where(np.expand_dims(known, 1), boxes_given, joints).astype(np.float32)
-
-
-def _smpl_file(annotations: Path, subject: str) -> Path | None:
-    candidates = [annotations / f"Human36M_subject{subject[1:]}_{what}.json" for what in _SMPL]
-    return next((path for path in candidates if path.is_file()), None)

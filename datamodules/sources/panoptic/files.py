@@ -87,7 +87,10 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
             else:
                 within = None if found is None else found.relative_to(folder).as_posix()
                 views.setdefault(name, []).append((camera, within))
-    root = None if options.no_images else source if _stay(sequences, views) else output / "images"
+    every = "all annotated" if options.every == 1 else f"every {options.every}"
+    # Extracted images can be read where they are, if every camera has them.
+    stay = all(within and (sequences[name] / within).is_dir() for name in views for _, within in views[name])
+    root = None if options.no_images else source if stay else output / "images"
     return Plan(
         dataset="panoptic",
         licence=_LICENCE,
@@ -97,11 +100,7 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
             "fps": 29.97,
             "min_confidence": MIN_CONFIDENCE,
             "keypoints_2d_gt": "projected from 3-D with lens distortion",
-            "frames": "listed"
-            if options.frames
-            else "all annotated"
-            if options.every == 1
-            else f"every {options.every}",
+            "frames": "listed" if options.frames else every,
             "published": {"sequences": list(PUBLISHED), "cameras": list(CAMERAS)},
         },
         image_root=root,
@@ -112,11 +111,6 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
         expected=[],
         skipped=skipped,
     )
-
-
-def _stay(sequences: dict[str, Path], views: dict[str, list[tuple[str, str | None]]]) -> bool:
-    """Whether every camera has extracted images, which can be read where they are."""
-    return all(within and (sequences[name] / within).is_dir() for name in views for _, within in views[name])
 
 
 def _sequences(source: Path, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, Path]]:

@@ -7,6 +7,7 @@ Shape letters: N rows, J the 19 joints.
 
 import re
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +20,11 @@ from datamodules.sources.panoptic.frames import SKELETON, Body, annotation, name
 from noise2pose import safe_pickle, skeletons
 from noise2pose.errors import InputError
 
-# Broken images, all green, that ROMP's and BEV's evaluation leaves out: sequence, camera, first and last frame.
+# Broken images, all green, that ROMP's and BEV's evaluation leaves out: sequence, camera and frames.
 GREEN_FRAMES = (
-    ("160422_haggling1", "00_16", 2945, 2954),
-    ("160422_haggling1", "00_30", 1402, 1412),
-    ("160422_haggling1", "00_30", 1414, 1414),
+    ("160422_haggling1", "00_16", range(2945, 2955)),
+    ("160422_haggling1", "00_30", range(1402, 1413)),
+    ("160422_haggling1", "00_30", range(1414, 1415)),
 )
 _KIND = re.compile(r"^\d*_?([A-Za-z]+)")  # 160422_haggling1, 170407_haggling_a2
 _ROOT = skeletons.get(SKELETON).root
@@ -110,7 +111,8 @@ def read(
         except InputError as error:
             skipped.append((f"{name} {camera_name}", str(error)))
             continue
-        columns = _columns(people, names, camera, _green(name, camera_name))
+        green = [frames for *view, frames in GREEN_FRAMES if view == [name, camera_name]]
+        columns = _columns(people, names, camera, list(chain(*green)))
         facts = {**about, "name": f"{name}.{camera_name}", "camera": camera_name}
         number = {"frames of a camera": len(np.unique(columns["frame"]))}
         of = np.zeros(len(people), np.int32)
@@ -239,14 +241,14 @@ def _about(name: str, folder: Path, digest: str) -> dict[str, Any]:
     return {**about, "annotations_sha256": digest} if digest else about
 
 
-def _columns(people: list[_Person], names: dict[int, str], camera: Camera, green: set[int]) -> dict[str, np.ndarray]:
+def _columns(people: list[_Person], names: dict[int, str], camera: Camera, green: list[int]) -> dict[str, np.ndarray]:
     """Columns of one camera."""
     number_of = {frame: number for number, frame in enumerate(names)}
     joints = np.stack([person.joints for person in people])
     keypoints = np.stack([person.keypoints for person in people])
     frames = np.array([person.frame for person in people], dtype=np.int32)
     # Errors are measured from the body centre, so a person without it cannot be counted.
-    valid = (joints[:, _ROOT, 3] > 0) & ~np.isin(frames, sorted(green))
+    valid = (joints[:, _ROOT, 3] > 0) & ~np.isin(frames, green)
     return {
         "frame": frames,
         "person": np.array([person.person for person in people], dtype=np.int64),
@@ -256,15 +258,6 @@ def _columns(people: list[_Person], names: dict[int, str], camera: Camera, green
         **camera_columns(camera.matrix[[0, 1], [0, 1]], camera.matrix[:2, 2], camera.size, len(people)),
         "bounds": bounds_of(keypoints[..., :2], keypoints[..., 2] > 0),
         "valid": valid,
-    }
-
-
-def _green(sequence: str, camera: str) -> set[int]:
-    return {
-        frame
-        for name, seen_by, first, last in GREEN_FRAMES
-        if (name, seen_by) == (sequence, camera)
-        for frame in range(first, last + 1)
     }
 
 

@@ -66,7 +66,9 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
     if not has_images:
         skipped.append(("imageFiles", f"not in {source}: prepared without images"))
     count = tuple(subset for subset in SUBSETS if subset not in given)
-    sequences = {split: _pickles(pickled / "sequenceFiles" / split) if pickled else [] for split in SPLITS}
+    folders = {split: pickled / "sequenceFiles" / split for split in SPLITS if pickled}
+    # macOS leaves files like ._downtown_bar_00.pkl beside those that it unpacks.
+    sequences = {split: sorted(folders[split].glob("[!.]*.pkl")) if pickled else [] for split in SPLITS}
     layout = getattr(options, "layout", None) or ("publisher" if any(sequences.values()) else "community")
     parts = []
     for split in SPLITS:
@@ -104,8 +106,3 @@ def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
         "(R, t) instead: R (translation_world + J0) + t - J0, J0 the root joint of the person's body in the rest pose",
     }
     return Plan("threedpw", _LICENCE, facts, root if has_images else None, parts, expected, skipped)
-
-
-def _pickles(folder: Path) -> list[Path]:
-    """In order; macOS leaves files like ._downtown_bar_00.pkl beside those that it unpacks."""
-    return sorted(path for path in folder.glob("*.pkl") if not path.name.startswith("."))
