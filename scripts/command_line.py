@@ -8,17 +8,11 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """A command.
+    """A command."""
 
-    Attributes:
-        script: its module in `scripts/`, whose `main(args)` returns the exit status.
-        about: what it does, in a line.
-        example: options of a typical call.
-    """
-
-    script: str
-    about: str
-    example: str
+    script: str  # its module in `scripts/`, whose `main(args)` returns the exit status
+    about: str  # what it does, in a line
+    example: str  # options of a typical call
 
 
 COMMANDS = {

@@ -16,8 +16,6 @@ from noise2pose.reports.pages import write_report
 from noise2pose.reports.runs import Run, load_run
 from noise2pose.reports.tables import text_report
 
-__all__ = ["load_run", "main", "write_report"]
-
 DESCRIPTION = """Compare runs: prints one table, and writes report/index.html and report/report.md with validation
 curves and with the predictions of every run for the same samples.
 

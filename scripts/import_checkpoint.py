@@ -60,15 +60,16 @@ def main(args: Sequence[str] | None = None) -> int:
 
     with replacing(arguments.output) as partial:
         torch.save(checkpoint, partial)
-    sizes = "".join(f", {key} {imported.arguments[key]}" for key in _SIZES if key in imported.arguments)
+    sizes = {key: imported.arguments[key] for key in ("width", "num_blocks", "hidden") if key in imported.arguments}
     number = sum(value.numel() for value in imported.state_dict.values())
-    print(f"{arguments.output}: {imported.class_path}, {number} parameters{sizes}")
+    print(
+        f"{arguments.output}: {imported.class_path}, {number} parameters",
+        *(f"{key} {size}" for key, size in sizes.items()),
+        sep=", ",
+    )
     if imported.next_commands:
         print(f"next:\n{imported.next_commands}")
     return 0
-
-
-_SIZES = ("width", "num_blocks", "hidden")
 
 
 if __name__ == "__main__":

@@ -32,39 +32,32 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
     batch, mesh_batch = (8, 2) if quick else (1024, 64)
     poses, their_poses = (16, 4) if quick else (8192, 256)
     against = f"the whole mesh and the regressor as a matrix, {mesh_batch} poses at a time"
-    return [
+    body, free = (lambda: with_pose_directions(_POSE_DIRECTION)), (lambda: body_files.read(body_files.FREE_BODY))
+    rows = [
         Comparison(
-            name="joints without the mesh",
-            setting=f"17 joints, 6,890 vertices, 10 betas, 207 pose features, batch {batch}, float32 both",
+            name=f"joints without the mesh{name}",
+            setting=f"17 joints, 6,890 vertices, 10 betas, {features} pose features, batch {batch}, float32 both",
             against=against,
-            at_least=20.0,
+            at_least=at_least,
             unit="pose",
-            prepare=lambda: _joints(with_pose_directions(_POSE_DIRECTION), batch, mesh_batch, device),
-        ),
+            prepare=lambda make=make: _joints(make(), batch, mesh_batch, device),
+        )
+        for name, features, at_least, make in (("", "207", 20.0, body), (", free body", "no", None, free))
+    ]
+    naive = (
+        ("", "the same in PyTorch on the CPU, one pose at a time", 50.0),
+        (" against NumPy", "the textbook in NumPy, one pose at a time", None),
+    )
+    return rows + [
         Comparison(
-            name="joints without the mesh, free body",
-            setting=f"17 joints, 6,890 vertices, 10 betas, no pose features, batch {batch}, float32 both",
+            name=f"PA-MPJPE{name}",
+            setting=f"14 joints, batch {poses}, float32 both",
             against=against,
-            at_least=None,
+            at_least=at_least,
             unit="pose",
-            prepare=lambda: _joints(body_files.read(body_files.FREE_BODY), batch, mesh_batch, device),
-        ),
-        Comparison(
-            name="PA-MPJPE",
-            setting=f"14 joints, batch {poses}, float32 both",
-            against="the same in PyTorch on the CPU, one pose at a time",
-            at_least=50.0,
-            unit="pose",
-            prepare=lambda: _aligned_errors(poses, their_poses, device, in_numpy=False),
-        ),
-        Comparison(
-            name="PA-MPJPE against NumPy",
-            setting=f"14 joints, batch {poses}, float32 both",
-            against="the textbook in NumPy, one pose at a time",
-            at_least=None,
-            unit="pose",
-            prepare=lambda: _aligned_errors(poses, their_poses, device, in_numpy=True),
-        ),
+            prepare=lambda name=name: _aligned_errors(poses, their_poses, device, in_numpy=bool(name)),
+        )
+        for name, against, at_least in naive
     ]
 
 

@@ -10,6 +10,7 @@ Shape letters: B samples, J joints, S side of the crops.
 import collections
 import functools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -95,7 +96,7 @@ def _row(
         )
         difference = _difference(requests[0], samples)
         return Prepared(
-            Side(Ours(requests, device), batches * batch_size),
+            Side(_cropped(requests, device), batches * batch_size),
             Side(lambda: collections.deque(theirs, maxlen=0), batches * batch_size),
             {
                 "difference": difference,
@@ -115,22 +116,19 @@ def _row(
     )
 
 
-class Ours:
+def _cropped(requests: list[Request], device: torch.device) -> Callable[[], None]:
     """Reads batches ahead and crops them on the device; one epoch a call."""
+    reader = ImageReader(NUM_WORKERS, size=SIZE)
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (_MEAN, _STD))
 
-    def __init__(self, requests: list[Request], device: torch.device) -> None:
-        self.requests = requests
-        self.device = device
-        self.reader = ImageReader(NUM_WORKERS, size=SIZE)
-        self.mean = torch.tensor(_MEAN, device=device)[:, None, None]
-        self.std = torch.tensor(_STD, device=device)[:, None, None]
-
-    def __call__(self) -> None:
-        for batch in self.reader.read(self.requests):
+    def run() -> None:
+        for batch in reader.read(requests):
             # What Lightning does between the loader and `on_after_batch_transfer`.
-            variation = Variation(*(part.to(self.device) for part in batch["variation"]))
-            moved: Any = {**move(batch, self.device), "variation": variation}
-            self.reader.finish(moved, skeletons.get(_SKELETON))["image"].sub_(self.mean).div_(self.std)
+            variation = Variation(*(part.to(device) for part in batch["variation"]))
+            moved: Any = {**move(batch, device), "variation": variation}
+            reader.finish(moved, skeletons.get(_SKELETON))["image"].sub_(mean).div_(std)
+
+    return run
 
 
 class Samples(Dataset):

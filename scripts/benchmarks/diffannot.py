@@ -47,26 +47,19 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
         f"{samples} samples, {s_max} steps, no early stop, MLP 226/226/226, PA-MPJPE of 14 joints of a body of SMPL's "
         "size, alignment and stop rule included"
     )
-    one_by_one = "the release's way: one sample, one candidate, one step at a time, whole meshes, NumPy Procrustes"
-    return [
+    drawn = "; ours draws noise by sample, start and time, theirs finds the same in a table"
+    rows = [
         Comparison(
-            name="Algorithm 1, DDIM",
-            setting=setting,
-            against=one_by_one,
-            at_least=60.0,
+            name=f"Algorithm 1, {name}",
+            setting=setting + noise,
+            against="the release's way: one sample, one candidate, one step at a time, whole meshes, NumPy Procrustes",
+            at_least=at_least,
             unit="sample",
-            prepare=lambda: _search(samples, their_samples, s_max, True, device),
-        ),
-        Comparison(
-            name="Algorithm 1, DDPM",
-            setting=setting + "; ours draws noise by sample, start and time, theirs finds the same in a table",
-            against=one_by_one,
-            at_least=None,
-            unit="sample",
-            prepare=lambda: _search(samples, their_samples, s_max, False, device),
-        ),
-        *bodies.comparisons(device, quick),
+            prepare=lambda name=name: _search(samples, their_samples, s_max, name == "DDIM", device),
+        )
+        for name, noise, at_least in (("DDIM", "", 60.0), ("DDPM", drawn, None))
     ]
+    return rows + bodies.comparisons(device, quick)
 
 
 def _search(samples: int, their_samples: int, s_max: int, deterministic: bool, device: torch.device) -> Prepared:

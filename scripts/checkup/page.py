@@ -1,5 +1,6 @@
 """What `scripts/doctor.py` found, as text that fits a terminal."""
 
+import itertools
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -103,16 +104,13 @@ def _experiments(experiments: list[dict[str, Any]]) -> list[str]:
         name = experiment["file"] if folder == "." else folder
         key = (experiment["method"], _state(experiment), name, experiment["data"])
         alike.setdefault(key, []).append(experiment["file"])
-    rows: list[tuple[str, ...]] = [("NAME", "data", "state")]
-    methods: list[str] = [""]
-    for (method, state, name, data), files in sorted(alike.items(), key=lambda r: (r[0][0], r[0][1] != "ready", r[0])):
-        rows.append((f"  {name}" if files == [name] else f"  {name}/ ({len(files)})", data, state))
-        methods.append(method)
-    lines = []
-    for i, row in enumerate(rows):
-        if i > 0 and methods[i] != methods[i - 1]:
-            lines.append(f"  {methods[i]}")
-        lines += _table([row], _widths(rows))
+    ordered = sorted(alike.items(), key=lambda row: (row[0][0], row[0][1] != "ready", row[0]))
+    rows = [("", "NAME", "data", "state")]
+    for (method, state, name, data), files in ordered:
+        rows.append((method, f"  {name}" if files == [name] else f"  {name}/ ({len(files)})", data, state))
+    widths, lines = _widths([row[1:] for row in rows]), []
+    for method, group in itertools.groupby(rows, key=lambda row: row[0]):
+        lines += [f"  {method}"] * bool(method) + _table((row[1:] for row in group), widths)
     return lines
 
 

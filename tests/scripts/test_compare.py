@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from noise2pose.reports.figures import sample_errors
-from scripts.compare import load_run, main, write_report
+from noise2pose.reports.pages import write_report
+from noise2pose.reports.runs import load_run
+from scripts.compare import main
 from tests.fake_runs import write_run
 from tests.places import ROOT
 
