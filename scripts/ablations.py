@@ -69,19 +69,19 @@ def run_name(method: str, experiment: str, seed: int) -> str:
     return f"ablation_{'' if method == 'diffpose' else f'{method}_'}{experiment}_seed{seed}"
 
 
-def best(name: str) -> Path:
-    """The best checkpoint of a run."""
-    return ROOT / "runs" / name / "checkpoints" / "best.ckpt"
-
-
 def record(name: str, file: str) -> dict[str, Any] | None:
     """A JSON file of a run, or None if it has not been written yet."""
     path = ROOT / "runs" / name / file
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def train(verb: str, experiment: str, name: str, seed: int, options: list[str]) -> None:
-    """Calls the command line of training."""
+def train(verb: str, experiment: str, name: str, seed: int, options: list[str], weights: str = "") -> None:
+    """Calls the command line of training: it continues a run, or tests the best weights of the run `weights`."""
+    last = ROOT / "runs" / name / "checkpoints" / "last.ckpt"
+    if verb == "test":
+        options = [*options, "--ckpt_path", str(ROOT / "runs" / weights / "checkpoints" / "best.ckpt")]
+    elif last.is_file():
+        options = [*options, "--ckpt_path", "last"]
     file = f"configs/experiments/{experiment}.yaml"
     run("train", verb, "-c", file, "--name", name, "--seed_everything", str(seed), *options)
 
@@ -99,8 +99,8 @@ def run_diffpose(experiment: str, seed: int) -> None:
         encoder = f"runs/{run_name('diffpose', 'encoder', seed)}/checkpoints/best.ckpt"
         options += ["--model.context_checkpoint", encoder, "--trainer.max_epochs", "12"]
     if experiment not in TESTED:
-        train("fit", file, name, seed, [*options, *resumed(name)])
-    train("test", file, name, seed, [*options, "--ckpt_path", str(best(weights))])
+        train("fit", file, name, seed, options)
+    train("test", file, name, seed, options, weights)
 
 
 def run_dpmesh(experiment: str, seed: int) -> None:
@@ -110,8 +110,8 @@ def run_dpmesh(experiment: str, seed: int) -> None:
         return
     if experiment not in WITHOUT_PRIOR and not prior_is_trained():
         sys.exit(f"error: train the prior first: python scripts/train.py fit -c configs/experiments/{PRIOR}.yaml")
-    train("fit", file, name, seed, resumed(name))
-    train("test", file, name, seed, ["--ckpt_path", str(best(name))])
+    train("fit", file, name, seed, [])
+    train("test", file, name, seed, [], name)
 
 
 def prior_is_trained() -> bool:
@@ -123,11 +123,6 @@ def prior_is_trained() -> bool:
         return False
     config: Any = OmegaConf.load(ROOT / "runs" / PRIOR / "config.yaml")
     return fit["epochs"] >= config.trainer.max_epochs
-
-
-def resumed(name: str) -> list[str]:
-    """Options that continue a run, where there is something to continue."""
-    return ["--ckpt_path", "last"] if (ROOT / "runs" / name / "checkpoints" / "last.ckpt").is_file() else []
 
 
 def control_epochs(seed: int) -> int:

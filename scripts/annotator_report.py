@@ -132,9 +132,8 @@ def _data_module(path: Path) -> Any:
         module, _, name = described["class_path"].rpartition(".")
         return getattr(importlib.import_module(module), name)(**described.get("init_args", {}))
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise InputError(
-            f"--data {path}: not a file with class_path and init_args of a data module ({error})"
-        ) from error
+        message = f"--data {path}: not a file with class_path and init_args of a data module ({error})"
+        raise InputError(message) from error
 
 
 def _batches(module: Any, split: str, max_people: int) -> list[Any]:

@@ -89,7 +89,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def find_benchmarks() -> dict[str, ModuleType]:
-    """The modules of `scripts/benchmarks` that have `comparisons`, by name."""
+    """The modules of `scripts/benchmarks` that have `comparisons(device, quick)`, by name.
+
+    Ours runs on the device, theirs on the CPU unless a module says otherwise; `quick` sizes are small, for tests.
+    """
     names = [module.name for module in pkgutil.iter_modules(benchmarks.__path__)]
     modules = {name: importlib.import_module(f"{benchmarks.__name__}.{name}") for name in names}
     return {name: module for name, module in modules.items() if hasattr(module, "comparisons")}

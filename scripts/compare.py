@@ -72,14 +72,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def write_oracle(runs: Sequence[Run], folder: Path) -> Path:
-    """Writes the record of a run that takes for every test set the checkpoint with the smallest error on that set.
+    """Writes the record of a run that takes for each test set the best checkpoint on that set; returns its folder.
 
     Args:
         runs: tests of checkpoints of one method on the same sets.
         folder: to write `test.json` to; it must not hold anything else.
-
-    Returns:
-        The folder.
 
     Raises:
         InputError: if there are fewer than two runs, or they differ in method or test sets, or the folder holds more.

@@ -12,7 +12,8 @@ from pathlib import Path
 from scripts import ROOT, run
 
 QUIET = {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
-SMALL = ("width=32", "num_blocks=2", "dropout=0.1")
+SMALL = "--model.width 32 --model.num_blocks 2 --model.dropout 0.1".split()
+FROM_ENCODER = "--model.context_width 32 --model.context_blocks 2 --model.context_checkpoint".split()
 SKELETON, PERSON, PIXELS = "h36m_17", 1, 512  # of the picture at the top of README
 DESCRIPTION = """Train DiffPose and its context encoder for a few minutes, test both, and compare them.
 
@@ -27,7 +28,7 @@ It ends in report/index.html.
 """
 
 
-def train_and_test(name: str, method: str, data: str, epochs: int, options: list[str]) -> float:
+def train_and_test(name: str, method: str, data: str, epochs: int, options: Sequence[str]) -> float:
     """Trains and tests one run from scratch; returns the seconds that training took."""
     shutil.rmtree(ROOT / "runs" / name, ignore_errors=True)
     given = ["-c", f"configs/experiments/{method}_synthetic_frame.yaml", "--data", f"configs/data/{data}_frame.yaml"]
@@ -35,11 +36,6 @@ def train_and_test(name: str, method: str, data: str, epochs: int, options: list
     run("train", "fit", *given, "--trainer.max_epochs", str(epochs), **QUIET)
     run("train", "test", *given, "--ckpt_path", "best", **QUIET)
     return json.loads((ROOT / "runs" / name / "fit.json").read_text())["seconds"]
-
-
-def model_options(*values: str) -> list[str]:
-    """Command-line options of the model from `key=value`."""
-    return [word for value in values for word in f"--model.{value}".split("=")]
 
 
 def draw_overview(path: Path) -> None:
@@ -100,14 +96,12 @@ def main(args: Sequence[str] | None = None) -> int:
     about = {"cmu": "CMU motion capture", "synthetic": "synthetic motion (no real person)"}[data]
     print(f"The demo trains small networks on {about} with simulated 2-D detections, on the CPU.")
 
-    encoder = model_options(*SMALL)
-    seconds = train_and_test("demo_encoder", "context", data, arguments.epochs, encoder)
-    frozen = ("context_width=32", "context_blocks=2", "context_checkpoint=runs/demo_encoder/checkpoints/best.ckpt")
-    diffpose = model_options(*SMALL, *frozen)
+    seconds = train_and_test("demo_encoder", "context", data, arguments.epochs, SMALL)
+    diffpose = [*SMALL, *FROM_ENCODER, "runs/demo_encoder/checkpoints/best.ckpt"]
     seconds_diffpose = train_and_test("demo_diffpose", "diffpose", data, arguments.epochs, diffpose)
     # As many epochs as fit into the time of the other two.
     epochs = math.ceil(arguments.epochs * (seconds + seconds_diffpose) / seconds)
-    train_and_test("demo_control", "context", data, epochs, encoder)
+    train_and_test("demo_control", "context", data, epochs, SMALL)
 
     minutes = (time.perf_counter() - started) / 60.0
     note = (

@@ -79,7 +79,7 @@ def _export(arguments: argparse.Namespace) -> str:
         method = _changed(method, changes)
     weights = _converted(method, arguments.dtype)
     class_path, number = class_path_of(type(method)), sum(value.numel() for value in weights.values())
-    size = sum(value.numel() * value.element_size() for value in weights.values())
+    size = sum(value.nbytes for value in weights.values())
     types = sorted({str(value.dtype).removeprefix("torch.") for value in weights.values() if value.is_floating_point()})
     facts = {
         "method": f"{method.title}, `{class_path}`",

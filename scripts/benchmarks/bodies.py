@@ -23,12 +23,7 @@ _POSE_DIRECTION = 1e-3  # metres per feature: muscles and elbows move by a centi
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
-    """The rows of the body and of PA-MPJPE.
-
-    Args:
-        device: where the body of both sides and our PA-MPJPE run; one pose at a time always runs on the CPU.
-        quick: small sizes, to test the benchmark itself.
-    """
+    """The rows of the body, of which both sides run on the device, and of PA-MPJPE, of which ours does."""
     batch, mesh_batch = (8, 2) if quick else (1024, 64)
     poses, their_poses = (16, 4) if quick else (8192, 256)
     against = f"the whole mesh and the regressor as a matrix, {mesh_batch} poses at a time"
@@ -106,9 +101,7 @@ def _aligned_errors(poses: int, their_poses: int, device: torch.device, in_numpy
     on_device = pred.to(device), target.to(device)
     arrays = pred.numpy(), target.numpy()
 
-    @torch.inference_mode()
-    def batched() -> Float[Tensor, " B"]:
-        return functional.pa_mpjpe(*on_device)
+    batched = torch.inference_mode()(lambda: functional.pa_mpjpe(*on_device))
 
     @torch.inference_mode()
     def one_by_one() -> list[float]:

@@ -62,12 +62,7 @@ _ROWS: tuple[tuple[Style, int, int, float | None], ...] = (  # workers, people o
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
-    """The rows of reading, cropping and augmenting images.
-
-    Args:
-        device: where ours samples the crops; theirs has them in main memory.
-        quick: few images in small batches, to test the benchmark itself.
-    """
+    """The rows of reading, cropping and augmenting images; ours samples the crops on the device."""
     return [
         _row(kind, style, workers, together, at_least, device, quick)
         for kind in (LARGE, SMALL)

@@ -36,12 +36,7 @@ _MILLIMETRES = 1000.0
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
-    """The rows of the search, with deterministic and with random steps, and those of the bodies.
-
-    Args:
-        device: where ours runs; theirs always runs on the CPU.
-        quick: small sizes, to test the benchmark itself.
-    """
+    """The rows of the search, with deterministic and with random steps, and those of the bodies."""
     samples, their_samples, s_max = (3, 1, 6) if quick else (16, 4, 57)
     setting = (
         f"{samples} samples, {s_max} steps, no early stop, MLP 226/226/226, PA-MPJPE of 14 joints of a body of SMPL's "

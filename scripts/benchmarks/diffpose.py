@@ -34,12 +34,7 @@ _SAME_IN_BFLOAT16 = 2e-2
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
-    """The rows of both mixtures, of the lifting and of a training epoch.
-
-    Args:
-        device: where ours runs; theirs runs on the CPU. Training too: there the loader costs most.
-        quick: small sizes, to test the benchmark itself.
-    """
+    """The rows of both mixtures, of the lifting and, on the CPU only, where the loader costs most, of training."""
     on_gpu = device.type == "cuda"
     poses, their_poses, batch = (10, 1, 64) if quick else (300, 3, 1024)
     wholes, their_wholes = (8, 2) if quick else (96, 16)

@@ -38,12 +38,7 @@ _PATTERN = 1 << 20  # random numbers that full-size weights repeat: drawing all 
 
 
 def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
-    """The rows of one step of the backbone, and of training.
-
-    Args:
-        device: where both sides run.
-        quick: use small networks, to test the benchmark itself.
-    """
+    """The rows of one step of the backbone, and of training; both sides run on the device."""
     images = 1 if quick or device.type == "cpu" else 16
     size = "small widths" if quick else "Stable Diffusion 1.5's widths"
     setting = f"U-Net and ControlNet of {size}, latents of 32 x 32, {_JOINTS} tokens, batch {images}, float32, eager"

@@ -9,7 +9,7 @@ workspaces of a GPU's convolutions, fragmentation, and the context of about half
 import argparse
 import copy
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -60,8 +60,8 @@ def training_memory(
             if isinstance(module, _NORMALISATION):  # in float32 under mixed precision on a GPU, but not on a CPU
                 module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        num_trained = _bytes(trained)
-        frozen = _bytes(parameter for parameter in network.parameters() if not parameter.requires_grad)
+        num_trained = sum(parameter.nbytes for parameter in trained)
+        frozen = sum(parameter.nbytes for parameter in network.parameters()) - num_trained
         optimizer = torch.optim.AdamW(trained, foreach=True)  # as on a GPU
         image = torch.rand(batch, 3, sides.image, sides.image)
         maps = torch.rand(batch, TRAINING_JOINTS, sides.latents, sides.latents)
@@ -135,10 +135,6 @@ def _loss(
             target = teacher.levels(image, conditions)
         loss = loss + torch.stack(list(reasoning_losses(levels, target, "both", 0.5).values())).sum()
     return loss
-
-
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def main(args: Sequence[str] | None = None) -> None:
