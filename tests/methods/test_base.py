@@ -8,7 +8,8 @@ import torch
 from methods.callbacks import RunCSVLogger
 from methods.diffpose import ContextEncoder, DiffPose
 from noise2pose.reports.runs import load_run
-from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
+from tests.methods.diffpose.contract import SMALL, SMALL_DIFFPOSE
+from tests.methods.test_contract import fit
 from tests.tiny import TinyPoses
 
 

@@ -25,7 +25,10 @@ from methods.dpmesh import Codebook, DPMesh, Prior
 from methods.hmr import HMR
 from methods.model_folders import write_model
 from noise2pose.errors import InputError
-from tests.methods.test_contract import SMALL, SMALL_DIFFANNOT, SMALL_DIFFPOSE, SMALL_HMR, fit
+from tests.methods.diffannot.contract import SMALL_DIFFANNOT
+from tests.methods.diffpose.contract import SMALL, SMALL_DIFFPOSE
+from tests.methods.hmr.contract import SMALL_HMR
+from tests.methods.test_contract import fit
 from tests.tiny import TinyPoses
 
 

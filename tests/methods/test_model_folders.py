@@ -13,8 +13,9 @@ from methods.hmr import HMR
 from methods.model_folders import CARD, CONFIG, WEIGHTS, read_config, read_model, weights_sha256, write_model
 from noise2pose.errors import InputError
 from noise2pose.files import sha256
+from tests.methods.diffpose.contract import SMALL, SMALL_DIFFPOSE
+from tests.methods.hmr.contract import SMALL_HMR
 from tests.methods.test_checkpoints import export, same
-from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, SMALL_HMR
 from tests.tiny import TinyPoses
 
 

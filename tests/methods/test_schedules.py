@@ -10,8 +10,8 @@ import torch
 from datamodules.base import EpochOrder
 from methods.diffpose import ContextEncoder
 from methods.schedules import scheduled, step_of, warmup_cosine
+from tests.methods.diffpose.contract import SMALL
 from tests.methods.test_base import train
-from tests.methods.test_contract import SMALL
 
 
 class SetUp(NamedTuple):

@@ -4,8 +4,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
 from methods.diffpose import DiffPose
+from tests.methods.diffpose.contract import SMALL_DIFFPOSE
 from tests.methods.test_base import train
-from tests.methods.test_contract import SMALL_DIFFPOSE
 
 
 def test_one_process_may_be_a_data_parallel_one(tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ from methods.model_folders import shipped_models
 from noise2pose.files import sha256
 from scripts.export import main
 from scripts.train import main as train
+from tests.methods.hmr.contract import SMALL_HMR
 from tests.methods.test_checkpoints import save
-from tests.methods.test_contract import SMALL_HMR
 from tests.tiny import TinyPeople, TinyPoses
 
 RUN = """

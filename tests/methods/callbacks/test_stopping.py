@@ -7,8 +7,8 @@ import torch
 from methods.callbacks.stopping import FiniteTraining
 from methods.diffpose import ContextEncoder
 from noise2pose.errors import InputError
+from tests.methods.diffpose.contract import SMALL
 from tests.methods.test_base import train
-from tests.methods.test_contract import SMALL
 
 
 class Breaks(ContextEncoder):

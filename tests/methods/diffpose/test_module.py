@@ -7,7 +7,8 @@ from methods.diffpose import ContextEncoder, DiffPose, initialisation
 from methods.diffpose.context import read_encoder
 from noise2pose import cameras
 from noise2pose.errors import InputError
-from tests.methods.test_contract import SMALL, SMALL_DIFFPOSE, fit
+from tests.methods.diffpose.contract import SMALL, SMALL_DIFFPOSE
+from tests.methods.test_contract import fit
 from tests.tiny import TinyPoses
 
 
