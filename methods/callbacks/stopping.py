@@ -16,7 +16,6 @@ from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 
 _AGREE_EVERY = 20  # batches after which several processes ask each other, which takes time
-_CONTINUE = "continue with --ckpt_path last and a smaller --model.learning_rate or --trainer.gradient_clip_val"
 
 
 class FiniteTraining(Callback):
@@ -44,8 +43,8 @@ class FiniteTraining(Callback):
         names = textwrap.shorten(", ".join(self.batch.get("sample_id", [])), 160)
         raise InputError(
             f"the loss of epoch {trainer.current_epoch}, batch {self.batch_idx} is {float(loss.detach()):g} "
-            f"({', '.join(terms) or 'no term was logged'}; samples {names}). Checkpoints from before are kept: "
-            f"{_CONTINUE}, or see what is wrong with these samples"
+            f"({', '.join(terms) or 'no term was logged'}; samples {names}). See whether these samples are right, or "
+            f"{_again(trainer)}"
         )
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -59,8 +58,20 @@ class FiniteTraining(Callback):
         if broken:
             raise InputError(
                 f"after epoch {trainer.current_epoch}, {len(broken)} weights hold NaN or infinity ({broken[0]}, ...) "
-                f"and are not saved. Checkpoints from before are kept: {_CONTINUE}"
+                f"and are not saved: {_again(trainer)}"
             )
+
+
+def _again(trainer: L.Trainer) -> str:
+    """How to go on after a training whose values became infinite."""
+    kept = last_checkpoint(trainer).is_file()
+    how = "continue from the last good epoch with --ckpt_path last" if kept else "start again"
+    return f"{how} and a smaller --model.learning_rate or --trainer.gradient_clip_val"
+
+
+def last_checkpoint(trainer: L.Trainer) -> Path:
+    """Where a run keeps the checkpoint that it is resumed from."""
+    return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
 
 class Interrupted(BaseException):
@@ -158,9 +169,8 @@ class Interruption(Checkpoint):
 
     def _save(self, trainer: L.Trainer) -> None:
         if not getattr(trainer, "fast_dev_run", False):
-            path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-            trainer.save_checkpoint(path)
-            self.saved = path
+            self.saved = last_checkpoint(trainer)
+            trainer.save_checkpoint(self.saved)
         self.stops = True
 
     def _stop(self) -> None:

@@ -249,6 +249,13 @@ def test_an_interrupted_run_is_saved_and_goes_on_bit_for_bit(folder, train, monk
     assert (whole / "metrics.csv").read_text() == (cut / "metrics.csv").read_text()
 
 
+def test_an_interrupted_test_ends_at_once(folder, train, monkeypatch):
+    train("fit", "-c", "tiny.yaml", "--trainer.max_epochs", "2")
+    monkeypatch.setattr(DiffPose, "predict_step", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    assert train("test", "-c", "tiny.yaml", "--ckpt_path", "best", status=130).endswith("stopped by SIGINT\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(folder):
     long = ("-c", "tiny.yaml", "--data.num_samples", "4096", "--trainer.max_epochs", "4")
