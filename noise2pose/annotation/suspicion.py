@@ -82,7 +82,7 @@ def suspicions(person: Mapping[str, np.ndarray], apart: float = 0.0) -> list[str
         reasons.append("the legs were not seen and are made up")
     reasons += _two_people(person, skeleton)
     if apart > MAX_DISAGREEMENT:
-        reasons.append(f"another answer for the same person is {1000.0 * apart:.0f} mm away on average")
+        reasons.append(f"mirrored, the same person gets a body that is {1000.0 * apart:.0f} mm away on average")
     if (person["joints_3d"][:, 2] <= 0.0).any():
         reasons.append("the body is behind the camera")
     return reasons

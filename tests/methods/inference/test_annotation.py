@@ -6,6 +6,7 @@ import time
 import lightning as L
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from methods.callbacks.outputs import PredictionWriter
@@ -217,3 +218,15 @@ def test_prediction_on_a_data_set_writes_annotations_and_goes_on(tmp_path, capsy
     assert not (tmp_path / "whole" / "predictions.npz").exists()
     with pytest.raises(InputError, match="made with other batches"):
         run_predict(tmp_path / "whole", num_samples=128)
+
+
+def test_a_body_that_disagrees_with_its_mirror_is_suspect(tmp_path, monkeypatch):
+    folder, keypoints = photos(tmp_path, 2)
+    checkpoint = save(tmp_path / "fake.ckpt")
+    assert predict(checkpoint, folder, "--keypoints", keypoints, "--output", tmp_path / "agree") == 0
+    monkeypatch.setattr(
+        "methods.inference.annotation.disagreement_with_mirror", lambda *_: torch.tensor([0.3] + [0.0] * 2)
+    )
+    assert predict(checkpoint, folder, "--keypoints", keypoints, "--output", tmp_path / "apart") == 0
+    agree, apart = (read_annotations(tmp_path / name)["suspect_reasons"].tolist() for name in ("agree", "apart"))
+    assert "300 mm" in apart[0] and agree[1:] == apart[1:]
