@@ -92,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"wrote {arguments.picture}")
         return 0
     started = time.perf_counter()
-    data = "cmu" if (ROOT / "data" / "cmu_mocap" / "manifest.json").is_file() else "synthetic"
+    data = "cmu" if (ROOT / "data" / "cmu_mocap" / "dataset.json").is_file() else "synthetic"
     about = {"cmu": "CMU motion capture", "synthetic": "synthetic motion (no real person)"}[data]
     print(f"The demo trains small networks on {about} with simulated 2-D detections, on the CPU.")
 

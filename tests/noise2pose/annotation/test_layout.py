@@ -106,7 +106,7 @@ def test_answers_that_disagree_are_suspect():
     apart = disagreement(joints, other)
     assert apart[0] < 1e-6 and apart[1] == pytest.approx(12 / 17 * 0.3 * 3**0.5, abs=1e-5)
     reasons = annotate_batch(batch, prediction, body, disagreement=apart)["suspect_reasons"].tolist()
-    assert reasons == ["", "another answer for the same person is 367 mm away on average"]
+    assert reasons == ["", "mirrored, the same person gets a body that is 367 mm away on average"]
 
 
 def test_the_mirrored_input_gives_the_mirrored_body():
