@@ -32,6 +32,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 LIMITS = tuple(f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
 # Class paths in the configurations of runs that were made before callbacks and data sets were put together.
 MOVED = {
+    "lightning.pytorch.loggers.WandbLogger": "methods.callbacks.RunWandbLogger",
     "methods.run.RunCSVLogger": "methods.callbacks.RunCSVLogger",
     "methods.checkpoints.WarmupEMA": "methods.callbacks.WarmupEMA",
     "datamodules.coco.COCO": "datamodules.annotated_people.COCO",

@@ -7,5 +7,6 @@ from methods.callbacks.averaging import WarmupEMA
 from methods.callbacks.curve import RunCSVLogger
 from methods.callbacks.outputs import PredictionWriter, ValidationPictures
 from methods.callbacks.run_record import RunRecord
+from methods.callbacks.wandb_logger import RunWandbLogger
 
-__all__ = ["PredictionWriter", "RunCSVLogger", "RunRecord", "ValidationPictures", "WarmupEMA"]
+__all__ = ["PredictionWriter", "RunCSVLogger", "RunRecord", "RunWandbLogger", "ValidationPictures", "WarmupEMA"]

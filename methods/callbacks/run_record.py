@@ -28,6 +28,7 @@ from torch import Tensor
 
 from methods.base import PoseMethod
 from methods.callbacks.curve import RunCSVLogger
+from methods.callbacks.wandb_logger import RunWandbLogger
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 from noise2pose.files import command, commit, write_npz, write_text
@@ -109,9 +110,9 @@ class RunRecord(SaveConfigCallback):
         }
         if trainer.is_global_zero:
             self._write_config(trainer, "config.yaml")
-        self._describe_to_wandb(trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._describe_to_wandb(trainer, pl_module)
         self.started = time.perf_counter()
         for logger in trainer.loggers:
             if isinstance(logger, RunCSVLogger):
@@ -201,6 +202,8 @@ class RunRecord(SaveConfigCallback):
         for logger in trainer.loggers:
             if not isinstance(logger, WandbLogger) or not trainer.is_global_zero:
                 continue
+            if isinstance(logger, RunWandbLogger):
+                logger.begin()
             about = _describe(trainer, pl_module, self.config)
             config = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
             logger.experiment.config.update({**config, **about, "changes": self.changes}, allow_val_change=True)
