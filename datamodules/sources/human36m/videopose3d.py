@@ -38,6 +38,7 @@ _PREFERRED = "cpn_ft_h36m_dbb"
 _FARTHEST = 30.0  # metres; the laboratory is smaller
 _FARTHEST_2D = 50.0  # pixels, median; no detector is so bad, and joints in another order are about 170 off
 _COMPARED = 100  # frames
+_SAME_PLACE = 25.0  # pixels, about 6 cm: components that are closer are of one peak and differ by chance
 _COCO_LEFT = [1, 3, 5, 7, 9, 11, 13, 15]  # keypoints_symmetry of files in COCO's order
 _H36M_LEFT = [4, 5, 6, 11, 12, 13]
 
@@ -170,9 +171,8 @@ def _cameras(where: str, found: Any, length: int, skipped: list[tuple[str, str]]
     views = []
     for camera, values in zip(CAMERAS, found, strict=True):
         pixels = np.asarray(values)
-        if pixels.ndim == 4 and pixels.shape[-1] == 5:  # of a mixture, the mean of the heaviest component
-            heaviest = pixels[..., 0].argmax(axis=-1)[..., None, None]
-            pixels = np.take_along_axis(pixels[..., 1:3], heaviest, axis=2)[:, :, 0]
+        if pixels.ndim == 4 and pixels.shape[-1] == 5:
+            pixels = _places(pixels)
         if pixels.ndim != 3 or pixels.shape[1] != 17 or pixels.shape[2] not in (2, 3) or pixels.dtype.kind not in "fiu":
             skipped.append((where, f"camera {camera}: found {pixels.shape}, expected (T, 17, 2): it is missing"))
             pixels = np.zeros((length, 17, 3), np.float32)
@@ -189,6 +189,15 @@ def _cameras(where: str, found: Any, length: int, skipped: list[tuple[str, str]]
         seen = with_validity(pixels[:length])
         views.append(np.delete(seen, 3, axis=-1) if seen.shape[-1] == 4 else seen)
     return views
+
+
+def _places(mixtures: np.ndarray) -> np.ndarray:
+    """(T, J, 2) pixels of (T, J, M, 5) mixtures: the mean of the components at the place of the heaviest."""
+    weights, means = mixtures[..., 0], mixtures[..., 1:3]
+    heaviest = np.take_along_axis(means, weights.argmax(axis=-1)[..., None, None], axis=2)
+    weights = np.where(np.linalg.norm(means - heaviest, axis=-1) <= _SAME_PLACE, weights, 0.0)[..., None]
+    with np.errstate(invalid="ignore"):  # joints that are not finite are named elsewhere
+        return (weights * means).sum(axis=2) / weights.sum(axis=2)
 
 
 def _actions(found: Any, where: str, skipped: list[tuple[str, str]]) -> dict[str, Any]:
