@@ -22,7 +22,7 @@ _WEIGHTS = ("state_dict", "model", "model_pos", "model_state_dict", "network")
 _AVERAGES = ("ema", "ema_state_dict")
 _AVERAGE_IN_LIST = 4  # of DiffPose's [weights, optimizer, epoch, step, average]
 # What trainings put before the name of every tensor: DistributedDataParallel, torch.compile, LightningModule.
-_WRAPPER = re.compile(r"(module|_orig_mod|model|net)\.")
+_WRAPPERS = r"(?:(?:module|_orig_mod|model|net)\.)*?"
 _COUNTER = "num_batches_tracked"  # of batch normalisation: no answer depends on it, and old files lack it
 _NAMED = 5  # tensors of each kind that a message names, at most
 
@@ -98,7 +98,8 @@ def state_dict_in(content: Any, first: Iterable[str], ema: bool = False) -> dict
     """
     found = _find(content, ema)
     weights = {str(key): _tensor(str(key), value) for key, value in found.items()}
-    prefix = next((prefix for key in weights if (prefix := _wrappers(key, tuple(first))) is not None), "")
+    beginning = re.compile(rf"({_WRAPPERS})(?:{'|'.join(map(re.escape, first))})")
+    prefix = next((match[1] for key in weights if (match := beginning.match(key))), "")
     if without := [key for key in weights if not key.startswith(prefix)]:
         raise InputError(f"some names begin with {prefix} and some do not: {_some(without)}")
     return {key.removeprefix(prefix): value for key, value in weights.items()}
@@ -106,22 +107,19 @@ def state_dict_in(content: Any, first: Iterable[str], ema: bool = False) -> dict
 
 def _find(content: Any, ema: bool) -> Mapping[Any, Any]:
     if isinstance(content, list | tuple) and content:
-        if ema and len(content) <= _AVERAGE_IN_LIST:
-            raise InputError(
-                f"the list has {len(content)} entries and no moving average of the weights, which would be the fifth"
-            )
-        return _find(content[_AVERAGE_IN_LIST if ema else 0], False)
-    if isinstance(content, Mapping):
+        if not ema or len(content) > _AVERAGE_IN_LIST:
+            return _find(content[_AVERAGE_IN_LIST if ema else 0], False)
+    elif isinstance(content, Mapping):
         keys = _AVERAGES if ema else _WEIGHTS
         if inner := next((content[key] for key in keys if isinstance(content.get(key), Mapping)), None):
             return _find(inner, False)
-        if ema:
-            raise InputError(
-                f"there is no moving average of the weights ({' or '.join(_AVERAGES)}): leave --ema out, or give the "
-                "file that holds the average"
-            )
-        if any(isinstance(value, Tensor | np.ndarray) for value in content.values()):
+        if not ema and any(isinstance(value, Tensor | np.ndarray) for value in content.values()):
             return content
+    if ema:
+        raise InputError(
+            f"there is no moving average of the weights ({' or '.join(_AVERAGES)}, or a list's fifth entry): leave --ema "
+            "out, or give the file that holds the average"
+        )
     held = f"keys {_some(map(str, content))}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
     raise InputError(f"the file holds no state dict of tensors; it has {held}")
 
@@ -130,16 +128,6 @@ def _tensor(key: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor | np.ndarray) and not key.endswith(_COUNTER):
         raise InputError(f"{key} is of type {type(value).__name__}, expected a tensor")
     return torch.as_tensor(value)
-
-
-def _wrappers(key: str, first: tuple[str, ...]) -> str | None:
-    """The wrappers before a name that begins as one of `first`; None if the name is another."""
-    end = 0
-    while not key[end:].startswith(first):
-        if (match := _WRAPPER.match(key, end)) is None:
-            return None
-        end = match.end()
-    return key[:end]
 
 
 def published_names(ours: Iterable[str], table: Mapping[str, str]) -> dict[str, str]:

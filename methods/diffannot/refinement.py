@@ -147,19 +147,32 @@ class Refiner:
 
     def _score(self, network: nn.Module | None, selector: Selector, evidence: Evidence) -> Score:
         if selector == "reproj2d":
-            return reprojection_score(self.posed_body, evidence.keypoints)
+
+            def reprojection(states: Tensor, sample: Tensor) -> Tensor:
+                seen = evidence.keypoints.rows(sample)
+                return seen.distance(seen.project(self.posed_body.joints(states))) / seen.size  # in box sides
+
+            return reprojection
         if selector == "consistency":
             if network is None:
                 raise InputError("selector `consistency` needs a denoiser; it has no null control")
-            return residual_score(self._denoise(network, None), self.residual_step)
+            denoise = self._denoise(network, None)
+            # The norm of the noise that is left. Unlike the disagreement of two chains (mirrored or with other noise),
+            # which is zero where they take no step, it also applies to the front end's own answer.
+            return lambda states, sample: denoise(states, self.residual_step).square().mean(dim=-1).sqrt()
         if evidence.target is None:
             raise InputError(f"selector `{selector}` chooses with the ground truth, and the data has no keypoints_3d")
         joints = self.joints if selector == "oracle" else half_of_the_joints(self.joints)[0]
         return truth_score(self.posed_body, evidence.target, joints)
 
     def _step(self, network: nn.Module | None, evidence: Evidence) -> ReverseStep:
+        def random_walk(state: Tensor, t: int, sample: Tensor, noise: Tensor | None) -> Step:
+            """Adds the noise of DDPM in each step and removes none."""
+            moved = state if noise is None else state + self.diffusion.betas[t].sqrt().to(state.dtype) * noise
+            return Step(moved, moved)
+
         if network is None:
-            return _random_walk(self.diffusion)
+            return random_walk
         return reverse_step(self.diffusion, network, self.deterministic, evidence.condition)
 
     def _noise(self, network: nn.Module | None, evidence: Evidence) -> Noise | None:
@@ -185,26 +198,6 @@ class Refiner:
         return estimate
 
 
-def _random_walk(diffusion: GaussianDiffusion) -> ReverseStep:
-    """Adds the noise of DDPM in each step and removes none."""
-
-    def step(state: Tensor, t: int, sample: Tensor, noise: Tensor | None) -> Step:
-        moved = state if noise is None else state + diffusion.betas[t].sqrt().to(state.dtype) * noise
-        return Step(moved, moved)
-
-    return step
-
-
-def reprojection_score(posed_body: PosedBody, keypoints: Keypoints) -> Score:
-    """`reproj2d`: mean distance of the joints from their 2-D keypoints in box sides, at the best translation."""
-
-    def score(states: Tensor, sample: Tensor) -> Tensor:
-        evidence = keypoints.rows(sample)
-        return evidence.distance(evidence.project(posed_body.joints(states))) / evidence.size
-
-    return score
-
-
 def truth_score(posed_body: PosedBody, target: Float[Tensor, "B J 4"], joints: Sequence[int]) -> Score:
     """`oracle` and `half_joints`: error of some joints, metres.
 
@@ -219,23 +212,6 @@ def truth_score(posed_body: PosedBody, target: Float[Tensor, "B J 4"], joints: S
     def score(states: Tensor, sample: Tensor) -> Tensor:
         pose = posed_body.joints(states)[:, chosen]
         return functional.pa_mpjpe(pose, truth[sample][:, chosen], valid[sample][:, chosen])
-
-    return score
-
-
-def residual_score(denoise: Denoise, time: int) -> Score:
-    """`consistency`: norm of the noise that the denoiser predicts in a candidate.
-
-    Unlike the disagreement of two chains (mirrored or with other noise), which is zero where they take no step, this
-    also applies to the front end's own answer.
-
-    Args:
-        denoise: the unconditional denoiser.
-        time: of the call.
-    """
-
-    def score(states: Tensor, sample: Tensor) -> Tensor:
-        return denoise(states, time).square().mean(dim=-1).sqrt()
 
     return score
 

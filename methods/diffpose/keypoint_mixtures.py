@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from methods.diffpose import gmm
@@ -87,7 +87,14 @@ def fit_frames(view: View, frames: slice, settings: Settings) -> Float[Tensor, "
         boxes = torch.from_numpy(np.array(view.boxes[frames], dtype=np.float32))
         samples = sample_boxes(maps, boxes, keys, settings.num_samples)
     else:
-        samples = _around(keypoints, view.confidence, frames, keys, settings)
+        confidence = torch.full(keypoints.shape[:2], settings.confidence)
+        if view.confidence is not None:
+            confidence = torch.from_numpy(np.array(view.confidence[frames], dtype=np.float32))
+        longer_side = (keypoints.amax(dim=1) - keypoints.amin(dim=1)).amax(dim=-1)
+        blur = detection_blur(confidence, longer_side / _BODY_LENGTH)
+        shape = (settings.num_samples, keypoints.shape[1], 2)
+        noise = keyed_random.normal(keys, shape, stream=_PIXELS, seed=settings.seed)
+        samples = keypoints[:, None] + blur[:, None, :, None] * noise
     joints = keypoints.shape[1]
     joint_keys = (keys[:, None] * joints + torch.arange(joints)).flatten()
     mixture = gmm.fit_mixture(
@@ -99,25 +106,6 @@ def fit_frames(view: View, frames: slice, settings: Settings) -> Float[Tensor, "
     )
     packed = torch.cat((mixture.weights[..., None], mixture.means, mixture.scales), dim=-1)
     return packed.unflatten(0, (-1, joints))
-
-
-def _around(
-    keypoints: Float[Tensor, "T J 2"],
-    confidence: np.ndarray | None,
-    frames: slice,
-    keys: Int[Tensor, " T"],
-    settings: Settings,
-) -> Float[Tensor, "T S J 2"]:
-    """Samples around each detection, wider where its confidence is low (`initialisation.detection_blur`)."""
-    if confidence is None:
-        sure = torch.full_like(keypoints[..., 0], settings.confidence)
-    else:
-        sure = torch.from_numpy(np.array(confidence[frames], dtype=np.float32))
-    longer_side = (keypoints.amax(dim=1) - keypoints.amin(dim=1)).amax(dim=-1)
-    blur = detection_blur(sure, longer_side / _BODY_LENGTH)
-    shape = (settings.num_samples, keypoints.shape[1], 2)
-    noise = keyed_random.normal(keys, shape, stream=_PIXELS, seed=settings.seed)
-    return keypoints[:, None] + blur[:, None, :, None] * noise
 
 
 class MixtureStore:

@@ -145,11 +145,8 @@ class MixtureDiffusion(nn.Module):
         denoiser: network with three state channels and the encoder's features as context.
         num_steps: K of the schedule.
         num_sampling_steps: of DDIM.
-        num_components: M of the mixture.
-        mixture_of: `pose` for components that are whole poses (the paper), `joint` for a mixture per joint whose
-            components are drawn independently (as in the release's file).
-        covariance: of the components, `diagonal` or `full`.
-        num_em_iterations: of its fit.
+        num_components, mixture_of, covariance, num_em_iterations: as in `DiffPose`. Components of a `joint` are drawn
+            independently, as in the release's file.
     """
 
     starts_from_samples = True

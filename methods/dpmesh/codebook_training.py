@@ -3,7 +3,7 @@
 Shape letters: B batch, T tokens, K codes.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import roma
 import torch
@@ -170,14 +170,15 @@ class Codebook(PoseMethod):
         super()._update_metrics(dataloader_idx, batch, prediction)
         known = known_bodies(batch)
         truth, decoded = batch["smpl"]["body_pose"][known], prediction["smpl"]["body_pose"][known]
-        usage, errors = self._metrics(dataloader_idx)
+        usage: Any = self.usage[dataloader_idx]
+        errors: Any = self.rotation_errors[dataloader_idx]
         usage.update(self.codebook.encode(truth.flatten(-2)))
         angles = roma.rotmat_geodesic_distance(decoded[:, :_BODY_JOINTS], truth[:, :_BODY_JOINTS])
         errors.update(torch.rad2deg(angles))
 
     def _log_metrics(self, split: str) -> Tensor | None:
-        for number, protocol in enumerate(self.protocols):
-            usage, errors = self._metrics(number)
+        sets: Any = zip(self.protocols, self.usage, self.rotation_errors, strict=True)
+        for protocol, usage, errors in sets:
             values = {f"codebook/{name}": value for name, value in usage.compute().items()}
             values["rotation_error"] = errors.compute()
             usage.reset()
@@ -185,10 +186,6 @@ class Codebook(PoseMethod):
             prefix = f"{split}/{protocol.dataset}"
             self.log_dict({f"{prefix}/{name}": value.float() for name, value in values.items()}, sync_dist=True)
         return super()._log_metrics(split)
-
-    def _metrics(self, number: int) -> tuple[CodebookUsage, MeanMetric]:
-        """The codebook's metrics of an evaluation set."""
-        return cast(CodebookUsage, self.usage[number]), cast(MeanMetric, self.rotation_errors[number])
 
     def _joints(self, pose: Float[Tensor, "B 23 3 3"], betas: Float[Tensor, "B 10"]) -> Float[Tensor, "B 24 3"]:
         """Joints of the kinematic tree, with the root's rotation of the rest pose, metres."""

@@ -22,6 +22,10 @@ from noise2pose.batch import JointMaps, PoseBatch, Prediction, Smpl
 from noise2pose.bodies import BodyModel
 
 _TITLES = {"diffusion": "DPMesh", "resnet50": "DPMesh (ResNet-50)", "transformer": "DPMesh (transformer)"}
+_OF_BACKBONE = (
+    *("latent", "timestep", "unet_training", "lora_scope", "lora_rank", "train_controlnet"),
+    *("gradient_checkpointing", "channels_last", "compile"),
+)
 _MAPS = {"8-16": (8, 16), "8-16-32": (8, 16, 32)}
 
 
@@ -150,15 +154,7 @@ class DPMesh(StagedMethod):
         self.nkr: Reasoning = nkr
         self.nkr_weight, self.nkr_temperature, self.nkr_gather = nkr_weight, nkr_temperature, nkr_gather
         self.first_stage_epochs, self.teacher_checkpoint = teacher_epochs, teacher_checkpoint
-        self.weights = {
-            "image": image_weight,
-            "fitted_image": fitted_image_weight,
-            "pose": pose_weight,
-            "betas": betas_weight,
-            "joints_2d": joints_2d_weight,
-            "joints_3d": joints_3d_weight,
-            "tokens": token_weight,
-        }
+        self.weights = {name: self.hparams[f"{name}_weight"] for name in WEIGHTS} | {"tokens": token_weight}
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
         self.release = release
         self.skeleton = skeletons.get(skeleton)
@@ -173,16 +169,8 @@ class DPMesh(StagedMethod):
         diffusion = {
             "weights": pretrained,
             "control_weights": control_pretrained,
-            "latent": latent,
-            "timestep": timestep,
             "maps": _MAPS[maps],
-            "unet_training": unet_training,
-            "lora_scope": lora_scope,
-            "lora_rank": lora_rank,
-            "train_controlnet": train_controlnet,
-            "gradient_checkpointing": gradient_checkpointing,
-            "channels_last": channels_last,
-            "compile": compile,
+            **{name: self.hparams[name] for name in _OF_BACKBONE},
         }
         self.network = make_network(
             backbone,

@@ -51,11 +51,7 @@ class Sizes(NamedTuple):
         image: default side of the images, pixels.
         stride: pixels of a latent, along each axis.
         features: channels of the feature map that the regressor reads.
-        width: of the regressor.
-        num_encoder_layers: of the regressor.
-        num_decoder_layers: of the regressor.
-        feedforward: of the regressor.
-        volume_feedforward: of the regressor.
+        width, num_encoder_layers, num_decoder_layers, feedforward, volume_feedforward: of the regressor.
         dropout: of the regressor; with it, attention on a CPU takes several times as long.
         transformer: embedding, depth and heads.
     """

@@ -51,12 +51,7 @@ class VisibleContext(nn.Module):
 
 
 class LinearContext(nn.Module):
-    """`linear30` (release): one layer on every joint, absent ones at (0, 0) as in its training; all are attended to.
-
-    Args:
-        num_joints: J; no weight depends on it.
-        width: D.
-    """
+    """`linear30` (release): one layer on every joint, absent ones at (0, 0) as in its training; all are attended to."""
 
     def __init__(self, num_joints: int, width: int) -> None:
         super().__init__()
@@ -69,12 +64,7 @@ class LinearContext(nn.Module):
 
 
 class NullContext(nn.Module):
-    """`none`: learned tokens that do not depend on the joints, for the ablation without context.
-
-    Args:
-        num_joints: J.
-        width: D.
-    """
+    """`none`: learned tokens that do not depend on the joints, for the ablation without context."""
 
     def __init__(self, num_joints: int, width: int) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from methods.dpmesh.backbone.attention import ContextTokens, OutputHook, Record, RecordingProcessor
+from methods.dpmesh.stable_diffusion.files import read_networks
 from methods.dpmesh.stable_diffusion.networks import LATENT_SCALE, Networks, Size, make_networks
 from methods.official_weights import load
 from noise2pose.errors import InputError
@@ -59,9 +60,7 @@ class Backbone(nn.Module):
         lora_rank: of LoRA; its scale is 1.
         train_controlnet: train the ControlNet.
         generative: keep the U-Net's output layers and the autoencoder's decoder, which only `epsilon` and `decode` use.
-        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
-        channels_last: memory layout of convolutions.
-        compile: compile U-Net and ControlNet at the first pass.
+        gradient_checkpointing, channels_last, compile: as in `methods.dpmesh.DPMesh`.
         networks: used instead of networks of `size` and `weights`.
 
     Raises:
@@ -273,8 +272,6 @@ def _networks(
             "weights of Stable Diffusion (model.pretrained) need model.size sd15, and weights of a ControlNet "
             "(model.control_pretrained) need model.pretrained as well"
         )
-    from methods.dpmesh.stable_diffusion.files import read_networks
-
     return read_networks(weights, num_joints, control, control_weights)
 
 

@@ -143,10 +143,7 @@ class Volume(nn.Module):
         width: D.
         depth: Z.
         rows: H.
-        num_layers: of the encoder.
-        num_heads: of the encoder.
-        feedforward: of the encoder.
-        dropout: of the encoder.
+        num_layers, num_heads, feedforward, dropout: of the encoder.
         learned_exponent: behave as the release.
     """
 
@@ -211,10 +208,8 @@ class JointDecoder(nn.Module):
 
     Args:
         width: D.
-        num_heads: of each layer.
         num_layers: L.
-        feedforward: of each layer.
-        dropout: of each layer.
+        num_heads, feedforward, dropout: of each layer.
     """
 
     def __init__(self, width: int, num_heads: int, num_layers: int, feedforward: int, dropout: float) -> None:

@@ -84,9 +84,7 @@ class Encoder(nn.Module):
     Args:
         width: D.
         num_layers: of `EncoderLayer`.
-        num_heads: of each.
-        feedforward: of each.
-        dropout: of each.
+        num_heads, feedforward, dropout: of each.
         final_norm: normalise the output of the last layer once more.
     """
 
