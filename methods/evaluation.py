@@ -169,7 +169,8 @@ class EvaluationSet(nn.Module):
             pred, target = pred - pelvis @ pred, target - pelvis @ target
         else:
             target = target - centre[:, None]
-        self._add("vertices", pred, target, None, _chosen(groups, known))
+        chosen = groups and [name for name, kept in zip(groups, known.tolist(), strict=True) if kept]
+        self._add("vertices", pred, target, None, chosen)
 
     def _update_smpl_joints(
         self, batch: PoseBatch, prediction: Prediction, body: BodyModel, groups: list[str] | None
@@ -238,7 +239,3 @@ def with_training_source(
             )
         checked.append(replace(protocol, train_keypoints_2d=trained_on) if differs else protocol)
     return checked
-
-
-def _chosen(groups: list[str] | None, known: Tensor) -> list[str] | None:
-    return None if groups is None else [name for name, kept in zip(groups, known.tolist(), strict=True) if kept]

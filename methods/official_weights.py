@@ -117,8 +117,8 @@ def _find(content: Any, ema: bool) -> Mapping[Any, Any]:
             return content
     if ema:
         raise InputError(
-            f"there is no moving average of the weights ({' or '.join(_AVERAGES)}, or a list's fifth entry): leave --ema "
-            "out, or give the file that holds the average"
+            f"there is no moving average of the weights ({' or '.join(_AVERAGES)}, or a list's fifth entry): leave "
+            "--ema out, or give the file that holds the average"
         )
     held = f"keys {_some(map(str, content))}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
     raise InputError(f"the file holds no state dict of tensors; it has {held}")

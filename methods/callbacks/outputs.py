@@ -61,7 +61,12 @@ class PredictionWriter(Callback):
     ) -> None:
         assert isinstance(pl_module, PoseMethod)
         if self.writer is None:
-            self.parts.append(_predictions(batch, outputs))
+            part = {"sample_id": np.array(batch["sample_id"]), "joints_3d": as_array(outputs["joints_3d"])}
+            if "uncertainty" in outputs:
+                part["uncertainty"] = as_array(outputs["uncertainty"])
+            if "hypotheses" in outputs:
+                part["hypotheses"] = as_array(outputs["hypotheses"].transpose(0, 1))  # (B, N, J, 3), samples first
+            self.parts.append(part)
         elif outputs:
             assert pl_module.body is not None
             arrays = annotate_batch(batch, outputs, pl_module.body)
@@ -77,15 +82,6 @@ class PredictionWriter(Callback):
         path = Path(trainer.default_root_dir) / f"predictions{self.suffix}.npz"
         write_npz(path, **{key: np.concatenate([part[key] for part in self.parts]) for key in self.parts[0]})
         print(f"{sum(len(part['sample_id']) for part in self.parts)} predictions written to {path}")
-
-
-def _predictions(batch: PoseBatch, prediction: Prediction) -> dict[str, np.ndarray]:
-    part = {"sample_id": np.array(batch["sample_id"]), "joints_3d": as_array(prediction["joints_3d"])}
-    if "uncertainty" in prediction:
-        part["uncertainty"] = as_array(prediction["uncertainty"])
-    if "hypotheses" in prediction:
-        part["hypotheses"] = as_array(prediction["hypotheses"].transpose(0, 1))  # (B, N, J, 3), samples first
-    return part
 
 
 def _part(trainer: L.Trainer, loader: int, batch: int) -> int:

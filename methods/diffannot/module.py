@@ -167,11 +167,6 @@ class DiffAnnot(PoseMethod):
     def needs_ground_truth(self) -> bool:
         return self.selector in ("oracle", "half_joints")
 
-    @property
-    def _needs_frontend(self) -> bool:
-        """Whether training needs the front end's answer."""
-        return self.x_start == "frontend" or self.condition in ("frontend", "both") or self.weight_2d > 0
-
     def forward(self, batch: PoseBatch) -> Prediction:
         first = self.frontend(batch)
         theta = to_state(first["smpl"])
@@ -222,7 +217,8 @@ class DiffAnnot(PoseMethod):
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         with torch.no_grad():
-            first = self.frontend(batch) if self._needs_frontend else None
+            answers = self.x_start == "frontend" or self.condition in ("frontend", "both") or self.weight_2d > 0
+            first = self.frontend(batch) if answers else None
         start, known = self._start(batch, first)
         t = torch.randint(self.diffusion.num_steps, (len(start),), device=start.device)
         noise = torch.randn_like(start)
@@ -249,22 +245,19 @@ class DiffAnnot(PoseMethod):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
+    @torch.no_grad()
     def on_fit_start(self) -> None:
         super().on_fit_start()
         if isinstance(self.denoiser, ResidualDenoiser) and not self.trainer.ckpt_path:
-            self.denoiser.set_statistics(*self._statistics())
-
-    @torch.no_grad()
-    def _statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the states in the first training batches, the same on every process."""
-        loader: Any = self.trainer.datamodule.training_loader()  # pyright: ignore[reportAttributeAccessIssue]
-        starts = []
-        for batch, _ in zip(loader, range(_STATISTICS_BATCHES), strict=False):
-            batch = self.trainer.strategy.batch_to_device(batch, self.device)
-            start, known = self._start(batch, self.frontend(batch) if self.x_start == "frontend" else None)
-            starts.append(start[known])
-        states = torch.cat(starts)
-        return self.trainer.strategy.broadcast((states.mean(dim=0), states.std(dim=0)))
+            # Of the states in the first training batches, the same on every process.
+            loader: Any = self.trainer.datamodule.training_loader()  # pyright: ignore[reportAttributeAccessIssue]
+            starts = []
+            for batch, _ in zip(loader, range(_STATISTICS_BATCHES), strict=False):
+                batch = self.trainer.strategy.batch_to_device(batch, self.device)
+                start, known = self._start(batch, self.frontend(batch) if self.x_start == "frontend" else None)
+                starts.append(start[known])
+            states = torch.cat(starts)
+            self.denoiser.set_statistics(*self.trainer.strategy.broadcast((states.mean(dim=0), states.std(dim=0))))
 
     def _start(self, batch: PoseBatch, first: Prediction | None) -> tuple[Float[Tensor, "B D"], Bool[Tensor, " B"]]:
         """x_0 of each sample, and whether it has one."""

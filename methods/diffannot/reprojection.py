@@ -63,8 +63,7 @@ class Keypoints(NamedTuple):
 
     def distance(self, pixels: Float[Tensor, "B J 2"]) -> Float[Tensor, " B"]:
         """Mean distance in pixels, weighted by confidence; 0 without visible joints."""
-        distance = torch.linalg.vector_norm(pixels - self.points, dim=-1)
-        return self._mean(distance)
+        return self._mean(torch.linalg.vector_norm(pixels - self.points, dim=-1))
 
     def robust(self, pixels: Float[Tensor, "B J 2"], scale: float) -> Float[Tensor, " B"]:
         """Mean of the Geman-McClure error d^2 / (d^2 + scale^2) in sizes, weighted by confidence (Bogo et al., 2016).

@@ -36,17 +36,11 @@ def normalised_adjacency(parents: tuple[int, ...]) -> Float[Tensor, "J J"]:
     return adjacency / adjacency.sum(dim=1, keepdim=True)
 
 
-def chebyshev_terms(adjacency: Float[Tensor, "J J"]) -> Float[Tensor, "K J J"]:
-    """Chebyshev polynomials I, L and 2 L^2 - I of the Laplacian L = I - D^-1 (A + I)."""
-    identity = torch.eye(len(adjacency), dtype=adjacency.dtype)
-    laplacian = identity - adjacency
-    return torch.stack((identity, laplacian, 2.0 * laplacian @ laplacian - identity))
-
-
 class ChebConv(nn.Module):
     """Chebyshev graph convolution y = sum_k T_k x W_k + b (Defferrard et al., NeurIPS 2016).
 
-    The three terms are constants of the skeleton, so they are computed once and applied in one product.
+    The terms I, L and 2 L^2 - I of the Laplacian L = I - D^-1 (A + I) are constants of the skeleton, so they are
+    computed once and applied in one product.
     """
 
     mixing: Tensor
@@ -56,9 +50,11 @@ class ChebConv(nn.Module):
         self.linear = nn.Linear(in_channels, NUM_CHEBYSHEV_TERMS * out_channels, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_channels))
         nn.init.xavier_normal_(self.linear.weight)
+        identity = torch.eye(len(adjacency), dtype=adjacency.dtype)
+        laplacian = identity - adjacency
+        terms = torch.stack((identity, laplacian, 2.0 * laplacian @ laplacian - identity), dim=-1)
         # Row j, column (i, k): weight of joint i's k-th term in the output of joint j.
-        mixing = chebyshev_terms(adjacency).permute(1, 2, 0).flatten(1)
-        self.register_buffer("mixing", mixing, persistent=False)
+        self.register_buffer("mixing", terms.flatten(1), persistent=False)
 
     def forward(self, x: Float[Tensor, "B J C"]) -> Float[Tensor, "B J D"]:
         batch, joints, _ = x.shape

@@ -80,7 +80,11 @@ def supervised_losses(
         terms["pose"] = masked_loss(F.l1_loss, estimate.rotations, rotations_of(smpl), known)
         terms["betas"] = masked_loss(F.l1_loss, estimate.betas, smpl["betas"], known)
         if "camera_translation" in batch:
-            fitted, fitted_pixels = fitted_joints(batch, camera, body, skeleton)
+            orient, pose, betas = smpl["global_orient"], smpl["body_pose"], smpl["betas"]
+            placed = body.joints(orient, pose, betas, regressor=skeleton.name) + batch["camera_translation"][:, None]
+            valid = known.to(betas)[:, None, None].expand(-1, placed.shape[1], -1)
+            fitted_pixels = torch.cat((project_to_image(placed, camera), valid), dim=-1)
+            fitted = torch.cat((placed, valid), dim=-1)
             terms["fitted_image"] = image_loss(estimate.joint_img, fitted_pixels, fitted, box, skeleton)
     return terms
 
@@ -125,17 +129,6 @@ def image_targets(
     weight = keypoints[:, chosen, 2:].clamp(0.0, 1.0) * in_box
     known = torch.cat((weight.expand(-1, -1, 2), weight * valid * inside[..., 2:]), dim=-1)
     return torch.where(known > 0, target, 0.5), known
-
-
-def fitted_joints(
-    batch: PoseBatch, camera: PinholeCamera, body: BodyModel, skeleton: Skeleton
-) -> tuple[Float[Tensor, "B J 4"], Float[Tensor, "B J 3"]]:
-    """Joints of the true body in the camera frame with validity, and their pixels with confidence."""
-    smpl, valid = batch["smpl"], known_bodies(batch).to(batch["smpl"]["betas"])[:, None, None]
-    joints = body.joints(smpl["global_orient"], smpl["body_pose"], smpl["betas"], regressor=skeleton.name)
-    points = joints + batch["camera_translation"][:, None]
-    valid = valid.expand(-1, joints.shape[1], -1)
-    return torch.cat((points, valid), dim=-1), torch.cat((project_to_image(points, camera), valid), dim=-1)
 
 
 def token_loss(

@@ -148,7 +148,6 @@ class DPMesh(StagedMethod):
         check_settings(self.hparams)
         self.title = _TITLES[backbone] + ("" if nkr == "off" else f" + NKR ({nkr})")
         self.num_steps = 1 if backbone == "diffusion" else 0
-        self._uses_keypoints = heatmaps or (backbone == "diffusion" and context != "none")
         self.pretrained, self.prior_checkpoint = pretrained, prior_checkpoint
         self.heatmaps = heatmaps
         self.nkr: Reasoning = nkr
@@ -192,7 +191,7 @@ class DPMesh(StagedMethod):
 
     @property
     def uses_keypoints(self) -> bool:
-        return self._uses_keypoints
+        return self.heatmaps or (self.hparams["backbone"] == "diffusion" and self.hparams["context"] != "none")
 
     def forward(self, batch: PoseBatch) -> Prediction:
         observed = self.observer.observe(batch)

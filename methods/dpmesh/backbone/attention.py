@@ -55,7 +55,6 @@ class LinearContext(nn.Module):
 
     def __init__(self, num_joints: int, width: int) -> None:
         super().__init__()
-        self.num_joints = num_joints
         self.linear = nn.Linear(2, width)
 
     def forward(self, points: Float[Tensor, "B J 2"], present: Bool[Tensor, "B J"]) -> ContextTokens:
@@ -161,14 +160,8 @@ class RecordingProcessor:
         if attention_mask is not None:
             logits = logits + attention_mask[:, None]
         probabilities = logits.softmax(dim=-1)
-        self.record.keep(self.name, square_maps(probabilities))
+        side = int(num_queries**0.5)  # one map for each token: the mean over the heads
+        self.record.keep(self.name, probabilities.mean(dim=1).transpose(1, 2).unflatten(2, (side, side)))
         mixed = (probabilities.to(value.dtype) @ value).transpose(1, 2).reshape(batch, num_queries, -1)
         mixed = attn.to_out[1](attn.to_out[0](mixed))
         return mixed / attn.rescale_output_factor
-
-
-def square_maps(probabilities: Float[Tensor, "B H Q T"]) -> Float[Tensor, "B T s s"]:
-    """One map for each token: the mean over the heads."""
-    mean = probabilities.mean(dim=1)
-    side = int(mean.shape[1] ** 0.5)
-    return mean.transpose(1, 2).unflatten(2, (side, side))

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from methods.dpmesh.stable_diffusion import weights as ldm_weights
@@ -98,8 +100,7 @@ def _check_version(path: Path, config: Mapping[str, Any]) -> None:
         found, expected = (levels, config.get("in_channels"), config.get("cross_attention_dim")), _UNET
     else:
         found, expected = (levels, config.get("latent_channels")), _AUTOENCODER
-    if found != expected:
-        _refuse(path, found, expected)
+    _check(path, found, expected)
 
 
 def _check_file(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -109,29 +110,27 @@ def _check_file(path: Path, weights: Mapping[str, Tensor]) -> None:
     keys = weights.get(f"{prefix}middle_block.1.transformer_blocks.0.attn2.to_k.weight")
     levels = sum(f"{prefix}input_blocks.{1 + 3 * level}.0.in_layers.2.weight" in weights for level in range(4))
     found = (levels, *(None if x is None else x.shape[1] for x in (first, keys)))
-    if found != _UNET:
-        _refuse(path, found, _UNET)
+    _check(path, found, _UNET)
 
 
-def _refuse(path: Path, found: tuple[int | None, ...], expected: tuple[int, ...]) -> NoReturn:
+def _check(path: Path, found: tuple[int | None, ...], expected: tuple[int, ...]) -> None:
     names = ("levels", "latent channels", "width of tokens")
     sizes = ", ".join(
         f"{name} {value} (expected {right})" for name, value, right in zip(names, found, expected, strict=False)
     )
-    raise InputError(f"{path} is not Stable Diffusion 1.5: {sizes}. Instead, {WHERE}")
+    if found != expected:
+        raise InputError(f"{path} is not Stable Diffusion 1.5: {sizes}. Instead, {WHERE}")
 
 
 def _fill_controlnet(controlnet: Any, path: Path) -> None:
     """Loads published weights; the weights of the heat-maps in the first layer stay as they are."""
     if path.is_dir():
-        file = path / "diffusion_pytorch_model.safetensors"
-        weights, name, prefix = _read(file, _WHERE_CONTROL), str, ""
-        weights = {key: value for key, value in weights.items() if not key.startswith("controlnet_cond_embedding.")}
-        first = "conv_in.weight"
+        file, name, prefix = path / "diffusion_pytorch_model.safetensors", str, ""
+        first, hint = "conv_in.weight", "controlnet_cond_embedding."
     else:
-        name, prefix = ldm_weights.unet_name, ldm_weights.CONTROLNET
+        file, name, prefix = path, ldm_weights.unet_name, ldm_weights.CONTROLNET
         first, hint = f"{prefix}input_blocks.0.0.weight", f"{prefix}input_hint_block."
-        weights = {key: value for key, value in _read(path, _WHERE_CONTROL).items() if not key.startswith(hint)}
+    weights = {key: value for key, value in _read(file, _WHERE_CONTROL).items() if not key.startswith(hint)}
     start = controlnet.conv_in.weight.detach().clone()
     try:
         require(weights, {first: 4}, "a ControlNet")
@@ -154,9 +153,6 @@ def _read(path: Path, where: str) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path} does not exist: {where}")
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
             return load_file(path)
         except SafetensorError as error:
