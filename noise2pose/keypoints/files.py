@@ -35,6 +35,7 @@ from noise2pose.keypoints import arrays, formats
 from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.entries import Entry
 from noise2pose.keypoints.images import image_path, natural, person_names
+from noise2pose.limits import check_arrays
 from noise2pose.safe_pickle import read_object_npz
 
 ENDINGS = (".npz", ".npy", ".json", ".txt")
@@ -159,6 +160,7 @@ def _json(path: Path) -> Any:
 def _read_npz(path: Path, skeleton: str | None) -> Keypoints:
     expected = "expected an array `keypoints` of shape (poses, joints, 2 or 3)"
     try:
+        check_arrays(path)
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.ndarray):
             return arrays.from_array(str(path), file, skeleton, stem=path.stem)

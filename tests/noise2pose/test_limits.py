@@ -10,6 +10,7 @@ import pytest
 from noise2pose import safe_pickle
 from noise2pose.bodies.files import read
 from noise2pose.errors import InputError
+from noise2pose.keypoints.files import read_keypoints
 from noise2pose.limits import SMALL, check_arrays
 
 
@@ -23,7 +24,7 @@ def test_a_header_that_claims_more_than_the_file_has_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("poses.npy", header((10**12, 3)))
-    for reader in (check_arrays, safe_pickle.read_object_npz, read):
+    for reader in (check_arrays, safe_pickle.read_object_npz, read, read_keypoints):
         with pytest.raises(InputError, match=r"a.npz: poses.npy: its header claims 24,000,000,000,000 bytes"):
             reader(path)
     (tmp_path / "a.npy").write_bytes(header((10**12,)))
