@@ -1,5 +1,6 @@
 """What was prepared, in lines of text."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,9 @@ def summary(root: Path, manifest: dict[str, Any]) -> list[str]:
     lines = [f"{'sequence':{width}}  {'split':10}  {'frames':>8}  {'valid':>8}  {'people':>7}  {'rows':>8}"]
     for sequence in folder.sequences:
         lines.append(f"{sequence['name']:{width}}  {sequence.get('split', 'all'):10}  " + _counts(folder, sequence))
-    split: dict[str, int] = {}
+    split: Counter[str] = Counter()
     for sequence in folder.sequences:
-        name = sequence.get("split", "all")
-        split[name] = split.get(name, 0) + sequence["stop"] - sequence["start"]
+        split[sequence.get("split", "all")] += sequence["stop"] - sequence["start"]
     lines.append(f"{root}: {folder.num_rows:,} rows (" + ", ".join(f"{n:,} {s}" for s, n in split.items()) + ")")
     lines += [f"  {what}: {count:,}" for what, count in manifest["counts"].items()]
     lines.append("columns: " + ", ".join(manifest["columns"]))

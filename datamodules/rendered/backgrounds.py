@@ -73,9 +73,8 @@ def _crop(path: Path, size: int, generator: np.random.Generator) -> np.ndarray:
 def _photo(path: str) -> Image.Image:
     try:
         with Image.open(path) as file:
-            file.draft(
-                "RGB", (2 * _PHOTO_SIDE, 2 * _PHOTO_SIDE)
-            )  # decodes large JPEG files at a fraction of their size
+            # Decodes large JPEG files at a fraction of their size.
+            file.draft("RGB", (2 * _PHOTO_SIDE, 2 * _PHOTO_SIDE))
             photo = eight_bit(file).convert("RGB")
     except (InputError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: found no readable photograph ({error})") from error

@@ -203,9 +203,8 @@ def _common(
     detected: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Columns that both layouts have, and the name of the image."""
-    keypoints = np.zeros((17, 3))  # no joint was detected
-    if detected is not None:
-        keypoints = seen_joints(numbers(detected, "hrnet_results", (17, 3)))
+    found = np.zeros((17, 3)) if detected is None else numbers(detected, "hrnet_results", (17, 3))
+    keypoints = seen_joints(found)
     bounds = extent(keypoints[:, :2], keypoints[:, 2] > _MIN_CONFIDENCE)
     if not np.isfinite(bounds).all():
         bounds = finite_numbers(person, "bbox", (4,))
@@ -247,13 +246,8 @@ def _joints(person: dict[str, Any], intrinsics: np.ndarray, extrinsics: np.ndarr
 def _image(root: Path, folder: Path, given: str) -> tuple[str, np.ndarray]:
     """Name below the root and size of an image, wherever the file says that it is."""
     name = given.replace("\\", "/")
-    below = [
-        folder,
-        folder / "images",
-        root,
-        *(root / split / part for split in ("testset", "test") for part in (".", "images")),
-    ]
-    starts = [] if leads_out(name) else below
+    tests = (root / split / part for split in _FOLDERS["test"] for part in (".", "images"))
+    starts = [] if leads_out(name) else [folder, folder / "images", root, *tests]
     for place in (*(start / name for start in starts), folder / "images" / _base(given)):
         if place.is_file():
             try:
@@ -281,8 +275,6 @@ def _published(root: Path) -> dict[str, Path]:
     """The folders of the publisher's annotations by split."""
     if (root / "annots.json").is_file():
         return {"train" if root.name.startswith("train") else "test": root}
-    return {
-        split: next(root / name for name in names if (root / name / "annots.json").is_file())
-        for split, names in _FOLDERS.items()
-        if any((root / name / "annots.json").is_file() for name in names)
-    }
+    found = {split: [root / name for name in names] for split, names in _FOLDERS.items()}
+    found = {split: [path for path in paths if (path / "annots.json").is_file()] for split, paths in found.items()}
+    return {split: paths[0] for split, paths in found.items() if paths}

@@ -118,13 +118,9 @@ def read_calibration(path: Path) -> dict[int, tuple[Lens, tuple[int, int]]]:
 
 
 def name_missing(absent: list[str], nothing: str, begun: bool, skipped: list[tuple[str, str]]) -> None:
-    """Names missing images or videos in one line.
+    """Names missing images or videos in one line of `skipped`.
 
-    Args:
-        absent: what is missing.
-        nothing: what to say where nothing of the kind was downloaded, which is no fault.
-        begun: whether something of the kind is there.
-        skipped: gets the line.
+    Where nothing of the kind was downloaded (not `begun`), which is no fault, `nothing` is printed.
     """
     if absent and begun:
         more = f", and {len(absent) - 1} more like it" if len(absent) > 1 else ""

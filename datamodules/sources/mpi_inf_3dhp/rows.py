@@ -25,9 +25,8 @@ TRAIN_SIZE = (2048, 2048)
 TEST_SIZES = {"TS5": (1920, 1080), "TS6": (1920, 1080)}  # of the others TRAIN_SIZE
 # A pinhole explains `annot3` of the published test set to 0.54 pixels of 1920; the universal skeleton it does not.
 _EXACT = 0.001  # of the image's width: with a smaller error the fitted camera is taken as the true one
-_MIN_SPREAD = (
-    0.01  # standard deviation of x/z and y/z, below which focal length and principal point cannot be told apart
-)
+# Standard deviation of x/z and y/z, below which focal length and principal point cannot be told apart.
+_MIN_SPREAD = 0.01
 
 
 class Lens(NamedTuple):
@@ -125,17 +124,6 @@ def measured(lens: Lens, motion: Motion) -> Lens:
     return lens._replace(rms=float(np.sqrt(squares.mean())) if len(squares) else None)
 
 
-def _describe_lens(lens: Lens) -> dict[str, Any]:
-    """Plain values for the manifest."""
-    known = lens.known_from != "nothing"
-    return {
-        "camera_known_from": lens.known_from,
-        "focal": list(lens.focal) if known else None,
-        "principal_point": list(lens.principal_point) if known else None,
-        "projection_rms": None if lens.rms is None else round(lens.rms, 4),
-    }
-
-
 def assemble(
     motion: Motion, lens: Lens, size: tuple[int, int], images: dict[int, str], facts: dict[str, Any], source: str
 ) -> Rows:
@@ -146,7 +134,7 @@ def assemble(
         lens: pixels.
         size: width and height of the images.
         images: name of each frame's image, as far as there are any.
-        facts: of the sequence, to which those of the lens are added.
+        facts: of the sequence, to which those of the lens are added as plain values.
         source: file and key, for what is skipped.
     """
     number, split = len(motion.pixels), facts["split"]
@@ -184,9 +172,17 @@ def assemble(
         f"{split}: valid frames with all joints in the image": int((kept & motion.valid & inside).sum()),
         f"{split}: joints that are not finite": broken,
     }
+    known = lens.known_from != "nothing"
+    facts = {
+        **facts,
+        "camera_known_from": lens.known_from,
+        "focal": list(lens.focal) if known else None,
+        "principal_point": list(lens.principal_point) if known else None,
+        "projection_rms": None if lens.rms is None else round(lens.rms, 4),
+    }
     return Rows(
         {name: values[kept] for name, values in columns.items()},
-        [{**facts, **_describe_lens(lens)}],
+        [facts],
         np.zeros(kept.sum(), np.int32),
         list(images.values()),
         counts,
