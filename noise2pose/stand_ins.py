@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-_LARGEST_DENSE = 1 << 30  # entries of a sparse matrix written out; a joint regressor has half a million
+_LARGEST_DENSE = 1 << 27  # entries of a sparse matrix written out, 1 GiB; a joint regressor has half a million
 
 
 class SparseMatrix:

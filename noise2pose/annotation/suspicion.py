@@ -18,6 +18,7 @@ SKELETON = "h36m_17"
 MAX_REPROJECTION = 0.1  # of the joints on average, in sides of the box; above that an annotation is suspect
 MAX_JOINT_REPROJECTION = 0.2  # of a single joint
 MIN_VISIBLE = 6  # joints; below that it is suspect as well
+MIN_CONFIDENCE = 0.3  # of the legs; the 2-D detector takes joints below it as not seen
 # Of the longest bone to the third longest, in the image and measured by the body's own bones. Perspective and detection
 # errors make it above 2 for one of 100 people seen from about their height, joints of two people for 19 of 20.
 MAX_STRETCH = 2.0
@@ -78,8 +79,11 @@ def suspicions(person: Mapping[str, np.ndarray], apart: float = 0.0) -> list[str
         reasons.append(f"{visible} joints are visible, fewer than {MIN_VISIBLE}")
     if visible and person["image_size"].all() and not _in_image(person).any():
         reasons.append("no keypoint is in the image")
-    if visible and not seen[[skeleton.index(joint) for joint in _LEGS]].any():
+    legs = float(person["keypoints_2d"][[skeleton.index(joint) for joint in _LEGS], 2].max())
+    if visible and legs <= 0.0:
         reasons.append("the legs were not seen and are made up")
+    elif visible and legs < MIN_CONFIDENCE:
+        reasons.append(f"the legs were hardly seen, with a confidence of {legs:.2f} at most")
     reasons += _two_people(person, skeleton)
     if apart > MAX_DISAGREEMENT:
         reasons.append(f"mirrored, the same person gets a body that is {1000.0 * apart:.0f} mm away on average")

@@ -12,6 +12,7 @@ from noise2pose.bodies.files import read
 from noise2pose.errors import InputError
 from noise2pose.keypoints.files import read_keypoints
 from noise2pose.limits import SMALL, check_arrays
+from noise2pose.stand_ins import SparseMatrix
 
 
 def header(shape):
@@ -88,3 +89,10 @@ def test_values_that_are_shared_as_usual_are_read(tmp_path):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
     found = safe_pickle.load(tmp_path / "a.pkl")
     assert found["keys"] == content["keys"] and len(found["x"]) == 50 and np.array_equal(found["x"][49][0], shared[0])
+
+
+def test_a_sparse_matrix_is_not_written_out_beyond_all_memory():
+    matrix = SparseMatrix()
+    vars(matrix).update(_shape=(10**6, 10**6), data=np.zeros(0))
+    with pytest.raises(TypeError, match="1000000 x 1000000 is too large"):
+        np.asarray(matrix)

@@ -73,12 +73,14 @@ def test_suspects_are_suspected_in_words():
 def test_legs_that_nobody_saw_are_suspect_and_joints_say_whether_they_were_observed():
     skeleton = skeletons.get("h36m_17")
     legs = [skeleton.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("knee", "ankle")]
-    batch, prediction, body = answered(3)
+    batch, prediction, body = answered(4)
     batch["keypoints_2d"][:, legs, 2] = 0.0
     batch["keypoints_2d"][1, skeleton.index("left_hip"), 2] = 0.0
-    batch["keypoints_2d"][2, skeleton.index("left_knee"), 2] = 0.2
+    batch["keypoints_2d"][2, skeleton.index("left_knee"), 2] = 0.5
+    batch["keypoints_2d"][3, skeleton.index("left_knee"), 2] = 0.2
     arrays = annotate_batch(batch, prediction, body)
-    assert arrays["suspect_reasons"].tolist() == ["the legs were not seen and are made up"] * 2 + [""]
+    hardly = "the legs were hardly seen, with a confidence of 0.20 at most"
+    assert arrays["suspect_reasons"].tolist() == ["the legs were not seen and are made up"] * 2 + ["", hardly]
     assert np.flatnonzero(~arrays["observed"][2]).tolist() == sorted({*legs} - {skeleton.index("left_knee")})
     content = to_coco(arrays, {}, [])
     assert [about["observed"] for about in content["annotations"]] == arrays["observed"].tolist()
