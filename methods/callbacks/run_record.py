@@ -3,6 +3,7 @@
 runs/<name>/config.yaml         resolved configuration of the training; of the last part of a resumed one
            /metrics.csv         every logged value; appended to on resuming
            /checkpoints/        last.ckpt and best.ckpt, replaced atomically
+           /.lock               of the process that trains it
            /pictures/           people of each validation (see methods/callbacks/outputs.py)
            /fit.json            time, steps, parameters, command; `changes`: options that a resumed part had otherwise
            /test.json           metrics with their protocol, after `test`
@@ -98,7 +99,8 @@ class RunRecord(SaveConfigCallback):
                 )
         if changed:
             told = ", ".join(f"{key} {new} (was {old})" for key, (old, new) in changed.items())
-            self.changes.append(f"from epoch {checkpoint['epoch'] + 1} (step {checkpoint['global_step']}) on: {told}")
+            epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            self.changes.append(f"from epoch {epoch} (step {checkpoint['global_step']}) on: {told}")
             if trainer.is_global_zero:
                 print(f"resuming with other options, kept in fit.json: {told}", file=sys.stderr)
 
