@@ -251,10 +251,10 @@ def _interrupted(stop: Interrupted, arguments: list[str]) -> int:
     if rank_zero_only.rank != 0:  # whose status would make Lightning kill the first process
         return 0
     told = f"stopped by {stop}"
-    if stop.saved is not None:
+    if stop.checkpoint is not None:
         pairs = zip(["", *arguments], arguments, strict=False)
         kept = [x for before, x in pairs if before != "--ckpt_path" and not x.startswith("--ckpt_path")]
-        told += f"; saved {stop.saved}; to continue:\n  {program('train')} {shlex.join(kept)} --ckpt_path last"
+        told += f"; to continue from {stop.checkpoint}:\n  {program('train')} {shlex.join(kept)} --ckpt_path last"
     print(told, file=sys.stderr)
     return 128 + stop.signum
 

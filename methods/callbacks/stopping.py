@@ -4,7 +4,7 @@ import os
 import signal
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +79,13 @@ class Interrupted(BaseException):
 
     Attributes:
         signum: the signal.
-        saved: the checkpoint that was written because of it; None if there was nothing to save.
+        checkpoint: from which a training continues; None if there is none.
     """
 
-    def __init__(self, signum: int, saved: Path | None = None) -> None:
+    def __init__(self, signum: int, checkpoint: Path | None = None) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
-        self.saved = saved
+        self.checkpoint = checkpoint if checkpoint is not None and checkpoint.is_file() else None
 
 
 @contextmanager
@@ -119,10 +119,11 @@ class Interruption(Checkpoint):
         self.signum: int | None = None
         self.agreed = False  # on all processes, which must stop at one step
         self.stops = False  # before the next step
-        self.saved: Path | None = None
+        self.last: Path | None = None  # checkpoint
         self._handled: Any = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.last = last_checkpoint(trainer)
         self._handled = handled(self._note)
         self._handled.__enter__()
         if trainer.fit_loop.restarted_mid_epoch and trainer.progress_bar_callback is not None:
@@ -152,16 +153,18 @@ class Interruption(Checkpoint):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._restore()
         if self.signum is not None:
-            raise Interrupted(self.signum, self.saved)
+            raise Interrupted(self.signum, self.last)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._restore()
 
     def _note(self, signum: int, frame: Any) -> None:
         if self.signum is not None and signum == signal.SIGINT:
-            raise Interrupted(signum, self.saved)
+            raise Interrupted(signum, self.last)
         if self.signum is None:  # written without Python's buffers, in which the signal may have come
-            os.write(2, f"\n{signal.Signals(signum).name}: stopping after this step (Ctrl-C: at once)\n".encode())
+            told = f"\n{signal.Signals(signum).name}: stopping after this step (Ctrl-C: at once)\n"
+            with suppress(OSError):  # a terminal or pipe that is gone
+                os.write(2, told.encode())
         self.signum = signum
 
     def _agree(self, trainer: L.Trainer) -> None:
@@ -169,13 +172,12 @@ class Interruption(Checkpoint):
 
     def _save(self, trainer: L.Trainer) -> None:
         if not getattr(trainer, "fast_dev_run", False):
-            self.saved = last_checkpoint(trainer)
-            trainer.save_checkpoint(self.saved)
+            trainer.save_checkpoint(last_checkpoint(trainer))
         self.stops = True
 
     def _stop(self) -> None:
         if self.stops:
-            raise Interrupted(self.signum or signal.SIGTERM, self.saved)
+            raise Interrupted(self.signum or signal.SIGTERM, self.last)
 
     def _restore(self) -> None:
         if self._handled is not None:

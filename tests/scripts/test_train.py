@@ -238,7 +238,7 @@ def test_an_interrupted_run_is_saved_and_goes_on_bit_for_bit(folder, train, monk
     with monkeypatch.context() as patch:
         patch.setattr(DiffPose, "training_step", interrupted)
         said = train("fit", *options, "--name", "cut", status=128 + signal.Signals[name])
-    assert "Traceback" not in said and f"stopped by {name}; saved runs/cut/checkpoints/last.ckpt" in said
+    assert "Traceback" not in said and f"stopped by {name}; to continue from runs/cut/checkpoints/last.ckpt:" in said
     whole, cut = (folder / "runs" / each for each in ("whole", "cut"))
     assert checkpoint(cut)["global_step"] == step + 1
     command = shlex.split(said.splitlines()[-1])
