@@ -3,6 +3,7 @@
 Shape letters: T poses, P people of an image, J joints.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -210,7 +211,7 @@ def _open(images: Sequence[tuple[str, Path]]) -> tuple[list[Photograph], Skipped
 
 
 def _hash(keypoints: Keypoints) -> str:
-    if keypoints.source is not None:
-        return sha256(keypoints.source)
+    """A hash of everything that an annotation depends on, whatever file or folder it came from."""
+    points = hashlib.sha256(keypoints.points.numpy().tobytes()).hexdigest()
     sizes = None if keypoints.image_sizes is None else keypoints.image_sizes.tolist()
-    return fingerprint(keypoints.points.tolist(), keypoints.names, keypoints.images, sizes)
+    return fingerprint(points, keypoints.names, keypoints.images, sizes, keypoints.relative)

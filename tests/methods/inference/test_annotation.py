@@ -15,6 +15,7 @@ from noise2pose.errors import InputError
 from scripts.predict import main
 from tests import body_method, forks
 from tests.body_method import BodyMethod, save
+from tests.noise2pose.keypoints.walker import coco_walker
 from tests.tiny import TinyPoses
 
 sys.modules["methods.fake"] = body_method  # checkpoints name only classes of methods
@@ -230,3 +231,14 @@ def test_a_body_that_disagrees_with_its_mirror_is_suspect(tmp_path, monkeypatch)
     assert predict(checkpoint, folder, "--keypoints", keypoints, "--output", tmp_path / "apart") == 0
     agree, apart = (read_annotations(tmp_path / name)["suspect_reasons"].tolist() for name in ("agree", "apart"))
     assert "300 mm" in apart[0] and agree[1:] == apart[1:]
+
+
+def test_a_folder_of_labels_belongs_to_a_folder_of_images(tmp_path):
+    folder, _ = photos(tmp_path, 2)
+    (tmp_path / "labels").mkdir()
+    for t in range(2):
+        line = " ".join(map(str, [0, 0.5, 0.5, 1, 1, *(coco_walker(2)[t] / [1000.0, 1000.0, 1.0]).ravel()]))
+        (tmp_path / "labels" / f"photo_{t:03d}.txt").write_text(line)
+    arguments = (save(tmp_path / "fake.ckpt"), folder, "--keypoints", tmp_path / "labels", "--output", tmp_path / "out")
+    assert predict(*arguments) == 0 == predict(*arguments), "and nothing has changed the second time"
+    assert read_annotations(tmp_path / "out")["names"].tolist() == ["photo_000", "photo_001"]
