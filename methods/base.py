@@ -1,10 +1,12 @@
 """The base of every method: validation, test and logging, so that one word on the command line exchanges a method."""
 
 import copy
+import sys
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -13,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from methods.evaluation import EvaluationSet, with_training_source
+from methods.ranges import Range, check_ranges
 from methods.schedules import Schedule, step_of_training
 from noise2pose.batch import JointMaps, PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
@@ -42,6 +45,7 @@ class PoseMethod(L.LightningModule):
         input: `image` for a method that needs the image, `keypoints` for one that does not.
         ema_decay: of the moving average of its weights in long runs; None for the decay of `WarmupEMA`.
         weight_files: constructor arguments that name files of initial weights, which are not needed with a checkpoint.
+        ranges: least and largest value of constructor arguments whose names do not say it (see `methods.ranges`).
         body: whose parameters the method predicts; None for a method that predicts joints only.
         resumed: whether the fit resumes from a checkpoint, so that files of initial weights may be missing; to be set
             before the fit, because Lightning sets it only after `setup`.
@@ -55,6 +59,7 @@ class PoseMethod(L.LightningModule):
     input: str = "keypoints"
     ema_decay: float | None = None
     weight_files: tuple[str, ...] = ()
+    ranges: Mapping[str, Range] = {}
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,6 +77,15 @@ class PoseMethod(L.LightningModule):
         self._seed = 0
         self._num_batches_before: int | None = None  # of an epoch, when the checkpoint was made that is resumed from
         self._optimiser_options: list[list[dict[str, Any]]] = []
+
+    def save_hyperparameters(self, *args: Any, frame: FrameType | None = None, **kwargs: Any) -> None:
+        """Keeps the arguments of the constructor, which calls it first.
+
+        Raises:
+            InputError: if a number is out of its range.
+        """
+        super().save_hyperparameters(*args, frame=frame or sys._getframe(1), **kwargs)
+        check_ranges(self.hparams, self.ranges)
 
     @property
     def selectable(self) -> bool:

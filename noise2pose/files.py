@@ -1,13 +1,15 @@
 """Files written whole or not at all, so that a killed process leaves nothing half-written; what made them."""
 
+import errno
 import hashlib
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TextIO
@@ -17,6 +19,7 @@ import numpy as np
 from noise2pose.errors import InputError
 
 ASSETS = Path(__file__).resolve().parent / "assets"  # what ships with the project; see NOTICE there
+_NO_ROOM = 1 << 20  # bytes that are free on a disk where a file that is larger was to be written
 
 
 @contextmanager
@@ -24,15 +27,41 @@ def replacing(path: Path) -> Iterator[Path]:
     """The place to write a file at: it becomes `path` when the block ends, and is removed when the block fails.
 
     A killed process leaves `path` as it was, and at most a `.partial` file beside it that the next attempt overwrites.
+
+    Raises:
+        InputError: if the disk is full or may not be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        os.replace(partial, path)
+    except BaseException as error:
+        reason = unwritable(error, path)  # before the partial file makes room
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if reason:
+            raise InputError(reason) from error
         raise
-    os.replace(partial, path)
+
+
+def unwritable(error: BaseException, path: Path | None = None) -> str | None:
+    """What is wrong with the disk that a file was to be written to; None if the error is another one.
+
+    Args:
+        error: of the attempt.
+        path: of the file, if the error does not name it.
+    """
+    number, told = getattr(error, "errno", None), getattr(error, "filename", None)
+    lost = path is not None and number is None and isinstance(error, OSError | RuntimeError)  # NumPy's and PyTorch's
+    named = Path(told.removesuffix(".partial")) if isinstance(told, str) else path or Path()
+    folder = next(folder for folder in named.absolute().parents if folder.is_dir())
+    if number in (errno.ENOSPC, errno.EDQUOT) or (lost and shutil.disk_usage(folder).free < _NO_ROOM):
+        disk = next(each for each in (folder, *folder.parents) if each.is_mount())
+        return f"{named} cannot be written: the disk of {disk} is full; make room there and try again"
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG):
+        return f"{named} cannot be used ({os.strerror(number)}): change that, or take another folder"
+    return None
 
 
 def lock(folder: Path, otherwise: str) -> TextIO:

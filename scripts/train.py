@@ -1,20 +1,25 @@
 """Train, validate, test and predict with any method on any data."""
 
 import argparse
+import os
 import re
 import shlex
 import sys
 import textwrap
+import traceback
 import warnings
 from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
+import lightning as L
 import torch
 import yaml
 from jsonargparse import DefaultHelpFormatter, Namespace, set_parsing_settings
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -25,10 +30,11 @@ from methods.callbacks.run_record import RunRecord, check_free, check_name
 from methods.callbacks.stopping import FiniteTraining, Interrupted, Interruption, handled, interrupt
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
 from noise2pose.errors import InputError
-from noise2pose.files import lock
+from noise2pose.files import lock, unwritable
 from scripts import program
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+MOST_ENTRIES = 100_000  # of a configuration; the largest of the project has a few hundred
 LIMITS = tuple(f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
 # Class paths in the configurations of runs that were made before callbacks and data sets were put together.
 MOVED = {
@@ -90,7 +96,10 @@ class _Parser(LightningArgumentParser):
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
         outer, self._reading = self._reading, path  # not restored after an error, which then names the file
-        parsed = super().parse_path(path, *args, **kwargs)
+        try:
+            parsed = super().parse_path(path, *args, **kwargs)
+        except UnicodeDecodeError:
+            self.error(f"{path} is not a configuration: it is no text in UTF-8")
         self._reading = outer
         return parsed
 
@@ -98,7 +107,10 @@ class _Parser(LightningArgumentParser):
         for old, new in MOVED.items():
             content = content.replace(old, new)
         with suppress(yaml.YAMLError):  # which the parser reports
-            self._check_changes(yaml.safe_load(content))
+            tree = yaml.safe_load(content)
+            if _entries(tree, {}) > MOST_ENTRIES:
+                self.error(f"{self._reading}: with its aliases written out it has more than {MOST_ENTRIES:,} entries")
+            self._check_changes(tree)
         return super().parse_string(content, *args, **kwargs)
 
     def _check_changes(self, tree: Any) -> None:
@@ -138,6 +150,12 @@ class PoseCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
         self.given = args if isinstance(args, list) else sys.argv[1:]
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise InputError(f"--seed_everything: {error}") from error
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let the hyper-parameters of a checkpoint override the command line silently."""
@@ -192,8 +210,9 @@ class PoseCLI(LightningCLI):
                 kwargs[option] = 1
         try:
             trainer: Any = super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
-        except (ValueError, MisconfigurationException) as error:
+        except (ValueError, RuntimeError, MisconfigurationException) as error:  # also of the cluster's variables
             raise InputError(f"trainer: {error}") from error
+        check_trainer(trainer)
         trainer.callbacks.append(Interruption())  # after the callbacks that save checkpoints
         return trainer
 
@@ -202,6 +221,21 @@ class PoseCLI(LightningCLI):
 
     def _get_subcommand_config(self) -> Any:
         return self.config[str(self.subcommand)]
+
+
+def check_trainer(trainer: L.Trainer) -> None:
+    """Checks what Lightning does not: intervals of 0, and the processes that it is about to start.
+
+    Raises:
+        InputError: if it would divide by 0, copy this process, or start far more processes than there are processors.
+    """
+    if trainer.accumulate_grad_batches < 1 or trainer.check_val_every_n_epoch == 0:
+        raise InputError("trainer.accumulate_grad_batches and trainer.check_val_every_n_epoch must be at least 1")
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise InputError("trainer.strategy: processes that are copies of this one lose the run's record; take ddp")
+    most = max(16, os.cpu_count() or 1)
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
+        raise InputError(f"trainer.devices is {trainer.num_devices}, and this machine has {os.cpu_count()} processors")
 
 
 def main(args: ArgsType = None) -> int:
@@ -238,7 +272,7 @@ def main(args: ArgsType = None) -> int:
     except Interrupted as stop:
         return _interrupted(stop, args if isinstance(args, list) else sys.argv[1:])
     except Exception as error:
-        reason = _input_error(error) or _other_sizes(error)
+        reason = _input_error(error) or _other_sizes(error) or _trainer_error(error) or unwritable(error)
         if reason is None:
             raise
         print(f"error: {reason}", file=sys.stderr)
@@ -257,6 +291,16 @@ def _interrupted(stop: Interrupted, arguments: list[str]) -> int:
         told += f"; to continue from {stop.checkpoint}:\n  {program('train')} {shlex.join(kept)} --ckpt_path last"
     print(told, file=sys.stderr)
     return 128 + stop.signum
+
+
+def _entries(tree: Any, known: dict[int, int]) -> int:
+    """How many entries a tree has, in which containers may be repeated; those in `known` have been counted."""
+    if not isinstance(tree, dict | list):
+        return 1
+    if id(tree) not in known:
+        known[id(tree)] = MOST_ENTRIES + 1  # if it holds itself
+        known[id(tree)] = 1 + sum(_entries(part, known) for part in (tree.values() if isinstance(tree, dict) else tree))
+    return known[id(tree)]
 
 
 def _moved(part: Any, folder: str, name: str) -> Any:
@@ -294,6 +338,13 @@ def _other_sizes(error: BaseException) -> str | None:
         "the checkpoint was made by another method, or with other options; give those, or the run's configuration: "
         f"-c runs/NAME/config.yaml ({about}{f', and {len(rest) - 1} more' if len(rest) > 1 else ''})"
     )
+
+
+def _trainer_error(error: BaseException) -> str | None:
+    """What Lightning finds wrong with the options of its Trainer; None if that is not the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    refused = isinstance(error, ValueError) and Path(L.__file__).parent in Path(frames[-1].filename).parents
+    return f"trainer: {error}" if refused or isinstance(error, MisconfigurationException) else None
 
 
 def _input_error(error: BaseException | None) -> InputError | None:

@@ -107,6 +107,8 @@ class ReleasedDiffusion(nn.Module):
         super().__init__()
         self.denoiser = denoiser
         self.timesteps = diffusion.ddim_timesteps(start_step, num_sampling_steps)
+        if not 1 <= start_step <= num_steps:
+            raise InputError(f"model.start_step is {start_step}, expected 1 to num_diffusion_steps ({num_steps})")
         self.register_buffer("noise_scale", torch.tensor([uv_noise_scale] * 2 + [1.0] * 3), persistent=False)
         alphas_cumprod = diffusion.linear_alphas_cumprod(num_steps, 1e-4, 1e-3)
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)

@@ -14,7 +14,6 @@ from torchmetrics import MeanMetric, Metric
 
 from methods.base import PoseMethod
 from methods.dpmesh.regressor.pose_codebook import PoseCodebook
-from methods.dpmesh.settings import OF_CODEBOOK, check_ranges
 from methods.mesh_batches import known_bodies
 from methods.schedules import scheduled
 from noise2pose import skeletons
@@ -83,6 +82,7 @@ class Codebook(PoseMethod):
     title = "Pose codebook"
     # The codes follow the current weights of the encoder, and do not fit the features of averaged weights.
     ema_decay = 0.0
+    ranges = {"revive_below": (0, 1)}
 
     def __init__(
         self,
@@ -98,7 +98,6 @@ class Codebook(PoseMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        check_ranges(self.hparams, OF_CODEBOOK)
         self.revive_below = revive_below
         self.weights = {"rotations": rotation_weight, "commitment": commitment_weight, "joints": joints_weight}
         self.learning_rate = learning_rate

@@ -86,6 +86,7 @@ class DPMesh(StagedMethod):
 
     input = "image"
     first_stage_option = "teacher_epochs"
+    ranges = {"timestep": (0, 999)}
     weight_files = (
         "pretrained",
         "control_pretrained",

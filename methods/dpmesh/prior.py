@@ -6,6 +6,7 @@ trained on images of people alone, and `DPMesh` starts from it (`model.prior_che
 Shape letters: B batch, S side of the image, C channels and h side of the latents.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torchmetrics import MeanMetric
 from methods.dpmesh.backbone.attention import CONTEXTS, Context
 from methods.dpmesh.backbone.unet import Backbone
 from methods.dpmesh.conditions import Conditions, Observer, checked_box, clean_keypoints, resized
-from methods.dpmesh.settings import OF_PRIOR, Size, check_ranges, sides_of
+from methods.dpmesh.settings import Size, sides_of
 from methods.mesh_batches import image_of, vary_colours
 from methods.staged import Group, StagedMethod
 from noise2pose import keyed_random, skeletons
@@ -58,6 +59,7 @@ class Prior(StagedMethod):
     title = "Diffusion prior of DPMesh"
     input = "image"
     first_stage_option = "autoencoder_epochs"
+    ranges = {"autoencoder_epochs": (1, math.inf)}
     signal: Tensor
 
     def __init__(
@@ -76,7 +78,6 @@ class Prior(StagedMethod):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        check_ranges(self.hparams, OF_PRIOR)
         self.first_stage_epochs = autoencoder_epochs
         self.condition_dropout = condition_dropout
         self.kl_weight = kl_weight

@@ -1,47 +1,16 @@
-"""The two sizes of DPMesh, and checks of its settings: numbers out of range, contradictions, missing weights.
+"""The two sizes of DPMesh, and checks of its settings: contradictions, missing weights.
 
 Sizes of its diffusion backbone are in `methods.dpmesh.stable_diffusion.networks`.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from methods.checkpoints import find_checkpoint, read_checkpoint
-from methods.dpmesh.losses import WEIGHTS
 from methods.dpmesh.stable_diffusion.files import WHERE
 from noise2pose.errors import InputError
 
 Size = Literal["tiny", "sd15"]
 BackboneName = Literal["diffusion", "resnet50", "transformer"]
-
-_INFINITE = float("inf")
-_NOT_NEGATIVE, _POSITIVE, _SHARE = (0, _INFINITE), (1, _INFINITE), (0, 1)
-# Least and largest value of each number.
-_OF_TRAINING = {"learning_rate": _NOT_NEGATIVE, "warmup_steps": _NOT_NEGATIVE}
-_OF_DPMESH = _OF_TRAINING | {
-    "timestep": (0, 999),
-    "joint_dropout": _SHARE,
-    "image_noise": _SHARE,
-    "teacher_epochs": _NOT_NEGATIVE,
-    "weight_decay": _NOT_NEGATIVE,
-    **{f"{name}_weight": _NOT_NEGATIVE for name in ("nkr", "token", *WEIGHTS)},
-}
-OF_PRIOR = _OF_TRAINING | {
-    "autoencoder_epochs": _POSITIVE,
-    "condition_dropout": _SHARE,
-    "image_noise": _SHARE,
-    "kl_weight": _NOT_NEGATIVE,
-    "weight_decay": _NOT_NEGATIVE,
-}
-OF_CODEBOOK = _OF_TRAINING | {
-    "num_tokens": _POSITIVE,
-    "num_codes": _POSITIVE,
-    "decay": _SHARE,
-    "revive_below": _SHARE,
-    "rotation_weight": _NOT_NEGATIVE,
-    "commitment_weight": _NOT_NEGATIVE,
-    "joints_weight": _NOT_NEGATIVE,
-}
 
 
 class Sizes(NamedTuple):
@@ -104,7 +73,7 @@ def sides_of(size: Size, image_size: int | None = None) -> Sides:
 
 
 def check_settings(settings: Any) -> None:
-    """Refuses numbers out of range, weights from two files, and files that would not be used.
+    """Refuses a temperature of 0, weights from two files, and files that would not be used.
 
     Args:
         settings: hyper-parameters of a `DPMesh`.
@@ -112,7 +81,6 @@ def check_settings(settings: Any) -> None:
     Raises:
         InputError: for the first such setting.
     """
-    check_ranges(settings, _OF_DPMESH)
     if not settings.nkr_temperature > 0:
         raise InputError(f"model.nkr_temperature is {settings.nkr_temperature}, expected more than 0")
     if settings.pretrained and settings.prior_checkpoint:
@@ -129,18 +97,6 @@ def check_settings(settings: Any) -> None:
     for name in ("teacher_epochs", "teacher_checkpoint"):
         if settings[name] and settings.nkr == "off":
             raise InputError(f"model.{name} is for noisy keypoint reasoning, and model.nkr is off")
-
-
-def check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuses numbers out of range, for example of a `Prior` (`OF_PRIOR`) or of a `Codebook` (`OF_CODEBOOK`).
-
-    Raises:
-        InputError: for the first such setting.
-    """
-    for name, (least, largest) in ranges.items():
-        if name in settings and not least <= settings[name] <= largest:
-            expected = f"at least {least}" if largest == _INFINITE else f"{least} to {largest}"
-            raise InputError(f"model.{name} is {settings[name]}, expected {expected}")
 
 
 def check_start(settings: Any, image_size: int) -> None:

@@ -326,6 +326,17 @@ def test_resuming_fails_loudly_when_there_is_nothing_to_resume(folder, train):
         (("-c", "nowhere.yaml"), "nowhere.yaml"),
         (("-c", "broken.yaml"), "in broken.yaml, line 1, column 12"),
         (("--trainer.strategy", "nowhere"), "error: trainer: You selected an invalid strategy"),
+        (("--trainer.devices", "99999"), "error: trainer.devices is 99999, and this machine has"),
+        (
+            ("--trainer.strategy", "ddp_spawn", "--trainer.devices", "2"),
+            "error: trainer.strategy: processes that are co",
+        ),
+        (("--trainer.check_val_every_n_epoch", "0"), "trainer.check_val_every_n_epoch must be at least 1"),
+        (("--trainer.val_check_interval", "100"), "error: trainer:  `val_check_interval` (100)"),
+        (("--seed_everything", "-1"), "error: --seed_everything: -1 is not in bounds"),
+        (("--model.learning_rate", "-1"), "error: model.learning_rate is -1.0, expected at least 0"),
+        (("-c", "binary.yaml"), "error: binary.yaml is not a configuration: it is no text in UTF-8"),
+        (("-c", "bomb.yaml"), "error: bomb.yaml: with its aliases written out it has more than 100,000 entries"),
         (("--trainer.devices", "0"), "error: trainer: `Trainer(devices='0')` value is not a valid input"),
         (("--model.skeleton", "octopus"), "octopus"),
         (("--data.batch_size", "0"), "data.batch_size and data.eval_batch_size must be at least 1"),
@@ -337,8 +348,23 @@ def test_resuming_fails_loudly_when_there_is_nothing_to_resume(folder, train):
 )
 def test_a_wrong_argument_is_named(folder, train, arguments, message):
     (folder / "broken.yaml").write_text("model: {a: ]")
+    (folder / "binary.yaml").write_bytes(b"\xff\xd8\xff\xe0")
+    bomb = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
+    (folder / "bomb.yaml").write_text(f"a0: &a0 [b]\n{bomb}")
     output = train("fit", "-c", "tiny.yaml", *arguments, status=2)
     assert message in output and "Traceback" not in output and "usage:" not in output
+
+
+def test_options_of_slurm_that_lightning_does_not_take_are_named(folder, train, monkeypatch):
+    for name, value in {"NTASKS": "2", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_NAME": "job"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    said = train("fit", "-c", "tiny.yaml", status=2)
+    assert "`--ntasks=2`" in said and "--ntasks-per-node=2" in said and "Traceback" not in said
+
+
+def test_a_run_folder_that_cannot_be_written_to_is_named(folder, train):
+    (folder / "runs").write_text("a file instead of the folder")
+    assert "error: runs/a cannot be used (Not a directory)" in train("fit", "-c", "tiny.yaml", "--name", "a", status=2)
 
 
 def test_interpolation_crosses_files_and_the_command_line(folder, train):
