@@ -19,7 +19,8 @@ import yaml
 from methods.diffpose import DiffPose
 from noise2pose.files import lock
 from scripts import compare
-from scripts.train import MOVED, main
+from scripts.train import main
+from scripts.train_parser import MOVED
 from tests.places import ROOT
 
 TINY = """
