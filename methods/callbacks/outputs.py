@@ -4,7 +4,7 @@ runs/<name>/annotations/               of a method with a body, see noise2pose/a
            /predictions.npz            of any other method: all predictions
            /pictures/epoch_NNNN.png    the first people of the first validation batch, by `noise2pose.rendering.people`
 
-With several processes, each writes its own predictions: annotations_RANK/ and predictions_RANK.npz.
+Several processes write these files together, in the order of the data, as one process would.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
@@ -23,10 +24,12 @@ from methods.model_folders import weights_sha256
 from noise2pose.annotation.layout import annotate_batch
 from noise2pose.annotation.writer import AnnotationWriter, fingerprint
 from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.errors import InputError
 from noise2pose.files import command, write_npz, write_png
 from noise2pose.rendering.people import draw_people
 
 _SHOWN = ("image", "keypoints_2d", "box", "camera", "sample_id")  # in pictures
+_NUMBER = "_number"  # of the batch of each sample, until the parts of all processes are joined
 _ANSWERED = ("smpl", "camera_translation")
 
 
@@ -34,21 +37,43 @@ class PredictionWriter(Callback):
     """Writes predictions; with a method with a body, an interrupted `predict` continues where it stopped."""
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Finds what an interrupted `predict` has written.
+
+        Raises:
+            InputError: if that was made from something else.
+        """
         assert isinstance(pl_module, PoseMethod)
         self.parts: list[dict[str, np.ndarray]] = []
-        self.suffix = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
+        numbers = [int(number) for number in trainer.num_predict_batches]
+        # Of all processes, which take the batches of a loader in turns.
+        totals: Any = trainer.strategy.reduce(torch.tensor(numbers, device=pl_module.device), reduce_op="sum")
+        self.totals = [int(total) for total in totals]
         self.writer: AnnotationWriter | None = None
         if pl_module.body is None:
             return
-        folder = Path(trainer.default_root_dir) / f"annotations{self.suffix}"
-        self.writer = AnnotationWriter(folder, _info(trainer, pl_module), _fingerprint(trainer))
-        numbers = [int(number) for number in trainer.num_predict_batches]
+        refused = None
+        if trainer.is_global_zero:
+            try:
+                self.writer = self._annotations(trainer, pl_module)
+            except InputError as error:
+                refused = str(error)
+        if refused := trainer.strategy.broadcast(refused):  # by all processes, or the others would wait for the first
+            raise InputError(refused)
+        self.writer = self.writer or self._annotations(trainer, pl_module)
         pl_module.finished_batches = frozenset(
             (loader, batch)
             for loader, number in enumerate(numbers)
             for batch in range(number)
-            if self.writer.has(_part(trainer, loader, batch))
+            if self.writer.has(self._number(trainer, loader, batch))
         )
+
+    def _annotations(self, trainer: L.Trainer, method: PoseMethod) -> AnnotationWriter:
+        folder = Path(trainer.default_root_dir) / "annotations"
+        return AnnotationWriter(folder, _info(trainer, method), _fingerprint(trainer, self.totals))
+
+    def _number(self, trainer: L.Trainer, loader: int, batch: int) -> int:
+        """The number of a batch of this process among those of all processes and loaders."""
+        return sum(self.totals[:loader]) + batch * trainer.world_size + trainer.global_rank
 
     def on_predict_batch_end(
         self,
@@ -60,8 +85,10 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         assert isinstance(pl_module, PoseMethod)
+        number = self._number(trainer, dataloader_idx, batch_idx)
         if self.writer is None:
             part = {"sample_id": np.array(batch["sample_id"]), "joints_3d": as_array(outputs["joints_3d"])}
+            part[_NUMBER] = np.full(len(part["sample_id"]), number)
             if "uncertainty" in outputs:
                 part["uncertainty"] = as_array(outputs["uncertainty"])
             if "hypotheses" in outputs:
@@ -70,22 +97,39 @@ class PredictionWriter(Callback):
         elif outputs:
             assert pl_module.body is not None
             arrays = annotate_batch(batch, outputs, pl_module.body)
-            self.writer.write(_part(trainer, dataloader_idx, batch_idx), arrays)
+            self.writer.write(number, arrays)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, PoseMethod)
         if self.writer is not None:
             pl_module.finished_batches = frozenset()
-            found = self.writer.finish(sum(int(number) for number in trainer.num_predict_batches))
-            print(f"{found.people} annotations, {found.suspect} of them suspect, written to {self.writer.folder}")
+            trainer.strategy.barrier()  # all parts are written
+            if trainer.is_global_zero:
+                found = self.writer.finish(sum(self.totals))
+                print(f"{found.people} annotations, {found.suspect} of them suspect, written to {self.writer.folder}")
+        else:
+            self._join_predictions(trainer)
+        trainer.strategy.barrier()  # no process ends before the file is there
+
+    def _join_predictions(self, trainer: L.Trainer) -> None:
+        path = Path(trainer.default_root_dir) / "predictions.npz"
+        own = {key: np.concatenate([part[key] for part in self.parts]) for key in self.parts[0]}
+        parts = [path.with_name(f"predictions_{rank}.part.npz") for rank in range(trainer.world_size)]
+        if trainer.world_size > 1:
+            write_npz(parts[trainer.global_rank], **own)
+            trainer.strategy.barrier()
+        if not trainer.is_global_zero:
             return
-        path = Path(trainer.default_root_dir) / f"predictions{self.suffix}.npz"
-        write_npz(path, **{key: np.concatenate([part[key] for part in self.parts]) for key in self.parts[0]})
-        print(f"{sum(len(part['sample_id']) for part in self.parts)} predictions written to {path}")
-
-
-def _part(trainer: L.Trainer, loader: int, batch: int) -> int:
-    return sum(int(number) for number in trainer.num_predict_batches[:loader]) + batch
+        found = [own]
+        for part in parts[1:]:
+            with np.load(part) as file:
+                found.append(dict(file))
+        joined = {key: np.concatenate([arrays[key] for arrays in found]) for key in own}
+        order = np.argsort(joined.pop(_NUMBER), kind="stable")
+        write_npz(path, **{key: values[order] for key, values in joined.items()})
+        for part in parts:
+            part.unlink(missing_ok=True)
+        print(f"{len(order)} predictions written to {path}")
 
 
 def _info(trainer: L.Trainer, method: PoseMethod) -> dict[str, Any]:
@@ -98,9 +142,9 @@ def _info(trainer: L.Trainer, method: PoseMethod) -> dict[str, Any]:
     }
 
 
-def _fingerprint(trainer: L.Trainer) -> dict[str, str]:
+def _fingerprint(trainer: L.Trainer, totals: list[int]) -> dict[str, str]:
     """Everything that predictions depend on; data sets are identified by their configuration."""
-    known = {"batches": fingerprint(trainer.world_size, [int(number) for number in trainer.num_predict_batches])}
+    known = {"batches": fingerprint(1, totals)}  # whatever the number of processes
     if trainer.ckpt_path is not None:
         known["checkpoint"] = weights_sha256(Path(trainer.ckpt_path))
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]

@@ -296,6 +296,13 @@ def test_two_processes_test_like_one(folder, train):
         assert by_one.keys() == by_two.keys() and "test/tiny/mpjpe" in by_one
         for key, value in by_one.items():
             assert by_two[key] == pytest.approx(value, abs=1e-4), key
+    predicted = []
+    for more in ((), two):
+        finish(start(folder, "predict", *options, *more, "--ckpt_path", "best", "--data.eval_batch_size", "6"))
+        predicted.append(dict(np.load(folder / "runs" / "paper" / "predictions.npz")))
+    assert [path.name for path in (folder / "runs" / "paper").glob("predictions*")] == ["predictions.npz"]
+    assert (predicted[0]["sample_id"] == predicted[1]["sample_id"]).all()
+    assert np.abs(predicted[0]["joints_3d"] - predicted[1]["joints_3d"]).max() < 1e-5
 
 
 def test_a_checkpoint_never_overrides_the_command_line(folder, train):

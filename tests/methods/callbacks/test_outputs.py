@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from methods.callbacks.outputs import ValidationPictures
+from methods.callbacks.outputs import PredictionWriter, ValidationPictures
+from methods.diffpose import DiffPose
 from methods.hmr import HMR
 from tests.body_method import BodyMethod
 from tests.tiny import TinyPeople, TinyPoses
@@ -91,3 +92,35 @@ def test_a_body_that_diverged_is_no_reason_to_stop(tmp_path):
     fit(Diverged(input="image"), tmp_path, ValidationPictures(people=2), max_epochs=1)
     picture = np.asarray(Image.open(tmp_path / "pictures" / "epoch_0000.png"))
     assert picture.shape[0] == 2 * 228 - 4 and (picture[228:, 228:] == 255).all()
+
+
+class TwoProcesses:
+    """What `PredictionWriter` asks of a trainer, as one of two processes that run one after the other."""
+
+    world_size = 2
+
+    def __init__(self, folder, rank, numbers, totals):
+        self.default_root_dir, self.global_rank, self.is_global_zero = folder, rank, rank == 0
+        self.num_predict_batches, self.strategy = numbers, self
+        self.reduce = lambda *_, **__: totals
+
+    def barrier(self):
+        pass
+
+
+def test_predictions_of_two_processes_are_joined_in_the_order_of_the_data(tmp_path):
+    writers = []
+    for rank, batches in ((1, [["b"]]), (0, [["a", "A"], ["c"]])):
+        trainer = TwoProcesses(tmp_path, rank, [len(batches)], [3])
+        writer, method = PredictionWriter(), DiffPose(width=16, num_blocks=1, context_width=16, context_blocks=1)
+        writer.on_predict_start(trainer, method)
+        for number, names in enumerate(batches):
+            writer.on_predict_batch_end(
+                trainer, method, {"joints_3d": torch.zeros(len(names), 17, 3)}, {"sample_id": names}, number
+            )
+        writers.append((writer, trainer, method))
+    for writer, trainer, method in writers:
+        writer.on_predict_end(trainer, method)
+    with np.load(tmp_path / "predictions.npz") as found:
+        assert found["sample_id"].tolist() == ["a", "A", "b", "c"]
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.npz"]
