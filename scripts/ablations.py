@@ -23,10 +23,10 @@ dpmesh    configs/experiments/dpmesh_*.yaml: what heat-maps, context, reasoning 
 Finished runs are not trained again and interrupted ones continue, so the command can be stopped and repeated. Several
 can run at once with different --seeds.
 
-  python scripts/ablations.py diffpose                            about two hours on one core
-  python scripts/ablations.py diffpose --seeds 0 --only encoder gmm_5 control
-  python scripts/ablations.py dpmesh                              about four hours on one core
-  python scripts/ablations.py dpmesh --table                      trains nothing, prints the table of what is finished
+  noise2pose ablations diffpose                            about two hours on one core
+  noise2pose ablations diffpose --seeds 0 --only encoder gmm_5 control
+  noise2pose ablations dpmesh                              about four hours on one core
+  noise2pose ablations dpmesh --table                      trains nothing, prints the table of what is finished
 """
 # Experiment -> options. In this order: the first gives the others their encoder; the control needs the times of both.
 DIFFPOSE = {
@@ -109,7 +109,7 @@ def run_dpmesh(experiment: str, seed: int) -> None:
     if record(name, "test.json"):
         return
     if experiment not in WITHOUT_PRIOR and not prior_is_trained():
-        sys.exit(f"error: train the prior first: python scripts/train.py fit -c configs/experiments/{PRIOR}.yaml")
+        sys.exit(f"error: train the prior first: noise2pose train fit -c configs/experiments/{PRIOR}.yaml")
     train("fit", file, name, seed, [])
     train("test", file, name, seed, [], name)
 

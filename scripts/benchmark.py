@@ -24,9 +24,9 @@ from scripts.benchmarks.measure import describe, machine, measure
 DESCRIPTION = """Measure fast paths against the obvious way of doing the same, in one run on one machine.
 
 examples:
-  python scripts/benchmark.py diffpose
-  python scripts/benchmark.py diffpose --device cuda         only the rows that run ours on a GPU
-  python scripts/benchmark.py dpmesh --rows "training step"  some of the rows only
+  noise2pose benchmark diffpose
+  noise2pose benchmark diffpose --device cuda         only the rows that run ours on a GPU
+  noise2pose benchmark dpmesh --rows "training step"  some of the rows only
   python -m scripts.benchmarks.dpmesh_memory                 memory of a training step of DPMesh, computed
 """
 EPILOG = """how to read it:

@@ -20,9 +20,9 @@ DESCRIPTION = """Compare runs: prints one table, and writes report/index.html an
 curves and with the predictions of every run for the same samples.
 
 examples:
-  python scripts/compare.py context_synthetic_frame diffpose_synthetic_frame
-  python scripts/compare.py dpmesh_epoch_10 dpmesh_epoch_20 --oracle_per_set runs/dpmesh_oracle
-  python scripts/compare.py runs/* --output report/cmu --title "Lifting on CMU motion" --note "One seed each."
+  noise2pose compare context_synthetic_frame diffpose_synthetic_frame
+  noise2pose compare dpmesh_epoch_10 dpmesh_epoch_20 --oracle_per_set runs/dpmesh_oracle
+  noise2pose compare runs/* --output report/cmu --title "Lifting on CMU motion" --note "One seed each."
 """
 EPILOG = """how to read it:
   MPJPE, PA-MPJPE   mean error per joint in mm, after centring on the root / after the best similarity transform
@@ -109,7 +109,7 @@ def write_oracle(runs: Sequence[Run], folder: Path) -> Path:
         **{key: first[key] for key in ("method", "num_steps", "parameters", "device", "poses_per_second")},
         "run": folder.name,
         "protocols": [group.protocol.as_dict() for group in groups],
-        "command": f"python scripts/compare.py {' '.join(run.name for run in runs)} --oracle_per_set {folder.name}",
+        "command": f"noise2pose compare {' '.join(run.name for run in runs)} --oracle_per_set {folder.name}",
         "checkpoint": chosen,
         "metrics": metrics,
     }

@@ -23,13 +23,13 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 DESCRIPTION = """Say what is installed, which bodies, data sets, detector and checkpoints are there and whether they are
 whole, which experiments could run now, and the command for everything that is missing.
 
-  python scripts/doctor.py
-  python scripts/doctor.py --data /disk/data        (prepared folders elsewhere)
-  python scripts/doctor.py --imports                (imports every package for real; takes seconds)
-  python scripts/doctor.py --json > doctor.json     (the same for programs; attach it when you report a problem)
+  noise2pose doctor
+  noise2pose doctor --data /disk/data        (prepared folders elsewhere)
+  noise2pose doctor --imports                (imports every package for real; takes seconds)
+  noise2pose doctor --json > doctor.json     (the same for programs; attach it when you report a problem)
 """
 EPILOG = """how to read it:
-  ready       would run as it is: python scripts/train.py fit -c configs/experiments/NAME.yaml
+  ready       would run as it is: noise2pose train fit -c configs/experiments/NAME.yaml
   needs ...   what is not there yet; the last section has the command for each, and where a licence is asked for
   unfinished  a preparation was interrupted; the same command continues where it stopped
   damaged     a file is missing, cut off or not what it should be; the line says which one
@@ -103,7 +103,7 @@ def _examine_files(report: dict[str, Any], data: Path, runs: Path) -> None:
     names = {folder.dataset for folder in folders}
     missing += [readiness.missing_folder(data / name, name, there) for name in known if name not in names]
     if detector["problem"]:
-        command = f"python scripts/prepare.py detector --output {detector['path']}"
+        command = f"noise2pose prepare detector --output {detector['path']}"
         missing.append(readiness.Missing("detector", detector["path"], command))
     if len(report["bodies"]) == 1:
         missing.append(readiness.missing_body(data, "neutral"))

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Write a trained method as a model folder: weights, configuration and a card.
 
-  python scripts/export.py runs/my_run models/my_model
-  python scripts/export.py runs/my_run models/my_model --dtype float16 --notes notes.md
-  python scripts/export.py runs/my_run/checkpoints/last.ckpt models/other --set guidance_strength=1000
-  python scripts/predict.py --checkpoint models/my_model photo.jpg --output annotated
+  noise2pose export runs/my_run models/my_model
+  noise2pose export runs/my_run models/my_model --dtype float16 --notes notes.md
+  noise2pose export runs/my_run/checkpoints/last.ckpt models/other --set guidance_strength=1000
+  noise2pose predict --checkpoint models/my_model photo.jpg --output annotated
 
 Every --checkpoint, --ckpt_path and model.*_checkpoint takes the folder.
 """

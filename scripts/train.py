@@ -45,12 +45,12 @@ INTENDED = (
 DESCRIPTION = """Train, validate, test and predict with any method on any data.
 
 examples:
-  python scripts/train.py fit -c configs/experiments/diffpose_synthetic_frame.yaml
-  python scripts/train.py fit -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path last        (resume)
-  python scripts/train.py test -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path best
-  python scripts/train.py fit -c ... -c configs/loggers/wandb.yaml --name my_run --trainer.devices 4 --model.width 64
-  python scripts/train.py fit -c ... --data configs/data/cmu_frame.yaml --name the_same_on_other_data
-  python scripts/train.py test -c runs/my_run/config.yaml --ckpt_path best         (a run with options of its own)
+  noise2pose train fit -c configs/experiments/diffpose_synthetic_frame.yaml
+  noise2pose train fit -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path last        (resume)
+  noise2pose train test -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path best
+  noise2pose train fit -c ... -c configs/loggers/wandb.yaml --name my_run --trainer.devices 4 --model.width 64
+  noise2pose train fit -c ... --data configs/data/cmu_frame.yaml --name the_same_on_other_data
+  noise2pose train test -c runs/my_run/config.yaml --ckpt_path best         (a run with options of its own)
 
 A run is the folder runs/<name>. Settings come from configs/base.yaml, then each -c file, then the options; the last one
 wins. Every option: `fit --help`; of one method or data set: `fit --model.help methods.diffpose.DiffPose`,

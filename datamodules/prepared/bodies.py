@@ -188,6 +188,4 @@ def _chunks(smpl: Smpl, gender: Tensor) -> list[tuple[dict[str, Tensor], Tensor]
 
 def _command(path: Path) -> str:
     model = f"SMPL_{path.stem.split('_')[-1].upper()}.pkl"
-    return (
-        f"`python scripts/prepare.py body --source {model} --output {path} --regressor {SKELETON}=J_regressor_h36m.npy`"
-    )
+    return f"`noise2pose prepare body --source {model} --output {path} --regressor {SKELETON}=J_regressor_h36m.npy`"

@@ -182,7 +182,7 @@ def read_manifest(root: Path, dataset: str | None = None) -> dict[str, Any]:
     """
     path = root / MANIFEST
     if not path.is_file():
-        command = f"python scripts/prepare.py {dataset} --source FOLDER --output {root}"
+        command = f"noise2pose prepare {dataset} --source FOLDER --output {root}"
         raise InputError(f"data.root: {path} does not exist; prepare it with `{command}`")
     try:
         manifest = json.loads(path.read_text())

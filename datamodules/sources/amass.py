@@ -22,7 +22,7 @@ SUMMARY = "AMASS: poses of motion capture, for priors and codebooks"
 PAGE = "https://amass.is.tue.mpg.de"
 DESCRIPTION = f"""AMASS: poses of many motion capture data sets as one body model, for priors and codebooks of poses.
 
-  python scripts/prepare.py amass --source AMASS --output data/amass
+  noise2pose prepare amass --source AMASS --output data/amass
 
 what goes in: a folder with the unpacked archives of one or more data sets, SMPL+H G or SMPL-X, at any depth:
   .../ACCAD/Female1General_c3d/A1_-_Stand_poses.npz

@@ -30,7 +30,7 @@ SUMMARY = "3DOH50K"
 PAGE = "https://www.yangangwang.com/papers/ZHANG-OOH-2020-03.html"
 DESCRIPTION = f"""3DOH50K: people behind objects in a room, neutral SMPL; its test split is a benchmark of occlusion.
 
-  python scripts/prepare.py threedoh --source 3DOH50K --output data/threedoh
+  noise2pose prepare threedoh --source 3DOH50K --output data/threedoh
 
 what goes in: a folder with
   {{trainset,testset}}/annots.json        as downloaded; or the content of one of the two folders

@@ -16,8 +16,8 @@ from methods.official_weights import Imported, load, read_published, require, st
 
 DESCRIPTION = """DiffAnnot's denoiser, as the release's training script saves it.
 
-  python scripts/import_checkpoint.py diffannot ema_0.9999_100000.pt annotator.ckpt --frontend hmr.ckpt
-  python scripts/predict.py --checkpoint annotator.ckpt photo.jpg --output annotated
+  noise2pose import diffannot ema_0.9999_100000.pt annotator.ckpt --frontend hmr.ckpt
+  noise2pose predict --checkpoint annotator.ckpt photo.jpg --output annotated
 
 The denoiser refines the answers of a front end, so the checkpoint holds both. --frontend names the front end: an
 imported HMR, for example, or a shipped model. The denoiser knows the answers of the front end that it was trained with:
@@ -85,8 +85,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> Imported:
     )
     load(method.denoiser, weights, f"the denoiser of DiffAnnot, whose states have {STATE_SIZE} entries")
     output, frontend = shlex.quote(str(arguments.output)), shlex.quote(arguments.frontend)
-    commands = f"""  python scripts/predict.py --checkpoint {output} photo.jpg --output annotated
-  python scripts/train.py test -c configs/experiments/diffannot_rendered_synthetic.yaml \\
+    commands = f"""  noise2pose predict --checkpoint {output} photo.jpg --output annotated
+  noise2pose train test -c configs/experiments/diffannot_rendered_synthetic.yaml \\
       --model configs/methods/diffannot_release.yaml --model.selector fixed --model.fixed_step {FIXED_STEP} \\
       --model.width {width} --model.frontend_checkpoint {frontend} --ckpt_path {output} --name imported"""
     return Imported(

@@ -182,7 +182,7 @@ def read_encoder(path_or_name: str, encoder: GraphLifter | MixSTE) -> dict[str, 
         state = read_checkpoint(path_or_name)["state_dict"]
     except InputError as error:
         raise InputError(
-            f"model.context_checkpoint: {error}; train one with `python scripts/train.py fit -c "
+            f"model.context_checkpoint: {error}; train one with `noise2pose train fit -c "
             "configs/experiments/context_....yaml`, or set it to null"
         ) from error
     weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}

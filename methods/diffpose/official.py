@@ -21,10 +21,10 @@ from noise2pose.errors import InputError
 
 DESCRIPTION = """The denoiser (GCNdiff) and the context encoders (GCNpose; MixSTE for clips) of DiffPose.
 
-  python scripts/import_checkpoint.py diffpose gcndiff.pth denoiser.ckpt
-  python scripts/import_checkpoint.py diffpose gcnpose.pth encoder.ckpt
-  python scripts/import_checkpoint.py diffpose mixste_cpn_243f.bin mixste.ckpt
-  python scripts/train.py test -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path denoiser.ckpt \\
+  noise2pose import diffpose gcndiff.pth denoiser.ckpt
+  noise2pose import diffpose gcnpose.pth encoder.ckpt
+  noise2pose import diffpose mixste_cpn_243f.bin mixste.ckpt
+  noise2pose train test -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path denoiser.ckpt \\
       --model configs/methods/diffpose_release.yaml --model.context_checkpoint encoder.ckpt --name imported
 
 The tensors show which of the three networks a file holds.

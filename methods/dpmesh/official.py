@@ -30,7 +30,7 @@ from noise2pose.keypoints.heatmaps import heatmaps
 
 DESCRIPTION = """DPMesh, whose file holds Stable Diffusion 1.5 as well.
 
-  python scripts/import_checkpoint.py dpmesh 3dpw_best_ckpt.pth.tar dpmesh.ckpt --body smpl.npz
+  noise2pose import dpmesh 3dpw_best_ckpt.pth.tar dpmesh.ckpt --body smpl.npz
 """
 BACKBONE = "backbone.sd_model."
 _HEAD = "backbone.outmodules."
@@ -280,8 +280,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> official_weights.Importe
     official_weights.check_body(arguments.body)
     state["student_steps"] = torch.ones((), dtype=torch.int64)
     output, body = shlex.quote(str(arguments.output)), shlex.quote(arguments.body)
-    commands = f"""  python scripts/predict.py --checkpoint {output} photo.jpg --output bodies
-  python scripts/train.py test -c configs/experiments/dpmesh_threedpw.yaml \\
+    commands = f"""  noise2pose predict --checkpoint {output} photo.jpg --output bodies
+  noise2pose train test -c configs/experiments/dpmesh_threedpw.yaml \\
       --model configs/methods/dpmesh_release.yaml --model.body {body} \\
       --data configs/data/occlusion_benchmarks.yaml --ckpt_path {output} --name imported"""
     return official_weights.Imported("methods.dpmesh.DPMesh", {**kind, "body": arguments.body}, state, commands)

@@ -166,7 +166,7 @@ class Prior(StagedMethod):
         if stage in ("test", "predict"):
             raise InputError(
                 f"a diffusion prior predicts no poses, so there is nothing to {TrainerFn(stage).value}: measure it "
-                "with `python scripts/train.py validate`"
+                "with `noise2pose train validate`"
             )
         super().setup(stage)
         self.measured = nn.ModuleList(

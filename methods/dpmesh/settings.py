@@ -155,7 +155,7 @@ def read_prior(path_or_name: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(path_or_name)
     except InputError as error:
         raise InputError(
-            f"model.prior_checkpoint: {error}; train a prior first: python scripts/train.py fit -c "
+            f"model.prior_checkpoint: {error}; train a prior first: noise2pose train fit -c "
             "configs/experiments/dpmesh_prior.yaml"
         ) from error
     if not any(key.startswith("backbone.unet.") for key in checkpoint["state_dict"]):

@@ -29,7 +29,7 @@ from noise2pose.errors import InputError
 
 DESCRIPTION = """HMR and SPIN, as mmhuman3d or SPIN published them.
 
-  python scripts/import_checkpoint.py hmr resnet50_hmr_pw3d-04f40f58_20211201.pth hmr.ckpt --body smpl.npz
+  noise2pose import hmr resnet50_hmr_pw3d-04f40f58_20211201.pth hmr.ckpt --body smpl.npz
 """
 Layout = Literal["mmhuman3d", "spin"]
 _FIRST = ("backbone.conv1.", "conv1.", "backbone._conv_stem.", "_conv_stem.")  # of ResNet-50 and EfficientNet-Lite0

@@ -28,9 +28,9 @@ def as_text(report: dict[str, Any], data: Path) -> str:
         lines += ["", "Checkpoints", *_table(_checkpoint_rows(report["checkpoints"]))]
         trained = [experiment for experiment in report["experiments"] if experiment["method"]]
         untrained = [(e["file"], _state(e)) for e in report["experiments"] if not e["method"]]
-        lines += ["", "Training: python scripts/train.py fit -c configs/experiments/NAME.yaml", *_experiments(trained)]
+        lines += ["", "Training: noise2pose train fit -c configs/experiments/NAME.yaml", *_experiments(trained)]
         if untrained:
-            lines += ["", "Testing what was trained: python scripts/train.py test ... --data configs/data/NAME.yaml"]
+            lines += ["", "Testing what was trained: noise2pose train test ... --data configs/data/NAME.yaml"]
             lines += _table([("NAME", "state"), *untrained])
         lines += ["", "What is missing, if you want it", *_missing(report["missing"])]
     lines.append("")

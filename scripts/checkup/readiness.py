@@ -174,11 +174,11 @@ def missing_for(experiment: Experiment, found: Found) -> list[Missing]:
 def missing_folder(path: Path, dataset: str, found: Found) -> Missing:
     """A data set that has not been prepared; `dataset` may be unknown."""
     if dataset not in found.data_sets:
-        command = f"python scripts/prepare.py WHAT --source FOLDER --output {path}   (--help lists what there is)"
+        command = f"noise2pose prepare WHAT --source FOLDER --output {path}   (--help lists what there is)"
         return Missing("data set", str(path), command)
     publisher = found.data_sets[dataset]
     source = "--download" if publisher.download else "--source FOLDER"
-    command = f"python scripts/prepare.py {dataset} {source} --output {path}"
+    command = f"noise2pose prepare {dataset} {source} --output {path}"
     return Missing("data set", str(path), command, publisher.page)
 
 
@@ -190,7 +190,7 @@ def missing_extra(extra: str) -> Missing:
 def missing_body(data: Path, gender: str) -> Missing:
     """A body of SMPL that has not been converted."""
     file = data / "bodies" / f"smpl_{gender}.npz"
-    command = f"python scripts/prepare.py body --source MODEL.pkl --output {file}"
+    command = f"noise2pose prepare body --source MODEL.pkl --output {file}"
     return Missing("body", str(file), f"{command} --regressor h36m_17=J_regressor_h36m.npy", BODY_PAGE)
 
 
@@ -207,7 +207,7 @@ def _of_folder(need: DataNeed, found: Found) -> list[Missing]:
         return [Missing("data set", f"{path} whole", again.command, again.page)]
     lacks = []
     if "detected" in need.keypoints_2d and "detected" not in folder.keypoints_2d:
-        how = f"python scripts/prepare.py {dataset} --help   (says which files of a detector it reads)"
+        how = f"noise2pose prepare {dataset} --help   (says which files of a detector it reads)"
         lacks.append(Missing("columns", f"detections in {path}", how))
     for gender in folder.genders:
         body = missing_body(found.data, gender)
@@ -236,5 +236,5 @@ def _of_file(key: str, value: str, found: Found) -> Missing | None:
         return Missing("file", str(path), f"the method's README says where to get it; another place: --{key}")
     run = path.parts[1] if len(path.parts) > 2 and path.parts[0] == "runs" else ""
     if run in found.experiments:
-        return Missing("run", f"run {run}", f"python scripts/train.py fit -c {found.experiments[run]}")
+        return Missing("run", f"run {run}", f"noise2pose train fit -c {found.experiments[run]}")
     return Missing("file", str(path), f"it is yours: say another one with --{key}")

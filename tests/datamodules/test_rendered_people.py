@@ -119,7 +119,7 @@ def test_too_few_people_are_refused(cmu):
 def test_without_a_prepared_folder_the_command_is_named(tmp_path, motion):
     data = make(str(tmp_path / "nothing"), motion)
     for load in (data.prepare_data, lambda: data.load("train")):
-        with pytest.raises(InputError, match=r"nothing.*does not exist.*python scripts/prepare\.py cmu_mocap"):
+        with pytest.raises(InputError, match=r"nothing.*does not exist.*noise2pose prepare cmu_mocap"):
             load()
     make(str(tmp_path / "nothing")).prepare_data()  # synthetic motion needs no file
 

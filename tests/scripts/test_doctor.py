@@ -110,8 +110,8 @@ def test_an_empty_folder(tmp_path, monkeypatch):
         "context_synthetic_frame",
     ):
         assert words in text
-    assert "python scripts/prepare.py cmu_mocap --download --output data/cmu_mocap" in text
-    assert "python scripts/prepare.py panoptic --source FOLDER --output data/panoptic" in text
+    assert "noise2pose prepare cmu_mocap --download --output data/cmu_mocap" in text
+    assert "noise2pose prepare panoptic --source FOLDER --output data/panoptic" in text
     assert "licence: http://domedb.perception.cs.cmu.edu" in text
 
 
@@ -127,11 +127,9 @@ def test_what_every_experiment_needs(here):
         "elsewhere": ["data/other"],
     }
     commands = {lack["what"]: lack["command"] for lack in report["missing"]}
-    assert commands["run plain"] == "python scripts/train.py fit -c configs/experiments/plain.yaml"
-    assert commands["data/other"] == "python scripts/prepare.py panoptic --source FOLDER --output data/other"
-    assert commands["data/bodies/mine.npz"].startswith(
-        "python scripts/prepare.py body --source MODEL.pkl --output data/b"
-    )
+    assert commands["run plain"] == "noise2pose train fit -c configs/experiments/plain.yaml"
+    assert commands["data/other"] == "noise2pose prepare panoptic --source FOLDER --output data/other"
+    assert commands["data/bodies/mine.npz"].startswith("noise2pose prepare body --source MODEL.pkl --output data/b")
     text = doctor.as_text(report, Path("data"))
     assert "own/ (2)" not in text and "own/shipped" not in text and "  own/ (1)" in text
 

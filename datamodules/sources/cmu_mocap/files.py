@@ -31,8 +31,8 @@ resell this data directly, even in converted form. The data used in this project
 database was created with funding from NSF EIA-0196217."""
 DESCRIPTION = f"""Convert the CMU motion capture database from ASF/AMC to joints and body rotations at {FPS} Hz.
 
-  python scripts/prepare.py cmu_mocap --source allasfamc.zip --output data/cmu_mocap
-  python scripts/prepare.py cmu_mocap --download --output data/cmu_mocap      (fetches the archive first, about 1 GB)
+  noise2pose prepare cmu_mocap --source allasfamc.zip --output data/cmu_mocap
+  noise2pose prepare cmu_mocap --download --output data/cmu_mocap      (fetches the archive first, about 1 GB)
 
 what goes in: the official archive ({DOWNLOAD}), the same unpacked, or any folder of
 NN/NN.asf with NN/NN_MM.amc.

@@ -18,7 +18,7 @@ LICENCE = (
 )
 DESCRIPTION = f"""Convert Human3.6M, in whichever of three layouts you hold it, to a folder for training and evaluation.
 
-  python scripts/prepare.py human36m --source DIR --output data/human36m
+  noise2pose prepare human36m --source DIR --output data/human36m
 
 what goes in, recognised from what is in DIR or one level deeper:
   videopose3d  data_3d_h36m.npz, and data_2d_h36m_gt.npz and data_2d_h36m_DETECTOR.npz if you have them. What lifting

@@ -23,8 +23,8 @@ cite Mehta et al., Monocular 3D Human Pose Estimation In The Wild Using Improved
 
 DESCRIPTION = f"""Prepare MPI-INF-3DHP: eight people seen by fourteen cameras, and the test set of six sequences.
 
-  python scripts/prepare.py mpi_inf_3dhp --source mpi_inf_3dhp --output data/mpi_inf_3dhp
-  python scripts/prepare.py mpi_inf_3dhp --source p-stmo/dataset --annotation univ_annot3 --output data/3dhp_univ
+  noise2pose prepare mpi_inf_3dhp --source mpi_inf_3dhp --output data/mpi_inf_3dhp
+  noise2pose prepare mpi_inf_3dhp --source p-stmo/dataset --annotation univ_annot3 --output data/3dhp_univ
 
 what goes in, in DIR or up to three folders deeper; --layout decides where a split is there twice:
   official    S1/Seq1 ... S8/Seq2 with annot.mat, camera.calibration and imageSequence/video_N.avi (images that were

@@ -19,8 +19,8 @@ _LICENCE = (
 )
 DESCRIPTION = f"""Prepare sequences of the CMU Panoptic Studio: several people, 3-D joints, calibrated HD cameras.
 
-  python scripts/prepare.py panoptic --source panoptic-toolbox --output data/panoptic
-  python scripts/prepare.py panoptic --source panoptic-toolbox --output data/panoptic --no_images
+  noise2pose prepare panoptic --source panoptic-toolbox --output data/panoptic
+  noise2pose prepare panoptic --source panoptic-toolbox --output data/panoptic --no_images
 
 what goes in: a folder of sequences as the toolbox's scripts/getData.sh downloads them:
   SEQUENCE/calibration_SEQUENCE.json

@@ -12,7 +12,7 @@ from noise2pose.errors import InputError
 
 DESCRIPTION = f"""3D Poses in the Wild: people outdoors filmed with a phone, body parameters from inertial sensors.
 
-  python scripts/prepare.py threedpw --source 3DPW --output data/threedpw
+  noise2pose prepare threedpw --source 3DPW --output data/threedpw
 
 what goes in: a folder with
   sequenceFiles/{{train,validation,test}}/SEQUENCE.pkl      as downloaded (24, 12 and 24 sequences)

@@ -111,7 +111,7 @@ def broken(root, what):
         ("joints", r"joints_world.npy: found \(320, 16, 3\) of float32, expected \(320, 17, 3\)"),
         ("short", r"joints_world.npy: found \(100, 17, 3\)"),
         ("truncated", "joints_world.npy: cannot be read"),
-        ("missing", "dataset.json does not exist; prepare it with `python scripts/prepare.py cmu_mocap"),
+        ("missing", "dataset.json does not exist; prepare it with `noise2pose prepare cmu_mocap"),
     ],
 )
 def test_a_broken_folder_is_named(root, what, message):

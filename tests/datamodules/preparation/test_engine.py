@@ -204,7 +204,7 @@ def test_damaged_folders_are_named(tmp_path):
         folder.column("betas")
     with pytest.raises(InputError, match="holds toy, expected coco"):
         PreparedFolder(tmp_path / "out", "coco")
-    with pytest.raises(InputError, match="prepare it with `python scripts/prepare.py coco"):
+    with pytest.raises(InputError, match="prepare it with `noise2pose prepare coco"):
         PreparedFolder(tmp_path / "nothing", "coco")
     with pytest.raises(InputError, match="no such folder; say with data.picture_root"):
         folder.image_root(str(tmp_path / "moved"))
