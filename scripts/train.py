@@ -1,5 +1,6 @@
 """Train, validate, test and predict with any method on any data."""
 
+import logging
 import os
 import shlex
 import sys
@@ -41,7 +42,12 @@ INTENDED = (
     r"You're using the WeightAveraging callback, but loading a checkpoint outside.*",  # the averages are tested
     r"The dirpath has changed from.*",
     r"Precision .* is not supported by the model summary.*",
+    r"The number of training batches \(\d+\) is smaller than the logging interval.*",
+    r"Checkpoint directory .* exists and is not empty.*",  # that of a resumed run
+    r".*could not find the monitored key.*",  # of stages whose epochs cannot be the best
 )
+# And its lines that say nothing about the run.
+NEEDLESS = ("GPU available", "TPU available", "HPU available", "\U0001f4a1 Tip", "Loading `train_dataloader`")
 DESCRIPTION = """Train, validate, test and predict with any method on any data.
 
 examples:
@@ -156,10 +162,18 @@ def check_trainer(trainer: L.Trainer) -> None:
         raise InputError(f"trainer.devices is {trainer.num_devices}, and this machine has {os.cpu_count()} processors")
 
 
+def says_something(record: logging.LogRecord) -> bool:
+    """Whether a line of Lightning's log is about the run."""
+    return not record.getMessage().startswith(NEEDLESS)
+
+
 def main(args: ArgsType = None) -> int:
     """Runs the command line; returns the exit status."""
     for message in INTENDED:
         warnings.filterwarnings("ignore", message=message)
+    for package in ("fabric", "pytorch"):
+        logger = logging.getLogger(f"lightning.{package}.utilities.rank_zero")
+        logger.addFilter(says_something)
     # Files say ${data.init_args.x}, although every option is below a subcommand.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     settings = {

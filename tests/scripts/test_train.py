@@ -1,6 +1,7 @@
 """The command line's promises, each through the command line."""
 
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -19,7 +20,7 @@ import yaml
 from methods.diffpose import DiffPose
 from noise2pose.files import lock
 from scripts import compare
-from scripts.train import main
+from scripts.train import main, says_something
 from scripts.train_parser import MOVED
 from tests.places import ROOT
 
@@ -470,3 +471,13 @@ def test_one_batch_is_not_all_batches(train, folder):
     train("test", "-c", "tiny.yaml", "--ckpt_path", "best", "--trainer.limit_test_batches", "1")
     record = json.loads((folder / "runs" / "run" / "test.json").read_text())
     assert record["protocols"][0]["split"].endswith("ONLY 1 BATCHES")  # so that no table shows it as the whole
+
+
+def test_the_screen_shows_what_is_about_the_run(tmp_path):
+    records = [
+        ("lightning.pytorch.utilities.rank_zero", "GPU available: False, used: False", False),
+        ("lightning.pytorch.utilities.rank_zero", "\U0001f4a1 Tip: For seamless cloud logging", False),
+        ("lightning.pytorch.utilities.rank_zero", "Restoring states from the checkpoint path at x", True),
+    ]
+    for name, message, shown in records:
+        assert says_something(logging.LogRecord(name, logging.INFO, "", 0, message, (), None)) == shown
