@@ -1,4 +1,7 @@
-"""Forks that tests kill: processes of their own that need no imports."""
+"""Processes that tests kill. They are forks of a server that has imported what takes long.
+
+A fork of the test process itself would inherit the locks of threads that do not exist in it, and may wait forever.
+"""
 
 import multiprocessing
 import threading
@@ -6,10 +9,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["methods.inference.annotation", "methods.inference.lifting", "scripts.fit_gmm"])
+
 
 def start(function: Any, *arguments: Any) -> Any:
-    """Starts the function in a fork; returns its process."""
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(function, arguments))
+    """Starts the function, which is named at the top of its module, in a process; returns the process."""
+    process = _CONTEXT.Process(target=_run, args=(function, arguments))
     process.start()
     return process
 

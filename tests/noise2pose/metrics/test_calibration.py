@@ -230,7 +230,7 @@ def _share(rank: int, folder: str) -> None:
 
 
 def test_two_processes_with_unequal_shares_agree_with_one(tmp_path) -> None:
-    mp.start_processes(_share, args=(str(tmp_path),), nprocs=2, start_method="fork")  # spares the imports
+    mp.start_processes(_share, args=(str(tmp_path),), nprocs=2, start_method="spawn")
     alone = measured(*draws(4, 12), root=0)
     expected = {**alone.compute(), **alone.sparsification(), "per_joint": alone.crps_per_joint()}
     for rank in (0, 1):

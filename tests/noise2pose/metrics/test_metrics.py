@@ -70,7 +70,7 @@ def _share(rank, folder):
 
 
 def test_two_processes_with_unequal_shares_agree_with_one(tmp_path):
-    mp.start_processes(_share, args=(str(tmp_path),), nprocs=2, start_method="fork")  # spares the imports
+    mp.start_processes(_share, args=(str(tmp_path),), nprocs=2, start_method="spawn")
     data = clips(12)
     for rank in (0, 1):
         *values, mean, groups = torch.load(tmp_path / f"{rank}.pt")
