@@ -68,7 +68,7 @@ def test_sources_are_mixed_in_every_batch(roots):
 
 
 def test_missing_folders_and_wrong_numbers_are_named(tmp_path):
-    for source, word in (("cmu", "prepare.py cmu_mocap"), ("amass", "prepare.py amass")):
+    for source, word in (("cmu", "prepare cmu_mocap"), ("amass", "prepare amass")):
         with pytest.raises(InputError, match=word):
             MotionPoses(source, root=str(tmp_path)).prepare_data()
     with pytest.raises(InputError, match="eval_stride"):

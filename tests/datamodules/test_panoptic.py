@@ -133,5 +133,5 @@ def test_there_is_nothing_to_train_on_and_there_are_no_clips(tmp_path):
         module.train_dataloader()
     with pytest.raises(InputError, match="data.num_frames is 9, but panoptic has single frames"):
         Panoptic(root=str(tmp_path / "panoptic"), num_frames=9)
-    with pytest.raises(InputError, match="prepare.py panoptic --source FOLDER"):
+    with pytest.raises(InputError, match="prepare panoptic --source FOLDER"):
         Panoptic(root=str(tmp_path / "nowhere")).prepare_data()

@@ -186,7 +186,7 @@ def test_subsets_are_not_trained_on_and_need_all_their_splits(tree, tmp_path):
 
 
 def test_bodies_that_are_missing_are_named_with_the_command(tree, tmp_path):
-    with pytest.raises(InputError, match=r"has no smpl_male.npz and no smpl_female.npz.*prepare.py body --source"):
+    with pytest.raises(InputError, match=r"has no smpl_male.npz and no smpl_female.npz.*prepare body --source"):
         ThreeDPW(root=str(tree["pickles"]), bodies=str(tmp_path)).load("test")
     bare = gendered_bodies.write(tmp_path / "bare", regressor=False)
     with pytest.raises(InputError, match=r"smpl_male.npz has no regressor h36m_17; make it again"):

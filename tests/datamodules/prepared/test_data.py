@@ -117,7 +117,7 @@ def test_unknown_cameras_are_the_diagonal_and_2d_sets_have_no_valid_3d(tmp_path)
 def test_settings_that_make_no_sense(root, tmp_path):
     with pytest.raises(InputError, match="data.num_frames is 0"):
         Toy(root, num_frames=0)
-    with pytest.raises(InputError, match="scripts/prepare.py toy"):
+    with pytest.raises(InputError, match="noise2pose prepare toy"):
         Toy(str(tmp_path / "nothing")).prepare_data()
 
 
