@@ -141,7 +141,7 @@ def test_broken_runs_and_places_end_with_one_clear_line(tmp_path, capsys):
     assert not (tmp_path / "report").exists()
     (tmp_path / "file").write_text("")
     assert main([str(good), "--output", str(tmp_path / "file")]) == 2
-    assert re.fullmatch(r"error: \S*file/\S+: cannot be written .*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: \S*file/\S+ cannot be used .*\n", capsys.readouterr().err)
 
 
 def test_help_teaches_and_loads_nothing_heavy():

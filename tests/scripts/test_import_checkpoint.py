@@ -109,7 +109,7 @@ def test_an_imported_annotator_is_whole(tmp_path):
     torch.save(ReleasedDenoiser(226, 64).state_dict(), tmp_path / "model000100.pt")
     target = tmp_path / "annotator.ckpt"
     done = import_checkpoint("diffannot", tmp_path / "model000100.pt", target, "--frontend", "hmr-keypoints")
-    assert done.returncode == 0 and f"predict.py --checkpoint {target}" in done.stdout, done.stderr
+    assert done.returncode == 0 and f"predict --checkpoint {target}" in done.stdout, done.stderr
     checkpoint = torch.load(target, weights_only=True)
     kind = checkpoint["hyper_parameters"]
     assert checkpoint["class_path"] == "methods.diffannot.DiffAnnot"
@@ -131,7 +131,7 @@ def test_an_imported_annotator_is_tested_with_the_printed_command(tmp_path, monk
     torch.save(ReleasedDenoiser(226, 64).state_dict(), tmp_path / "model000100.pt")
     target = tmp_path / "annotator.ckpt"
     printed = import_checkpoint("diffannot", tmp_path / "model000100.pt", target).stdout.replace("\\\n", " ")
-    command = next(line for line in printed.splitlines() if "train.py test" in line)
+    command = next(line for line in printed.splitlines() if "noise2pose train test" in line)
     monkeypatch.chdir(ROOT)
     given = shlex.split(command)[2:] + [
         "--trainer.default_root_dir",
