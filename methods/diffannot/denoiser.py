@@ -61,8 +61,13 @@ class ReleasedDenoiser(nn.Module):
         Args:
             x: (B, D) state; computed with in float32.
             t: (B,) diffusion time, or (1,) where it is the same for all.
-            condition: None; both networks have the same signature.
+            condition: must be None; both networks have the same signature.
+
+        Raises:
+            ValueError: if there is a condition.
         """
+        if condition is not None:
+            raise ValueError("the released denoiser takes no condition")
         embedding = self.time_embed(sinusoidal_embedding(t * self.time_scale, self.size))
         return self.module(x.float() + embedding)
 
@@ -139,7 +144,12 @@ class ResidualDenoiser(nn.Module):
 
         Returns:
             (B, D) noise of unit variance; with a learned range (B, 2 D), the second half for the variance.
+
+        Raises:
+            ValueError: if there is a condition and the network takes none.
         """
+        if condition is not None and self.condition is None:
+            raise ValueError("this denoiser was built without a condition")
         level = self.alphas_cumprod[t.long()][:, None]
         variance = level * self.std.square() + (1 - level)
         centred = x - level.sqrt() * self.mean

@@ -25,7 +25,7 @@ def test_a_part_of_a_row_is_dropped_when_a_killed_run_is_resumed(tmp_path):
 def test_a_kill_while_columns_are_added_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     before = write(tmp_path, 1, loss=1.5)
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("os.replace", killed)

@@ -29,7 +29,7 @@ def test_random_weights_are_frozen_only_where_they_are_small():
 
 def test_a_prior_has_the_same_image_size_and_joints(tmp_path):
     path = str(tmp_path / "prior.ckpt")
-    with pytest.raises(InputError, match="model.prior_checkpoint: .*does not exist; train a prior first: python"):
+    with pytest.raises(InputError, match="model.prior_checkpoint: .*does not exist; train a prior first: noise2pose"):
         check_start(settings(prior_checkpoint=path), 128)
     settings_of_prior = {"size": "tiny", "image_size": 64, "skeleton": "h36m_17"}
     torch.save({"hyper_parameters": settings_of_prior}, path)
