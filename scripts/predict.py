@@ -26,7 +26,8 @@ Keypoint files are recognised by their content, and the summary says what they w
   a folder of such .json or .txt files, one an image
 """
 EPILOG = """what it writes for a method that predicts joints:
-  DIR/poses.npz         names; joints_3d (poses, 17, 3) in metres from the pelvis, x right, y down, z into the image;
+  DIR/poses.npz         names, and images, people and frames as the file tells them ("" and -1 where it does not);
+                        joints_3d (poses, 17, 3) in metres from the pelvis, x right, y down, z into the image;
                         uncertainty (poses, 17) in metres and hypotheses (poses, N, 17, 3) where the method has them;
                         keypoints_2d (poses, 17, 3) in pixels of the file with confidence; skeleton, checkpoint,
                         observed (poses, 17), whether the joint was seen; image_size (poses, 2) where it is known
@@ -144,13 +145,19 @@ def _command(given: Sequence[str]) -> str:
     return shlex.join(["python", "scripts/predict.py", *kept])
 
 
-def _refuse_images(arguments: argparse.Namespace) -> None:
-    """Says that a lifter takes no images before anything heavy is loaded, where the model's card says what it is."""
+def _check_inputs(arguments: argparse.Namespace) -> None:
+    """Refuses other files, and images where the model's card says that it lifts, before anything heavy is loaded."""
     from noise2pose.files import ASSETS
-    from noise2pose.images.photographs import ENDINGS
+    from noise2pose.images.photographs import ENDINGS, OTHER_ENDINGS
+    from noise2pose.keypoints.images import KEYPOINT_ENDINGS
     from noise2pose.reports.model_card import LIFTS, tags
 
     shipped = ASSETS / "models" / arguments.checkpoint
+    for path in arguments.inputs:
+        if path.is_file() and path.suffix.lower() not in (*ENDINGS, *OTHER_ENDINGS, *KEYPOINT_ENDINGS):
+            raise InputError(
+                f"{path}: neither keypoints ({', '.join(KEYPOINT_ENDINGS)}) nor an image ({', '.join(ENDINGS)})"
+            )
     images = any(path.suffix.lower() in ENDINGS for path in arguments.inputs)
     if images and LIFTS in tags(shipped if shipped.is_dir() else Path(arguments.checkpoint)):
         raise InputError(
@@ -161,7 +168,7 @@ def _refuse_images(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace, command: str) -> str:
     """Writes the files; returns the summary."""
-    _refuse_images(arguments)
+    _check_inputs(arguments)
     from noise2pose.keypoints.files import as_keypoints, is_keypoint_file, read_keypoints  # these load PyTorch
 
     source = arguments.inputs[0]

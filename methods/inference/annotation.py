@@ -72,6 +72,7 @@ class Annotator:
         detector: str | Path | None = None,
         output: str | Path | None = None,
         command: str | None = None,
+        skeleton: str | None = None,
     ) -> Annotations:
         """Annotates everybody in some images, or everybody of some keypoints.
 
@@ -85,6 +86,7 @@ class Annotator:
             output: folder that takes finished parts while the rest is computed, so that the same call after an
                 interruption resumes, and then annotations.npz and .json; None to write nothing.
             command: what annotations.json says made them; None for the command line of this process.
+            skeleton: of the keypoints, as `Lifter.predict` takes it.
 
         Raises:
             InputError: if the inputs do not fit the model or each other, or `output` holds other annotations.
@@ -93,7 +95,7 @@ class Annotator:
             raise InputError(f"focal is {focal}, expected more than 0")
         focal = None if focal is None else float(focal)  # as the hash of the options has it
         folder = None if output is None else as_folder(output)
-        images, keypoints = _images_and_keypoints(inputs, keypoints)
+        images, keypoints = _images_and_keypoints(inputs, keypoints, skeleton)
         method = self._method(alone=not images)
         subjects = find_subjects(images, keypoints, focal, None if detector is None else Path(detector))
         made_from = {
@@ -167,7 +169,9 @@ def _source(keypoints: Keypoints | None) -> str:
     return "array" if keypoints.source is None else keypoints.source.name
 
 
-def _images_and_keypoints(inputs: Any, keypoints: Any) -> tuple[list[tuple[str, Path]], Keypoints | None]:
+def _images_and_keypoints(
+    inputs: Any, keypoints: Any, skeleton: str | None
+) -> tuple[list[tuple[str, Path]], Keypoints | None]:
     """The images by name, none where keypoints come alone; and the keypoints, where they are given.
 
     Raises:
@@ -181,15 +185,15 @@ def _images_and_keypoints(inputs: Any, keypoints: Any) -> tuple[list[tuple[str, 
             if keypoints is None:
                 return images, None
             if isinstance(keypoints, str | Path | Keypoints):
-                return images, as_keypoints(keypoints)
+                return images, as_keypoints(keypoints, skeleton)
             if len(images) > 1:
                 raise InputError("an array of keypoints belongs to one image: for several give a file or a record")
-            found = as_keypoints(keypoints)
+            found = as_keypoints(keypoints, skeleton)
             return images, as_keypoints(found, names=[images[0][1].name] * len(found.names))
         inputs = paths[0]
     if keypoints is not None:
         raise InputError("keypoints are given twice: `keypoints` is for images")
-    return [], as_keypoints(inputs)
+    return [], as_keypoints(inputs, skeleton)
 
 
 @torch.no_grad()

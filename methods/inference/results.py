@@ -40,6 +40,9 @@ class LiftedPoses:
         keypoints_2d: (T, 17, 3) what was lifted: pixels of the original image and confidence.
         image_size: (T, 2) width and height in pixels; None where it is unknown.
         names: of the T poses.
+        images: of each pose, as the source names it.
+        people: identity of each pose that a tracker gave; None where there is none.
+        frames: position of each pose in its video, as the source counts them; None where it does not.
         method: title of the method.
         checkpoint: name or path that the method was loaded from.
         input_skeleton: of the keypoints as they were given.
@@ -54,6 +57,9 @@ class LiftedPoses:
     keypoints_2d: np.ndarray
     image_size: np.ndarray | None
     names: list[str]
+    images: list[str]
+    people: list[str | None]
+    frames: list[int | None]
     method: str
     checkpoint: str
     input_skeleton: str
@@ -116,6 +122,9 @@ class LiftedPoses:
             **arrays,
             observed=self.valid,
             names=np.array(self.names),
+            images=np.array(self.images),
+            people=np.array([person or "" for person in self.people]),
+            frames=np.array([-1 if frame is None else frame for frame in self.frames]),
             skeleton=np.array(self.skeleton),
             checkpoint=np.array(self.checkpoint),
         )
@@ -245,7 +254,7 @@ class Annotations:
             about = f"; focal length {self.focal:g} pixels as given"
         return (
             f"{self.info['method']}: people annotated: {len(self)}, {int(self.suspect.sum())} of them suspect, "
-            f"{len(self.skipped)} skipped{about if images else ''}"
+            f"{len(self.skipped)} skipped{about if images else ''}; keypoints: {self.info['keypoints_about']}"
         )
 
     def save(self, folder: str | Path, pictures: int = 20) -> list[Path]:

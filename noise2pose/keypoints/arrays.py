@@ -89,7 +89,14 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 
 
 def from_array(
-    title: str, values: Any, skeleton: str | None = None, image_size: Any = None, names: Any = None, stem: str = "pose"
+    title: str,
+    values: Any,
+    skeleton: str | None = None,
+    image_size: Any = None,
+    names: Any = None,
+    stem: str = "pose",
+    people: Any = None,
+    frames: Any = None,
 ) -> Keypoints:
     """Keypoints from an array.
 
@@ -101,6 +108,8 @@ def from_array(
         image_size: (2,) or (T, 2) width and height in pixels.
         names: T names of the images; None for `pose_00000` and so on, which are consecutive frames.
         stem: of those names.
+        people: T identities; empty where one is unknown.
+        frames: T positions in a video; negative where one is unknown.
 
     Raises:
         InputError: if a shape or the number of joints is wrong, a number is infinite, or there is no pose.
@@ -114,15 +123,25 @@ def from_array(
         )
     if not points.size:
         raise InputError(f"{title}: holds no poses")
-    number, people = len(points), points.shape[1] if points.ndim == 4 else 1
+    number, columns = len(points), points.shape[1] if points.ndim == 4 else 1
+    for key, listed in (("people", people), ("frames", frames)):
+        if listed is not None and (columns > 1 or np.shape(listed) != (number,)):
+            raise InputError(f"{title}: {key} has shape {np.shape(listed)}, expected ({number},), one for each pose")
     stated = np.asarray([f"{stem}_{frame:05d}" for frame in range(number)] if names is None else names)
     if stated.shape != (number,):
         raise InputError(f"{title}: names has shape {stated.shape}, expected ({number},)")
-    images = [str(image) for image in np.repeat(stated, people)]
-    sizes = None if image_size is None else image_sizes(title, image_size, number).repeat_interleave(people, dim=0)
+    images = [str(image) for image in np.repeat(stated, columns)]
+    sizes = None if image_size is None else image_sizes(title, image_size, number).repeat_interleave(columns, dim=0)
     points = points.reshape(-1, *points.shape[-2:])
     name, notes = skeleton_of(title, "keypoints", points.shape[1], skeleton)
-    frames = [frame for frame in range(number) for _ in range(people)]
+    if people is not None:
+        identities: list[str | None] = [str(person) or None for person in people]
+    else:
+        identities = [str(column + 1) if columns > 1 else None for column in range(columns)] * number
+    if frames is not None:
+        positions: list[int | None] = [int(frame) if frame >= 0 else None for frame in frames]
+    else:
+        positions = [None if names is not None else frame for frame in range(number) for _ in range(columns)]
     return clean(
         Keypoints(
             torch.from_numpy(with_confidence(title, points, labelled=False)),
@@ -130,8 +149,8 @@ def from_array(
             person_names(images),
             sizes,
             images=images,
-            people=[None] * number if people == 1 else [str(person + 1) for person in range(people)] * number,
-            frames=[None] * len(images) if names is not None else list(frames),
+            people=identities,
+            frames=positions,
             notes=notes,
         ),
         title,
@@ -178,6 +197,9 @@ def clean(found: Keypoints, title: str, stated: bool) -> Keypoints:
         raise InputError(f"{title}: {doubt}: name the skeleton, for example --skeleton {doubt.split()[-1]}")
     if doubt is not None:
         notes.append(doubt)
+    axes = cleaning.doubtful_axes(points[usable], found.skeleton)
+    if axes is not None:
+        notes.append(axes)
     kept = usable.nonzero().flatten().tolist()
     whole = Keypoints(**{**found.__dict__, "points": points.float(), "notes": tuple(notes)})
     return whole if not left_out else Keypoints(**{**whole.__dict__, **whole.rows(kept)})
@@ -228,7 +250,9 @@ def skeleton_of(title: str, entry: str, joints: int, stated: str | None) -> tupl
     if joints != expected.num_joints:
         raise InputError(f"{title}: {entry} has {joints} joints, but {expected.name} has {expected.num_joints}")
     same = Counter(skeleton.num_joints for skeleton in skeletons.SKELETONS.values())[joints]
-    return expected.name, ("the order of the joints is assumed",) if stated is None and same > 1 else ()
+    # Lists of 17 and fewer joints are written in several orders, also in orders that this project does not know.
+    ambiguous = stated is None and (same > 1 or joints <= 17)
+    return expected.name, ("the order of the joints is assumed",) if ambiguous else ()
 
 
 def with_confidence(title: str, points: np.ndarray, labelled: bool) -> Float[np.ndarray, "T J 3"]:

@@ -18,6 +18,7 @@ _CONFIDENCE_OF_VISIBILITY = np.array([0.0, 0.5, 1.0])
 _FAR_OUTSIDE = 0.5  # sides of the image
 _FAR_AWAY = 12.0  # median distances of a person's joints from their middle; no pose reaches 5
 _DETAILS = ("face_", "left_hand_", "right_hand_")
+_TRUNK = ("shoulder", "hip")
 _MAX_SCORE = 10.0  # some heat-map and SimCC detectors have scores above 1
 _ORDERS = ("coco_17", "h36m_17", "mpi_inf_3dhp_17")  # which are mistaken for each other
 _DOUBTFUL = 1.2  # times the length of the bones in the best order; the right order has 0.8 or less
@@ -28,17 +29,21 @@ def confidence(title: str, third: Float[np.ndarray, "T J 1"], labelled: bool) ->
     """Confidences between 0 and 1 from the third numbers of joints.
 
     These are COCO's visibilities (0 not labelled, 1 hidden, 2 visible) where there are no other numbers, and
-    percentages where one is above 10. Some detectors mark a joint that they did not find by -1.
+    percentages where one is above 10. Some detectors mark a joint that they did not find by -1. The numbers of a file
+    have one scale, so they must be given together.
 
     Raises:
-        InputError: if a number is above 100.
+        InputError: if a number is above 100, or one of ten is negative, as depths are.
     """
     third = np.nan_to_num(third, nan=0.0)
     if np.isin(third, (0, 1, 2)).all() and (labelled or (third == 2).any()):
         return _CONFIDENCE_OF_VISIBILITY[third.astype(int)]
-    highest = third.max(initial=0.0)
-    if highest > 100.0:
-        raise InputError(f"{title}: the third number of a joint is {highest:g}, expected a confidence between 0 and 1")
+    highest, negative = third.max(initial=0.0), (third < 0.0) & (third != -1.0)
+    if highest > 100.0 or negative.mean() > 0.1:
+        raise InputError(
+            f"{title}: the third numbers of the joints lie between {third.min():g} and {highest:g}, which are no "
+            "confidences: leave them out if they are depths"
+        )
     return (third / 100.0 if highest > _MAX_SCORE else third).clip(0.0, 1.0)
 
 
@@ -107,8 +112,8 @@ def check_pixels(title: str, points: Float[Tensor, "T J 3"]) -> None:
     pixels = points[..., :2][points[..., 2] > 0]
     if pixels.abs().max() <= 2.0:
         raise InputError(
-            f"{title}: coordinates lie between {pixels.min():.3g} and {pixels.max():.3g}, expected pixels: multiply "
-            "them by the width and the height of the image"
+            f"{title}: coordinates lie between {pixels.min():.3g} and {pixels.max():.3g}, expected pixels: undo "
+            "the normalisation; shares of the image are multiplied by its width and its height"
         )
 
 
@@ -126,6 +131,24 @@ def doubtful_order(points: Float[Tensor, "T J 3"], skeleton: str) -> str | None:
     if lengths[skeleton] <= _DOUBTFUL * lengths[best] or not lengths[best] < _PLAUSIBLE * _median_size(points):
         return None
     return f"the joints are not in the order of {skeleton}: they look like {best}"
+
+
+def doubtful_axes(points: Float[Tensor, "T J 3"], skeleton: str) -> str | None:
+    """Says that most people stand on their heads, or lie, as they do where an axis is turned; None if not.
+
+    Args:
+        points: pixels and confidence.
+        skeleton: of the joints.
+    """
+    ends = [[skeletons.get(skeleton).index(f"{side}_{joint}") for side in ("left", "right")] for joint in _TRUNK]
+    upper, lower = points[:, ends[0]], points[:, ends[1]]
+    seen = (upper[..., 2] > 0).all(dim=-1) & (lower[..., 2] > 0).all(dim=-1)
+    x, y = (lower - upper).mean(dim=1)[seen, :2].T
+    if len(y) and (y < -x.abs()).double().mean() > 0.8:
+        return "most people are upside down: y must point down"
+    if len(y) and (x.abs() > 2.0 * y.abs()).double().mean() > 0.8:
+        return "most people lie: if they do not, x and y are exchanged"
+    return None
 
 
 def _median_size(points: Float[Tensor, "T J 3"]) -> float:

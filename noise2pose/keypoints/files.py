@@ -17,8 +17,6 @@ Shape letters: T poses, P people, J joints.
 """
 
 import json
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,15 +30,12 @@ from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import ENDINGS as IMAGE_ENDINGS
 from noise2pose.keypoints import arrays, formats
+from noise2pose.keypoints.array_files import read_arrays
 from noise2pose.keypoints.arrays import Keypoints, counted
+from noise2pose.keypoints.cleaning import confidence
 from noise2pose.keypoints.entries import Entry
-from noise2pose.keypoints.images import image_path, natural, person_names
-from noise2pose.limits import check_arrays
-from noise2pose.safe_pickle import read_object_npz
-
-ENDINGS = (".npz", ".npy", ".json", ".txt")
-_ARRAYS = ("keypoints", "keypoints_2d", "arr_0")  # the last is what numpy calls an array without a name
-_NO_NPZ = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+from noise2pose.keypoints.images import KEYPOINT_ENDINGS as ENDINGS
+from noise2pose.keypoints.images import natural, person_names, without_ending
 
 
 def as_keypoints(given: Any, skeleton: str | None = None, image_size: Any = None, names: Any = None) -> Keypoints:
@@ -119,7 +114,7 @@ def read_keypoints(path: Path, skeleton: str | None = None, form: str | None = N
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path}: keypoints are read from {', '.join(ENDINGS)} files")
     if path.suffix.lower() in (".npz", ".npy"):
-        return replace(_read_npz(path, skeleton), source=path)
+        return replace(read_arrays(path, skeleton), source=path)
     content = None if path.suffix.lower() == ".txt" else _json(path)
     if form is None and isinstance(content, list) and content and isinstance(content[0], list):
         found = arrays.from_array(str(path), content, skeleton, stem=path.stem)
@@ -138,7 +133,7 @@ def _files_of(folder: Path) -> list[Path]:
 def _people_of(path: Path, stated: str | None) -> tuple[str, formats.People]:
     """The format of a file and the people in it."""
     if path.suffix.lower() == ".txt":
-        return "YOLO-pose", formats.read_yolo(path)
+        return "YOLO-pose", _read_yolo(path)
     content = _json(path)
     form = formats.recognise(path, content, stated)
     try:
@@ -149,76 +144,50 @@ def _people_of(path: Path, stated: str | None) -> tuple[str, formats.People]:
         raise InputError(f"{path}: is not as {form.title} writes it ({type(error).__name__}: {error})") from error
 
 
+def _read_yolo(path: Path) -> formats.People:
+    """One line a person: class, box (4), joints, and where they were saved a confidence and the number of a track."""
+    image = path.stem
+    entries, skipped = [], Counter[str]()
+    try:
+        lines = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as YOLO-pose text ({error})") from error
+    for row, values in enumerate(filter(None, lines)):
+        joints, extra = _yolo_columns(path, row, len(values) - 5)
+        if values[0] != 0:
+            skipped["of other classes than 0, the person"] += 1
+            continue
+        points = np.array(values[5 : len(values) - extra]).reshape(joints, -1)
+        entries.append(
+            Entry(
+                f"{path}: line {row + 1}",
+                points,
+                image,
+                labelled=points.shape[1] == 3 and bool(np.isin(points[:, 2], (0, 1, 2)).all()),
+                person=str(int(values[-1])) if extra == 2 else None,
+            )
+        )
+    return formats.People(entries, skipped)
+
+
+def _yolo_columns(path: Path, row: int, numbers: int) -> tuple[int, int]:
+    """How many joints a line has, and how many numbers follow them."""
+    sizes = sorted(
+        {skeleton.num_joints for skeleton in skeletons.SKELETONS.values()}, key=lambda size: (size != 17, size)
+    )
+    for columns in (3, 2):
+        for joints in sizes:
+            if 0 <= numbers - columns * joints <= 2:
+                return joints, numbers - columns * joints
+    raise InputError(f"{path}: line {row + 1} has {numbers + 5} numbers, expected a class, a box and 3 for each joint")
+
+
 def _json(path: Path) -> Any:
     try:
         raw = path.read_bytes()
         return json.loads(raw.decode(json.detect_encoding(raw)))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error})") from error
-
-
-def _read_npz(path: Path, skeleton: str | None) -> Keypoints:
-    expected = "expected an array `keypoints` of shape (poses, joints, 2 or 3)"
-    try:
-        check_arrays(path)
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            return arrays.from_array(str(path), file, skeleton, stem=path.stem)
-        with file:
-            if "positions_2d" in file.files:
-                return _read_videopose3d(path, skeleton)
-            key = next((key for key in _ARRAYS if key in file.files), None)
-            if key is None:
-                raise InputError(f"{path}: {expected}, found {', '.join(file.files) or 'nothing'}")
-            values = file[key]
-            more = {key: file[key] for key in ("skeleton", "image_size", "names", "people", "frames", "fps")
-                    if key in file.files}  # fmt: skip
-    except InputError:
-        raise
-    except _NO_NPZ as error:
-        if "Object arrays" in str(error):
-            raise InputError(f"{path}: holds pickled Python objects, which are not read; {expected}") from error
-        about = "it is no file of NumPy" if "allow_pickle" in str(error) else error
-        raise InputError(f"{path} cannot be read as an npz file ({about}); {expected}") from error
-    if "skeleton" in more and skeleton not in (None, str(more["skeleton"])):
-        raise InputError(f"{path}: skeleton is {skeleton}, but the file says {more['skeleton']}")
-    stated = str(more["skeleton"]) if "skeleton" in more else skeleton
-    names = more.get("names")
-    if names is not None and names.ndim == 1:
-        names = np.array([image_path(str(name)) for name in names])
-    found = arrays.from_array(str(path), values, stated, more.get("image_size"), names, path.stem)
-    number = len(found.names)
-    listed = {}
-    for key in ("people", "frames"):
-        if key in more and len(found.names) == len(values):
-            if more[key].shape != (number,):
-                raise InputError(f"{path}: {key} has shape {more[key].shape}, expected ({number},)")
-            listed[key] = [str(value) if key == "people" else int(value) for value in more[key]]
-    return replace(found, **listed, fps=float(more["fps"]) if "fps" in more else None)
-
-
-def _read_videopose3d(path: Path, skeleton: str | None) -> Keypoints:
-    """VideoPose3D's file of custom videos: one clip each, one person; files of a data set have many views instead."""
-    content = read_object_npz(path)
-    videos, metadata = content["positions_2d"], content.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    if not isinstance(videos, dict) or not all(isinstance(actions, dict) for actions in videos.values()):
-        raise InputError(f"{path}: positions_2d is not as VideoPose3D writes it")
-    clips = [(video, action, views) for video, actions in videos.items() for action, views in actions.items()]
-    if len(clips) != 1 or len(clips[0][2]) != 1:
-        raise InputError(
-            f"{path}: holds {len(clips)} clips ({', '.join(str(video) for video in list(videos)[:3])}), expected one: "
-            "a data set of VideoPose3D is read by `noise2pose prepare`, a custom video is a file of its own"
-        )
-    video, _, views = clips[0]
-    layout = {"coco": "coco_17", "h36m": "h36m_17"}.get(str(metadata.get("layout_name")))
-    if layout is not None and skeleton not in (None, layout):
-        raise InputError(f"{path}: skeleton is {skeleton}, but the file says {layout}")
-    size = (metadata.get("video_metadata") or {}).get(video) or {}
-    known = [size.get("w"), size.get("h")] if size.get("w") and size.get("h") else None
-    found = arrays.from_array(str(path), views[0], layout or skeleton, known, stem=Path(str(video)).stem)
-    fps = size.get("fps")
-    return replace(found, form="a custom video of VideoPose3D", fps=float(fps) if fps else None)
 
 
 def _from_people(path: Path, people: formats.People, skeleton: str | None, form: str) -> Keypoints:
@@ -230,13 +199,10 @@ def _from_people(path: Path, people: formats.People, skeleton: str | None, form:
     skeletons_of, assumed = _skeletons_of(path, entries, skeleton)
     name = max(dict.fromkeys(skeletons_of), key=lambda name: skeletons.get(name).num_joints)
     notes += assumed
-    labelled = any(entry.labelled for entry in entries)
-    points = []
-    for entry, own in zip(entries, skeletons_of, strict=True):
-        given = torch.from_numpy(arrays.with_confidence(entry.title, entry.ordered()[None], labelled))[0]
-        if entry.confidence is not None:  # a stated confidence is no visibility
-            given[:, 2] = torch.from_numpy(entry.ordered()[:, 2].clip(0.0, 1.0))
-        points.append(given if own == name else skeletons.convert_partly(given, own, name))
+    points = [
+        given if own == name else skeletons.convert_partly(given, own, name)
+        for given, own in zip(_with_confidences(path, entries), skeletons_of, strict=True)
+    ]
     for own, count in Counter(skeletons_of).items():
         if own != name:
             notes.append(f"{counted(count, 'pose')} of {own} among them")
@@ -246,7 +212,7 @@ def _from_people(path: Path, people: formats.People, skeleton: str | None, form:
     found = Keypoints(
         torch.stack(points),
         name,
-        person_names(images),
+        person_names(_told_apart(entries)),
         sizes,
         images=images,
         image_ids=[entry.image_id for entry in entries],
@@ -263,6 +229,34 @@ def _from_people(path: Path, people: formats.People, skeleton: str | None, form:
     return (
         replace(found, image_sizes=None) if found.image_sizes is not None and found.image_sizes.isnan().any() else found
     )
+
+
+def _with_confidences(path: Path, entries: Sequence[Entry]) -> list[torch.Tensor]:
+    """(J, 3) of each entry. All third numbers of a file have one scale, and so have all confidences in lists."""
+    found = [torch.from_numpy(entry.ordered()) for entry in entries]
+    for stated in (False, True):
+        rows = [row for row, entry in enumerate(entries) if (entry.confidence is not None) == stated]
+        if not rows:
+            continue
+        third = torch.cat([found[row][:, 2] for row in rows])[None, :, None].numpy()
+        if stated:  # a stated confidence is no visibility
+            third = np.where(third == 2.0, 1.0, third)
+        labelled = not stated and any(entry.labelled for entry in entries)
+        read = torch.from_numpy(confidence(str(path), third, labelled)).flatten()
+        for row, values in zip(rows, read.split([len(found[row]) for row in rows]), strict=True):
+            found[row] = torch.cat((found[row][:, :2], values[:, None]), dim=-1)
+    return found
+
+
+def _told_apart(entries: Sequence[Entry]) -> list[str]:
+    """The image of each entry for its name; with its number where images of several numbers have one name."""
+    ids: dict[str, set[str]] = {}
+    for entry in entries:
+        ids.setdefault(entry.image, set()).add(entry.image_id)
+    return [
+        entry.image if len(ids[entry.image]) == 1 else f"{without_ending(entry.image)}_id{entry.image_id}"
+        for entry in entries
+    ]
 
 
 def _skeletons_of(path: Path, entries: Sequence[Entry], stated: str | None) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""The layouts of JSON and text files of 2-D keypoints: how each is recognised, and who is in it.
+"""The layouts of JSON files of 2-D keypoints: how each is recognised, and who is in it.
 
 A format is recognised by its keys, never by the name of the file. Entries without a person's keypoints (a crowd, an
 animal, an object) are left out and counted.
@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.keypoints.arrays import regular
 from noise2pose.keypoints.entries import Entry, first_of, image_size, read_entry, whole_number
 from noise2pose.keypoints.images import image_path
 from noise2pose.keypoints.joint_names import skeleton_of_names
 
+_PEOPLE = ("person", "people", "human", "pedestrian")
 _AIC_VISIBILITY = np.array([np.nan, 1.0, 0.5, 0.0])  # 1 visible, 2 hidden, 3 not labelled
 
 
@@ -132,7 +132,10 @@ def _joints_of(category: dict[str, Any]) -> dict[str, Any]:
     """The skeleton of a category and where its joints are, or why its entries are left out."""
     names = category.get("keypoints")
     if not isinstance(names, list) or not names:
-        return {}
+        title = str(category.get("name", "person"))
+        if title.lower() in _PEOPLE:
+            return {}
+        return {"skipped": f"of category {title} (it names no joints; a person's is called person)"}
     try:
         skeleton, joints = skeleton_of_names(names)
     except InputError as error:
@@ -238,44 +241,6 @@ def _mpii(path: Path, content: Any) -> People:
         confidence = None if seen is None else regular(entry.title, seen, "joints_vis").clip(0.0, 1.0)
         entries.append(_replaced(entry, confidence=confidence, skeleton="mpii_16"))
     return People(entries, Counter())
-
-
-def read_yolo(path: Path) -> People:
-    """One line a person: class, box (4), joints, and where they were saved a confidence and the number of a track."""
-    image = path.stem
-    entries, skipped = [], Counter[str]()
-    try:
-        lines = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as YOLO-pose text ({error})") from error
-    for row, values in enumerate(filter(None, lines)):
-        joints, extra = _yolo_columns(path, row, len(values) - 5)
-        if values[0] != 0:
-            skipped["of other classes than 0, the person"] += 1
-            continue
-        points = np.array(values[5 : len(values) - extra]).reshape(joints, -1)
-        entries.append(
-            Entry(
-                f"{path}: line {row + 1}",
-                points,
-                image,
-                labelled=points.shape[1] == 3 and bool(np.isin(points[:, 2], (0, 1, 2)).all()),
-                person=str(int(values[-1])) if extra == 2 else None,
-            )
-        )
-    return People(entries, skipped)
-
-
-def _yolo_columns(path: Path, row: int, numbers: int) -> tuple[int, int]:
-    """How many joints a line has, and how many numbers follow them."""
-    sizes = sorted(
-        {skeleton.num_joints for skeleton in skeletons.SKELETONS.values()}, key=lambda size: (size != 17, size)
-    )
-    for columns in (3, 2):
-        for joints in sizes:
-            if 0 <= numbers - columns * joints <= 2:
-                return joints, numbers - columns * joints
-    raise InputError(f"{path}: line {row + 1} has {numbers + 5} numbers, expected a class, a box and 3 for each joint")
 
 
 def _replaced(entry: Entry, **changes: Any) -> Entry:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+KEYPOINT_ENDINGS = (".npz", ".npy", ".json", ".txt")
 _ENDING = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?|gif|heic|heif|avif)$", re.IGNORECASE)
 _NUMBER = re.compile(r"([0-9]+)")
 

@@ -74,11 +74,17 @@ def _check_one_person(read: Keypoints, frames: Sequence[tuple[int, int]]) -> Non
     for (frame, row), (following_frame, following) in pairwise(frames):
         if frame == following_frame and read.people[row] is not None:
             raise InputError(f"{source}: person {read.people[row]} is twice in frame {frame}: {read.names[following]}")
+        ids = {read.image_ids[row], read.image_ids[following]} if read.image_ids else set()
+        if frame == following_frame and len(ids) > 1:
+            raise InputError(
+                f"{source}: images {' and '.join(sorted(ids))} are both called {read.images[row]}: give the images of "
+                "each camera a folder in their file_name"
+            )
         if frame == following_frame:
             raise InputError(
                 f"{source}: {read.names[row]} and {read.names[following]} are of one frame, and no identities "
-                "(track_id or idx) say who is who: give each person's keypoints in a file of their own, or use a model "
-                "for single frames"
+                "(track_id, idx or person_id) say who is who: give each person's keypoints in a file of their own, or "
+                "use a model for single frames"
             )
 
 

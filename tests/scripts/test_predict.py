@@ -111,7 +111,7 @@ def test_the_encoder_alone_has_no_uncertainty(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", keypoints=people(1, "coco_17"))
     assert predict(path, tmp_path / "a.npz", tmp_path / "out") == 0
     assert (
-        "context encoder: 1 pose, read as array (coco_17); the order of the joints is assumed; no uncertainty"
+        "context encoder: 1 pose, read as array (coco_17); the order of the joints is assumed"
         in capsys.readouterr().out
     )
     assert {"uncertainty", "hypotheses"}.isdisjoint(read(tmp_path / "out"))

@@ -13,6 +13,7 @@ from methods.inference.lifting import lift
 from methods.inference.model import SAMPLE
 from noise2pose import cameras
 from noise2pose.errors import InputError
+from noise2pose.keypoints.files import read_keypoints
 from tests.noise2pose.keypoints.walker import coco_walker
 
 
@@ -143,3 +144,13 @@ def test_the_frame_rate_says_how_fast_people_move(tmp_path):
     assert away[0] < 0.5 * away[1]
     with pytest.raises(InputError, match="fps is -1"):
         lifter.predict(points, fps=-1)
+
+
+def test_the_output_says_who_is_who_and_when(tmp_path):
+    entries = two_people(3)
+    del entries[2]  # the first person is not seen in the second frame
+    poses, _ = lifted(tmp_path, entries)
+    assert poses.people == ["0", "1", "1", "0", "1"] and poses.images[2] == "v/1.jpg"
+    poses.save(tmp_path / "out", pictures=0, gif=False)
+    again = read_keypoints(tmp_path / "out" / "poses.npz")
+    assert (again.people, again.images, again.skeleton) == (poses.people, poses.images, "h36m_17")

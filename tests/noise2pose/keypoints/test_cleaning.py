@@ -68,7 +68,7 @@ def test_confidences_of_every_scale():
     ):
         given = np.array(third)[None, :, None]
         assert cleaning.confidence("a", given, labelled)[0, :, 0].tolist() == pytest.approx(expected)
-    with pytest.raises(InputError, match="a: the third number of a joint is 640"):
+    with pytest.raises(InputError, match="a: the third numbers .* 640, which are no confidences: leave them out"):
         cleaning.confidence("a", np.array([[[640.0]]]), False)
 
 

@@ -6,7 +6,8 @@ import torch
 
 from noise2pose import cameras, skeletons
 from noise2pose.errors import InputError
-from noise2pose.keypoints.files import read_keypoints
+from noise2pose.keypoints.files import as_keypoints, read_keypoints
+from tests.noise2pose.keypoints.walker import coco_walker, walker
 
 COCO = skeletons.get("coco_17")
 
@@ -83,7 +84,7 @@ def test_categories_say_the_skeleton(tmp_path):
         return read_keypoints(save(tmp_path / "a.json", content), skeleton)
 
     h36m = list(skeletons.get("h36m_17").joints)
-    assert read(h36m).skeleton == "h36m_17" and read(None).skeleton == "coco_17"
+    assert read(h36m).skeleton == "h36m_17"
     turned = read(h36m[::-1])
     assert turned.skeleton == "h36m_17" and torch.equal(turned.points, read(h36m).points.flip(1))
     with pytest.raises(InputError, match="skeleton is coco_17, but the file names the joints of h36m_17"):
@@ -158,7 +159,10 @@ def test_halpe_has_26_joints(tmp_path):
         ([result(1, keypoints="none")], "not a regular array"),
         ([result(1, keypoints={"nose": 1})], r"entry 0 \(image 1\): keypoints have shape"),
         ([result("x", keypoints=[1, 1, 1, 2, 1, 1, *[0] * 45])], "no pose has three joints that are seen"),
-        ([result(1, keypoints=[*person()[:-1], 140.0])], "the third number of a joint is 140"),
+        (
+            [result(1, keypoints=[*person()[:-1], 140.0])],
+            "third numbers .* between 0.9 and 140, which are no",
+        ),
         ([[[1, 2], [3]]], "not a regular array"),
         ([[[1.0] * 4] * 17], r"shape \(1, 17, 4\)"),
         ([[[1.0] * 3] * 5], "has 5 joints"),
@@ -208,7 +212,7 @@ def test_objects_are_never_unpickled(tmp_path):
         ({"poses": np.ones((2, 17, 2))}, "`keypoints`.*found poses"),
         ({"keypoints": np.ones((0, 17, 2))}, "holds no poses"),
         ({"keypoints": np.full((2, 17, 2), np.nan)}, "no pose has three joints that are seen"),
-        ({"keypoints": np.random.default_rng(0).uniform(0, 1, (2, 17, 2))}, "expected pixels: multiply"),
+        ({"keypoints": np.random.default_rng(0).uniform(0, 1, (2, 17, 2))}, "expected pixels: undo the normalisation"),
         ({"keypoints": np.ones(17)}, r"shape \(17,\)"),
         ({"keypoints": np.ones((2, 17, 2)), "image_size": np.ones(3)}, "image_size has shape"),
         ({"keypoints": np.zeros((2, 17, 3))}, "no pose has three joints that are seen"),
@@ -248,3 +252,61 @@ def test_the_virtual_image_is_centred_on_the_person():
     assert side.tolist() == pytest.approx([440.0, 440.0, 0.0])
     assert (corner[0] + side[0] / 2).tolist() == pytest.approx([120.0, 150.0])
     assert torch.allclose(corner[1], corner[0] + 1000.0)
+
+
+def scored(image, score):
+    points = coco_walker(1)[0]
+    points[:, 2] = score
+    return {"image_id": image, "keypoints": points.ravel().tolist()}
+
+
+def test_the_numbers_of_a_file_have_one_scale(tmp_path):
+    read = read_keypoints(save(tmp_path / "percent.json", [scored("1.jpg", 92.0), scored("2.jpg", 4.0)]))
+    assert read.points[:, 0, 2].tolist() == pytest.approx([0.92, 0.04]), "4 % is not a certainty"
+    hidden = scored("2.jpg", 1.0)
+    read = read_keypoints(save(tmp_path / "visibility.json", [scored("1.jpg", 2.0), hidden]))
+    assert read.points[:, 0, 2].tolist() == [1.0, 0.5], "1 is hidden where another is 2"
+
+
+def test_identities_stay_with_their_poses_where_one_is_left_out(tmp_path):
+    points = np.concatenate((coco_walker(3), coco_walker(3, 1)))
+    points[1] = 0.0
+    order, people = [0, 1, 2, 0, 1, 2], ["a"] * 3 + ["b"] * 3
+    np.savez(tmp_path / "two.npz", keypoints=points, people=people, frames=order)
+    read = read_keypoints(tmp_path / "two.npz")
+    assert read.people == ["a", "a", "b", "b", "b"] and read.frames == [0, 2, 0, 1, 2]
+    np.savez(tmp_path / "short.npz", keypoints=points, people=people[1:])
+    with pytest.raises(InputError, match=r"short.npz: people has shape \(5,\), expected \(6,\)"):
+        read_keypoints(tmp_path / "short.npz")
+
+
+def test_depths_are_no_confidences():
+    points = coco_walker(2)
+    points[..., 2] = np.linspace(-80.0, 70.0, 34).reshape(2, 17)
+    with pytest.raises(InputError, match="between -80 and 70, which are no confidences: leave them out"):
+        as_keypoints(points)
+
+
+def test_axes_that_are_turned_are_told():
+    points = coco_walker(3)
+    assert as_keypoints(points).notes == ("the order of the joints is assumed",)
+    upside_down, exchanged = points * [1.0, -1.0, 1.0], points[..., [1, 0, 2]]
+    assert "most people are upside down: y must point down" in as_keypoints(upside_down).about()
+    assert "most people lie: if they do not, x and y are exchanged" in as_keypoints(exchanged).about()
+
+
+def test_fewer_joints_than_17_are_a_guess():
+    assert "assumed" in as_keypoints(walker(2, 0, "h36m_17")[:, :16]).about()
+
+
+def test_an_animal_without_names_of_joints_is_no_person(tmp_path):
+    content = {"annotations": [result(1), result(2, category_id=18)], "categories": [{"id": 1, "name": "Person"}]}
+    content["categories"].append({"id": 18, "name": "dog"})
+    read = read_keypoints(save(tmp_path / "a.json", content))
+    assert read.names == ["1"] and "1 entry skipped of category dog (it names no joints" in read.about()
+
+
+def test_images_of_one_name_keep_their_number(tmp_path):
+    images = [{"id": identity, "file_name": "000000.jpg"} for identity in (3, 8)]
+    content = {"images": images, "annotations": [result(3), result(8)]}
+    assert read_keypoints(save(tmp_path / "a.json", content)).names == ["000000_id3", "000000_id8"]

@@ -27,7 +27,7 @@ def rows(read, fps=50.0):
 def test_people_are_told_apart_by_identity_whatever_their_order():
     images = [f"{t}.jpg" for t in (1, 1, 0, 0, 2)]
     assert rows(record(images, ["a", "b", "b", "a", "a"])) == [([2, 1], [0.0, 0.02]), ([3, 0, 4], [0.0, 0.02, 0.04])]
-    with pytest.raises(InputError, match=r"0 and 0#2 are of one frame, and no identities .track_id or idx. say who"):
+    with pytest.raises(InputError, match=r"0 and 0#2 are of one frame, and no identities .track_id, idx or person_id"):
         tracks(record(images), 50.0)
     with pytest.raises(InputError, match="person a is twice in frame 1"):
         tracks(record(images, ["a", "a", "b", "a", "a"]), 50.0)
