@@ -1,7 +1,6 @@
 """The context encoder of DiffPose: it lifts 2-D joints directly, and is the baseline of every table.
 
-For single frames it is the graph network of the release (GraFormer), for clips MixSTE. The last functions lay out the
-frames of clips as a batch of frames, which is what the denoiser takes.
+For single frames it is the graph network of the release (GraFormer), for clips MixSTE.
 
 Shape letters: B batch, F frames (clips only), J joints, W width.
 """
@@ -10,24 +9,23 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from methods.base import PoseMethod
 from methods.checkpoints import read_checkpoint
 from methods.diffpose.denoisers import GraphLifter
-from methods.diffpose.mixste import MixSTE
 from methods.diffpose.variants import Lifted
+from methods.lifting import centred, maybe_mirrored, screen_joints
+from methods.mixste import MixSTE
 from methods.official_weights import check
 from methods.schedules import scheduled
-from noise2pose import cameras, keyed_random, skeletons
+from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch, mirror_pose
 
 Encoder = Literal["graph", "mixste"]
-
-_LONGEST_CLIP = 1 << 16  # frames of a clip whose keys are different from those of other clips
 
 
 class ContextEncoder(PoseMethod):
@@ -139,35 +137,6 @@ def encoder_loss(
     return squared.sum() / (3.0 * valid.sum()).clamp_min(1.0)
 
 
-def maybe_mirrored(batch: PoseBatch, skeleton: skeletons.Skeleton) -> PoseBatch:
-    """The batch or, with probability 1/2, its mirror image."""
-    return mirror_batch(batch, skeleton) if torch.rand(()) < 0.5 else batch
-
-
-def screen_joints(batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int = 1) -> Float[Tensor, "B *F J 2"]:
-    """2-D joints of a batch in screen coordinates: x in [-1, 1] across the image, y in the same unit.
-
-    Raises:
-        InputError: if the batch has another number of joints than the skeleton, or clips instead of frames.
-    """
-    keypoints = batch["keypoints_2d"]
-    expected = (num_frames, skeleton.num_joints) if num_frames > 1 else (skeleton.num_joints,)
-    if keypoints.shape[1:-1] != expected:
-        wanted = f"clips of {num_frames} frames" if num_frames > 1 else "single frames"
-        raise InputError(
-            f"keypoints_2d has shape {tuple(keypoints.shape)}; this method takes {wanted} of {skeleton.num_joints} "
-            f"joints in the order of {skeleton.name}: (batch, {', '.join(map(str, expected))}, 3); set "
-            "model.num_frames and data.num_frames to the same number"
-        )
-    size = batch["camera"]["image_size"]
-    return cameras.to_screen(keypoints[..., :2], size.view(-1, *[1] * (keypoints.ndim - 2), 2))
-
-
-def centred(pose: Float[Tensor, "*batch J 3"], root: int) -> Float[Tensor, "*batch J 3"]:
-    """The pose relative to its root joint. Out of place: in place, the root would alias the subtrahend."""
-    return pose - pose[..., root : root + 1, :]
-
-
 def read_encoder(path_or_name: str, encoder: GraphLifter | MixSTE) -> dict[str, Tensor]:
     """Weights of a trained `ContextEncoder` for an encoder.
 
@@ -193,25 +162,3 @@ def read_encoder(path_or_name: str, encoder: GraphLifter | MixSTE) -> dict[str, 
             f"model.context_checkpoint: {path_or_name}: {error}; set model.context_width and model.context_blocks to "
             "what it was trained with"
         ) from error
-
-
-def as_frames(batch: PoseBatch, num_frames: int) -> PoseBatch:
-    """Keypoints, heat-maps and cameras of B F frames, clip after clip; a batch of single frames is unchanged."""
-    if num_frames == 1:
-        return batch
-    frames: PoseBatch = {
-        "keypoints_2d": batch["keypoints_2d"].flatten(0, 1),
-        "camera": {key: value.repeat_interleave(num_frames, dim=0) for key, value in batch["camera"].items()},  # pyright: ignore
-    }
-    for key in ("keypoints_3d", "heatmaps", "box"):
-        if key in batch:
-            frames[key] = batch[key].flatten(0, 1)
-    return frames
-
-
-def frame_keys(batch: PoseBatch, num_frames: int, device: torch.device) -> Int[Tensor, " BF"]:
-    """Keys of `noise2pose.keyed_random`, one for each frame of the batch."""
-    keys = keyed_random.keys_of(batch["sample_id"], device=device)
-    if num_frames == 1:
-        return keys
-    return (keys[:, None] * _LONGEST_CLIP + torch.arange(num_frames, device=device)).flatten()

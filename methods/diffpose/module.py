@@ -10,13 +10,9 @@ from torch import Tensor
 from methods.diffpose import initialisation
 from methods.diffpose.context import (
     Encoder,
-    as_frames,
     build_encoder,
-    centred,
     encode,
     encoder_loss,
-    frame_keys,
-    maybe_mirrored,
     read_encoder,
 )
 from methods.diffpose.denoisers import GraphDenoiser
@@ -29,6 +25,7 @@ from methods.diffpose.variants import (
     Variant,
     resolve_settings,
 )
+from methods.lifting import as_frames, centred, frame_keys, maybe_mirrored
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction

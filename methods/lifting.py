@@ -1,0 +1,66 @@
+"""What methods that lift 2-D joints to 3-D share: the input in screen coordinates, clips as a batch of frames.
+
+Shape letters: B batch, F frames (clips only), J joints.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from noise2pose import cameras, keyed_random, skeletons
+from noise2pose.batch import PoseBatch
+from noise2pose.errors import InputError
+from noise2pose.images.mirroring import mirror_batch
+
+_LONGEST_CLIP = 1 << 16  # frames of a clip whose keys are different from those of other clips
+
+
+def screen_joints(batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int = 1) -> Float[Tensor, "B *F J 2"]:
+    """2-D joints of a batch in screen coordinates: x in [-1, 1] across the image, y in the same unit.
+
+    Raises:
+        InputError: if the batch has another number of joints than the skeleton, or clips instead of frames.
+    """
+    keypoints = batch["keypoints_2d"]
+    expected = (num_frames, skeleton.num_joints) if num_frames > 1 else (skeleton.num_joints,)
+    if keypoints.shape[1:-1] != expected:
+        wanted = f"clips of {num_frames} frames" if num_frames > 1 else "single frames"
+        raise InputError(
+            f"keypoints_2d has shape {tuple(keypoints.shape)}; this method takes {wanted} of {skeleton.num_joints} "
+            f"joints in the order of {skeleton.name}: (batch, {', '.join(map(str, expected))}, 3); set "
+            "model.num_frames and data.num_frames to the same number"
+        )
+    size = batch["camera"]["image_size"]
+    return cameras.to_screen(keypoints[..., :2], size.view(-1, *[1] * (keypoints.ndim - 2), 2))
+
+
+def centred(pose: Float[Tensor, "*batch J 3"], root: int) -> Float[Tensor, "*batch J 3"]:
+    """The pose relative to its root joint. Out of place: in place, the root would alias the subtrahend."""
+    return pose - pose[..., root : root + 1, :]
+
+
+def maybe_mirrored(batch: PoseBatch, skeleton: skeletons.Skeleton) -> PoseBatch:
+    """The batch or, with probability 1/2, its mirror image."""
+    return mirror_batch(batch, skeleton) if torch.rand(()) < 0.5 else batch
+
+
+def as_frames(batch: PoseBatch, num_frames: int) -> PoseBatch:
+    """Keypoints, heat-maps and cameras of B F frames, clip after clip; a batch of single frames is unchanged."""
+    if num_frames == 1:
+        return batch
+    frames: PoseBatch = {
+        "keypoints_2d": batch["keypoints_2d"].flatten(0, 1),
+        "camera": {key: value.repeat_interleave(num_frames, dim=0) for key, value in batch["camera"].items()},  # pyright: ignore
+    }
+    for key in ("keypoints_3d", "heatmaps", "box"):
+        if key in batch:
+            frames[key] = batch[key].flatten(0, 1)
+    return frames
+
+
+def frame_keys(batch: PoseBatch, num_frames: int, device: torch.device) -> Int[Tensor, " BF"]:
+    """Keys of `noise2pose.keyed_random`, one for each frame of the batch."""
+    keys = keyed_random.keys_of(batch["sample_id"], device=device)
+    if num_frames == 1:
+        return keys
+    return (keys[:, None] * _LONGEST_CLIP + torch.arange(num_frames, device=device)).flatten()
