@@ -3,8 +3,10 @@
 Shape letters: B batch, F frames (clips only), J joints.
 """
 
+from typing import Literal
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from noise2pose import cameras, keyed_random, skeletons
@@ -12,7 +14,47 @@ from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch
 
+Normalisation = Literal["screen", "limbs"]
+
+_LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 _LONGEST_CLIP = 1 << 16  # frames of a clip whose keys are different from those of other clips
+
+
+def input_channels(normalisation: Normalisation) -> int:
+    """Numbers per joint that `input_joints` gives."""
+    return 2 if normalisation == "screen" else 3
+
+
+def input_joints(
+    batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int = 1, normalisation: Normalisation = "screen"
+) -> Float[Tensor, "B *F J C"]:
+    """What a lifter sees of a batch: screen coordinates, or the limbs within their box.
+
+    Screen coordinates (C = 2, as published) depend on where in the image the person stands, how large they are, and on
+    what a detector calls the spine, the chin and the top of the head. The limbs (C = 3) do not: x, y and 1 for each
+    seen shoulder, elbow, wrist, hip, knee and ankle, such that the box of those seen (in a clip: in any frame) has its
+    centre at the origin and a longer side of 2; zeros for every other joint, so that it does not matter where an unseen
+    joint was put.
+
+    Raises:
+        InputError: as `screen_joints`.
+    """
+    screen = screen_joints(batch, skeleton, num_frames)
+    if normalisation == "screen":
+        return screen
+    seen = (batch["keypoints_2d"][..., 2] > 0) & limbs_of(skeleton).to(screen.device)
+    points, counted = screen.flatten(1, -2), seen.flatten(1)[..., None]
+    low = torch.where(counted, points, torch.inf).amin(dim=1)
+    high = torch.where(counted, points, -torch.inf).amax(dim=1)
+    centre, side = (low + high) / 2.0, (high - low).amax(dim=-1)
+    shape = (-1, *[1] * (screen.ndim - 2))
+    within = (screen - centre.view(*shape, 2)) * (2.0 / side.clamp_min(1e-6)).view(*shape, 1)
+    return torch.where(seen[..., None], torch.cat((within, torch.ones_like(within[..., :1])), dim=-1), 0.0)
+
+
+def limbs_of(skeleton: skeletons.Skeleton) -> Bool[Tensor, " J"]:
+    """Whether each joint is a shoulder, elbow, wrist, hip, knee or ankle, which every data set and detector has."""
+    return torch.tensor([joint.endswith(_LIMBS) for joint in skeleton.joints])
 
 
 def screen_joints(batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int = 1) -> Float[Tensor, "B *F J 2"]:

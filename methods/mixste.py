@@ -3,7 +3,7 @@
 Attention over the joints of a frame and attention over the frames of a joint alternate. The details follow the
 published network; `official.py` renames its weights.
 
-Shape letters: B batch, F frames, J joints, L tokens of one attention, W width.
+Shape letters: B batch, F frames, J joints, L tokens of one attention, C input channels, W width.
 """
 
 import torch
@@ -62,6 +62,7 @@ class MixSTE(nn.Module):
         drop_path: of the last block; it grows linearly from 0 at the first.
         num_joints: J.
         causal: a frame attends only to itself and the frames before it.
+        in_channels: C of the input.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class MixSTE(nn.Module):
         drop_path: float = 0.0,
         num_joints: int = 17,
         causal: bool = False,
+        in_channels: int = 2,
     ) -> None:
         super().__init__()
-        self.input = nn.Linear(2, width)
+        self.input = nn.Linear(in_channels, width)
         self.joint_embedding = nn.Parameter(torch.zeros(1, num_joints, width))
         self.frame_embedding = nn.Parameter(torch.zeros(1, num_frames, width))
         rates = torch.linspace(0.0, drop_path, num_blocks).tolist()
@@ -85,7 +87,7 @@ class MixSTE(nn.Module):
         self.temporal_norm = nn.LayerNorm(width, eps=1e-6)
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3))
 
-    def features(self, screen: Float[Tensor, "B F J 2"]) -> Float[Tensor, "B F J W"]:
+    def features(self, screen: Float[Tensor, "B F J C"]) -> Float[Tensor, "B F J W"]:
         """Features f_ST of every frame, from 2-D joints in screen coordinates.
 
         Raises:
@@ -105,6 +107,6 @@ class MixSTE(nn.Module):
             x = x.view(batch, joints, frames, -1).transpose(1, 2).flatten(0, 1)
         return x.view(batch, frames, joints, -1)
 
-    def forward(self, screen: Float[Tensor, "B F J 2"]) -> Float[Tensor, "B F J 3"]:
+    def forward(self, screen: Float[Tensor, "B F J C"]) -> Float[Tensor, "B F J 3"]:
         """3-D joints in metres; only their positions relative to the root are trained."""
         return self.output(self.features(screen))

@@ -16,7 +16,7 @@ from methods.base import PoseMethod
 from methods.checkpoints import read_checkpoint
 from methods.diffpose.denoisers import GraphLifter
 from methods.diffpose.variants import Lifted
-from methods.lifting import centred, maybe_mirrored, screen_joints
+from methods.lifting import Normalisation, centred, input_channels, input_joints, maybe_mirrored
 from methods.mixste import MixSTE
 from methods.official_weights import check
 from methods.schedules import scheduled
@@ -43,6 +43,8 @@ class ContextEncoder(PoseMethod):
         causal: MixSTE only: a frame sees itself and those before it, for real time.
         flip_augmentation: mirror half of the batches, at random, while training.
         flip_test: average the answers to the image and to its mirror image.
+        normalisation: of the 2-D joints: `screen` coordinates as published, or the seen `limbs` within their box, for
+            people at any place and size in images of any camera.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
         learning_rate: of Adam, at its peak.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
@@ -61,6 +63,7 @@ class ContextEncoder(PoseMethod):
         causal: bool = False,
         flip_augmentation: bool = False,
         flip_test: bool = False,
+        normalisation: Normalisation = "screen",
         skeleton: str = "h36m_17",
         learning_rate: float = 1e-3,
         warmup_steps: int = 100,
@@ -71,17 +74,21 @@ class ContextEncoder(PoseMethod):
         self.num_frames = num_frames
         self.flip_augmentation = flip_augmentation
         self.flip_test = flip_test
+        self.normalisation: Normalisation = normalisation
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
-        self.network = build_encoder(encoder, width, num_blocks, num_heads, dropout, num_frames, causal, self.skeleton)
+        self.network = build_encoder(
+            encoder, width, num_blocks, num_heads, dropout, num_frames, causal, self.skeleton, normalisation
+        )
 
     def forward(self, batch: PoseBatch) -> Prediction:
-        return {"joints_3d": encode(self.network, batch, self.skeleton, self.num_frames, self.flip_test).pose}
+        lifted = encode(self.network, batch, self.skeleton, self.num_frames, self.flip_test, self.normalisation)
+        return {"joints_3d": lifted.pose}
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         if self.flip_augmentation:
             batch = maybe_mirrored(batch, self.skeleton)
-        loss = encoder_loss(self.network, batch, self.skeleton, self.num_frames)
+        loss = encoder_loss(self.network, batch, self.skeleton, self.num_frames, self.normalisation)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -99,39 +106,50 @@ def build_encoder(
     num_frames: int,
     causal: bool,
     skeleton: skeletons.Skeleton,
+    normalisation: Normalisation = "screen",
 ) -> GraphLifter | MixSTE:
     """The network of a context encoder; arguments as in `ContextEncoder`.
 
     Raises:
         InputError: if the encoder takes frames and the data are clips, or the other way round.
     """
+    channels = input_channels(normalisation)
     if encoder == "graph":
         if num_frames != 1 or causal:
             raise InputError(f"the graph encoder takes single frames; for clips of {num_frames} use encoder mixste")
-        return GraphLifter(width, num_blocks, num_heads, dropout, skeleton.parents)
+        return GraphLifter(width, num_blocks, num_heads, dropout, skeleton.parents, channels)
     if num_frames < 2:
         raise InputError("the mixste encoder takes clips: set num_frames to 27, 81 or 243, in the data as well")
-    return MixSTE(num_frames, width, num_blocks, num_heads, dropout, skeleton.num_joints, causal)
+    return MixSTE(num_frames, width, num_blocks, num_heads, dropout, skeleton.num_joints, causal, channels)
 
 
 def encode(
-    network: GraphLifter | MixSTE, batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int, flip: bool
+    network: GraphLifter | MixSTE,
+    batch: PoseBatch,
+    skeleton: skeletons.Skeleton,
+    num_frames: int,
+    flip: bool,
+    normalisation: Normalisation = "screen",
 ) -> Lifted:
     """Lifts a batch; with `flip`, the pose is the mean of those of the image and of its mirror image."""
-    screen = screen_joints(batch, skeleton, num_frames)
-    features = network.features(screen)
+    joints = input_joints(batch, skeleton, num_frames, normalisation)
+    features = network.features(joints)
     pose = centred(network.output(features), skeleton.root)
     if flip:
-        mirrored = network(screen_joints(mirror_batch(batch, skeleton), skeleton, num_frames))
+        mirrored = network(input_joints(mirror_batch(batch, skeleton), skeleton, num_frames, normalisation))
         pose = (pose + centred(mirror_pose(mirrored, skeleton), skeleton.root)) / 2.0
-    return Lifted(screen, pose, features)
+    return Lifted(joints[..., :2], pose, features)
 
 
 def encoder_loss(
-    network: GraphLifter | MixSTE, batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: int
+    network: GraphLifter | MixSTE,
+    batch: PoseBatch,
+    skeleton: skeletons.Skeleton,
+    num_frames: int,
+    normalisation: Normalisation = "screen",
 ) -> Float[Tensor, ""]:
     """Mean squared error of root-relative joints, over the valid ones."""
-    pose = centred(network(screen_joints(batch, skeleton, num_frames)), skeleton.root)
+    pose = centred(network(input_joints(batch, skeleton, num_frames, normalisation)), skeleton.root)
     target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3:]
     squared = F.mse_loss(pose, centred(target, skeleton.root), reduction="none") * valid
     return squared.sum() / (3.0 * valid.sum()).clamp_min(1.0)

@@ -247,24 +247,33 @@ class GraphLifter(nn.Module):
 
     Args:
         width, num_blocks, num_heads, dropout, parents: as in `GraphDenoiser`.
+        in_channels: C of the input.
     """
 
-    def __init__(self, width: int, num_blocks: int, num_heads: int, dropout: float, parents: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        width: int,
+        num_blocks: int,
+        num_heads: int,
+        dropout: float,
+        parents: tuple[int, ...],
+        in_channels: int = 2,
+    ) -> None:
         super().__init__()
         adjacency = normalised_adjacency(parents)
-        self.input = ChebConv(2, width, adjacency)
+        self.input = ChebConv(in_channels, width, adjacency)
         self.blocks = nn.ModuleList(
             GraphAttentionBlock(width, num_heads, dropout, adjacency) for _ in range(num_blocks)
         )
         self.output = ChebConv(width, 3, adjacency)
 
-    def features(self, screen: Float[Tensor, "B J 2"]) -> Float[Tensor, "B J W"]:
+    def features(self, screen: Float[Tensor, "B J C"]) -> Float[Tensor, "B J W"]:
         """Features f_ST of the last block, from 2-D joints in screen coordinates."""
         hidden = self.input(screen)
         for block in self.blocks:
             hidden = block(hidden)
         return hidden
 
-    def forward(self, screen: Float[Tensor, "B J 2"]) -> Float[Tensor, "B J 3"]:
+    def forward(self, screen: Float[Tensor, "B J C"]) -> Float[Tensor, "B J 3"]:
         """3-D joints in metres; only their positions relative to the root are trained."""
         return self.output(self.features(screen))

@@ -25,7 +25,7 @@ from methods.diffpose.variants import (
     Variant,
     resolve_settings,
 )
-from methods.lifting import as_frames, centred, frame_keys, maybe_mirrored
+from methods.lifting import Normalisation, as_frames, centred, frame_keys, maybe_mirrored
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -58,6 +58,8 @@ class DiffPose(StagedMethod):
         context_blocks: of the context encoder.
         flip_augmentation: mirror half of the batches, at random, while training.
         flip_test: the encoder's pose is the mean of its answers to the image and to its mirror image.
+        normalisation: of the 2-D joints: `screen` coordinates as published, or the seen `limbs` within their box, for
+            people at any place and size in images of any camera.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
         num_diffusion_steps: K, steps of the training schedule; null for the variant's own (51 and 50).
         start_step: release only: first step of sampling, 24 for detected and 12 for true 2-D.
@@ -97,6 +99,7 @@ class DiffPose(StagedMethod):
         context_blocks: int = 5,
         flip_augmentation: bool = False,
         flip_test: bool = False,
+        normalisation: Normalisation = "screen",
         skeleton: str = "h36m_17",
         num_diffusion_steps: int | None = None,
         start_step: int = 24,
@@ -126,6 +129,7 @@ class DiffPose(StagedMethod):
         self.num_frames = num_frames
         self.flip_augmentation = flip_augmentation
         self.flip_test = flip_test
+        self.normalisation: Normalisation = normalisation
         self.aggregation = aggregation
         self.depth_from = depth_from
         self.num_mixture_samples = num_mixture_samples
@@ -135,7 +139,7 @@ class DiffPose(StagedMethod):
         self.num_hypotheses = settings.num_hypotheses
 
         self.encoder = build_encoder(
-            encoder, context_width, context_blocks, num_heads, dropout, num_frames, causal, self.skeleton
+            encoder, context_width, context_blocks, num_heads, dropout, num_frames, causal, self.skeleton, normalisation
         )
         sizes = (settings.width, settings.num_blocks, num_heads, dropout)
         steps, sampling_steps = settings.num_diffusion_steps, settings.num_sampling_steps
@@ -184,7 +188,7 @@ class DiffPose(StagedMethod):
         if self.flip_augmentation:
             batch = maybe_mirrored(batch, self.skeleton)
         if self.in_first_stage:
-            loss = encoder_loss(self.encoder, batch, self.skeleton, self.num_frames)
+            loss = encoder_loss(self.encoder, batch, self.skeleton, self.num_frames, self.normalisation)
             self.log("train/loss_context", loss, prog_bar=True)
         else:
             loss = self._diffusion_loss(batch)
@@ -226,7 +230,8 @@ class DiffPose(StagedMethod):
 
     def _lift(self, batch: PoseBatch) -> Lifted:
         """The encoder's output for each frame; the frames of clips one after the other."""
-        encoded = encode(self.encoder, batch, self.skeleton, self.num_frames, self.flip_test and not self.training)
+        flip = self.flip_test and not self.training
+        encoded = encode(self.encoder, batch, self.skeleton, self.num_frames, flip, self.normalisation)
         return Lifted(*(part.flatten(0, -3) for part in encoded if part is not None))
 
     def _with_uncertainty(self, lifted: Lifted, frames: PoseBatch, keys: Int[Tensor, " B"]) -> Lifted:

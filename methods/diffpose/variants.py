@@ -71,7 +71,7 @@ def resolve_settings(variant: Variant, num_components: int, num_mixture_samples:
 class Lifted(NamedTuple):
     """Output of a context encoder for a batch of frames, or of clips (with F frames)."""
 
-    screen: Float[Tensor, "B *F J 2"]  # 2-D input, screen coordinates
+    screen: Float[Tensor, "B *F J 2"]  # 2-D input, as it is normalised
     pose: Float[Tensor, "B *F J 3"]  # root-relative metres
     features: Float[Tensor, "B *F J D"]  # f_ST
     uncertain_poses: Float[Tensor, "B S J 3"] | None = None  # samples of H_K, for the paper's variant
