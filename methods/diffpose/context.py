@@ -1,6 +1,6 @@
 """The context encoder of DiffPose: it lifts 2-D joints directly, and is the baseline of every table.
 
-For single frames it is the graph network of the release (GraFormer), for clips MixSTE.
+For single frames it is the graph network of the release (GraFormer) or a faster residual one, for clips MixSTE.
 
 Shape letters: B batch, F frames (clips only), J joints, W width.
 """
@@ -15,6 +15,7 @@ from torch import Tensor
 from methods.base import PoseMethod
 from methods.checkpoints import read_checkpoint
 from methods.diffpose.denoisers import GraphLifter
+from methods.diffpose.residual import ResidualLifter
 from methods.diffpose.variants import Lifted
 from methods.lifting import Normalisation, centred, input_channels, input_joints, maybe_mirrored
 from methods.mixste import MixSTE
@@ -25,7 +26,8 @@ from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch, mirror_pose
 
-Encoder = Literal["graph", "mixste"]
+Encoder = Literal["graph", "residual", "mixste"]
+Network = GraphLifter | ResidualLifter | MixSTE
 
 
 class ContextEncoder(PoseMethod):
@@ -34,9 +36,10 @@ class ContextEncoder(PoseMethod):
     Trained as GraFormer was ([52] in the paper): mean squared error on root-relative joints in metres, Adam at 1e-3.
 
     Args:
-        encoder: `graph` for single frames, `mixste` for clips.
-        width: channels of the blocks (release: 96; MixSTE: 512).
-        num_blocks: of graph attention and convolution (release: 5), or of spatial and temporal attention (MixSTE: 8).
+        encoder: `graph` or the faster `residual` for single frames, `mixste` for clips.
+        width: channels per joint of the blocks (release: 96; MixSTE: 512).
+        num_blocks: of graph attention and convolution (release: 5), of two layers (residual), or of spatial and
+            temporal attention (MixSTE: 8).
         num_heads: of the attention (release: 4; MixSTE: 8).
         dropout: of the attention sub-layers (release: 0.25); for MixSTE, of whole residual paths (published: 0.1).
         num_frames: of a clip, 1 for single frames.
@@ -107,16 +110,18 @@ def build_encoder(
     causal: bool,
     skeleton: skeletons.Skeleton,
     normalisation: Normalisation = "screen",
-) -> GraphLifter | MixSTE:
+) -> Network:
     """The network of a context encoder; arguments as in `ContextEncoder`.
 
     Raises:
         InputError: if the encoder takes frames and the data are clips, or the other way round.
     """
     channels = input_channels(normalisation)
-    if encoder == "graph":
+    if encoder in ("graph", "residual"):
         if num_frames != 1 or causal:
-            raise InputError(f"the graph encoder takes single frames; for clips of {num_frames} use encoder mixste")
+            raise InputError(f"the {encoder} encoder takes single frames; for clips of {num_frames} use encoder mixste")
+        if encoder == "residual":
+            return ResidualLifter(width, num_blocks, dropout, skeleton.num_joints, channels)
         return GraphLifter(width, num_blocks, num_heads, dropout, skeleton.parents, channels)
     if num_frames < 2:
         raise InputError("the mixste encoder takes clips: set num_frames to 27, 81 or 243, in the data as well")
@@ -124,7 +129,7 @@ def build_encoder(
 
 
 def encode(
-    network: GraphLifter | MixSTE,
+    network: Network,
     batch: PoseBatch,
     skeleton: skeletons.Skeleton,
     num_frames: int,
@@ -142,7 +147,7 @@ def encode(
 
 
 def encoder_loss(
-    network: GraphLifter | MixSTE,
+    network: Network,
     batch: PoseBatch,
     skeleton: skeletons.Skeleton,
     num_frames: int,
@@ -155,7 +160,7 @@ def encoder_loss(
     return squared.sum() / (3.0 * valid.sum()).clamp_min(1.0)
 
 
-def read_encoder(path_or_name: str, encoder: GraphLifter | MixSTE) -> dict[str, Tensor]:
+def read_encoder(path_or_name: str, encoder: Network) -> dict[str, Tensor]:
     """Weights of a trained `ContextEncoder` for an encoder.
 
     Args:

@@ -16,6 +16,7 @@ from methods.diffpose.context import (
     read_encoder,
 )
 from methods.diffpose.denoisers import GraphDenoiser
+from methods.diffpose.residual import ResidualDenoiser
 from methods.diffpose.variants import (
     Lifted,
     MixtureDiffusion,
@@ -47,7 +48,8 @@ class DiffPose(StagedMethod):
             ablations: `standard` (Stand-Diff), `single_step` (Baseline A), `stacked` (Baseline B).
         context_checkpoint: checkpoint of a trained `ContextEncoder`, or null to train one here.
         context_epochs: epochs of encoder training at the start of the run; ignored with a `context_checkpoint`.
-        encoder: `graph` for single frames, `mixste` for clips.
+        encoder: `graph` or the faster `residual` for single frames, `mixste` for clips.
+        denoiser: `graph` as published, or the faster `residual`.
         num_frames: of a clip, 1 for single frames.
         causal: mixste only: a frame sees itself and those before it, for real time.
         width: channels of the denoiser; null for the variant's own (96 and 256).
@@ -89,6 +91,7 @@ class DiffPose(StagedMethod):
         context_checkpoint: str | None = None,
         context_epochs: int = 0,
         encoder: Encoder = "graph",
+        denoiser: Literal["graph", "residual"] = "graph",
         num_frames: int = 1,
         causal: bool = False,
         width: int | None = None,
@@ -141,22 +144,25 @@ class DiffPose(StagedMethod):
         self.encoder = build_encoder(
             encoder, context_width, context_blocks, num_heads, dropout, num_frames, causal, self.skeleton, normalisation
         )
-        sizes = (settings.width, settings.num_blocks, num_heads, dropout)
         steps, sampling_steps = settings.num_diffusion_steps, settings.num_sampling_steps
 
-        def denoiser(channels: int, context_channels: int) -> GraphDenoiser:
-            return GraphDenoiser(channels, *sizes, self.skeleton.parents, context_channels=context_channels)
+        def new_denoiser(channels: int, context_channels: int) -> GraphDenoiser | ResidualDenoiser:
+            if denoiser == "residual":
+                sizes = (settings.width, settings.num_blocks, dropout, self.skeleton.num_joints)
+                return ResidualDenoiser(channels, *sizes, context_channels)
+            sizes = (settings.width, settings.num_blocks, num_heads, dropout)
+            return GraphDenoiser(channels, *sizes, self.skeleton.parents, context_channels)
 
         self.diffusion: ReleasedDiffusion | MixtureDiffusion | Regression
         if variant == "release":
-            self.diffusion = ReleasedDiffusion(denoiser(5, 0), steps, start_step, sampling_steps, uv_noise_scale)
+            self.diffusion = ReleasedDiffusion(new_denoiser(5, 0), steps, start_step, sampling_steps, uv_noise_scale)
         elif variant in ("single_step", "stacked"):
-            self.diffusion = Regression([denoiser(3, context_width) for _ in range(sampling_steps)])
+            self.diffusion = Regression([new_denoiser(3, context_width) for _ in range(sampling_steps)])
         elif variant == "standard":
-            self.diffusion = StandardDiffusion(denoiser(3, context_width), steps, sampling_steps)
+            self.diffusion = StandardDiffusion(new_denoiser(3, context_width), steps, sampling_steps)
         else:
             mixture = (num_components, mixture_of, covariance, num_em_iterations)
-            self.diffusion = MixtureDiffusion(denoiser(3, context_width), steps, sampling_steps, *mixture)
+            self.diffusion = MixtureDiffusion(new_denoiser(3, context_width), steps, sampling_steps, *mixture)
         self.num_steps = len(self.diffusion.timesteps)
         # Running estimate of the encoder's error in depth, the spread of z in H_K. It is smaller on training poses than
         # for unseen people, one reason why hypotheses are overconfident; the initial value is typical of unseen people.

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from methods.diffpose import diffusion, gmm
 from methods.diffpose.denoisers import GraphDenoiser
+from methods.diffpose.residual import ResidualDenoiser
 from noise2pose import keyed_random
 from noise2pose.errors import InputError
 
+Denoiser = GraphDenoiser | ResidualDenoiser
 Variant = Literal["release", "paper", "standard", "single_step", "stacked"]
 STATE_SCALE = 0.3  # metres per unit of a denoiser's state, about the spread of joints around the root
 _VARIANCE_FLOOR = 1e-6  # square metres, of the components
@@ -98,7 +100,7 @@ class ReleasedDiffusion(nn.Module):
 
     def __init__(
         self,
-        denoiser: GraphDenoiser,
+        denoiser: Denoiser,
         num_steps: int,
         start_step: int,
         num_sampling_steps: int,
@@ -156,7 +158,7 @@ class MixtureDiffusion(nn.Module):
 
     def __init__(
         self,
-        denoiser: GraphDenoiser,
+        denoiser: Denoiser,
         num_steps: int,
         num_sampling_steps: int,
         num_components: int = 5,
@@ -259,7 +261,7 @@ class Regression(nn.Module):
 
     starts_from_samples = False
 
-    def __init__(self, denoisers: list[GraphDenoiser]) -> None:
+    def __init__(self, denoisers: list[Denoiser]) -> None:
         super().__init__()
         self.denoisers = nn.ModuleList(denoisers)
         self.timesteps = list(range(len(denoisers)))[::-1]

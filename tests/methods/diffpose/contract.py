@@ -15,6 +15,9 @@ METHODS = {
         variant="paper", mixture_of="joint", covariance="full", depth_from="histogram", aggregation="reprojection",
         **SMALL_DIFFPOSE,
     ),
+    "diffpose_residual": lambda: DiffPose(
+        variant="paper", encoder="residual", denoiser="residual", normalisation="limbs", **SMALL_DIFFPOSE
+    ),
     "standard": lambda: DiffPose(variant="standard", **SMALL_DIFFPOSE),
     "single_step": lambda: DiffPose(variant="single_step", **SMALL_DIFFPOSE),
     "stacked": lambda: DiffPose(variant="stacked", **SMALL_DIFFPOSE),
@@ -27,6 +30,7 @@ GOLDEN = {
     "diffpose_paper": [1.22141, 1.07079, 1.07989, 164.32976, 179.17841, 146.79567],
     "diffpose_clip": [0.17792, 0.16467, 0.206, 88.06161, 85.36698, 82.38826],
     "diffpose_joint_mixtures": [1.22141, 1.07079, 1.07989, 164.32976, 179.00165, 146.50516],
+    "diffpose_residual": [0.37565, 0.3192, 0.17071, 52.87558, 34.83796, 27.40874],
     "standard": [1.22141, 1.07079, 1.07989, 164.32976, 183.74265, 158.01128],
     "single_step": [1.22141, 1.07079, 1.07989, 164.32976, 175.07109, 142.38034],
     "stacked": [1.22141, 1.07079, 1.07989, 164.32976, 148.0712, 108.70146],

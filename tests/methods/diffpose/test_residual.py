@@ -1,0 +1,37 @@
+import torch
+
+from methods.diffpose.residual import ResidualDenoiser, ResidualLifter
+
+
+@torch.no_grad()
+def test_features_of_the_lifter_are_what_its_output_is_made_from():
+    torch.manual_seed(0)
+    network = ResidualLifter(8, 2, 0.1, 17, in_channels=3).eval()
+    joints = torch.randn(4, 17, 3)
+    features = network.features(joints)
+    assert features.shape == (4, 17, 8)
+    assert torch.equal(network.output(features), network(joints))
+    # A sample does not depend on those beside it.
+    assert torch.allclose(network(joints[1:2]), network(joints)[1:2], atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_denoiser_starts_as_no_correction_and_sees_state_step_and_context():
+    torch.manual_seed(0)
+    network = ResidualDenoiser(3, 8, 2, 0.0, 17, context_channels=5).eval()
+    state, steps, context = torch.randn(4, 17, 3), torch.full((4,), 7), torch.randn(4, 17, 5)
+    assert (network(state, steps, context) == 0).all()
+    network.output.weight.normal_()
+    answer = network(state, steps, context)
+    for other in (
+        network(state + 1, steps, context),
+        network(state, steps + 9, context),
+        network(state, steps, -context),
+    ):
+        assert (answer - other).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_without_context_the_denoiser_takes_the_released_state():
+    network = ResidualDenoiser(5, 8, 1, 0.0, 17)
+    assert network(torch.randn(2, 17, 5), torch.zeros(2)).shape == (2, 17, 5)
