@@ -113,7 +113,7 @@ def run(benchmark: ModuleType, device: str, quick: bool, named: str | None = Non
     Args:
         benchmark: one of `find_benchmarks`.
         device: `cpu` or `cuda`, where ours runs.
-        quick: small sizes and two repeats.
+        quick: small sizes, each side timed once.
         named: measure only rows with this in their name.
     """
     rows = benchmark.comparisons(torch.device(device), quick)
@@ -122,7 +122,7 @@ def run(benchmark: ModuleType, device: str, quick: bool, named: str | None = Non
     rows = [row for row in rows if named is None or named in row.name]
     if device == "cuda" and not torch.cuda.is_available():
         return [{**describe(row), "result": "not run: no CUDA device"} for row in rows]
-    repeats = 2 if quick else None
+    repeats = 1 if quick else None
     progress = tqdm(rows, file=sys.stderr, unit="row")
     measured = []
     for row in progress:

@@ -9,6 +9,12 @@ settings.register_profile("suite", derandomize=True, deadline=None, suppress_hea
 settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items):
+    """Runs files with slow tests first: of several processes, none is left with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Makes a test draw the same numbers whichever tests ran before it in the same process."""

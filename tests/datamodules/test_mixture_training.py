@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.mixture import Mixture
 from methods.hmr import HMR
+from tests import forks
 from tests.datamodules import toy_folder
 from tests.datamodules.toy_folder import Toy
 from tests.tiny import TinyPeople, TinyPoses
@@ -71,12 +72,14 @@ def test_a_resumed_run_goes_on_with_the_same_samples(tmp_path):
     assert len(seen["whole"]) == 3 * 24 and seen["part"] + seen["rest"] == seen["whole"]
 
 
+def _train_in_two(rank, folder):
+    trainer(folder, 1, devices=2, strategy="ddp").fit(method(), datamodule=people())
+
+
 @pytest.mark.slow
 def test_two_processes_train_on_a_mixture(tmp_path):
-    model = method()
-    before = model.regressor.state_dict()
-    before = {name: value.clone() for name, value in before.items()}
-    trainer(tmp_path, 1, devices=2, strategy="ddp_spawn").fit(model, datamodule=people())
+    before = method().regressor.state_dict()
+    forks.call_in_two(_train_in_two, tmp_path)
     after = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     assert any(not torch.equal(after[f"regressor.{name}"], value) for name, value in before.items())
 

@@ -1,5 +1,6 @@
+import contextlib
+import io
 import json
-import subprocess
 import sys
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from scripts.benchmark import find_benchmarks, main
 from scripts.benchmarks import dpmesh
-from tests.places import ROOT
+from tests import forks
 
 MIXTURES_AND_LIFTING = ["per-joint mixtures", "whole-pose mixtures", "DDIM lifting"]
 
@@ -25,22 +26,19 @@ def test_help_names_what_can_be_measured(capsys):
         assert words in printed
 
 
+def quick(what, output):
+    """Runs a benchmark with small sizes, in a process whose threads it settles; returns status, output and errors."""
+    arguments = [what, "--quick", "--threads", "1", "--device", "cpu", "--output", str(output)]
+    printed, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
+        status = main(arguments)
+    assert status in (0, 1), errors.getvalue()  # whether the bars are reached is not a matter for a noisy machine
+    return status, printed.getvalue(), errors.getvalue()
+
+
 @pytest.mark.slow
 def test_every_row_is_measured_and_written(tmp_path):
-    # In a process of its own, because it settles the threads of PyTorch for the whole process.
-    command = [
-        sys.executable,
-        "scripts/benchmark.py",
-        "diffpose",
-        "--quick",
-        "--threads",
-        "1",
-        "--device",
-        "cpu",
-        "--output",
-    ]
-    done = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900)
-    assert done.returncode in (0, 1), done.stderr  # whether the bars are reached is not a matter for a noisy machine
+    status, printed, errors = forks.call(quick, "diffpose", tmp_path)
     report = json.loads((tmp_path / "diffpose.json").read_text())
     assert report["quick"] and report["machine"]["threads"] == 1
     assert "--quick" in report["command"] and report["date"]
@@ -48,14 +46,14 @@ def test_every_row_is_measured_and_written(tmp_path):
     assert list(rows)[:3] == MIXTURES_AND_LIFTING and len(rows) == 5
     for name, row in rows.items():
         assert row["ratio"] > 0 and row["our_seconds"] > 0 and row["their_seconds"] > 0
-        assert f"{row['ratio']:.2f}x" in done.stdout and name in done.stdout
+        assert f"{row['ratio']:.2f}x" in printed and name in printed
     for name in MIXTURES_AND_LIFTING[:2]:
         checks = rows[name]["checks"]
         ours, theirs = checks["our_log_likelihood"], checks["their_log_likelihood"]
         assert ours > theirs - 0.1 * abs(theirs)  # a handful of problems; the full run asks for 1 %
     assert rows["DDIM lifting"]["checks"]["noise_difference"] < 1e-5
     missed = [name for name, row in rows.items() if row["result"].startswith("missed")]
-    assert done.returncode == bool(missed) and all(name in done.stderr for name in missed)
+    assert status == bool(missed) and all(name in errors for name in missed)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
@@ -85,32 +83,26 @@ def test_a_missing_scikit_learn_is_named_with_its_remedy(tmp_path, capsys, monke
 
 @pytest.mark.slow
 def test_the_search_answers_as_the_release_does_and_is_measured(tmp_path):
-    command = [sys.executable, "scripts/benchmark.py", "diffannot", "--quick", "--threads", "1", "--device", "cpu"]
-    done = subprocess.run([*command, "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900)
-    assert done.returncode in (0, 1), done.stderr
+    _, printed, _ = forks.call(quick, "diffannot", tmp_path)
     rows = {row["name"]: row for row in json.loads((tmp_path / "diffannot.json").read_text())["rows"]}
     for name in ("Algorithm 1, DDIM", "Algorithm 1, DDPM"):
         assert rows[name]["ratio"] > 0 and rows[name]["checks"]["loss_difference"] < 1e-5
-    assert "answer differently" not in done.stdout
+    assert "answer differently" not in printed
 
 
 @pytest.mark.slow
 def test_pictures_are_cropped_as_the_field_does_and_measured(tmp_path):
-    command = [sys.executable, "scripts/benchmark.py", "data", "--quick", "--threads", "1", "--device", "cpu"]
-    done = subprocess.run([*command, "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900)
-    assert done.returncode in (0, 1), done.stderr
+    _, printed, _ = forks.call(quick, "data", tmp_path)
     rows = json.loads((tmp_path / "data.json").read_text())["rows"]
     assert len(rows) == 10 and all(row["ratio"] > 0 for row in rows)
     for row in rows:
         assert row["checks"]["difference"] < (1e-4 if "published" in row["name"] else 0.01)
-    assert "crops differ" not in done.stdout
+    assert "crops differ" not in printed
 
 
 @pytest.mark.slow
 def test_the_diffusion_backbone_is_measured_against_the_usual_way(tmp_path):
-    command = [sys.executable, "scripts/benchmark.py", "dpmesh", "--quick", "--threads", "1", "--device", "cpu"]
-    done = subprocess.run([*command, "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900)
-    assert done.returncode in (0, 1), done.stderr
+    forks.call(quick, "dpmesh", tmp_path)
     rows = {row["name"]: row for row in json.loads((tmp_path / "dpmesh.json").read_text())["rows"]}
     assert rows["one step, maps recorded"]["at_least"] == 1 / 1.1
     assert rows["one step against separate passes"]["at_least"] == 1.5

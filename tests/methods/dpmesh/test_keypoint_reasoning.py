@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from methods.dpmesh import DPMesh
 from methods.dpmesh.losses import nt_xent, reasoning_losses, stack_views
+from tests import forks
 from tests.parity.procedural import read_fixture
 from tests.places import PARITY
 
@@ -101,23 +102,29 @@ class Student(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+def learn(folder, size, **options):
+    samples = torch.randn(8, 2, 6, generator=torch.Generator().manual_seed(5))
+    settings = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    trainer = L.Trainer(
+        **settings, enable_model_summary=False, callbacks=[ModelCheckpoint(folder, save_last=True)], **options
+    )
+    trainer.fit(Student(), DataLoader(samples, batch_size=size))
+
+
+def _learn_in_two(rank, folder):
+    learn(folder, 4, devices=2, strategy="ddp")
+
+
 @pytest.mark.slow
 def test_two_processes_that_gather_learn_what_one_with_the_joint_batch_does(tmp_path):
-    samples = torch.randn(8, 2, 6, generator=torch.Generator().manual_seed(5))
-
-    def learned(folder, size, **options):
-        settings = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
-        trainer = L.Trainer(
-            **settings, enable_model_summary=False, callbacks=[ModelCheckpoint(folder, save_last=True)], **options
-        )
-        trainer.fit(Student(), DataLoader(samples, batch_size=size))
-        checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    learn(tmp_path / "one", 8)
+    forks.call_in_two(_learn_in_two, tmp_path / "two")
+    learnt = []
+    for folder in ("one", "two"):
+        checkpoint = torch.load(tmp_path / folder / "last.ckpt", weights_only=True)
         assert checkpoint["global_step"] == 1
-        return torch.cat([value.flatten() for value in checkpoint["state_dict"].values()])
-
-    two = {"devices": 2, "strategy": "ddp_spawn"}
-    joint = learned(tmp_path / "one", 8)
-    assert torch.allclose(learned(tmp_path / "two", 4, **two), joint, atol=1e-6)
+        learnt.append(torch.cat([value.flatten() for value in checkpoint["state_dict"].values()]))
+    assert torch.allclose(*learnt, atol=1e-6)
 
 
 def test_levels_have_equal_weights_and_kinds_have_their_terms():

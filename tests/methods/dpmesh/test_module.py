@@ -10,6 +10,7 @@ from methods.checkpoints import load_method
 from methods.dpmesh import Codebook
 from methods.dpmesh.regressor.pose_heads import VPoserDecoder
 from noise2pose.errors import InputError
+from tests import forks
 from tests.methods.dpmesh.training import batch_of, changed, fit, make, weights
 from tests.tiny import TinyPeople
 
@@ -185,12 +186,16 @@ def test_a_compiled_student_has_a_compiled_teacher():
     assert compiled[0] == compiled[1] == ["features.backbone.unet", "features.backbone.controlnet"]
 
 
+def _train_in_two(rank, folder):
+    last = ModelCheckpoint(folder, save_last=True)
+    method, two = make(nkr="both", teacher_epochs=1), {"devices": 2, "strategy": "ddp"}
+    fit(method, folder, 2, enable_checkpointing=True, callbacks=[last], **two)
+
+
 @pytest.mark.slow
 def test_two_processes_train_teacher_and_student(tmp_path):
-    method = make(nkr="both", teacher_epochs=1)
-    start = weights(method.network)
-    last = ModelCheckpoint(tmp_path, save_last=True)
-    fit(method, tmp_path, 2, devices=2, strategy="ddp_spawn", enable_checkpointing=True, callbacks=[last])
+    start = weights(make(nkr="both", teacher_epochs=1).network)
+    forks.call_in_two(_train_in_two, tmp_path)
     after = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     for part in ("network", "teacher"):
         found = {key: after[f"{part}.{key}"] for key in start}

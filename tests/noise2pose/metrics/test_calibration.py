@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from noise2pose.errors import InputError
 from noise2pose.metrics.calibration import Calibration, energy_score, in_interval, sparsification_curve
 from noise2pose.metrics.hypotheses import spread
+from tests import forks
 
 JOINTS = (0, 2, 4)
 DTYPES = [torch.float32, torch.float64]
@@ -230,7 +230,7 @@ def _share(rank: int, folder: str) -> None:
 
 
 def test_two_processes_with_unequal_shares_agree_with_one(tmp_path) -> None:
-    mp.start_processes(_share, args=(str(tmp_path),), nprocs=2, start_method="spawn")
+    forks.call_in_two(_share, str(tmp_path))
     alone = measured(*draws(4, 12), root=0)
     expected = {**alone.compute(), **alone.sparsification(), "per_joint": alone.crps_per_joint()}
     for rank in (0, 1):

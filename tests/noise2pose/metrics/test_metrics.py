@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from noise2pose.errors import InputError
 from noise2pose.metrics import functional
 from noise2pose.metrics.pose_errors import AUC, MPJPE, MPJPE2D, MPJVE, NMPJPE, PAMPJPE, PCK, GroupMean, MPJPE2DOfBox
 from noise2pose.metrics.protocols import Protocol
+from tests import forks
 
 CASES = [
     (MPJPE, functional.mpjpe, 1000.0),
@@ -70,7 +70,7 @@ def _share(rank, folder):
 
 
 def test_two_processes_with_unequal_shares_agree_with_one(tmp_path):
-    mp.start_processes(_share, args=(str(tmp_path),), nprocs=2, start_method="spawn")
+    forks.call_in_two(_share, str(tmp_path))
     data = clips(12)
     for rank in (0, 1):
         *values, mean, groups = torch.load(tmp_path / f"{rank}.pt")

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
 import signal
 import time
@@ -15,6 +13,7 @@ from PIL import Image
 
 from datamodules.prepared.folder import PreparedFolder
 from scripts.prepare import main
+from tests import forks
 from tests.datamodules import mpi_inf_3dhp_tree as tree
 
 
@@ -313,15 +312,13 @@ def test_killed_while_decoding_it_ends_with_the_same_bytes(tmp_path):
     tree.write_recording(tmp_path / "source" / "S4" / "Seq1", frames=300, videos=(0, 8))
     options = ("--stride", "1", "--num_workers", "2")
     assert prepare(tmp_path / "source", tmp_path / "one", "--stride", "1") == 0
-    process = multiprocessing.get_context("spawn").Process(
-        target=prepare, args=(tmp_path / "source", tmp_path / "two", *options[:2])
-    )
-    process.start()
+    process = forks.start(prepare, tmp_path / "source", tmp_path / "two", *options[:2])
     deadline = time.monotonic() + 600
     while not any((tmp_path / "two").rglob("S4/Seq1/imageFrames/video_0/*.jpg")) and time.monotonic() < deadline:
         time.sleep(0.002)
-    os.kill(process.pid or 0, signal.SIGKILL)
+    process.kill()
     process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "two" / "dataset.json").exists()
     kept = next((tmp_path / "two").rglob("S4/Seq1/imageFrames/video_0/*.jpg"))
     written = kept.stat().st_mtime_ns

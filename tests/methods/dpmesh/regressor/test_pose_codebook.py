@@ -6,6 +6,7 @@ import torch
 from torch import distributed
 
 from methods.dpmesh.regressor.pose_codebook import PoseCodebook
+from tests import forks
 from tests.parity.procedural import procedural_state_dict, read_fixture
 from tests.parity.tolerances import assert_close
 from tests.places import PARITY
@@ -189,7 +190,7 @@ def _learn_in_two(rank, folder):
 def test_two_processes_learn_as_one(tmp_path):
     features = small().features(poses(12)).detach()
     torch.save(features, tmp_path / "features.pt")  # a process of its own could compute others, with other threads
-    torch.multiprocessing.spawn(_learn_in_two, (tmp_path,), nprocs=2)
+    forks.call_in_two(_learn_in_two, tmp_path)
     (filled, learnt), (filled_other, learnt_other) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert torch.equal(filled, filled_other)
     assert all(torch.equal(value, learnt_other[key]) for key, value in learnt.items())
