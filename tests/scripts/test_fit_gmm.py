@@ -198,11 +198,6 @@ def test_impossible_options_are_refused(tmp_path, capsys):
     assert "ends in .npz" in capsys.readouterr().err
 
 
-def test_the_command_needs_no_trainer():
-    code = "import sys; import scripts.fit_gmm; sys.exit('lightning' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
 def test_fitting_needs_no_lightning():
     code = "import sys, scripts.fit_gmm, methods.diffpose.keypoint_mixtures; assert 'lightning' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

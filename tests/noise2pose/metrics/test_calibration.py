@@ -229,6 +229,7 @@ def _share(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_with_unequal_shares_agree_with_one(tmp_path) -> None:
     forks.call_in_two(_share, str(tmp_path))
     alone = measured(*draws(4, 12), root=0)

@@ -69,6 +69,7 @@ def _share(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_with_unequal_shares_agree_with_one(tmp_path):
     forks.call_in_two(_share, str(tmp_path))
     data = clips(12)
