@@ -55,6 +55,7 @@ def call_in_two(function: Any, *arguments: Any) -> None:
 
 
 def _run(function: Any, arguments: tuple[Any, ...]) -> Any:
+    multiprocessing.set_start_method(None, force=True)  # of processes that this one starts: the system's, as ever
     tqdm.set_lock(threading.RLock())  # tqdm's own lock is shared between processes, and a killed one keeps it
     torch.set_num_threads(1)  # as in the tests' own process
     torch.manual_seed(0)

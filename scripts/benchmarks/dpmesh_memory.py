@@ -67,15 +67,15 @@ def training_memory(
         maps = torch.rand(batch, TRAINING_JOINTS, sides.latents, sides.latents)
         present = torch.rand(batch, TRAINING_JOINTS) > 0.2
         conditions = Conditions(torch.rand(batch, TRAINING_JOINTS, 2), present, maps)
-        kept = 0
-        for _ in range(2):  # the first step creates the optimizer's state
-            before = alive.now
-            loss = _loss(network, teacher, image, conditions, autocast)
-            kept = alive.now - before
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            del loss
+        for parameter in trained:  # a step with any gradients creates the optimizer's state
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad()
+        before = alive.now
+        loss = _loss(network, teacher, image, conditions, autocast)
+        kept = alive.now - before
+        loss.backward()
+        optimizer.step()
     return Memory(frozen, num_trained, 0 if teacher is None else num_trained, kept, alive.peak + num_trained)
 
 
