@@ -66,12 +66,18 @@ class EpochOrder:
         num_batches = -(-self.num_samples // self.batch_size)
         return len(range(self.rank, num_batches, self.world_size))
 
+    def order(self) -> Tensor:
+        """The samples of this epoch, over all processes."""
+        if not self.shuffle:
+            return torch.arange(self.num_samples)
+        return torch.randperm(self.num_samples, generator=self.generator())
+
+    def generator(self) -> torch.Generator:
+        """Of this epoch, the same in every process."""
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+
     def __iter__(self) -> Iterator[Tensor]:
-        if self.shuffle:
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-            order = torch.randperm(self.num_samples, generator=generator)
-        else:
-            order = torch.arange(self.num_samples)
+        order = self.order()
         for batch in range(len(self)):
             start = (batch * self.world_size + self.rank) * self.batch_size
             yield order[start : start + self.batch_size]

@@ -1,23 +1,26 @@
-"""Motion of one person seen by four virtual cameras with the intrinsics of Human3.6M.
+"""Motion of one person seen by virtual cameras: four like those of Human3.6M, or cameras drawn for each sample.
 
-Shape letters: F frames (of a clip or a window), J joints, T frames of a sequence, B samples or windows of a batch.
+Shape letters: F frames (of a clip or a window), J joints, B samples or windows of a batch.
 """
 
 import math
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from datamodules.base import PoseDataModule, Split, check_keypoints, select
+from datamodules.base import PoseDataModule, Split, Stream, Take, check_keypoints, select
+from datamodules.motion.frames import Clip, MotionFrames
+from datamodules.motion.sampled_cameras import EVALUATION, IMAGE_SIDE, CameraRanges, Seen, draw, noticed, see
+from datamodules.motion.windows import Windows
 from datamodules.sources.human36m.cameras import H36M_INTRINSICS
-from noise2pose import cameras
+from noise2pose import cameras, skeletons
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.keypoints import noise
@@ -28,25 +31,9 @@ _AZIMUTHS = (70.0, -70.0, 110.0, -110.0)  # degrees, where Human3.6M's four came
 _UP = torch.tensor([0.0, 0.0, 1.0])
 _HALF_FIELD = 0.435  # half image over focal length of Human3.6M's cameras
 _MARGIN = 0.9  # share of the half image that the motion may fill
+_LONGEST_CLIP = 1 << 16  # frames of a clip whose keys are different from those of other clips
 # Milder than the published errors of crowd images (1, 1): a median of 5 instead of 16 pixels for a tall person.
 _ERROR_RATE, _GOOD_RADIUS = 0.4, 0.35
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One motion of one person.
-
-    Attributes:
-        name: unique in the data set.
-        subject: who moves.
-        action: what they do.
-        joints: (F, 17, 3) Human3.6M-17 joints in the world, metres, z up.
-    """
-
-    name: str
-    subject: str
-    action: str
-    joints: Float[Tensor, "F J 3"]
 
 
 class VirtualCameraMotion(PoseDataModule):
@@ -60,6 +47,17 @@ class VirtualCameraMotion(PoseDataModule):
         num_frames: 1 for single frames. Otherwise a sample is a window of so many consecutive frames: for training one
             starts every `train_stride` frames; for validation and test they cover every frame once (`eval_stride` is
             not used).
+        cameras: `fixed` for four cameras that stand where Human3.6M's do, or `sampled`: for training every sample is
+            seen by a camera that is drawn afresh in every epoch, from the ranges below; for validation and test by four
+            that the sample's name and `noise_seed` decide, the same whatever the ranges.
+        lowest_elevation, highest_elevation: sampled only: of the camera, degrees above the horizon.
+        roll: sampled only: of the camera to either side, degrees.
+        nearest, farthest: sampled only: distance of the camera, metres.
+        tilt: sampled only: of the world under the person, degrees at most.
+        any_rotation: sampled only: share of the samples that are turned any way instead.
+        body_scale, limb_scale: sampled only: by how much a person, and each bone, is larger or smaller at most.
+        missing: sampled only: chance that a simulated detector misses a joint, whose confidence is then 0.
+        truncated: sampled only: share of the samples that the border of the image cuts, with simulated detections.
         batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`; in samples.
     """
 
@@ -72,6 +70,18 @@ class VirtualCameraMotion(PoseDataModule):
         eval_stride: int = 10,
         noise_seed: int = 0,
         num_frames: int = 1,
+        cameras: Literal["fixed", "sampled"] = "fixed",
+        lowest_elevation: float = -15.0,
+        highest_elevation: float = 45.0,
+        roll: float = 10.0,
+        nearest: float = 1.5,
+        farthest: float = 12.0,
+        tilt: float = 15.0,
+        any_rotation: float = 0.05,
+        body_scale: float = 0.15,
+        limb_scale: float = 0.1,
+        missing: float = 0.03,
+        truncated: float = 0.05,
         batch_size: int = 256,
         eval_batch_size: int = 1024,
         mixed_keypoints_2d: bool = False,
@@ -83,6 +93,12 @@ class VirtualCameraMotion(PoseDataModule):
         self.strides = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.noise_seed = noise_seed
         self.num_frames = num_frames
+        self.cameras: Literal["fixed", "sampled"] = cameras
+        self.ranges = CameraRanges(
+            (lowest_elevation, highest_elevation), roll, (nearest, farthest), tilt, any_rotation,
+            body_scale, limb_scale, missing=missing, truncated=truncated,
+        )  # fmt: skip
+        self.ranges.check()
 
     @abstractmethod
     def clips(self, split: Split) -> list[Clip]:
@@ -95,20 +111,23 @@ class VirtualCameraMotion(PoseDataModule):
     def protocols(self, split: Split) -> list[Protocol]:
         single = self.num_frames == 1
         frames = f"every {self.strides[split]} frames" if single else f"all frames, in clips of {self.num_frames},"
+        fixed = self.cameras == "fixed"
         return [
             Protocol(
-                name=f"{self.dataset}_{'frames' if single else 'clips'}",
+                name=f"{self.dataset}_{'frames' if single else 'clips'}{'' if fixed else '_any_view'}",
                 dataset=self.dataset,
-                split=f"{split}: {self.split_in_words(split)}, {frames} of 50 Hz, 4 cameras",
+                split=f"{split}: {self.split_in_words(split)}, {frames} of 50 Hz, "
+                + ("4 cameras" if fixed else f"4 cameras drawn for each {'frame' if single else 'clip'}"),
                 skeleton=SKELETON,
                 keypoints_2d=self.keypoints_2d,
             )
         ]
 
     def load(self, split: Split) -> PoseBatch:
-        clips = self.clips(split)
-        if not clips:
-            raise InputError(f"{self.dataset}: no clips for {split} ({self.split_in_words(split)})")
+        if self.cameras == "sampled":  # as in epoch 0
+            take, number = self.take(split, torch.device("cpu"))
+            return next(self._see(split, iter([take(torch.arange(number))]), 0))
+        clips = self._some_clips(split)
         stride = self.strides[split] if self.num_frames == 1 else 1
         views = [view for clip in clips for view in self._views(clip, stride)]
         joints = torch.cat([view.joints for view in views])
@@ -131,9 +150,74 @@ class VirtualCameraMotion(PoseDataModule):
             samples["action"] = [view.clip.action for view in views for _ in view.joints]
         if self.num_frames == 1:
             return samples
-        stride = self.strides["train"] if split == "train" else self.num_frames
-        windows = Windows([len(view.joints) for view in views], self.num_frames, stride)
+        windows = Windows([len(view.joints) for view in views], self.num_frames, self._stride(split))
         return windows.take(torch.arange(len(windows)), partial(select, samples))
+
+    def take(self, split: Split, device: torch.device) -> tuple[Take, int]:
+        if self.cameras == "fixed":
+            return super().take(split, device)
+        training = split == "train"
+        views = 1 if training else len(_AZIMUTHS)
+        frames = MotionFrames(self._some_clips(split), self.num_frames, self._stride(split), views, device)
+        check_keypoints(
+            {"keypoints_2d": frames.joints, "keypoints_3d": frames.joints}, f"{self.dataset} {split}", num_joints=17
+        )
+        return partial(frames.take, named=not training), len(frames)
+
+    def streams(self, split: Split) -> Stream | None:
+        return None if self.cameras == "fixed" else partial(self._see, split)
+
+    def _see(self, split: Split, batches: Iterator[PoseBatch], epoch: int) -> Iterator[PoseBatch]:
+        """Draws the cameras of batches of `MotionFrames`, on their device."""
+        training = split == "train"
+        ranges = self.ranges if training else EVALUATION
+        seed = self.noise_seed * 1_000_003 + (1 + epoch if training else 0)
+        for batch in batches:
+            keys = batch.pop("key")  # pyright: ignore[reportArgumentType, reportCallIssue]
+            world, counted = batch["keypoints_3d"].split((3, 1), dim=-1)
+            seen = see(world, draw(keys, ranges, SKELETON, seed), SKELETON)
+            batch["keypoints_2d"] = self._detect_sampled(seen, keys, ranges.missing, seed)
+            batch["keypoints_3d"] = torch.cat((seen.joints, counted), dim=-1)
+            batch["camera"] = {
+                "focal": seen.focal[:, None].expand(-1, 2),
+                "principal_point": seen.principal_point,
+                "image_size": torch.full_like(seen.principal_point, IMAGE_SIDE),
+            }
+            if self.num_frames == 1:
+                for key in ("keypoints_2d", "keypoints_3d"):
+                    batch[key] = batch[key][:, 0]
+            yield batch
+
+    def _detect_sampled(self, seen: Seen, keys: Tensor, missing: float, seed: int) -> Float[Tensor, "B F J 3"]:
+        """The 2-D input; joints that are not found have confidence 0 and lie where readers of files put them."""
+        if self.keypoints_2d == "gt":
+            return torch.cat((seen.pixels, torch.ones_like(seen.pixels[..., :1])), dim=-1)
+        pixels = seen.pixels.flatten(0, 1)
+        frames = torch.arange(seen.pixels.shape[1], device=keys.device)
+        keys = (keys[:, None] * _LONGEST_CLIP + frames).flatten()
+        found = seen.inside.flatten(0, 1) & noticed(keys, pixels.shape[1], missing, seed)
+        area = (pixels.amax(dim=1) - pixels.amin(dim=1)).prod(dim=-1).clamp_min(1.0)
+        keypoints = simulate_detections(pixels, found, area, keys, seed)
+        return skeletons.place_hidden(keypoints, SKELETON).view(*seen.pixels.shape[:-1], 3)
+
+    def count(self, lengths: list[int], split: Split) -> int:
+        """How many samples clips of these lengths give."""
+        if self.cameras == "sampled":
+            views = 1 if split == "train" else len(_AZIMUTHS)
+            return views * len(Windows(lengths, self.num_frames, self._stride(split)))
+        if self.num_frames == 1:
+            return len(_AZIMUTHS) * sum(-(-length // self.strides[split]) for length in lengths)
+        return len(_AZIMUTHS) * len(Windows(lengths, self.num_frames, self._stride(split)))
+
+    def _stride(self, split: Split) -> int:
+        """Frames between the starts of two samples."""
+        return self.strides[split] if split == "train" or self.num_frames == 1 else self.num_frames
+
+    def _some_clips(self, split: Split) -> list[Clip]:
+        clips = self.clips(split)
+        if not clips:
+            raise InputError(f"{self.dataset}: no clips for {split} ({self.split_in_words(split)})")
+        return clips
 
     def _views(self, clip: Clip, stride: int) -> list["_View"]:
         """Every `stride`-th frame of a clip, from each camera."""
@@ -180,71 +264,6 @@ class _View:
 
     def names(self) -> list[str]:
         return [f"{self.clip.name}/camera{self.camera}/{frame:05d}" for frame in self.frames.tolist()]
-
-
-class Windows:
-    """Which frames each window holds, worked out when they are asked for: overlapping windows take no memory.
-
-    Args:
-        lengths: T of each sequence; sequences follow each other.
-        num_frames: F.
-        stride: between the starts of two windows. If it is smaller than F, all frames of a window are counted, as
-            training wants it; otherwise each frame is counted in one window only, as evaluation does.
-    """
-
-    def __init__(self, lengths: Sequence[int], num_frames: int, stride: int) -> None:
-        self.num_frames = num_frames
-        self.counts_all = stride < num_frames
-        starts, ends, seen, first = [], [], [], 0
-        for length in lengths:
-            last = max(length - num_frames, 0)
-            of_sequence = torch.cat((torch.arange(0, last, stride), torch.tensor([last])))
-            starts.append(of_sequence + first)
-            ends.append(torch.full_like(of_sequence, first + length))
-            seen.append(torch.cat((torch.zeros(1, dtype=torch.long), of_sequence[:-1] + num_frames)) + first)
-            first += length
-        self.starts, self.ends, self.seen = (
-            torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long) for parts in (starts, ends, seen)
-        )
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def drop_empty(self, counted: Bool[Tensor, " T"]) -> None:
-        """Leaves out windows without a frame that counts.
-
-        Args:
-            counted: of all frames of all sequences.
-        """
-        before = torch.cat((torch.zeros(1, dtype=torch.long), counted.long().cumsum(0)))  # counted frames before each
-        first = self.starts if self.counts_all else torch.maximum(self.starts, self.seen)
-        last = torch.minimum(self.starts + self.num_frames, self.ends)
-        full = before[last] > before[first]
-        self.starts, self.ends, self.seen = self.starts[full], self.ends[full], self.seen[full]
-
-    def frames(self, index: Int[Tensor, " B"]) -> tuple[Int[Tensor, "B F"], Bool[Tensor, "B F"]]:
-        """Frame numbers of some windows, and whether they count; a short sequence is filled up with its last frame."""
-        frames = self.starts[index, None] + torch.arange(self.num_frames)
-        counted = frames < self.ends[index, None]
-        if not self.counts_all:
-            counted &= frames >= self.seen[index, None]
-        return torch.minimum(frames, self.ends[index, None] - 1), counted
-
-    def take(self, index: Int[Tensor, " B"], take_frames: Callable[[Tensor], PoseBatch]) -> PoseBatch:
-        """Some windows as a batch of clips, named after their first frames.
-
-        Args:
-            index: which windows.
-            take_frames: gives single frames.
-        """
-        numbers, counted = self.frames(index)
-        frames = take_frames(numbers.flatten())
-        first = torch.arange(len(index)) * self.num_frames
-        clips: Any = {key: select(value, first) for key, value in frames.items() if not key.startswith("keypoints")}
-        for key in ("keypoints_2d", "keypoints_3d"):
-            clips[key] = frames[key].unflatten(0, (len(index), self.num_frames)).clone()
-        clips["keypoints_3d"][..., 3] *= counted[..., None].to(clips["keypoints_3d"])
-        return clips
 
 
 def _place(joints: Float[Tensor, "F J 3"], azimuth: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

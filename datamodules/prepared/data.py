@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, Stream, Take, batch_of, move
-from datamodules.motion.cameras import SKELETON, Windows
+from datamodules.motion.cameras import SKELETON
+from datamodules.motion.windows import Windows
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.prepared.images import ImageReader, Request
 from datamodules.prepared.rows import Keypoints2D, PreparedRows, RuleName
