@@ -173,7 +173,8 @@ class VirtualCameraMotion(PoseDataModule):
         ranges = self.ranges if training else EVALUATION
         seed = self.noise_seed * 1_000_003 + (1 + epoch if training else 0)
         for batch in batches:
-            keys = batch.pop("key")  # pyright: ignore[reportArgumentType, reportCallIssue]
+            unseen: Any = batch
+            keys: Tensor = unseen.pop("key")
             world, counted = batch["keypoints_3d"].split((3, 1), dim=-1)
             seen = see(world, draw(keys, ranges, SKELETON, seed), SKELETON)
             batch["keypoints_2d"] = self._detect_sampled(seen, keys, ranges.missing, seed)

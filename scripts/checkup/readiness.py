@@ -147,11 +147,12 @@ def _built(tree: Any) -> list[tuple[str, dict[str, Any]]]:
 def _folders(tree: Any) -> tuple[DataNeed, ...]:
     needs = []
     for class_path, arguments in _built(tree):
-        if isinstance(arguments.get("root"), str):
+        named = [arguments[key] for key in ("root", "roots") if isinstance(arguments.get(key), str)]
+        for folder in ",".join(named).split(",") if named else ():  # `roots` has commas between them
             sources = (arguments.get("keypoints_2d"), arguments.get("test_keypoints_2d"))
             taken = tuple(source for source in sources if isinstance(source, str))
             module = class_path.rpartition(".")[0].rpartition(".")[2]
-            needs.append(DataNeed(arguments["root"], module, taken, bool(arguments.get("images", False))))
+            needs.append(DataNeed(folder.strip(), module, taken, bool(arguments.get("images", False))))
     return tuple(dict.fromkeys(needs))
 
 

@@ -94,6 +94,7 @@ def test_a_sample_that_comes_twice_in_an_epoch_has_two_views(roots):
     data = MotionCapture(roots, weights="1,3", keypoints_2d="gt")
     take, number = data.samples("train")
     stream = data.streams("train")
+    assert stream is not None
     first, again = next(stream(iter([take(torch.tensor([number - 1, 2 * number - 1]))]), 0))["keypoints_2d"]
     assert not torch.equal(first, again)
 
