@@ -52,6 +52,8 @@ class VirtualCameraMotion(PoseDataModule):
             that the sample's name and `noise_seed` decide, the same whatever the ranges.
         lowest_elevation, highest_elevation: sampled only: of the camera, degrees above the horizon.
         roll: sampled only: of the camera to either side, degrees.
+        off_axis: sampled only: angle between the optical axis and the person, degrees at most in x and in y; a lifter
+            that is not told where in the image the person is cannot know it.
         nearest, farthest: sampled only: distance of the camera, metres.
         tilt: sampled only: of the world under the person, degrees at most.
         any_rotation: sampled only: share of the samples that are turned any way instead.
@@ -74,6 +76,7 @@ class VirtualCameraMotion(PoseDataModule):
         lowest_elevation: float = -15.0,
         highest_elevation: float = 45.0,
         roll: float = 10.0,
+        off_axis: float = 5.0,
         nearest: float = 1.5,
         farthest: float = 12.0,
         tilt: float = 15.0,
@@ -95,7 +98,7 @@ class VirtualCameraMotion(PoseDataModule):
         self.num_frames = num_frames
         self.cameras: Literal["fixed", "sampled"] = cameras
         self.ranges = CameraRanges(
-            (lowest_elevation, highest_elevation), roll, (nearest, farthest), tilt, any_rotation,
+            (lowest_elevation, highest_elevation), roll, off_axis, (nearest, farthest), tilt, any_rotation,
             body_scale, limb_scale, missing=missing, truncated=truncated,
         )  # fmt: skip
         self.ranges.check()

@@ -21,7 +21,6 @@ from noise2pose.errors import InputError
 
 IMAGE_SIDE = 1000.0  # pixels
 _FILLED = (0.3, 0.9)  # side of the person's box in the image, in sides of the image
-_OFF_AXIS = 0.35  # tangent of the angle to the optical axis under which a person is seen, in x and in y
 _CUT = (0.1, 0.5)  # share of the person's box that truncation leaves out
 _CUT_BELOW = 0.5  # chance that truncation cuts the legs; the other sides of the image share the rest
 _FEWEST = 6  # joints that truncation leaves, of the pose of a clip that has the fewest
@@ -36,6 +35,9 @@ class CameraRanges:
     Attributes:
         elevation: lowest and highest of the camera as seen from the person, degrees above the horizon.
         roll: of the camera to either side, degrees.
+        off_axis: angle between the optical axis and the person, degrees at most in x and in y. The pose is in the frame
+            of the camera, and turned by this angle to what one that looks straight at the person sees: a lifter that
+            is not told where in the image the person was cannot know by how much.
         distance: nearest and farthest, metres, uniform in its logarithm; farther for a motion that needs the room.
         tilt: of the world under the person, degrees at most, towards any side.
         any_rotation: share of the samples that are turned any way instead, so that some lie or stand on their heads.
@@ -48,6 +50,7 @@ class CameraRanges:
 
     elevation: tuple[float, float] = (-15.0, 45.0)
     roll: float = 10.0
+    off_axis: float = 5.0
     distance: tuple[float, float] = (1.5, 12.0)
     tilt: float = 15.0
     any_rotation: float = 0.05
@@ -70,7 +73,7 @@ class CameraRanges:
                 f"data.nearest and data.farthest are {self.distance[0]:g} and {self.distance[1]:g}, expected metres "
                 "above 0 in this order"
             )
-        limits = {"roll": 180.0, "tilt": 180.0, "body_scale": 0.9, "limb_scale": 0.9}
+        limits = {"roll": 180.0, "off_axis": 60.0, "tilt": 180.0, "body_scale": 0.9, "limb_scale": 0.9}
         for name in ("any_rotation", "missing", "truncated"):
             limits[name] = 1.0
         for name, limit in limits.items():
@@ -78,9 +81,9 @@ class CameraRanges:
                 raise InputError(f"data.{name} is {getattr(self, name):g}, expected 0 to {limit:g}")
 
 
-# The same for every method: whole people as they were recorded, with the ground level.
+# The same for every method: whole people as they were recorded, on level ground, by cameras that look at them.
 EVALUATION = CameraRanges(
-    tilt=0.0, any_rotation=0.0, body_scale=0.0, limb_scale=0.0, mirrored=False, missing=0.0, truncated=0.0
+    off_axis=0.0, tilt=0.0, any_rotation=0.0, body_scale=0.0, limb_scale=0.0, mirrored=False, missing=0.0, truncated=0.0
 )
 
 
@@ -151,7 +154,7 @@ def draw(keys: Int[Tensor, " B"], ranges: CameraRanges, skeleton: str, seed: int
     return Views(
         rotation=_rotation(parts, either, ranges),
         distance=nearest * (farthest / nearest) ** parts[3],
-        axis=_OFF_AXIS * torch.stack((either[4], either[5]), dim=-1),
+        axis=torch.deg2rad(ranges.off_axis * torch.stack((either[4], either[5]), dim=-1)).tan(),
         filled=_between(_FILLED, parts[6]),
         place=torch.stack((either[8], either[9]), dim=-1),
         limbs=body[:, None] * limbs[:, groups],
