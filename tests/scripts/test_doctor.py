@@ -14,6 +14,7 @@ from datamodules.preparation import prepare
 from datamodules.sources.panoptic import files as panoptic_files
 from noise2pose.bodies import files as body_files
 from scripts import doctor
+from scripts.checkup import readiness
 from scripts.checkup.page import WIDTH
 from tests.datamodules import acclaim, panoptic_tree
 from tests.places import ROOT
@@ -281,3 +282,11 @@ def test_requirements_are_those_of_the_project():
 def test_a_project_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(doctor, "_PROJECT", "noise2pose-elsewhere")
     assert [package.problem for package in doctor.check_packages()] == ["not installed"]
+
+
+def test_several_folders_of_one_piece_are_each_needed(here):
+    file = here / "configs" / "data" / "several.yaml"
+    file.write_text(
+        data_piece("motion_capture.MotionCapture", "data/cmu_mocap, data/uiprmd").replace("root:", "roots:")
+    )
+    assert [need.folder for need in readiness.read_data(file).folders] == ["data/cmu_mocap", "data/uiprmd"]
