@@ -184,7 +184,7 @@ def see(world: Float[Tensor, "B F J 3"], views: Views, skeleton: str) -> Seen:
     radius = joints.square().sum(dim=-1).amax(dim=(1, 2)).sqrt()
     depth = torch.maximum(views.distance, radius + _GAP)
     centre = depth[:, None] * torch.cat((views.axis, torch.ones_like(views.axis[:, :1])), dim=-1)
-    joints = cameras.world_to_camera(joints.flatten(1, 2), views.rotation, centre).view_as(joints)
+    joints = _turn(joints, views.rotation) + centre[:, None, None]
 
     plane = joints[..., :2] / joints[..., 2:]
     low, high = plane.amin(dim=(1, 2)), plane.amax(dim=(1, 2))
@@ -237,10 +237,18 @@ def _rotation(parts: tuple[Tensor, ...], either: list[Tensor], ranges: CameraRan
 
 def _resize(joints: Float[Tensor, "B F J 3"], factors: Float[Tensor, "B J"], skeleton: str) -> Float[Tensor, "B F J 3"]:
     """The same directions of all bones with other lengths; the root stays where it is."""
-    known = skeletons.get(skeleton)
-    parents = [joint if parent < 0 else parent for joint, parent in enumerate(known.parents)]
-    bones = (joints - joints[..., parents, :]) * factors[:, None, :, None]
-    return joints[..., known.root : known.root + 1, :] + _paths(skeleton).to(joints) @ bones
+    resized = joints.clone()
+    for children, parents in _levels(skeleton):
+        bones = joints[..., children, :] - joints[..., parents, :]
+        resized[..., children, :] = resized[..., parents, :] + factors[:, None, children, None] * bones
+    return resized
+
+
+def _turn(joints: Float[Tensor, "B F J 3"], rotation: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B F J 3"]:
+    """R X of each joint. Not a matrix product, whose precision may be lowered, and whose rounding depends on B."""
+    columns = rotation[:, None, None].unbind(dim=-1)
+    x, y, z = (part[..., None] * column for part, column in zip(joints.unbind(dim=-1), columns, strict=True))
+    return x + y + z
 
 
 def _cutting_shift(box: Tensor, side: Tensor, cut: Tensor, border: Tensor) -> Float[Tensor, "B 2"]:
@@ -267,13 +275,11 @@ def _bone_groups(skeleton: str) -> Int[Tensor, " J"]:
 
 
 @cache
-def _paths(skeleton: str) -> Float[Tensor, "J J"]:
-    """1 where the bone that ends at the second joint is on the way from the root to the first."""
-    parents = skeletons.get(skeleton).parents
-    paths = torch.zeros(len(parents), len(parents))
-    for joint in range(len(parents)):
-        on_the_way = joint
-        while on_the_way >= 0:
-            paths[joint, on_the_way] = 1.0
-            on_the_way = parents[on_the_way]
-    return paths
+def _levels(skeleton: str) -> list[tuple[list[int], list[int]]]:
+    """The joints that are one, two, ... bones away from the root, and their parents."""
+    known = skeletons.get(skeleton)
+    levels, above = [], [known.root]
+    while children := [joint for joint, parent in enumerate(known.parents) if parent in above]:
+        levels.append((children, [known.parents[joint] for joint in children]))
+        above = children
+    return levels
