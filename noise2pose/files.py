@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def unwritable(error: BaseException, path: Path | None = None) -> str | None:
-    """What is wrong with the disk that a file was to be written to; None if the error is another one.
+    """Why a file cannot be written or read, on a disk that is full or without the right to; None for other errors.
 
     Args:
         error: of the attempt.
@@ -55,12 +55,18 @@ def unwritable(error: BaseException, path: Path | None = None) -> str | None:
     number, told = getattr(error, "errno", None), getattr(error, "filename", None)
     lost = path is not None and number is None and isinstance(error, OSError | RuntimeError)  # NumPy's and PyTorch's
     named = Path(told.removesuffix(".partial")) if isinstance(told, str) else path or Path()
-    folder = next(folder for folder in named.absolute().parents if folder.is_dir())
+    folder = next(folder for folder in named.absolute().parents if os.path.isdir(folder))  # never raises
     if number in (errno.ENOSPC, errno.EDQUOT) or (lost and shutil.disk_usage(folder).free < _NO_ROOM):
         disk = next(each for each in (folder, *folder.parents) if each.is_mount())
         return f"{named} cannot be written: the disk of {disk} is full; make room there and try again"
-    if number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG):
-        return f"{named} cannot be used ({os.strerror(number)}): change that, or take another folder"
+    if number in (errno.EACCES, errno.EPERM) and not os.access(folder, os.X_OK):
+        return f"{named} cannot be reached: you may not enter {folder}; change that, or take another folder"
+    if number in (errno.EACCES, errno.EPERM) and os.path.exists(named) and not os.access(named, os.R_OK):
+        return f"{named} cannot be read ({os.strerror(number)}): change that, or take another file"
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{named} cannot be written ({os.strerror(number)}): change that, or take another folder"
+    if number in (errno.ENOTDIR, errno.ENAMETOOLONG):
+        return f"{named} cannot be used ({os.strerror(number)}): take another folder"
     return None
 
 

@@ -1,268 +1,42 @@
 """Train, validate, test and predict with any method on any data."""
 
-import logging
-import os
-import shlex
 import sys
-import textwrap
-import traceback
-import warnings
-from contextlib import ExitStack
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import lightning as L
-import torch
-from jsonargparse import Namespace, set_parsing_settings
-from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
-from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-from datamodules.base import PoseDataModule
-from methods.base import PoseMethod
-from methods.callbacks.outputs import PredictionWriter, ValidationPictures
-from methods.callbacks.run_record import RunRecord, check_free, check_name
-from methods.callbacks.stopping import FiniteTraining, Interrupted, Interruption, handled, interrupt
-from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
-from noise2pose.errors import InputError
-from noise2pose.files import lock, unwritable
 from scripts import program
-from scripts.train_parser import Help, Parser
-
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-LIMITS = tuple(f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
-# Lightning's warnings about what is intended here.
-INTENDED = (
-    r".*isinstance\(treespec, LeafSpec\).*",
-    r"LightningCLI's args parameter is intended to run from within Python.*",
-    r"Found \d+ module\(s\) in eval mode.*",  # the frozen parts of a method
-    r"You're using the WeightAveraging callback, but loading a checkpoint outside.*",  # the averages are tested
-    r"The dirpath has changed from.*",
-    r"Precision .* is not supported by the model summary.*",
-    r"The number of training batches \(\d+\) is smaller than the logging interval.*",
-    r"Checkpoint directory .* exists and is not empty.*",  # that of a resumed run
-    r".*could not find the monitored key.*",  # of stages whose epochs cannot be the best
-)
-# And its lines that say nothing about the run.
-NEEDLESS = ("GPU available", "TPU available", "HPU available", "\U0001f4a1 Tip", "Loading `train_dataloader`")
-DESCRIPTION = """Train, validate, test and predict with any method on any data.
-
-examples:
-  noise2pose train fit -c configs/experiments/diffpose_synthetic_frame.yaml
-  noise2pose train fit -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path last        (resume)
-  noise2pose train test -c configs/experiments/diffpose_synthetic_frame.yaml --ckpt_path best
-  noise2pose train fit -c ... -c configs/loggers/wandb.yaml --name my_run --trainer.devices 4 --model.width 64
-  noise2pose train fit -c ... --data configs/data/cmu_frame.yaml --name the_same_on_other_data
-  noise2pose train test -c runs/my_run/config.yaml --ckpt_path best         (a run with options of its own)
-
-A run is the folder runs/<name>. Settings come from configs/base.yaml, then each -c file, then the options; the last one
-wins. Every option: `fit --help`; of one method or data set: `fit --model.help methods.diffpose.DiffPose`,
-`fit --data.help datamodules.cmu_mocap.CMUMocap`; all values of an experiment: `fit -c FILE --print_config`.
-"""
+from scripts.training.help import ALL, HELP, VERBS, page
 
 
-class PoseCLI(LightningCLI):
-    """LightningCLI with one folder for each run, and without its silent overrides."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--name", type=str, default="run", help="Name of the run and of its folder below runs/.")
-        parser.add_lightning_class_args(ValidationPictures, "pictures")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        super().parse_arguments(parser, args)
-        self.given = args if isinstance(args, list) else sys.argv[1:]
-
-    def _set_seed(self) -> None:
-        try:
-            super()._set_seed()
-        except ValueError as error:
-            raise InputError(f"--seed_everything: {error}") from error
-
-    def _parse_ckpt_path(self) -> None:
-        """Lightning would let the hyper-parameters of a checkpoint override the command line silently."""
-
-    def before_instantiate_classes(self) -> None:
-        config = self._get_subcommand_config()
-        check_name(config.name)
-        if config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
-            config.trainer.accelerator = "cpu"  # metrics are in double precision, which Apple's GPUs lack
-        if config.trainer.fast_dev_run:  # which writes no checkpoint
-            callbacks = config.trainer.callbacks or []
-            config.trainer.callbacks = [c for c in callbacks if not c.get("class_path", "").endswith("ModelCheckpoint")]
-        root = str(config.trainer.default_root_dir)
-        elsewhere = self._is_given("--trainer.default_root_dir") or root.endswith(f"/{config.name}")
-        if self._is_given("--name") and not elsewhere:
-            # The configuration of a run contains the name of its folder, without ${name}.
-            config.trainer = _moved(config.trainer, root, config.name)
-        folder = Path(config.trainer.default_root_dir)
-        checkpoints = folder / "checkpoints"
-        given = config.get("ckpt_path")
-        if given in ("last", "best"):
-            path = checkpoints / f"{given}.ckpt"
-            if not path.is_file():
-                raise InputError(f"--ckpt_path {given}: {path} does not exist; train the run first, or check --name")
-            config.ckpt_path = str(path)
-        elif given is not None:
-            config.ckpt_path = str(find_checkpoint(given))
-        elif given is None and self.subcommand != "fit":
-            raise InputError(f"{self.subcommand} needs trained weights: give --ckpt_path best, last or a file")
-        if self.subcommand == "fit" and rank_zero_only.rank == 0:
-            check_free(folder, config.get("ckpt_path"))
-
-    def before_fit(self) -> None:
-        config = self._get_subcommand_config()
-        self.model.resumed = config.get("ckpt_path") is not None
-        self.model.check_training(self.trainer, self.model.resumed)
-        if rank_zero_only.rank == 0 and not config.trainer.fast_dev_run:
-            folder = Path(config.trainer.default_root_dir)
-            self.held.enter_context(lock(folder, "wait for its end, or start another run with --name NEW"))
-            check_free(folder, config.get("ckpt_path"))  # the run of another process may just have ended
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        with ExitStack() as self.held:
-            super()._run_subcommand(subcommand)
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        config = self._get_subcommand_config()
-        plugins = config.trainer.get("plugins") or []
-        plugins = [*plugins] if isinstance(plugins, list) else [plugins]
-        for option in LIMITS:  # the parser makes 1.0 of 1, which the Trainer takes for all batches
-            if f"--trainer.{option}=1" in self.given or (f"--trainer.{option}", "1") in pairwise(self.given):
-                kwargs[option] = 1
-        try:
-            trainer: Any = super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
-        except (ValueError, RuntimeError, MisconfigurationException) as error:  # also of the cluster's variables
-            raise InputError(f"trainer: {error}") from error
-        check_trainer(trainer)
-        trainer.callbacks.append(Interruption())  # after the callbacks that save checkpoints
-        return trainer
-
-    def _is_given(self, option: str) -> bool:
-        return any(argument == option or argument.startswith(f"{option}=") for argument in self.given)
-
-    def _get_subcommand_config(self) -> Any:
-        return self.config[str(self.subcommand)]
-
-
-def check_trainer(trainer: L.Trainer) -> None:
-    """Checks what Lightning does not: intervals of 0, and the processes that it is about to start.
-
-    Raises:
-        InputError: if it would divide by 0, copy this process, or start far more processes than there are processors.
-    """
-    if trainer.accumulate_grad_batches < 1 or trainer.check_val_every_n_epoch == 0:
-        raise InputError("trainer.accumulate_grad_batches and trainer.check_val_every_n_epoch must be at least 1")
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        raise InputError("trainer.strategy: processes that are copies of this one lose the run's record; take ddp")
-    most = max(16, os.cpu_count() or 1)
-    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
-        raise InputError(f"trainer.devices is {trainer.num_devices}, and this machine has {os.cpu_count()} processors")
-
-
-def says_something(record: logging.LogRecord) -> bool:
-    """Whether a line of Lightning's log is about the run."""
-    return not record.getMessage().startswith(NEEDLESS)
-
-
-def main(args: ArgsType = None) -> int:
+def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    for message in INTENDED:
-        warnings.filterwarnings("ignore", message=message)
-    for package in ("fabric", "pytorch"):
-        logger = logging.getLogger(f"lightning.{package}.utilities.rank_zero")
-        logger.addFilter(says_something)
-    # Files say ${data.init_args.x}, although every option is below a subcommand.
-    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    settings = {
-        name: {"parser_mode": "omegaconf+", "default_config_files": [str(CONFIGS / "base.yaml")]}
-        for name in PoseCLI.subcommands()
-    }
-    try:
-        with handled(interrupt):
-            PoseCLI(
-                PoseMethod,
-                PoseDataModule,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                save_config_callback=RunRecord,
-                trainer_defaults={"callbacks": [PredictionWriter(), FiniteTraining()]},
-                seed_everything_default=0,
-                auto_configure_optimizers=False,
-                parser_kwargs={
-                    "parser_mode": "omegaconf+",
-                    "prog": program("train"),
-                    "description": DESCRIPTION,
-                    "formatter_class": Help,
-                    **settings,
-                },
-                parser_class=Parser,
-                args=args,
-            )
-    except Interrupted as stop:
-        return _interrupted(stop, args if isinstance(args, list) else sys.argv[1:])
-    except Exception as error:
-        reason = _input_error(error) or _other_sizes(error) or _trainer_error(error) or unwritable(error)
-        if reason is None:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _interrupted(stop: Interrupted, arguments: list[str]) -> int:
-    """Says how the command continues; returns the exit status."""
-    if rank_zero_only.rank != 0:  # whose status would make Lightning kill the first process
+    given = sys.argv[1:] if args is None else list(args)
+    if (text := page(given, program("train"))) is not None:
+        print(text, end="")
         return 0
-    told = f"stopped by {stop}"
-    if stop.checkpoint is not None:
-        pairs = zip(["", *arguments], arguments, strict=False)
-        kept = [x for before, x in pairs if before != "--ckpt_path" and not x.startswith("--ckpt_path")]
-        told += f"; to continue from {stop.checkpoint}:\n  {program('train')} {shlex.join(kept)} --ckpt_path last"
-    print(told, file=sys.stderr)
-    return 128 + stop.signum
+    from scripts.training.cli import run  # imports Lightning, which takes seconds
+
+    return run(ordered(given))
 
 
-def _moved(part: Any, folder: str, name: str) -> Any:
-    """A part of the configuration of the run in `folder`, changed in place to one of the run `name` beside it."""
-    if isinstance(part, str):
-        inside = part == folder or part.startswith(f"{folder}/")
-        return f"{Path(folder).parent / name}{part.removeprefix(folder)}" if inside else part
-    if isinstance(part, list):
-        return [_moved(value, folder, name) for value in part]
-    if isinstance(part, dict | Namespace):
-        for key, value in vars(part).items() if isinstance(part, Namespace) else part.items():
-            called = key in ("name", "id") and isinstance(value, str) and folder.endswith(f"/{value}")
-            part[key] = name if called else _moved(value, folder, name)
-    return part
+def ordered(args: Sequence[str]) -> list[str]:
+    """The arguments in the order in which settings are read: files, whole pieces, single options.
 
-
-def _other_sizes(error: BaseException) -> str | None:
-    """What to do if a checkpoint does not fit the method; None if that is not the error."""
-    first, *rest = str(error).splitlines() or [""]
-    if not isinstance(error, RuntimeError) or not first.startswith("Error(s) in loading state_dict"):
-        return None
-    about = textwrap.shorten(rest[0] if rest else first, 160, placeholder=" ...")
-    return (
-        "the checkpoint was made by another method, or with other options; give those, or the run's configuration: "
-        f"-c runs/NAME/config.yaml ({about}{f', and {len(rest) - 1} more' if len(rest) > 1 else ''})"
-    )
-
-
-def _trainer_error(error: BaseException) -> str | None:
-    """What Lightning finds wrong with the options of its Trainer; None if that is not the error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    refused = isinstance(error, ValueError) and Path(L.__file__).parent in Path(frames[-1].filename).parents
-    return f"trainer: {error}" if refused or isinstance(error, MisconfigurationException) else None
-
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The user's mistake in an exception that the parser or the Trainer may have wrapped; None if there is none."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__ or error.__context__
-    return error
+    A single option such as `--model.width` is understood only where the class that has it is known.
+    """
+    start = next((number for number, argument in enumerate(args, 1) if argument in VERBS), len(args))
+    before, rest = list(args[:start]), list(args[start:])
+    files, pieces, options = [], [], []
+    while rest:
+        argument = rest.pop(0)
+        if argument in HELP and rest[:1] == [ALL]:
+            del rest[0]  # which only `page` knows
+        name, given, _ = argument.partition("=")
+        kind = files if name in ("-c", "--config") else pieces if name in ("--model", "--data") else options
+        kind.append(argument)
+        if kind is not options and not given:
+            kind += rest[:1]
+            del rest[:1]
+    return [*before, *files, *pieces, *options]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ An activity is a short function that sets joint angles over time on `ClipAngles`
 person (body shape, heading), smooth small movements, joint limits and contact with the ground.
 """
 
+import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import roma
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.motion.clips import FPS, GRAVITY, ON_ALL_FOURS, Array, ClipAngles, euler, ground, limited, wander
 
@@ -220,6 +223,7 @@ ACTIVITIES: dict[str, Callable[[ClipAngles], None]] = {
 
 # Training clips of each activity are numbered from 0; the other splits have numbers that no training reaches.
 FIRST_SEED = {"train": 0, "val": 1_000_000, "test": 2_000_000}
+_SILENCE = 2.0  # seconds after which somebody who waits is told why
 _SHARE = {"train": 1.0, "val": 0.1, "test": 0.2}
 
 
@@ -229,10 +233,26 @@ def number_of_clips(split: str, training: int) -> int:
 
 
 def clips(split: str, training: int, num_frames: int) -> Iterator[tuple[str, int, Motion]]:
-    """Activity, number and motion of every clip of a split; `training` as in `number_of_clips`."""
+    """Activity, number and motion of every clip of a split; `training` as in `number_of_clips`.
+
+    If they take long, one line on standard error says what is made, and how long the rest will take.
+    """
+    each = number_of_clips(split, training)
+    total, made, started, said = each * len(ACTIVITIES), 0, time.monotonic(), False
     for activity in ACTIVITIES:
-        for number in range(number_of_clips(split, training)):
+        for number in range(each):
             yield activity, number, generate(activity, num_frames, seed=FIRST_SEED[split] + number)
+            made += 1
+            spent = time.monotonic() - started
+            if not said and spent > _SILENCE:
+                said = True
+                rest = spent * (total / made - 1)
+                _print(f"making {total} clips of synthetic motion ({split}), about {rest:.0f} s more")
+
+
+@rank_zero_only
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def generate(activity: str, num_frames: int, seed: int, fps: float = FPS) -> Motion:

@@ -166,6 +166,8 @@ class ValidationPictures(Callback):
     """
 
     def __init__(self, people: int = 4) -> None:
+        if people < 0:
+            raise InputError(f"--pictures.people is {people}, expected at least 0")
         self.people = people
 
     def on_validation_batch_end(

@@ -14,7 +14,6 @@ runs/<name>/config.yaml         resolved configuration of the training; of the l
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,15 @@ from torch import Tensor
 
 from methods.base import PoseMethod
 from methods.callbacks.curve import RunCSVLogger
+from methods.callbacks.stopping import Interrupted
 from methods.callbacks.wandb_logger import RunWandbLogger
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 from noise2pose.files import command, commit, write_npz, write_text
 from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS
+from noise2pose.reports.options import changed_options, in_words
 
 _NUM_SAMPLES = 8  # predictions kept for figures
-# Beginnings of options that change nothing of what is trained.
-_BESIDE = ("name", "config", "ckpt_path", "weights_only", "pictures.", "trainer.default_root_dir", "trainer.logger")
-_BESIDE += ("trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler", "trainer.num_sanity_val_steps")
 
 
 class RunRecord(SaveConfigCallback):
@@ -98,7 +96,7 @@ class RunRecord(SaveConfigCallback):
                     f"{trainer.ckpt_path}"
                 )
         if changed:
-            told = ", ".join(f"{key} {new} (was {old})" for key, (old, new) in changed.items())
+            told = in_words(changed)
             epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
             self.changes.append(f"from epoch {epoch} (step {checkpoint['global_step']}) on: {told}")
             if trainer.is_global_zero:
@@ -114,15 +112,26 @@ class RunRecord(SaveConfigCallback):
             self._write_config(trainer, "config.yaml")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._describe_to_wandb(trainer, pl_module)
+        self.begun = False
         self.started = time.perf_counter()
         for logger in trainer.loggers:
             if isinstance(logger, RunCSVLogger):
                 logger.begin(trainer.global_step)
 
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any) -> None:
+        if not self.begun:  # a training that is refused at its first batch leaves no run of W&B behind
+            self.begun, before = True, time.perf_counter()
+            self._describe_to_wandb(trainer, pl_module)
+            self.started += time.perf_counter() - before
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._write_fit(trainer, pl_module)
+            self._write_fit(trainer, pl_module, trainer.current_epoch + 1)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Records an interrupted training up to its last step."""
+        if isinstance(exception, Interrupted) and exception.checkpoint and self.started and trainer.is_global_zero:
+            self._write_fit(trainer, pl_module, trainer.current_epoch)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.samples: list[dict[str, np.ndarray]] = []
@@ -189,11 +198,11 @@ class RunRecord(SaveConfigCallback):
     def _seconds(self) -> float:
         return self.seconds_before + (time.perf_counter() - self.started if self.started else 0.0)
 
-    def _write_fit(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _write_fit(self, trainer: L.Trainer, pl_module: L.LightningModule, epochs: int) -> None:
         record = {
             **_describe(trainer, pl_module, self.config),
             "seconds": self._seconds(),
-            "epochs": trainer.current_epoch + 1,
+            "epochs": epochs,
             "steps": trainer.global_step,
             "changes": self.changes,
         }
@@ -213,32 +222,6 @@ class RunRecord(SaveConfigCallback):
                 for key in (*POSE_ERRORS, *CALIBRATION):
                     name = f"val/{protocol.dataset}/{key.name}"
                     logger.experiment.define_metric(name, step_metric="trainer/global_step", summary=key.best)
-
-
-def changed_options(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Options with other values than before: the old and the new one of each, by its name.
-
-    Args:
-        before: a configuration as YAML holds it.
-        now: another. Model options that are None are those that the method sets itself.
-    """
-    old, new = dict(_leaves(before)), dict(_leaves(now))
-    return {
-        key.replace(".init_args.", "."): (old.get(key), new.get(key))
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-        and not key.startswith(_BESIDE)
-        and not key.endswith(".dirpath")
-        and not (key.startswith("model.") and new.get(key) is None)
-    }
-
-
-def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
-    if not pairs:  # also an empty dict or list
-        yield name, tree
-    for key, value in pairs or ():
-        yield from _leaves(value, f"{name}.{key}" if name else str(key))
 
 
 def check_name(name: str) -> None:

@@ -84,6 +84,9 @@ class Lifter:
         points = skeletons.to_input(read.points, read.skeleton, LiftedPoses.skeleton)
         found = tracks(read, FPS) if method.num_frames > 1 else [Track([row], [0.0]) for row in range(len(points))]
         lifted = lift_tracks(method, points, found)
+        motion = _motion(read)
+        moving = sum(len(track.rows) > 1 for track in motion)
+        no_gif = f"; no GIF, which shows one track: there are {moving}" if moving > 1 else ""
         return LiftedPoses(
             joints_3d=lifted.joints_3d.numpy(),
             uncertainty=None if lifted.uncertainty is None else lifted.uncertainty.numpy(),
@@ -98,8 +101,8 @@ class Lifter:
             checkpoint=self.model.name,
             input_skeleton=read.skeleton,
             num_hidden=int((read.points[..., 2] == 0).sum()),
-            about=_about(read, found, method.num_frames),
-            is_clip=any(len(track.rows) == len(points) > 1 for track in _motion(read)),
+            about=_about(read, found, method.num_frames) + no_gif,
+            is_clip=any(len(track.rows) == len(points) > 1 for track in motion),
         )
 
 

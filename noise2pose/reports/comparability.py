@@ -10,6 +10,7 @@ import numpy as np
 
 from noise2pose.metrics.keys import main_error
 from noise2pose.metrics.protocols import Protocol
+from noise2pose.reports.options import Changes, in_words, other_options, read_configuration
 from noise2pose.reports.runs import Run
 
 # What must be equal before two numbers are compared, and its name in reports.
@@ -68,6 +69,7 @@ def warnings(groups: Sequence[Group]) -> list[str]:
     """Why some numbers must not be compared, or not as those of one configuration; empty if all may be."""
     found = []
     names = [{run.name for run in group.runs} for group in groups]
+    members = {run.folder: run for group in groups for run in group.runs}.values()
     if any(name != names[0] for name in names):  # else the groups are evaluation sets that all runs were tested on
         differing = []
         for key, words in _COMPARABLE.items():
@@ -78,6 +80,12 @@ def warnings(groups: Sequence[Group]) -> list[str]:
             f"NOT COMPARABLE: these runs follow {len(groups)} protocols, which differ in {', '.join(differing)}. "
             "Compare rows of the same protocol only."
         )
+        for run in members:
+            if other := _tested_otherwise(run):
+                found.append(
+                    f"{run.name} was tested on other data than it was trained with: {in_words(other)}. To test it on "
+                    f"its own: {run.test_command}"
+                )
     for group in groups:
         others = [run.name for run in group.runs if not same_samples(group.runs[0], run)]
         if others:
@@ -85,9 +93,15 @@ def warnings(groups: Sequence[Group]) -> list[str]:
                 f"NOT COMPARABLE: {', '.join(others)} saw other inputs than {group.runs[0].name} under the same sample "
                 "names (another data.noise_seed, or data prepared differently)."
             )
-    for run in {run.folder: run for group in groups for run in group.runs}.values():
+    for run in members:
         found += [f"{run.name} was resumed with other options {change}" for change in run.fit.get("changes") or []]
     return found
+
+
+def _tested_otherwise(run: Run) -> Changes:
+    """Options of the data that the test had otherwise than the training."""
+    trained, tested = (read_configuration(run.folder / name) for name in ("config.yaml", "config_test.yaml"))
+    return other_options("data", trained, tested) if trained and tested else {}
 
 
 def same_samples(first: Run, second: Run) -> bool:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from noise2pose.errors import InputError
-from noise2pose.metrics.keys import CALIBRATION, ORACLE, main_error, oracle_key
+from noise2pose.metrics.keys import CALIBRATION, FIRST_STAGE, ORACLE, main_error, oracle_key
 from noise2pose.metrics.protocols import Protocol
+from noise2pose.reports.options import first_stage_epochs, read_configuration
 
 _FILES = ("config.yaml", "metrics.csv", "fit.json", "test.json")
 _FIT = {"seconds": float, "steps": int, "parameters": int, "device": str, "command": str}
@@ -88,7 +88,7 @@ class Run:
         title = self.test.get("method") or self.fit.get("method")
         if isinstance(title, str):
             return title
-        config = _read_config(self.folder / "config.yaml")
+        config = read_configuration(self.folder / "config.yaml")
         return str(config["model"]["class_path"]).rpartition(".")[2] if config else "unknown method"
 
     @property
@@ -156,7 +156,7 @@ class Run:
         path = self.folder / "config.yaml"
         config = shlex.quote(path.as_posix())
         kept = [name for name in ("best", "last") if (self.folder / "checkpoints" / f"{name}.ckpt").is_file()]
-        root = _read_config(path).get("trainer", {}).get("default_root_dir")
+        root = read_configuration(path).get("trainer", {}).get("default_root_dir")
         if root is not None and Path(root).resolve() != self.folder.resolve():  # the folder was moved or copied
             config += f" --trainer.default_root_dir {shlex.quote(self.folder.as_posix())}"
         test = f"noise2pose train test -c {config} --ckpt_path {kept[0] if kept else 'best'}"
@@ -187,7 +187,7 @@ def load_run(path: Path | str) -> Run:
         fit=_read_json(folder / "fit.json", _FIT),
         test=test,
         protocols=protocols,
-        curves=_read_curves(folder / "metrics.csv"),
+        curves=_read_curves(folder / "metrics.csv", first_stage_epochs(folder / "config.yaml")),
         samples=samples,
     )
 
@@ -221,18 +221,6 @@ def _find(path: Path) -> Path:
     raise InputError(f"{path}: no such run; {hint}")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """The configuration of a run; empty if there is none."""
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        str(config["model"]["class_path"])
-        return config
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: names no method at model.class_path ({error!r})") from error
-
-
 def _read_json(path: Path, types: dict[str, type]) -> dict[str, Any]:
     if not path.exists():
         return {}
@@ -255,7 +243,8 @@ def _is_a(value: Any, kind: type) -> bool:
     return isinstance(value, accepted) and not isinstance(value, bool)
 
 
-def _read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _read_curves(path: Path, left_out: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Errors of the trained method; those of so many first epochs are left out if they have no keys of their own."""
     if not path.exists():
         return {}
     curves: dict[str, dict[int, float]] = {}
@@ -266,10 +255,14 @@ def _read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             if "step" not in (reader.fieldnames or []):
                 raise InputError(f"{path}: no column step in its first line, expected the log of a training")
             keys = [key for key in reader.fieldnames or [] if re.fullmatch(f"val/[^/]+/{main_error(3).name}", key)]
+            if any(f"/{FIRST_STAGE}" in key for key in reader.fieldnames or []):
+                left_out = 0
             for row in reader:
                 line = reader.line_num
                 if None in row or None in row.values():
                     raise ValueError("expected as many cells as in the first line")
+                if left_out and int(row.get("epoch") or 0) < left_out:
+                    continue
                 for key in keys:
                     if row[key]:  # a step logged twice, by a resumed run, counts once
                         curves.setdefault(key.split("/")[1], {})[int(row["step"])] = float(row[key])

@@ -37,5 +37,23 @@ def test_a_folder_that_is_read_only_is_named(tmp_path, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system", str(self))
 
     monkeypatch.setattr(files.Path, "mkdir", read_only)
-    with pytest.raises(InputError, match=f"{tmp_path}/run cannot be used .Read-only file system.: .* another folder"):
+    with pytest.raises(InputError, match=f"{tmp_path}/run cannot be written .Read-only file system.: .*folder"):
         files.write_text(tmp_path / "run" / "a.txt", "b")
+
+
+@pytest.mark.parametrize(
+    "forbidden, said",
+    [
+        ({"a.txt": os.R_OK}, "a.txt cannot be read (Permission denied): change that, or take another file"),
+        ({"a.txt": os.W_OK}, "a.txt cannot be written (Permission denied): change that, or take another folder"),
+        ({"sub": os.X_OK}, "cannot be reached: you may not enter "),
+    ],
+)
+def test_a_file_without_the_right_to_it_is_told_from_one_that_may_not_be_written(
+    tmp_path, monkeypatch, forbidden, said
+):
+    path = tmp_path / "sub" / "a.txt"
+    files.write_text(path, "b")
+    monkeypatch.setattr(os, "access", lambda path, mode: forbidden.get(files.Path(path).name) != mode)  # as no root
+    assert said in (files.unwritable(PermissionError(errno.EACCES, "Permission denied", str(path))) or "")
+    assert files.unwritable(FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))) is None

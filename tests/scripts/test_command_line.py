@@ -24,6 +24,7 @@ LIGHT = (
     "import",
     "predict",
     "prepare",
+    "train",
 )
 
 

@@ -3,7 +3,7 @@ import pytest
 import roma
 import torch
 
-from datamodules.motion import clips
+from datamodules.motion import activities, clips
 from datamodules.motion.activities import ACTIVITIES, generate
 from datamodules.synthetic_motion import SyntheticMotion
 from noise2pose.bodies import BodyModel
@@ -76,6 +76,13 @@ def test_joint_limits_hold():
     assert limited[:, 4, 0].min() >= 0 and limited[:, 4, 0].max() <= 150  # knees do not bend backwards
     mirrored = clips.limited(np.full((1, 24, 3), 500.0))
     assert mirrored[0, 18, 1] == 5 and mirrored[0, 19, 1] == 150
+
+
+def test_who_waits_is_told_once(monkeypatch, capsys):
+    assert len(list(activities.clips("val", 1, 20))) == len(ACTIVITIES) and capsys.readouterr().err == ""
+    monkeypatch.setattr(activities.time, "monotonic", iter(range(100)).__next__)  # a second for each clip
+    list(activities.clips("val", 1, 20))
+    assert capsys.readouterr().err == "making 12 clips of synthetic motion (val), about 9 s more\n"
 
 
 def test_the_data_module_needs_no_file_and_shares_no_person():

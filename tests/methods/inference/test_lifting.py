@@ -110,6 +110,7 @@ def test_each_person_of_a_video_is_lifted_alone(tmp_path):
     entries = two_people(6)
     poses, together = lifted(tmp_path, entries)
     assert "12 poses of 2 tracked people in 6 images" in poses.about and "2 clips at 50 frames" in poses.about
+    assert poses.about.endswith("; no GIF, which shows one track: there are 2") and not poses.is_clip
     _, alone = lifted(tmp_path, entries[::2])
     assert all(np.allclose(together[name], joints, atol=1e-5) for name, joints in alone.items())
     untracked = [{key: value for key, value in entry.items() if key != "track_id"} for entry in entries]

@@ -32,6 +32,18 @@ def test_a_run_is_read(folder):
     assert run.samples and run.samples.prediction.shape == (2, 17, 3)
 
 
+def test_errors_of_a_first_stage_are_not_the_methods_also_in_runs_from_before_they_had_keys(folder):
+    config = "model: {class_path: m.M, init_args: {context_epochs: 1, context_checkpoint: NONE}}\n"
+    (folder / "config.yaml").write_text(config.replace("NONE", "null"))
+    assert load_run(folder).curves["toy"][1].tolist() == [60.0]
+    (folder / "config.yaml").write_text(config.replace("NONE", "a.ckpt"))  # then there is no first stage
+    assert load_run(folder).curves["toy"][1].tolist() == [240.0, 60.0]
+    (folder / "config.yaml").write_text(config.replace("NONE", "null"))
+    rows = "epoch,step,val/toy/first_stage/mpjpe,val/toy/mpjpe\n0,49,240,\n0,59,,80\n1,99,,60\n"
+    (folder / "metrics.csv").write_text(rows)
+    assert load_run(folder).curves["toy"][1].tolist() == [80.0, 60.0]
+
+
 def test_what_needs_the_truth_is_never_among_the_metrics(folder):
     run = load_run(folder)
     assert run.metrics() == {"mpjpe": 60.0, "pa_mpjpe": 45.0}

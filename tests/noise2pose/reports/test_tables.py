@@ -49,6 +49,19 @@ def test_what_differs_is_said_loudly_and_kept_apart(make, change, words):
     assert text_report(runs).startswith("NOT COMPARABLE")
 
 
+def test_runs_that_were_tested_on_other_data_than_they_were_trained_with_are_told(make, tmp_path):
+    folder = write_run(tmp_path / "b", split="test: others")
+    data = "model: {class_path: m.M}\ndata: {class_path: DATA, init_args: {n: 3, batch_size: 8}}\n"
+    (folder / "config.yaml").write_text(data.replace("DATA", "old.place.Toy"))
+    (folder / "config_test.yaml").write_text(data.replace("DATA", "place.Toy").replace("8", "9"))
+    assert len(warnings(group_by_protocol([make("a"), load_run(folder)]))) == 1
+    (folder / "config_test.yaml").write_text(data.replace("DATA", "place.Other").replace("3", "4"))
+    _, told = warnings(group_by_protocol([make("c"), load_run(folder)]))
+    assert told.startswith("b was tested on other data than it was trained with: data.class_path place.Other (was old.")
+    assert "To test it on its own: noise2pose train test -c " in told and "b/config.yaml" in told
+    assert warnings(group_by_protocol([load_run(folder)])) == []
+
+
 def test_hypotheses_and_names_of_protocols_do_not_forbid_comparing(make):
     assert len(group_by_protocol([make("a"), make("b", num_hypotheses=1, name="other")])) == 1
 

@@ -3,11 +3,16 @@
 import argparse
 import re
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import DefaultHelpFormatter
+from jsonargparse import ArgumentParser, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
+
+from scripts.training.help import ALL, VERBS
+from scripts.training.suggestions import missing_configuration, nearest, nearest_class, nearest_option, options_of
 
 MOST_ENTRIES = 100_000  # of a configuration; the largest of the project has a few hundred
 # Class paths in the configurations of runs that were made before callbacks and data sets were put together.
@@ -23,6 +28,7 @@ MOVED = {
     "datamodules.threedoh.ThreeDOH": "datamodules.occluded_people.ThreeDOH",
     "datamodules.threedpw.ThreeDPW": "datamodules.occluded_people.ThreeDPW",
 }
+_NO = "there is no"
 # Beginnings of the lines that the parser adds to the one that says what is wrong.
 ADDED_BY_THE_PARSER = (
     "Does not validate against any of the Union subtypes",
@@ -33,11 +39,30 @@ ADDED_BY_THE_PARSER = (
     "Given value: NestedArg(",
     "Given value: Namespace(",
     "Given value: {",
+    "Given value: [",
+    "Not a valid subclass of ",
+    "Subclass types expect one of:",
+    "a class path (str)",
+    "a dict ",
+    "Expected a path but ",
 )
 
 
-class Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the line breaks of the examples."""
+def renamed(text: str) -> str:
+    """A text with the class paths of today."""
+    for old, new in MOVED.items():
+        text = text.replace(old, new)
+    return text
+
+
+@cache  # once in a process, which has one loader
+def load_renamed(mode: str) -> None:
+    """Makes the parsers of a mode read class paths of today in every file, also in those of `--model` and `--data`."""
+    parser = ArgumentParser(parser_mode=mode)
+    parser.add_argument("--any")
+    parser.parse_string("any: text")  # makes the loader
+    load = get_loader(mode)
+    set_loader(mode, lambda text: load(renamed(text)), (yaml.YAMLError,))
 
 
 class Parser(LightningArgumentParser):
@@ -55,8 +80,6 @@ class Parser(LightningArgumentParser):
         return parsed
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
-        for old, new in MOVED.items():
-            content = content.replace(old, new)
         with suppress(yaml.YAMLError):  # which the parser reports
             tree = yaml.safe_load(content)
             if _entries(tree, {}) > MOST_ENTRIES:
@@ -85,10 +108,43 @@ class Parser(LightningArgumentParser):
         command = (getattr(ex, "subcommand_parser", None) or self).prog.replace(" [options]", "")
         part = re.search(r'^Parser key "(model|data)":', message)
         named = re.search(r"class_path '(\S+)'", message)
-        about = f"--{part[1]}.help {named[1]}" if part and named else "--help"
         if missing := re.search(r"required: .*(model|data)$", message):
             message = f"--{missing[1]} is missing: give an experiment with -c configs/experiments/NAME.yaml"
-        self.exit(2, f"error: {_in_a_line(message)}\nall options: {command} {about}\n")
+        message = self._with_suggestion(_in_a_line(message))
+        about = f"--help {ALL}" if command.endswith(VERBS) else "--help"
+        if part and named and not message.startswith(_NO):
+            about = f"--{part[1]}.help {named[1]}"
+        self.exit(2, f"error: {message}\nall options: {command} {about}\n")
+
+    def _with_suggestion(self, message: str) -> str:
+        """A message, with what was probably meant."""
+        near = None
+        if found := re.search(r"unrecognized arguments: (--[^\s=]+)", message):
+            near = nearest_option(found[1], self._options())
+            message = f"{_NO} option {found[1]}"
+            if near is None:
+                message += "; those of the method and of the data begin with --model. and --data."
+        elif found := re.search(r"(\S+): Option '(\S+)' is not accepted", message):
+            near = nearest(found[2], options_of(found[1]))
+        elif found := re.search(r"^(?:Group '(\S+)' does not accept option|Option) '(\S+)'", message):
+            key = ".".join(filter(None, found.groups()))
+            near = nearest_option(f"--{key}", self._options())
+            near, message = near and near.removeprefix("--"), f"no configuration has a key {key}"
+        elif found := re.search(r"^(model|data): .*; Given value: (\S+\.ya?ml)$", message):
+            return f"{_NO} file --{found[1]} {found[2]}; {missing_configuration(Path(found[2]))}"
+        elif found := re.search(r"([\w.]+): module '?[\w.]+'? has no attribute", message):
+            near, message = nearest_class(found[1]), f"{_NO} class {found[1]}"
+        elif found := re.search(r"File does not exist: '(.+)'", message):
+            return f"{message}; {missing_configuration(Path(found[1]))}"
+        return f"{message}; did you mean {near}?" if near else message
+
+    def _options(self) -> list[str]:
+        """Options of this parser and of its subcommands."""
+        parsers: list[argparse.ArgumentParser] = [self]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+        return [option for parser in parsers for action in parser._actions for option in action.option_strings]
 
 
 def _in_a_line(message: str) -> str:
