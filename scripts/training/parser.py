@@ -126,7 +126,9 @@ class Parser(LightningArgumentParser):
                 message += "; those of the method and of the data begin with --model. and --data."
         elif found := re.search(r"(\S+): Option '(\S+)' is not accepted", message):
             near = nearest(found[2], options_of(found[1]))
-        elif found := re.search(r"^(?:Group '(\S+)' does not accept option|Option) '(\S+)'", message):
+        elif found := re.search(
+            r"^(?:Group '(\S+)' does not accept o|Subcommand '\S+' does not accept o|O)ption '(\S+)'", message
+        ):
             key = ".".join(filter(None, found.groups()))
             near = nearest_option(f"--{key}", self._options())
             near, message = near and near.removeprefix("--"), f"no configuration has a key {key}"
