@@ -1,11 +1,11 @@
 """Measure the fast paths of a method, of the bodies or of reading data, against the obvious way of doing the same."""
 
 import argparse
+import ast
 import dataclasses
 import datetime
 import importlib
 import json
-import pkgutil
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,13 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
 from noise2pose.errors import InputError
 from noise2pose.files import commit, write_text
 from scripts import benchmarks
-from scripts.benchmarks.measure import describe, machine, measure
 
 DESCRIPTION = """Measure fast paths against the obvious way of doing the same, in one run on one machine.
 
@@ -44,9 +40,10 @@ DEVICES = ("cpu", "cuda")
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     measurable = find_benchmarks()
+    given = sys.argv[1:] if args is None else list(args)
     parser = argparse.ArgumentParser(
         description=DESCRIPTION,
-        epilog=f"what can be measured:\n{_listed(measurable)}\n\n{EPILOG}",
+        epilog=f"what can be measured:\n{_listed(measurable, given)}\n\n{EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", choices=list(measurable), help="a module of scripts/benchmarks, see below")
@@ -58,9 +55,13 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", metavar="TEXT", help="measure only the rows whose name has this in it")
     parser.add_argument("--quick", action="store_true", help="small sizes: tries the benchmark, measures nothing")
     arguments = parser.parse_args(args)
+    import torch  # here and below, so that `--help` need not wait for it
+
+    from scripts.benchmarks.measure import machine
+
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    benchmark = measurable[arguments.what]
+    benchmark = _module(arguments.what)
     try:
         devices = [device for device in DEVICES if arguments.device in (None, device)]
         rows = [row for device in devices for row in run(benchmark, device, arguments.quick, arguments.rows)]
@@ -74,7 +75,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "quick": arguments.quick,
         "machine": machine(),
         "commit": commit(),
-        "command": shlex.join(["python", "scripts/benchmark.py", *(sys.argv[1:] if args is None else args)]),
+        "command": shlex.join(["python", "scripts/benchmark.py", *given]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "rows": rows,
     }
@@ -88,23 +89,33 @@ def main(args: Sequence[str] | None = None) -> int:
     return 1 if short else 0
 
 
-def find_benchmarks() -> dict[str, ModuleType]:
-    """The modules of `scripts/benchmarks` that have `comparisons(device, quick)`, by name.
+def find_benchmarks() -> dict[str, str]:
+    """What each module of `scripts/benchmarks` that has `comparisons(device, quick)` measures; none is imported.
 
     Ours runs on the device, theirs on the CPU unless a module says otherwise; `quick` sizes are small, for tests.
     """
-    names = [module.name for module in pkgutil.iter_modules(benchmarks.__path__)]
-    modules = {name: importlib.import_module(f"{benchmarks.__name__}.{name}") for name in names}
-    return {name: module for name, module in modules.items() if hasattr(module, "comparisons")}
+    found = {}
+    for path in sorted(Path(benchmarks.__path__[0]).glob("*.py")):
+        tree = ast.parse(path.read_text())
+        if any(isinstance(node, ast.FunctionDef) and node.name == "comparisons" for node in tree.body):
+            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return found
 
 
-def _listed(measurable: dict[str, ModuleType]) -> str:
-    """Each benchmark with what it measures and its rows on the CPU."""
-    lines = []
-    for name, module in measurable.items():
-        lines.append(f"  {name:<10} {(module.__doc__ or '').splitlines()[0]}")
-        lines += [f"  {'':<10}   {row.name}" for row in module.comparisons(torch.device("cpu"), False)]
-    return "\n".join(lines)
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{benchmarks.__name__}.{name}")
+
+
+def _listed(measurable: dict[str, str], given: Sequence[str]) -> str:
+    """Each benchmark with what it measures; the rows on the CPU of one that the command asks about."""
+    lines = [f"  {name:<10} {about}" for name, about in measurable.items()]
+    named = next((argument for argument in given if argument in measurable), None)
+    if named is None or not {"-h", "--help"} & set(given):
+        return "\n".join([*lines, "rows of one: noise2pose benchmark WHAT --help"])
+    import torch
+
+    rows = _module(named).comparisons(torch.device("cpu"), False)
+    return "\n".join([*lines, f"rows of {named}:", *(f"  {row.name}" for row in rows)])
 
 
 def run(benchmark: ModuleType, device: str, quick: bool, named: str | None = None) -> list[dict[str, Any]]:
@@ -116,6 +127,11 @@ def run(benchmark: ModuleType, device: str, quick: bool, named: str | None = Non
         quick: small sizes, each side timed once.
         named: measure only rows with this in their name.
     """
+    import torch
+    from tqdm import tqdm
+
+    from scripts.benchmarks.measure import describe, measure
+
     rows = benchmark.comparisons(torch.device(device), quick)
     if device == "cuda":
         rows = [dataclasses.replace(row, name=f"{row.name} on a GPU") for row in rows]

@@ -16,6 +16,7 @@ from tests.places import ROOT
 LIGHT = (
     "ablations",
     "annotator-report",
+    "benchmark",
     "compare",
     "demo",
     "doctor",
