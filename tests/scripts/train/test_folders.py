@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from noise2pose.files import lock
-from scripts.train_parser import MOVED
+from scripts.training.parser import MOVED
 from tests.scripts.train.runs import checkpoint
 
 
@@ -85,3 +85,7 @@ def test_runs_from_before_data_sets_were_put_together_find_them(folder, train):
     (folder / "old.yaml").write_text(data)
     config = yaml.safe_load(train("fit", "-c", "tiny.yaml", "-c", "old.yaml", "--print_config"))
     assert [part["class_path"] for part in config["data"]["init_args"]["datasets"]] == list(moved.values())
+    (folder / "data.yaml").write_text("class_path: datamodules.coco.COCO\n")
+    for given in ("data.yaml", "datamodules.coco.COCO"):
+        config = yaml.safe_load(train("fit", "-c", "tiny.yaml", "--data", given, "--print_config"))
+        assert config["data"]["class_path"] == MOVED["datamodules.coco.COCO"]

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import wandb
 
+from methods.diffpose import DiffPose
 from scripts import compare
 from tests import forks
 from tests.places import ROOT
@@ -114,6 +116,13 @@ def test_wandb_offline_keeps_the_best_value_and_the_protocol(folder):
     assert protocol["dataset"] == "tiny" and protocol["keypoints_2d"] == "gt"
     assert found["config"]["model"]["init_args"]["width"] == 16
     assert found["run_id"] == "w"
+
+
+def test_a_training_that_is_refused_at_its_first_batch_leaves_no_run_of_wandb(folder, train, monkeypatch):
+    monkeypatch.setattr(DiffPose, "training_step", lambda self, *_: sum(p.sum() for p in self.parameters()) * torch.nan)
+    config = str(ROOT / "configs" / "loggers" / "wandb.yaml")
+    assert "the loss of epoch 0, batch 0 is nan" in train("fit", "-c", "tiny.yaml", "-c", config, status=2)
+    assert wandb.run is None and not list(folder.rglob("wandb"))
 
 
 def test_people_in_pictures_are_drawn_for_the_folder_and_for_wandb(folder, train):

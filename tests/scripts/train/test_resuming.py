@@ -31,6 +31,8 @@ def test_an_interrupted_run_is_saved_and_goes_on_bit_for_bit(folder, train, monk
     assert "Traceback" not in said and f"stopped by {name}; to continue from runs/cut/checkpoints/last.ckpt:" in said
     whole, cut = (folder / "runs" / each for each in ("whole", "cut"))
     assert checkpoint(cut)["global_step"] == step + 1
+    fit = json.loads((cut / "fit.json").read_text())
+    assert (fit["steps"], fit["epochs"]) == (step + 1, (step + 1) * accumulated // 4) and fit["seconds"] > 0
     command = shlex.split(said.splitlines()[-1])
     assert command[:3] == ["python", "scripts/train.py", "fit"]
     train(*command[2:])
