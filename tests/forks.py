@@ -15,8 +15,8 @@ import torch
 from torch.multiprocessing.spawn import start_processes
 from tqdm import tqdm
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
     [
         "datamodules.sources.cmu_mocap",
         "methods.diffpose",
@@ -32,14 +32,14 @@ _CONTEXT.set_forkserver_preload(
 
 def start(function: Any, *arguments: Any) -> Any:
     """Starts the function, which is named at the top of its module, in a process; returns the process."""
-    process = _CONTEXT.Process(target=_run, args=(function, arguments))
+    process = CONTEXT.Process(target=_run, args=(function, arguments))
     process.start()
     return process
 
 
 def call(function: Any, *arguments: Any) -> Any:
     """What the function returns in a process of its own; also raises what it raises."""
-    with ProcessPoolExecutor(1, mp_context=_CONTEXT) as pool:
+    with ProcessPoolExecutor(1, mp_context=CONTEXT) as pool:
         return pool.submit(_run, function, arguments).result()
 
 

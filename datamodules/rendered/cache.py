@@ -13,10 +13,11 @@ import pickle
 import shutil
 import sys
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from copy import deepcopy
-from itertools import islice
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +116,8 @@ def render_cache(
         RGB, mapped from the file; what is written to it stays in memory.
 
     Raises:
-        InputError: if the disk has no room, there are no photographs, or files of the cache are damaged.
+        InputError: if the disk has no room, there are no photographs, files of the cache are damaged, or a worker is
+            killed or cannot start; the images that are done stay.
     """
     arrays = _arrays(people, keys)
     found = find_photos(photos) if photos is not None else []
@@ -123,13 +125,15 @@ def render_cache(
     checksum = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     home = Path(folder) / f"pictures-{checksum[:16]}"
     shape = (len(keys), 3, picture_size, picture_size)
-    done = _open(home, shape, settings, checksum)
+    done, about = _open(home, shape, settings, checksum)
     todo = [first for first in range(0, len(keys), _CHUNK) if first not in done]
     if todo:
+        if num_workers:
+            _end_rerun_of_main()
+        print(about, file=sys.stderr)
         job = _Job(deepcopy(body).float().cpu(), str(home / "pictures.npy"), seed, picture_size, found, occlusion)
-        chunks = ((first, {name: array[first : first + _CHUNK] for name, array in arrays.items()}) for first in todo)
         with tqdm(total=len(keys), initial=min(len(done) * _CHUNK, len(keys)), unit="image", desc="rendering") as bar:
-            for first in _rendered(job, chunks, min(num_workers, len(todo))):
+            for first in _rendered(job, arrays, todo, min(num_workers, len(todo))):
                 done.add(first)
                 _write_manifest(home, settings, checksum, done)
                 bar.update(min(_CHUNK, len(keys) - first))
@@ -137,42 +141,66 @@ def render_cache(
     return torch.from_numpy(np.load(home / "pictures.npy", mmap_mode="c"))
 
 
-def _rendered(job: _Job, chunks: Iterator[tuple[int, dict[str, np.ndarray]]], num_workers: int) -> Iterator[int]:
+def _rendered(job: _Job, arrays: dict[str, np.ndarray], todo: list[int], num_workers: int) -> Iterator[int]:
     """Numbers of the first images of chunks, as they are done."""
     if num_workers == 0:
         worker = _Worker(job)
-        for chunk in chunks:
+        for first in todo:
             with _one_thread():
-                first = worker.render(*chunk)
+                worker.render(first, {name: array[first : first + _CHUNK] for name, array in arrays.items()})
             yield first
         return
-    # Pickled here, since PyTorch would send each tensor through a separate file descriptor.
-    pool = ProcessPoolExecutor(
-        num_workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(pickle.dumps(job),)
-    )
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    # Workers read the job from files: this process would wait forever to write into the full pipe of a killed one.
+    files = Path(job.images).with_name("job")
+    files.mkdir(exist_ok=True)
+    (files / "job.pickle").write_bytes(pickle.dumps(job))
+    for name, array in arrays.items():
+        np.save(files / f"{name}.npy", array)
+    pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=(files, started))
     try:
-        # Submitting every chunk at once would copy all people.
-        waiting = {pool.submit(_render, *chunk) for chunk in islice(chunks, 2 * num_workers)}
-        while waiting:
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            waiting |= {pool.submit(_render, *chunk) for chunk in islice(chunks, len(finished))}
-            yield from (future.result() for future in finished)
+        for future in as_completed([pool.submit(_render, first, first + _CHUNK) for first in todo]):
+            yield future.result()
+    except BrokenProcessPool:
+        if not started.is_set():
+            raise InputError(
+                'no process that renders could start: put what your script does below `if __name__ == "__main__":`, '
+                "or set num_workers to 0"
+            ) from None
+        raise InputError(
+            "a process that renders was ended from outside, perhaps because memory ran out; the same command continues "
+            f"where this one stopped, and needs less memory with --data.num_workers {num_workers // 2}"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+        shutil.rmtree(files, ignore_errors=True)
+
+
+def _end_rerun_of_main() -> None:
+    """Ends a new process that runs the main script again, as one without a guard; it would wait for its own workers.
+
+    The process that started it then says what is wrong.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # set while the main script is imported
+        sys.exit(1)
 
 
 _worker: _Worker | None = None  # of a worker process
+_people: dict[str, np.ndarray] = {}
 
 
-def _start(job: bytes) -> None:
+def _start(files: Path, started: Event) -> None:
     global _worker
+    started.set()
     torch.set_num_threads(1)
-    _worker = _Worker(pickle.loads(job))
+    _worker = _Worker(pickle.loads((files / "job.pickle").read_bytes()))
+    _people.update({file.stem: np.load(file, mmap_mode="r") for file in files.glob("*.npy")})
 
 
-def _render(first: int, people: dict[str, np.ndarray]) -> int:
+def _render(first: int, end: int) -> int:
     assert _worker is not None
-    return _worker.render(first, people)
+    return _worker.render(first, {name: np.array(array[first:end]) for name, array in _people.items()})
 
 
 @contextmanager
@@ -224,11 +252,11 @@ def _settings(arrays: dict[str, np.ndarray], body: BodyModel, photos: list[Path]
     }
 
 
-def _open(home: Path, shape: tuple[int, ...], settings: dict[str, Any], checksum: str) -> set[int]:
+def _open(home: Path, shape: tuple[int, ...], settings: dict[str, Any], checksum: str) -> tuple[set[int], str]:
     """Makes room for the images, or finds those of an earlier run.
 
     Returns:
-        Numbers of the first images of the chunks that are done.
+        Numbers of the first images of the chunks that are done, and what is still to be written, in words.
     """
     manifest, images = home / "manifest.json", home / "pictures.npy"
     done: set[int] = set()
@@ -242,7 +270,7 @@ def _open(home: Path, shape: tuple[int, ...], settings: dict[str, Any], checksum
         if known != checksum or found != shape:
             raise InputError(f"{home}: found images of other settings or another number; delete this folder")
         if len(done) == -(-shape[0] // _CHUNK):
-            return done
+            return done, ""
     home.mkdir(parents=True, exist_ok=True)
     each = int(np.prod(shape[1:]))
     needed, free = (shape[0] - min(len(done) * _CHUNK, shape[0])) * each, shutil.disk_usage(home).free
@@ -250,11 +278,10 @@ def _open(home: Path, shape: tuple[int, ...], settings: dict[str, Any], checksum
     if needed > free:
         raise InputError(f"{home}: {said}, of which {_size(needed)} are to be written, but {_size(free)} are free")
     resumed = f", resumed at {min(len(done) * _CHUNK, shape[0])}" if done else ""
-    print(f"{home}: {said}{resumed}", file=sys.stderr)
     if not manifest.exists():
         np.lib.format.open_memmap(images, mode="w+", dtype=np.uint8, shape=shape)
         _write_manifest(home, settings, checksum, done)
-    return done
+    return done, f"{home}: {said}{resumed}"
 
 
 def _size(number: int) -> str:

@@ -1,6 +1,9 @@
 import json
+import multiprocessing
+import os
 import shutil
 from collections import namedtuple
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.keyed_random import keys_of
 from noise2pose.rendering.meshes import project_mesh
+from tests import forks
 
 COUNT, SIZE = 10, 48
 
@@ -104,6 +108,49 @@ def test_a_killed_rendering_goes_on_where_it_stopped(tmp_path, people, body, exp
     assert rendered == [0, 4, 4, 8] and "take 0.1 MB, resumed at 4\n" in capsys.readouterr().err
     render(tmp_path, people, body)
     assert rendered == [0, 4, 4, 8], "complete images are not rendered again"
+
+
+class Ends:
+    """Ends the process that reads it from a pickle, as the system does when memory runs out."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
+def ends(files, started):
+    """In place of what a worker does first."""
+    os._exit(9)
+
+
+def test_a_killed_worker_is_told_and_the_images_that_are_done_stay(tmp_path, people, body, expected, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: forks.CONTEXT)
+    first = rendered_cache._Worker.render
+    monkeypatch.setattr(rendered_cache._Worker, "render", lambda *given: pytest.fail() if given[1] else first(*given))
+    with pytest.raises(pytest.fail.Exception):
+        render(tmp_path, people, body)
+    monkeypatch.setattr(rendered_cache._Worker, "render", first)
+    killed = deepcopy(body)
+    killed.ends = Ends()
+    with pytest.raises(InputError, match=r"ended from outside, perhaps because memory ran out; .*num_workers 1$"):
+        render(tmp_path, people, killed, num_workers=3)
+    (folder,) = tmp_path.iterdir()
+    assert sorted(file.name for file in folder.iterdir()) == ["manifest.json", "pictures.npy"]
+    assert torch.equal(render(tmp_path, people, body), expected)
+
+
+def test_workers_of_a_script_without_a_guard_end_at_once(tmp_path, people, body, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: forks.CONTEXT)
+    monkeypatch.setattr(rendered_cache, "_start", ends)
+    with pytest.raises(
+        InputError, match=r'could start: .* below `if __name__ == "__main__":`, or set num_workers to 0'
+    ):
+        render(tmp_path, people, body, num_workers=1)
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(SystemExit):
+        render(tmp_path, people, body, num_workers=1)
 
 
 def test_other_settings_have_another_folder(tmp_path, people, body, expected):
