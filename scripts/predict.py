@@ -54,8 +54,10 @@ image are no evidence: they are put at their nearest visible neighbours; a metho
 certain about them.
 
 A method for clips takes each person's poses in the order of the frames, which `frame_id` or the number in the name of
-the image says; a missing frame is a gap in time. Several people need identities (track_id, idx). The motion that these
-methods were trained on has 50 frames a second: say --fps where your file does not, or fast and slow are confused.
+the image says; a missing frame is a gap in time. Several people need identities (track_id, idx). Photographs (IMG_0231
+without --fps, or images of several sizes) are no motion, and where nobody can move that fast another one begins. The
+motion that these methods were trained on has 50 frames a second: say --fps where your file does not, or fast and slow
+are confused.
 
 The focal length of an image is that of --focal, else of its EXIF data, else its diagonal; the summary says which. A
 wrong one moves the body nearer or farther and hardly changes its pose.

@@ -120,7 +120,8 @@ def _about(read: Keypoints, found: Sequence[Track], num_frames: int) -> str:
         return read.about()
     moving = [track for track in found if len(track.rows) > 1]
     if not moving:
-        return f"{read.about()}; no pose follows another: each is lifted as if nobody moved"
+        hint = "; frames of one video need --fps" if read.fps is None and len(found) > 1 else ""
+        return f"{read.about()}; no pose follows another: each is lifted as if nobody moved{hint}"
     rate = f"{FPS:g} frames a second (assumed)" if read.fps is None else f"{read.fps:g} frames a second"
     alone = len(found) - len(moving)
     others = f", {counted(alone, 'pose')} alone" if alone else ""

@@ -3,6 +3,7 @@
 Shape letters: T poses, F frames, J joints.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,9 +16,14 @@ from torch import Tensor
 
 from noise2pose.errors import InputError
 from noise2pose.keypoints.arrays import Keypoints
-from noise2pose.keypoints.images import frame_number
+from noise2pose.keypoints.images import frame_number, without_ending
 
 LONGEST_GAP = 0.25  # seconds without the person that are filled; a longer gap begins another sequence
+# Sizes of a person that joints move on average between two poses of a motion: noise of a detector, and in a second.
+# A sprinter runs 5 or 6 sizes in a second; between unrelated images it is 0.3 and more.
+_MOST_MOVED, _FASTEST = 0.15, 5.0
+# As cameras count photographs: IMG_0231, DSC01234, P1010231.
+_PHOTOGRAPH = re.compile(r"(_?(IMG|MG|DSC|DSCN|DSCF|CIMG|SAM|PICT|IMGP|HPIM|GOPR|DJI)_?|P\d{3})[0-9]{4,5}")
 
 
 class Track(NamedTuple):
@@ -36,8 +42,10 @@ def tracks(read: Keypoints, fps: float) -> list[Track]:
     """The tracks of a record.
 
     People are told apart by their identities. Without identities all poses of a video are of one person, if they are of
-    different frames. Frames are numbered by the source, or by the last number in the names of the images; what stands
-    around that number tells videos apart. The poses of images that are not numbered regularly stand alone.
+    different frames; where they move faster than anybody can, another sequence begins. Frames are numbered by the
+    source, or by the last number in the names of the images; what stands around that number tells videos apart. The
+    poses of images that are not numbered regularly, or differ in size, stand alone; so do those of images that are
+    called like photographs, where no frame rate says that they are a video.
 
     Args:
         read: the poses.
@@ -50,12 +58,14 @@ def tracks(read: Keypoints, fps: float) -> list[Track]:
     found: list[Track] = []
     for row, (image, frame) in enumerate(zip(read.images, read.frames, strict=True)):
         video, number = (str(PurePosixPath(image).parent), frame) if frame is not None else frame_number(image)
+        if frame is None and read.fps is None and read.people[row] is None and _is_photograph(image):
+            number = None
         if number is None:
             found.append(Track([row], [0.0]))
         else:
             videos.setdefault(video, []).append((number, row))
     for frames in videos.values():
-        if not _is_regular([frame for frame, _ in frames]):
+        if not _is_regular([frame for frame, _ in frames]) or _sizes(read, [row for _, row in frames]) > 1:
             found += [Track([row], [0.0]) for _, row in frames]
             continue
         people: dict[str | None, list[tuple[int, int]]] = {}
@@ -65,7 +75,7 @@ def tracks(read: Keypoints, fps: float) -> list[Track]:
             found += [Track([row], [0.0]) for _, row in people.pop(None, [])]
         for person in people.values():
             _check_one_person(read, person)
-            found += _unbroken(person, read.fps, fps)
+            found += _unbroken(read, person, fps)
     return sorted(found, key=lambda track: track.rows[0])
 
 
@@ -88,20 +98,46 @@ def _check_one_person(read: Keypoints, frames: Sequence[tuple[int, int]]) -> Non
             )
 
 
-def _unbroken(frames: Sequence[tuple[int, int]], stated: float | None, assumed: float) -> list[Track]:
-    """The frames and rows of one person, cut at long gaps."""
+def _unbroken(read: Keypoints, frames: Sequence[tuple[int, int]], assumed: float) -> list[Track]:
+    """The frames and rows of one person, cut at long gaps, and at leaps where nobody said that it is one person."""
     step = _step([frame for frame, _ in frames])
-    rate = assumed * step if stated is None else stated
+    rate = assumed * step if read.fps is None else read.fps
     parts: list[Track] = []
     start = last = 0
     for frame, row in frames:
-        if not parts or (frame - last - step) / rate > LONGEST_GAP:
+        away = (frame - last) / rate
+        if (
+            not parts
+            or away - step / rate > LONGEST_GAP
+            or (read.people[row] is None and _moved(read, parts[-1].rows[-1], row) > _MOST_MOVED + _FASTEST * away)
+        ):
             parts.append(Track([], []))
             start = frame
         parts[-1].rows.append(row)
         parts[-1].times.append((frame - start) / rate)
         last = frame
     return parts
+
+
+def _moved(read: Keypoints, first: int, second: int) -> float:
+    """How far the joints that are seen in two poses are apart on average, in sizes of the larger one."""
+    pair = read.points[[first, second]]
+    seen = pair[..., 2] > 0
+    both = seen.all(dim=0)
+    if not both.any():
+        return 0.0
+    sizes = [points[of, :2].aminmax(dim=0) for points, of in zip(pair, seen, strict=True)]
+    size = max(float((highest - lowest).norm()) for lowest, highest in sizes)
+    return float((pair[0, both, :2] - pair[1, both, :2]).norm(dim=-1).mean()) / max(size, 1e-9)
+
+
+def _sizes(read: Keypoints, rows: Sequence[int]) -> int:
+    """How many sizes some images have; frames of a video have one."""
+    return 1 if read.image_sizes is None else len(read.image_sizes[list(rows)].unique(dim=0))
+
+
+def _is_photograph(image: str) -> bool:
+    return _PHOTOGRAPH.fullmatch(PurePosixPath(without_ending(image)).name) is not None
 
 
 def _is_regular(frames: Sequence[int]) -> bool:

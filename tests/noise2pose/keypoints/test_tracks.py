@@ -45,6 +45,28 @@ def test_unrelated_images_are_no_motion():
         assert rows(record(images)) == [([row], [0.0]) for row in range(len(images))]
 
 
+def test_photographs_with_consecutive_numbers_are_no_motion():
+    photographs, alone = [f"trip/IMG_{number:04d}.JPG" for number in (231, 232, 233)], [([0], [0.0]), ([1], [0.0])]
+    assert rows(record(photographs)) == [*alone, ([2], [0.0])]
+    assert rows(record(photographs, fps=30.0)) == [([0, 1, 2], [0.0, 0.033, 0.067])], "somebody said that they are"
+    assert rows(record(photographs, people=["a"] * 3)) == [([0, 1, 2], [0.0, 0.02, 0.04])]
+    assert (
+        rows(replace(record(["1.jpg", "2.jpg"]), image_sizes=torch.tensor([[640.0, 480.0], [480.0, 640.0]]))) == alone
+    )
+
+
+def test_where_nobody_can_move_that_fast_another_sequence_begins():
+    read = record([f"{number}.jpg" for number in range(6)])
+    points = read.points.clone()
+    points[3:, :, :2] += 0.5 * (points[0, :, :2].amax(dim=0) - points[0, :, :2].amin(dim=0))
+    another = replace(read, points=points)
+    assert rows(another) == [([0, 1, 2], [0.0, 0.02, 0.04]), ([3, 4, 5], [0.0, 0.02, 0.04])]
+    assert len(rows(replace(another, people=["a"] * 6))) == 1, "a tracker said that it is one person"
+    assert len(rows(replace(another, fps=5.0))) == 1, "in 0.2 seconds one can"
+    points[4, :, 2] = 0.0
+    assert [track for track, _ in rows(replace(another, points=points))] == [[0, 1, 2], [3, 4, 5]]
+
+
 def test_people_whose_image_nobody_names_are_of_one_image(tmp_path):
     entries = [{"image_id": None, "keypoints": pose.ravel().tolist()} for pose in coco_walker(3)]
     (tmp_path / "group.json").write_text(json.dumps(entries))
