@@ -21,7 +21,7 @@ from methods.inference.results import Annotations, as_folder
 from methods.model_folders import weights_sha256
 from noise2pose.annotation.layout import annotate_batch
 from noise2pose.annotation.people import Person, Skipped, Subjects, detect_people, find_subjects
-from noise2pose.annotation.suspicion import disagreement_with_mirror
+from noise2pose.annotation.suspicion import disagreement_with_mirror, disagreement_with_noise
 from noise2pose.annotation.writer import (
     AnnotationWriter,
     Part,
@@ -223,7 +223,8 @@ def annotate_people(method: PoseMethod, chosen: Sequence[Person]) -> Part:
     corner = torch.stack([torch.zeros(2) if person.corner is None else person.corner for person in found])
     batch = _batch(found, _moved(keypoints, -corner), images, method.device)
     prediction = method(batch)
-    apart = disagreement_with_mirror(method, batch, prediction, method.body)
+    others = (method, batch, prediction, method.body)
+    mirrored, noisy = disagreement_with_mirror(*others), disagreement_with_noise(*others)
     size_known = torch.tensor([person.corner is None for person in found], device=method.device)
     camera = batch["camera"]
     corner = corner.to(method.device)
@@ -237,7 +238,8 @@ def annotate_people(method: PoseMethod, chosen: Sequence[Person]) -> Part:
         },
         "sample_id": [person.name for person in found],
     }
-    arrays = annotate_batch(in_image, prediction, method.body, [person.file_name for person in found], apart)
+    names = [person.file_name for person in found]
+    arrays = annotate_batch(in_image, prediction, method.body, names, mirrored, noisy)
     return arrays, list(dict.fromkeys(skipped))
 
 

@@ -66,7 +66,8 @@ def annotate_batch(
     prediction: Prediction,
     body: BodyModel,
     file_names: Sequence[str] | None = None,
-    disagreement: Float[Tensor, " B"] | None = None,
+    mirrored: Float[Tensor, " B"] | None = None,
+    noisy: Float[Tensor, " B"] | None = None,
 ) -> dict[str, np.ndarray]:
     """What is kept of the answers for a batch of single frames.
 
@@ -75,7 +76,8 @@ def annotate_batch(
         prediction: with `smpl` and `camera_translation`; `refinement` if there was one.
         body: whose parameters they are.
         file_names: of the images; None for those of the batch, else the names of the samples.
-        disagreement: of `suspicion.disagreement` with another answer, metres, which may make people suspect.
+        mirrored, noisy: of `suspicion.disagreement_with_mirror` and `disagreement_with_noise`, metres, which may make
+            people suspect.
 
     Returns:
         The arrays of `ARRAYS`.
@@ -109,9 +111,10 @@ def annotate_batch(
     if file_names is None:
         file_names = batch["file_name"] if "file_name" in batch else batch["sample_id"]
     arrays["file_names"] = np.array(file_names, dtype=np.str_)
-    apart = [0.0] * count if disagreement is None else disagreement.tolist()
+    apart = [[0.0] * count if values is None else values.tolist() for values in (mirrored, noisy)]
     reasons = [
-        "; ".join(suspicions({key: array[row] for key, array in arrays.items()}, apart[row])) for row in range(count)
+        "; ".join(suspicions({key: array[row] for key, array in arrays.items()}, apart[0][row], apart[1][row]))
+        for row in range(count)
     ]
     arrays["suspect_reasons"] = np.array(reasons, dtype=np.str_)
     arrays["suspect"] = np.array([bool(reason) for reason in reasons], dtype=np.bool_)

@@ -12,7 +12,8 @@ import numpy as np
 
 from noise2pose.errors import InputError
 from noise2pose.keypoints import arrays
-from noise2pose.keypoints.arrays import Keypoints
+from noise2pose.keypoints.arrays import Keypoints, frame_rate
+from noise2pose.keypoints.entries import CONFIDENCES
 from noise2pose.keypoints.images import image_path
 from noise2pose.limits import check_arrays
 from noise2pose.safe_pickle import read_object_npz
@@ -43,7 +44,7 @@ def read_arrays(path: Path, skeleton: str | None) -> Keypoints:
             key = next((key for key in _ARRAYS if key in file.files), None)
             if key is None:
                 raise InputError(f"{path}: {expected}, found {', '.join(file.files) or 'nothing'}")
-            values = file[key]
+            values = _with_scores(str(path), file[key], {key: file[key] for key in CONFIDENCES if key in file.files})
             more = {key: file[key] for key in ("skeleton", "image_size", "names", "images", "people", "frames", "fps")
                     if key in file.files}  # fmt: skip
     except InputError:
@@ -62,7 +63,22 @@ def read_arrays(path: Path, skeleton: str | None) -> Keypoints:
     found = arrays.from_array(
         str(path), values, stated, more.get("image_size"), names, path.stem, more.get("people"), more.get("frames")
     )
-    return replace(found, fps=float(more["fps"]) if "fps" in more else None)
+    return replace(found, fps=frame_rate(str(path), more["fps"]) if "fps" in more else None)
+
+
+def _with_scores(title: str, values: np.ndarray, scores: dict[str, np.ndarray]) -> np.ndarray:
+    """The keypoints with their confidences, where these are an array of their own, (T, J) or (T, P, J).
+
+    Raises:
+        InputError: if the array has another shape.
+    """
+    if not scores or values.ndim < 2 or values.shape[-1] not in (2, 3):
+        return values
+    key, found = next(iter(scores.items()))
+    found = found[..., 0] if found.ndim == values.ndim and found.shape[-1] == 1 else found
+    if found.shape != values.shape[:-1]:
+        raise InputError(f"{title}: {key} has shape {found.shape}, expected {values.shape[:-1]}, one for each joint")
+    return np.concatenate((values[..., :2], found[..., None]), axis=-1)
 
 
 def _read_videopose3d(path: Path, skeleton: str | None) -> Keypoints:
@@ -86,4 +102,4 @@ def _read_videopose3d(path: Path, skeleton: str | None) -> Keypoints:
     known = [size.get("w"), size.get("h")] if size.get("w") and size.get("h") else None
     found = arrays.from_array(str(path), views[0], layout or skeleton, known, stem=Path(str(video)).stem)
     fps = size.get("fps")
-    return replace(found, form="a custom video of VideoPose3D", fps=float(fps) if fps else None)
+    return replace(found, form="a custom video of VideoPose3D", fps=frame_rate(str(path), fps) if fps else None)

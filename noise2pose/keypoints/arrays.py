@@ -3,6 +3,7 @@
 Shape letters: T poses, P people, J joints.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -108,8 +109,8 @@ def from_array(
         image_size: (2,) or (T, 2) width and height in pixels.
         names: T names of the images; None for `pose_00000` and so on, which are consecutive frames.
         stem: of those names.
-        people: T identities; empty where one is unknown.
-        frames: T positions in a video; negative where one is unknown.
+        people: T identities; empty or -1 where one is unknown.
+        frames: T whole numbers, positions in a video; negative or NaN where one is unknown.
 
     Raises:
         InputError: if a shape or the number of joints is wrong, a number is infinite, or there is no pose.
@@ -135,11 +136,11 @@ def from_array(
     points = points.reshape(-1, *points.shape[-2:])
     name, notes = skeleton_of(title, "keypoints", points.shape[1], skeleton)
     if people is not None:
-        identities: list[str | None] = [str(person) or None for person in people]
+        identities: list[str | None] = [None if str(person) in ("", "-1", "None") else str(person) for person in people]
     else:
         identities = [str(column + 1) if columns > 1 else None for column in range(columns)] * number
     if frames is not None:
-        positions: list[int | None] = [int(frame) if frame >= 0 else None for frame in frames]
+        positions: list[int | None] = [_position(title, frame) for frame in frames]
     else:
         positions = [None if names is not None else frame for frame in range(number) for _ in range(columns)]
     return clean(
@@ -217,6 +218,32 @@ def regular(title: str, values: Any, key: str = "keypoints") -> np.ndarray:
         raise InputError(f"{title}: {key} is not a regular array of numbers ({error})") from error
 
 
+def _position(title: str, frame: Any) -> int | None:
+    """The position of a pose in its video, if it is known."""
+    try:
+        number = float(frame)
+    except (TypeError, ValueError):
+        number = 0.5
+    if number >= 0.0 and number != int(number):
+        raise InputError(f"{title}: frames has {frame}, expected whole numbers, and fps for their rate")
+    return int(number) if number >= 0.0 else None
+
+
+def frame_rate(title: str, stated: Any) -> float:
+    """The frame rate that a file states, in frames a second.
+
+    Raises:
+        InputError: if it is not one positive number.
+    """
+    try:
+        rate = float(stated)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not 0.0 < rate < math.inf:
+        raise InputError(f"{title}: fps is {stated}, expected a number of frames a second above 0")
+    return rate
+
+
 def image_sizes(title: str, values: Any, number: int) -> Float[Tensor, "T 2"]:
     """Width and height for each of some poses.
 
@@ -241,8 +268,10 @@ def skeleton_of(title: str, entry: str, joints: int, stated: str | None) -> tupl
     if stated is None and joints not in _SKELETON_OF:
         same = [name for name, skeleton in skeletons.SKELETONS.items() if skeleton.num_joints == joints]
         known = ", ".join(f"{number} ({name})" for number, name in _SKELETON_OF.items())
-        choices = f"which may be {' or '.join(same)}" if same else f"expected {known}"
-        raise InputError(f"{title}: {entry} has {joints} joints, {choices}: name the skeleton with --skeleton")
+        choices = f"which may be {' or '.join(same)}: name the skeleton with --skeleton"
+        if not same:
+            choices = f"expected {known}; of MediaPipe's 33 keep those that {_SKELETON_OF[17]} has, in its order"
+        raise InputError(f"{title}: {entry} has {joints} joints, {choices}")
     try:
         expected = skeletons.get(stated or _SKELETON_OF[joints])
     except InputError as error:

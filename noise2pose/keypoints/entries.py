@@ -16,6 +16,11 @@ from noise2pose.keypoints.images import image_path
 
 # How trackers and annotation tools call the number of a person.
 _PERSON = ("track_id", "idx", "tracking_id", "trackid", "person_id", "instance_id", "id_track", "pid")
+# How they call the list of the confidences, or visibilities, of the joints of a person.
+CONFIDENCES = (
+    *("keypoint_scores", "confidence", "keypoints_scores", "keypoint_score", "keypoints_score", "scores", "conf"),
+    *("keypoints_visible", "visibility", "visible"),
+)
 _FRAME = ("frame_id", "frame", "frame_index", "frame_idx", "frame_num")
 
 
@@ -87,13 +92,20 @@ def read_entry(title: str, number: int, entry: Any, **more: Any) -> Entry:
         "image": image_path(identity or f"{number}"),
         "image_id": "" if identity is None else identity,
         "labelled": "num_keypoints" in entry or "area" in entry,
-        "person": first_of(entry, _PERSON),
+        "person": first_of(entry, _PERSON) or first_of(_attributes(entry), _PERSON),
         "frame": whole_number(first_of(entry, _FRAME)),
     }
     found |= {key: value for key, value in more.items() if value is not None}
-    stated = entry.get("keypoint_scores", entry.get("confidence"))
+    lists = [listed for key in CONFIDENCES if isinstance(listed := entry.get(key), list)]
+    stated = next((listed for listed in lists if len(listed) == len(values)), lists[0] if lists else None)
     confidence = found.pop("confidence", None) if "confidence" in found else confidences(about, stated, len(values))
     return Entry(about, values, confidence=confidence, **found)
+
+
+def _attributes(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What CVAT writes apart from COCO's keys, such as the number of a track."""
+    attributes = entry.get("attributes")
+    return attributes if isinstance(attributes, dict) else {}
 
 
 def confidences(title: str, values: Any, joints: int) -> np.ndarray | None:

@@ -185,7 +185,13 @@ def _yolo_columns(path: Path, row: int, numbers: int) -> tuple[int, int]:
 def _json(path: Path) -> Any:
     try:
         raw = path.read_bytes()
-        return json.loads(raw.decode(json.detect_encoding(raw)))
+        text = raw.decode(json.detect_encoding(raw))
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            if error.msg != "Extra data":
+                raise
+            return [json.loads(line) for line in text.splitlines() if line.strip()]  # an object a line
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error})") from error
 
@@ -195,7 +201,9 @@ def _from_people(path: Path, people: formats.People, skeleton: str | None, form:
     notes = [f"{counted(count, 'entry', 'entries')} skipped {reason}" for reason, count in people.skipped.items()]
     if not people.entries:
         raise InputError(f"{path}: no entry is a person's keypoints ({'; '.join(notes) or 'nobody was found'})")
-    entries = sorted(people.entries, key=_order)
+    entries = _distinct(sorted(people.entries, key=_order))
+    if len(entries) < len(people.entries):
+        notes.append(f"{counted(len(people.entries) - len(entries), 'entry', 'entries')} skipped as repeated")
     skeletons_of, assumed = _skeletons_of(path, entries, skeleton)
     name = max(dict.fromkeys(skeletons_of), key=lambda name: skeletons.get(name).num_joints)
     notes += assumed
@@ -229,6 +237,15 @@ def _from_people(path: Path, people: formats.People, skeleton: str | None, form:
     return (
         replace(found, image_sizes=None) if found.image_sizes is not None and found.image_sizes.isnan().any() else found
     )
+
+
+def _distinct(entries: Sequence[Entry]) -> list[Entry]:
+    """Without entries that repeat another one: the same joints of the same image."""
+    seen: dict[Any, Entry] = {}
+    for entry in entries:
+        about = (entry.image, entry.image_id, entry.frame, entry.person)
+        seen.setdefault((*about, entry.points.shape, entry.points.tobytes()), entry)
+    return list(seen.values())
 
 
 def _with_confidences(path: Path, entries: Sequence[Entry]) -> list[torch.Tensor]:

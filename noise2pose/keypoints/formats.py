@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from noise2pose.errors import InputError
-from noise2pose.keypoints.arrays import regular
+from noise2pose.keypoints.arrays import frame_rate, regular
 from noise2pose.keypoints.entries import Entry, first_of, image_size, read_entry, whole_number
 from noise2pose.keypoints.images import image_path
 from noise2pose.keypoints.joint_names import skeleton_of_names
@@ -83,8 +83,7 @@ def _coco(path: Path, content: Any) -> People:
     if isinstance(content, dict) and "annotations" in content:
         images = _by_id(path, content.get("images", []), "images")
         categories = _by_id(path, content.get("categories") or [], "categories")
-        info = content.get("info")
-        fps = info.get("fps") if isinstance(info, dict) else None
+        fps = _frame_rate(path, content)
         content = content["annotations"]
     content = [content] if isinstance(content, dict) else content
     if not isinstance(content, list):
@@ -117,7 +116,20 @@ def _coco(path: Path, content: Any) -> People:
                 skeleton=joints[category_id].get("skeleton"),
             )
         )
-    return People(entries, skipped, float(fps) if isinstance(fps, int | float) and fps > 0 else None)
+    return People(entries, skipped, fps)
+
+
+def _frame_rate(path: Path, content: dict[str, Any]) -> float | None:
+    """What `info`, or all of the `videos`, say of the frame rate."""
+    listed = content.get("videos")
+    videos = [video for video in listed if isinstance(video, dict)] if isinstance(listed, list) else []
+    info = content.get("info")
+    stated = [about["fps"] for about in (info, *videos) if isinstance(about, dict) and about.get("fps") is not None]
+    rates = {frame_rate(str(path), fps) for fps in stated}
+    if len(rates) > 1:
+        raise InputError(f"{path}: holds videos of {' and '.join(f'{rate:g}' for rate in sorted(rates))} frames a "
+                         "second: make a file for each rate")  # fmt: skip
+    return rates.pop() if rates else None
 
 
 def _by_id(path: Path, listed: Any, key: str) -> dict[str, dict[str, Any]]:

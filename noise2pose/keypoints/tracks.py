@@ -42,10 +42,11 @@ def tracks(read: Keypoints, fps: float) -> list[Track]:
     """The tracks of a record.
 
     People are told apart by their identities. Without identities all poses of a video are of one person, if they are of
-    different frames; where they move faster than anybody can, another sequence begins. Frames are numbered by the
-    source, or by the last number in the names of the images; what stands around that number tells videos apart. The
-    poses of images that are not numbered regularly, or differ in size, stand alone; so do those of images that are
-    called like photographs, where no frame rate says that they are a video.
+    different frames. Where somebody moves faster than anybody can, another sequence begins, because trackers and
+    columns of arrays exchange people. Frames are numbered by the source, or by the last number in the names of the
+    images; what stands around that number tells videos apart. The poses of images that are not numbered regularly, or
+    differ in size, stand alone; so do those of images that are called like photographs, where no frame rate says that
+    they are a video.
 
     Args:
         read: the poses.
@@ -86,9 +87,11 @@ def _check_one_person(read: Keypoints, frames: Sequence[tuple[int, int]]) -> Non
             raise InputError(f"{source}: person {read.people[row]} is twice in frame {frame}: {read.names[following]}")
         ids = {read.image_ids[row], read.image_ids[following]} if read.image_ids else set()
         if frame == following_frame and len(ids) > 1:
+            images = dict.fromkeys((read.images[row], read.images[following]))
+            same = f"are both called {read.images[row]}" if len(images) == 1 else f"({', '.join(images)}) are one frame"
             raise InputError(
-                f"{source}: images {' and '.join(sorted(ids))} are both called {read.images[row]}: give the images of "
-                "each camera a folder in their file_name"
+                f"{source}: images {' and '.join(sorted(ids))} {same}: give the images of each camera, or video, a "
+                "folder in their file_name"
             )
         if frame == following_frame:
             raise InputError(
@@ -99,7 +102,7 @@ def _check_one_person(read: Keypoints, frames: Sequence[tuple[int, int]]) -> Non
 
 
 def _unbroken(read: Keypoints, frames: Sequence[tuple[int, int]], assumed: float) -> list[Track]:
-    """The frames and rows of one person, cut at long gaps, and at leaps where nobody said that it is one person."""
+    """The frames and rows of one person, cut at long gaps and at leaps."""
     step = _step([frame for frame, _ in frames])
     rate = assumed * step if read.fps is None else read.fps
     parts: list[Track] = []
@@ -109,7 +112,7 @@ def _unbroken(read: Keypoints, frames: Sequence[tuple[int, int]], assumed: float
         if (
             not parts
             or away - step / rate > LONGEST_GAP
-            or (read.people[row] is None and _moved(read, parts[-1].rows[-1], row) > _MOST_MOVED + _FASTEST * away)
+            or _moved(read, parts[-1].rows[-1], row) > _MOST_MOVED + _FASTEST * away
         ):
             parts.append(Track([], []))
             start = frame

@@ -80,7 +80,7 @@ def test_coco_annotations(tmp_path, checkpoint, capsys):
 
 def test_halpe_results(tmp_path, checkpoint):
     entries = [{"image_id": f"{i}.jpg", "keypoints": pose.reshape(-1).tolist(), "score": 1.0, "idx": 1}
-               for i, pose in enumerate(people(3, "halpe_26"))]  # fmt: skip
+               for i, pose in enumerate(np.repeat(people(1, "halpe_26"), 3, axis=0))]  # fmt: skip
     path = tmp_path / "halpe.json"
     path.write_text(json.dumps(entries))
     assert predict(checkpoint, path, tmp_path / "out", "--max_pictures", "1") == 0

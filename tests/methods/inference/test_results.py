@@ -16,14 +16,14 @@ from noise2pose.keypoints.files import read_keypoints
 from scripts.predict import main
 from tests.body_method import save
 from tests.methods.inference.test_annotation import photos
+from tests.noise2pose.keypoints.walker import coco_walker
 from tests.places import ROOT
 
 FILES = ("annotations.npz", "annotations.json", "state.json")
 
 
 def people():
-    points = np.random.default_rng(0).uniform(50.0, 350.0, (3, 17, 3))
-    points[..., 2] = 0.8
+    points = coco_walker(40)[:3]
     points[1, 9] = 0.0
     return points
 
@@ -48,7 +48,7 @@ def test_arrays_files_and_records_are_lifted_alike(tmp_path):
     np.savez(tmp_path / "pose.npz", keypoints=people())
     record = read_keypoints(tmp_path / "pose.npz")
     lifter = Lifter("diffpose-cmu")
-    of_array = lifter.predict(people(), image_size=(400, 400))
+    of_array = lifter.predict(people(), image_size=(1000, 1000))
     assert of_array.names == record.names and of_array.image_size is not None and of_array.image_size.shape == (3, 2)
     for given in (tmp_path / "pose.npz", str(tmp_path / "pose.npz"), record, torch.from_numpy(people())):
         assert np.array_equal(lifter.predict(given).joints_3d, of_array.joints_3d)

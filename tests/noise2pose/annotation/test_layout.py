@@ -10,10 +10,16 @@ from methods.diffannot.reprojection import Keypoints
 from noise2pose import cameras, skeletons
 from noise2pose.annotation import layout
 from noise2pose.annotation.layout import annotate_batch, empty, to_coco, to_text, vertices_of
-from noise2pose.annotation.suspicion import MAX_DISAGREEMENT, disagreement, disagreement_with_mirror
+from noise2pose.annotation.suspicion import (
+    MAX_DISAGREEMENT,
+    disagreement,
+    disagreement_with_mirror,
+    disagreement_with_noise,
+)
 from noise2pose.annotation.writer import AnnotationWriter, read_annotations
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
+from noise2pose.images.crops import box_of_keypoints
 from noise2pose.images.mirroring import mirror_smpl
 from noise2pose.keypoints.files import read_keypoints
 
@@ -107,8 +113,32 @@ def test_answers_that_disagree_are_suspect():
     other[1, 5:] += 0.3
     apart = disagreement(joints, other)
     assert apart[0] < 1e-6 and apart[1] == pytest.approx(12 / 17 * 0.3 * 3**0.5, abs=1e-5)
-    reasons = annotate_batch(batch, prediction, body, disagreement=apart)["suspect_reasons"].tolist()
+    reasons = annotate_batch(batch, prediction, body, mirrored=apart)["suspect_reasons"].tolist()
     assert reasons == ["", "mirrored, the same person gets a body that is 367 mm away on average"]
+    reasons = annotate_batch(batch, prediction, body, noisy=apart)["suspect_reasons"].tolist()
+    assert reasons == ["", "slightly other keypoints give a body that is 367 mm away on average"]
+
+
+def test_a_body_that_hangs_on_a_pixel_is_suspect():
+    batch, prediction, body = answered(2)
+    batch |= {"image": torch.full((2, 3, 8, 8), 0.5), "sample_id": ["person"] * 2}
+    seen = batch["keypoints_2d"].clone()
+    batch["keypoints_2d"][0, 3, 2] = 0.0
+
+    def answer(changed, turn):
+        moved = (changed["keypoints_2d"][..., :2] - seen[..., :2]).norm(dim=-1)
+        assert (moved[1] > 0.0).all() and moved[0, 3] == 0.0
+        assert moved.mean() < 0.02 * box_of_keypoints(seen)[:, 2].mean()
+        assert 0.0 < (changed["image"] - 0.5).abs().mean() < 0.03
+        turned = roma.rotvec_to_rotmat(torch.tensor([[0.0, turn, 0.0], [0.0, 0.0, 0.0]]))
+        orient = turned @ prediction["smpl"]["global_orient"]
+        return {**prediction, "smpl": {**prediction["smpl"], "global_orient": orient}}
+
+    steady, unsteady = (
+        disagreement_with_noise(partial(answer, turn=turn), batch, prediction, body) for turn in (0.0, 1.0)
+    )
+    assert steady.max() < 1e-6 and unsteady[0] > MAX_DISAGREEMENT and unsteady[1] < 1e-6
+    assert "slightly other keypoints" in annotate_batch(batch, prediction, body, noisy=unsteady)["suspect_reasons"][0]
 
 
 def test_the_mirrored_input_gives_the_mirrored_body():

@@ -310,3 +310,57 @@ def test_images_of_one_name_keep_their_number(tmp_path):
     images = [{"id": identity, "file_name": "000000.jpg"} for identity in (3, 8)]
     content = {"images": images, "annotations": [result(3), result(8)]}
     assert read_keypoints(save(tmp_path / "a.json", content)).names == ["000000_id3", "000000_id8"]
+
+
+@pytest.mark.parametrize("key", ["keypoint_scores", "scores", "conf", "visibility", "keypoints_visible"])
+def test_confidences_may_have_a_list_or_an_array_of_their_own(tmp_path, key):
+    points = coco_walker(3)
+    seen = np.arange(17) != 9
+    entries = [
+        {"image_id": t, "keypoints": points[t, :, :2].tolist(), key: seen.astype(int).tolist()} for t in range(3)
+    ]
+    np.savez(tmp_path / "scores.npz", keypoints=points[..., :2], **{key: np.tile(seen, (3, 1))})
+    for file in (save(tmp_path / "scores.json", entries), tmp_path / "scores.npz"):
+        assert (read_keypoints(file).points[..., 2].numpy() == seen).all()
+    np.savez(tmp_path / "short.npz", keypoints=points[..., :2], **{key: np.ones((3, 16))})
+    with pytest.raises(InputError, match=rf"short.npz: {key} has shape \(3, 16\), expected \(3, 17\)"):
+        read_keypoints(tmp_path / "short.npz")
+
+
+def test_one_object_a_line(tmp_path):
+    entries = [result(number) for number in range(3)]
+    (tmp_path / "lines.json").write_text("\n".join(json.dumps(entry) for entry in entries) + "\n")
+    read, listed = read_keypoints(tmp_path / "lines.json"), read_keypoints(save(tmp_path / "list.json", entries))
+    assert read.names == listed.names == ["0", "1", "2"] and torch.equal(read.points, listed.points)
+    (tmp_path / "broken.json").write_text(json.dumps(entries[0]) + "\n{")
+    with pytest.raises(InputError, match="cannot be read as JSON"):
+        read_keypoints(tmp_path / "broken.json")
+
+
+def test_repeated_entries_are_skipped_and_counted(tmp_path):
+    read = read_keypoints(save(tmp_path / "twice.json", [result(1), result(2), result(1)]))
+    assert read.names == ["1", "2"] and "1 entry skipped as repeated" in read.about()
+
+
+def test_frame_rates_and_frames_are_checked(tmp_path):
+    about = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [result(1)]}
+    for more in ({"info": {"fps": "25"}}, {"videos": [{"id": 1, "fps": 25}, {"id": 2, "fps": 25.0}]}):
+        assert read_keypoints(save(tmp_path / "a.json", about | more)).fps == 25.0
+    with pytest.raises(InputError, match="videos of 25 and 30 frames a second: make a file for each"):
+        read_keypoints(save(tmp_path / "a.json", about | {"videos": [{"fps": 25}, {"fps": 30}]}))
+    for key, value, message in (
+        ("fps", 0, "fps is 0, expected a number of frames a second above 0"),
+        ("fps", [25, 30], r"fps is \[25 30\]"),
+        ("frames", [0.0, 0.5, 1.0], "frames has 0.5, expected whole numbers, and fps"),
+    ):
+        np.savez(tmp_path / "a.npz", keypoints=coco_walker(3), **{key: value})
+        with pytest.raises(InputError, match=message):
+            read_keypoints(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", keypoints=coco_walker(3), frames=[0.0, np.nan, 2.0], people=[-1, -1, 3])
+    read = read_keypoints(tmp_path / "a.npz")
+    assert read.frames == [0, None, 2] and read.people == [None, None, "3"]
+
+
+def test_tracks_of_cvat_are_attributes(tmp_path):
+    entries = [result(1, attributes={"track_id": 4, "occluded": False}), result(2, attributes=[])]
+    assert read_keypoints(save(tmp_path / "cvat.json", entries)).people == ["4", None]
