@@ -57,6 +57,8 @@ def match(
                 fitting.append(row)
             else:
                 reason = "{} x {} pixels, but {} x {} in {}".format(*photograph.size, *size, source)
+                if photograph.turned and size == photograph.size[::-1]:
+                    reason += ", as it is stored: turn its keypoints as its EXIF data say"
                 skipped.append((photograph.file_name, reason))
         ids = {read.image_ids[row] for row in fitting} if read.image_ids else set()
         if len(ids) > 1:

@@ -121,8 +121,10 @@ def suspicions(person: Mapping[str, np.ndarray], mirrored: float = 0.0, noisy: f
         reasons += _far_joint(person, skeleton)
     if visible < MIN_VISIBLE:
         reasons.append(f"{visible} joints are visible, fewer than {MIN_VISIBLE}")
-    if visible and person["image_size"].all() and not _in_image(person).any():
-        reasons.append("no keypoint is in the image")
+    inside = int(_in_image(person).sum())
+    if visible and person["image_size"].all() and 2 * inside < visible:
+        found = f"{inside} of {visible} keypoints are" if inside else "no keypoint is"
+        reasons.append(f"{found} in the image, whose size may be another one")
     legs = float(person["keypoints_2d"][[skeleton.index(joint) for joint in _LEGS], 2].max())
     if visible and legs <= 0.0:
         reasons.append("the legs were not seen and are made up")

@@ -32,12 +32,14 @@ class Photograph:
         path: where it is.
         size: width and height after the rotation that its EXIF data state.
         focal: pixels, as its EXIF data state, or None.
+        turned: whether that rotation exchanges width and height.
     """
 
     file_name: str
     path: Path
     size: tuple[int, int]
     focal: float | None
+    turned: bool = False
 
 
 def find_images(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
@@ -92,7 +94,8 @@ def open_image(file_name: str, path: Path) -> Photograph:
             width, height = image.size
             exif = image.getexif()
             film = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm)
-            if exif.get(ExifTags.Base.Orientation) in _TURNED:
+            turned = exif.get(ExifTags.Base.Orientation) in _TURNED
+            if turned:
                 width, height = height, width
     except Exception as error:  # Pillow's readers raise many kinds of exceptions for broken files
         raise InputError(_reason(path, error)) from error
@@ -101,9 +104,8 @@ def open_image(file_name: str, path: Path) -> Photograph:
     except (TypeError, ValueError, ZeroDivisionError):
         millimetres = 0.0
     known = _FILM_FOCALS[0] <= millimetres <= _FILM_FOCALS[1]
-    return Photograph(
-        file_name, path, (width, height), millimetres / _FILM_WIDTH * max(width, height) if known else None
-    )
+    focal = millimetres / _FILM_WIDTH * max(width, height) if known else None
+    return Photograph(file_name, path, (width, height), focal, turned)
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -1,4 +1,5 @@
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -74,6 +75,14 @@ def test_suspects_are_suspected_in_words():
         assert words in arrays["suspect_reasons"][row]
     content = json.loads(to_text(to_coco(arrays, {}, [])))
     assert content["annotations"][3]["smpl"]["betas"] == [None] * 10
+
+
+def test_keypoints_of_another_size_of_the_image_are_suspect():
+    batch, prediction, body = answered(2)
+    batch["camera"]["image_size"][0] = batch["keypoints_2d"][0, :, :2].median(dim=0).values - 1.0
+    reasons = annotate_batch(batch, prediction, body)["suspect_reasons"].tolist()
+    assert re.search(r"^[1-7] of 17 keypoints are in the image, whose size may be another one$", reasons[0])
+    assert reasons[1] == ""
 
 
 def test_legs_that_nobody_saw_are_suspect_and_joints_say_whether_they_were_observed():

@@ -105,6 +105,23 @@ def test_order_separators_endings_and_roots_move_nobody(tmp_path_factory, seed, 
     assert found == {name: [shuffled.index(name)] for name in names}
 
 
+def test_keypoints_of_a_photograph_that_was_not_turned_are_told(tmp_path):
+    image = Image.new("RGB", (100, 80))
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    image.save(tmp_path / "a.jpg", exif=exif)
+    person = coco_walker(1)[0].ravel().tolist()
+    about = {"images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 80}],
+             "annotations": [{"image_id": 1, "keypoints": person}]}  # fmt: skip
+    path = tmp_path / "keypoints.json"
+    path.write_text(json.dumps(about))
+    found, skipped = match([open_image("a.jpg", tmp_path / "a.jpg")], read_keypoints(path))
+    ((name, reason),) = skipped
+    assert not found and name == "a.jpg"
+    assert reason.startswith("80 x 100 pixels, but 100 x 80 in ")
+    assert reason.endswith("as it is stored: turn its keypoints as its EXIF data say")
+
+
 def test_shares_become_pixels_of_each_image(tmp_path):
     images = photographs(tmp_path / "in", ["a.jpg"])
     points = coco_walker(1)[0] / [1000.0, 1000.0, 1.0]
