@@ -198,9 +198,8 @@ def clean(found: Keypoints, title: str, stated: bool) -> Keypoints:
         raise InputError(f"{title}: {doubt}: name the skeleton, for example --skeleton {doubt.split()[-1]}")
     if doubt is not None:
         notes.append(doubt)
-    axes = cleaning.doubtful_axes(points[usable], found.skeleton)
-    if axes is not None:
-        notes.append(axes)
+    doubts = (cleaning.doubtful_bones, cleaning.doubtful_axes)
+    notes += [said for check in doubts if (said := check(points[usable], found.skeleton)) is not None]
     kept = usable.nonzero().flatten().tolist()
     whole = Keypoints(**{**found.__dict__, "points": points.float(), "notes": tuple(notes)})
     return whole if not left_out else Keypoints(**{**whole.__dict__, **whole.rows(kept)})

@@ -22,7 +22,11 @@ _TRUNK = ("shoulder", "hip")
 _MAX_SCORE = 10.0  # some heat-map and SimCC detectors have scores above 1
 _ORDERS = ("coco_17", "h36m_17", "mpi_inf_3dhp_17")  # which are mistaken for each other
 _DOUBTFUL = 1.2  # times the length of the bones in the best order; the right order has 0.8 or less
-_PLAUSIBLE = 0.25  # bone lengths in sizes of the person that a pose may have; joints at random have 0.35
+# Bone lengths in sizes of the person that a pose may have. Standing people have 0.15 to 0.2, or 0.11 where feet have
+# joints too; joints in another order 0.28 and more, of 25 joints 0.22 and more.
+_PLAUSIBLE, _PLAUSIBLE_OF_MANY = 0.25, 0.19
+_MANY = 20  # joints
+_MOST_SEEN = 0.8  # of the joints; part of a person, such as the arms, has long bones for its size
 
 
 def confidence(title: str, third: Float[np.ndarray, "T J 1"], labelled: bool) -> Float[np.ndarray, "T J 1"]:
@@ -131,6 +135,20 @@ def doubtful_order(points: Float[Tensor, "T J 3"], skeleton: str) -> str | None:
     if lengths[skeleton] <= _DOUBTFUL * lengths[best] or not lengths[best] < _PLAUSIBLE * _median_size(points):
         return None
     return f"the joints are not in the order of {skeleton}: they look like {best}"
+
+
+def doubtful_bones(points: Float[Tensor, "T J 3"], skeleton: str) -> str | None:
+    """Says that bones are too long for the people, as they are in another order of joints; None if not.
+
+    Args:
+        points: pixels and confidence.
+        skeleton: of the joints.
+    """
+    whole = points[(points[..., 2] > 0).double().mean(dim=-1) >= _MOST_SEEN]
+    longest = _PLAUSIBLE if points.shape[1] < _MANY else _PLAUSIBLE_OF_MANY
+    if not len(whole) or _bone_length(whole, skeleton) <= longest * _median_size(whole):
+        return None
+    return f"the bones are too long for people: if these are not the joints of {skeleton}, name their skeleton"
 
 
 def doubtful_axes(points: Float[Tensor, "T J 3"], skeleton: str) -> str | None:

@@ -364,3 +364,12 @@ def test_frame_rates_and_frames_are_checked(tmp_path):
 def test_tracks_of_cvat_are_attributes(tmp_path):
     entries = [result(1, attributes={"track_id": 4, "occluded": False}), result(2, attributes=[])]
     assert read_keypoints(save(tmp_path / "cvat.json", entries)).people == ["4", None]
+
+
+def test_joints_in_an_unknown_order_are_told():
+    points = coco_walker(4)
+    animal = [1, 2, 0, 3, 11, 5, 7, 9, 6, 8, 10, 12, 13, 15, 14, 16, 4]  # as data sets of animals have them
+    assert "the bones are too long for people" in as_keypoints(points[:, animal], "coco_17").about()
+    assert "too long" not in as_keypoints(points, "coco_17").about()
+    arms = points * (np.isin(np.arange(17), (5, 6, 7, 8, 9, 10))[:, None])
+    assert "too long" not in as_keypoints(arms, "coco_17").about(), "most joints are not seen"
