@@ -22,8 +22,12 @@ LONGEST_GAP = 0.25  # seconds without the person that are filled; a longer gap b
 # Sizes of a person that joints move on average between two poses of a motion: noise of a detector, and in a second.
 # A sprinter runs 5 or 6 sizes in a second; between unrelated images it is 0.3 and more.
 _MOST_MOVED, _FASTEST = 0.15, 5.0
-# As cameras count photographs: IMG_0231, DSC01234, P1010231.
-_PHOTOGRAPH = re.compile(r"(_?(IMG|MG|DSC|DSCN|DSCF|CIMG|SAM|PICT|IMGP|HPIM|GOPR|DJI)_?|P\d{3})[0-9]{4,5}")
+# As cameras count photographs (IMG_0231, DSC01234, P1010231), or name them by the time (IMG_20240131_120501).
+_PHOTOGRAPH = re.compile(
+    r"(_?(IMG|MG|DSC|DSCN|DSCF|CIMG|SAM|PICT|IMGP|HPIM|GOPR|DJI)_?|P\d{3})\d{4,5}"
+    r"|(.*\D)?(19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d[-_ T]*(WA\d{4}|[0-2]\d[-_.]?[0-5]\d[-_.]?[0-5]\d\d{0,3})",
+    re.ASCII,
+)
 
 
 class Track(NamedTuple):

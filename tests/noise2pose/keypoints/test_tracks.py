@@ -50,6 +50,16 @@ def test_photographs_with_consecutive_numbers_are_no_motion():
     assert rows(record(photographs)) == [*alone, ([2], [0.0])]
     assert rows(record(photographs, fps=30.0)) == [([0, 1, 2], [0.0, 0.033, 0.067])], "somebody said that they are"
     assert rows(record(photographs, people=["a"] * 3)) == [([0, 1, 2], [0.0, 0.02, 0.04])]
+    for first, second in (
+        ("PXL_20240131_120501", "PXL_20240131_120502"),
+        ("cam1 2024-01-31 12.05.01", "cam1 2024-01-31 12.05.02"),
+        ("20240131120501", "20240131120502"),
+        ("IMG-20240131-WA0001", "IMG-20240131-WA0002"),
+        ("_DSC1234", "_DSC1235"),
+    ):
+        assert rows(record([f"{first}.jpg", f"{second}.jpg"])) == alone
+    for first, second in (("img_0001", "img_0002"), ("VID_20240131_120501_0001", "VID_20240131_120501_0002")):
+        assert len(rows(record([f"{first}.jpg", f"{second}.jpg"]))) == 1
     assert (
         rows(replace(record(["1.jpg", "2.jpg"]), image_sizes=torch.tensor([[640.0, 480.0], [480.0, 640.0]]))) == alone
     )
