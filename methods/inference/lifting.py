@@ -22,7 +22,7 @@ from noise2pose.errors import InputError
 from noise2pose.images.photographs import ENDINGS as IMAGE_ENDINGS
 from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.files import as_keypoints, in_pixels, is_keypoint_file
-from noise2pose.keypoints.tracks import Track, at_places, resample, tracks
+from noise2pose.keypoints.tracks import Track, at_places, is_photograph, resample, tracks
 
 FPS = 50.0  # frames a second of the clips that methods are trained on: those of Human3.6M and of the motion here
 _BATCH_FRAMES = 512
@@ -120,7 +120,8 @@ def _about(read: Keypoints, found: Sequence[Track], num_frames: int) -> str:
         return read.about()
     moving = [track for track in found if len(track.rows) > 1]
     if not moving:
-        hint = "; frames of one video need --fps" if read.fps is None and len(found) > 1 else ""
+        photographs = read.fps is None and len(found) > 1 and all(map(is_photograph, read.images))
+        hint = ", as photographs are; frames of one video need --fps" if photographs else ""
         return f"{read.about()}; no pose follows another: each is lifted as if nobody moved{hint}"
     rate = f"{FPS:g} frames a second (assumed)" if read.fps is None else f"{read.fps:g} frames a second"
     alone = len(found) - len(moving)

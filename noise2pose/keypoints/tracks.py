@@ -63,7 +63,7 @@ def tracks(read: Keypoints, fps: float) -> list[Track]:
     found: list[Track] = []
     for row, (image, frame) in enumerate(zip(read.images, read.frames, strict=True)):
         video, number = (str(PurePosixPath(image).parent), frame) if frame is not None else frame_number(image)
-        if frame is None and read.fps is None and read.people[row] is None and _is_photograph(image):
+        if frame is None and read.fps is None and read.people[row] is None and is_photograph(image):
             number = None
         if number is None:
             found.append(Track([row], [0.0]))
@@ -143,7 +143,8 @@ def _sizes(read: Keypoints, rows: Sequence[int]) -> int:
     return 1 if read.image_sizes is None else len(read.image_sizes[list(rows)].unique(dim=0))
 
 
-def _is_photograph(image: str) -> bool:
+def is_photograph(image: str) -> bool:
+    """Whether an image is called as cameras call photographs, and not like a frame of a video."""
     return _PHOTOGRAPH.fullmatch(PurePosixPath(without_ending(image)).name) is not None
 
 

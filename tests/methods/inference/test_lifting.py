@@ -145,6 +145,9 @@ def test_the_frame_rate_says_how_fast_people_move(tmp_path):
     assert away[0] < 0.5 * away[1]
     with pytest.raises(InputError, match="fps is -1"):
         lifter.predict(points, fps=-1)
+    photographs = [f"IMG_{number:04d}.jpg" for number in (231, 232)]
+    assert lifter.predict(points[:2], names=photographs).about.endswith("frames of one video need --fps")
+    assert lifter.predict(points[:2], names=photographs, fps=50).about.endswith("1 clip at 50 frames a second")
 
 
 def test_the_output_says_who_is_who_and_when(tmp_path):
