@@ -63,7 +63,8 @@ def test_coco_annotations(tmp_path, checkpoint, capsys):
     path.write_text(json.dumps({"images": images, "annotations": annotations}))
     assert predict(checkpoint, path, tmp_path / "out") == 0
     said = capsys.readouterr().out
-    assert "2 poses in 1 image, read as COCO (coco_17); the order of the joints is assumed; 1 joint not seen" in said
+    assert "2 poses in 1 image, read as COCO (coco_17); the order of the joints is assumed; " in said
+    assert "the bones are too long for people" in said and "; 1 joint not seen" in said
     assert "guessed from their neighbours; mean uncertainty" in said
     poses = read(tmp_path / "out")
     check(poses, 2)
