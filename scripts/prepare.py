@@ -128,8 +128,8 @@ def _source(arguments: argparse.Namespace, publisher: Publisher) -> Path:
     """The publisher's files; fetched first, where that was asked for."""
     source: Path | None = arguments.source
     if not publisher.download:
-        if source is None or not source.is_dir():
-            raise InputError(f"--source: {source} is no folder")
+        if source is None or not (source.is_dir() or (publisher.source != "DIR" and source.is_file())):
+            raise InputError(f"--source: {source} is no {'folder' if publisher.source == 'DIR' else 'file or folder'}")
         return source
     if arguments.download:
         archive: Path = arguments.output.absolute().parent / publisher.download.rpartition("/")[2]
@@ -188,9 +188,8 @@ def _add_options(parser: argparse.ArgumentParser, publisher: Publisher) -> None:
             "--url", default=publisher.download, help="where --download fetches from (default: %(default)s)"
         )
     else:
-        parser.add_argument(
-            "--source", type=Path, required=True, metavar="DIR", help="folder as its publisher ships it"
-        )
+        shipped = "folder as its publisher ships it" if publisher.source == "DIR" else "what goes in, see above"
+        parser.add_argument("--source", type=Path, required=True, metavar=publisher.source, help=shipped)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--num_workers", type=int, default=os.cpu_count() or 1, help="processes that read (default: %(default)s)"

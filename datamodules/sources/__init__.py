@@ -6,6 +6,7 @@ Every publisher is a module, or a package with a light `__init__.py` and a modul
   SUMMARY    what the data set is, in one line
   PAGE       where the data and its licence are asked for
   DOWNLOAD   address of the archive, only where everybody may fetch it
+  SOURCE     what --source takes, only where that is not the folder that the publisher ships
 
 and the module, or `files`, has what `scripts/prepare.py` calls: `DESCRIPTION`, `add_options` and `plan`.
 """
@@ -27,6 +28,7 @@ class Publisher(NamedTuple):
         summary: what it is, in one line.
         page: where the data and its licence are asked for.
         download: address of the archive; empty where the data cannot be fetched without asking.
+        source: what `--source` takes, in capitals.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Publisher(NamedTuple):
     summary: str
     page: str
     download: str
+    source: str
 
 
 def publishers() -> dict[str, Publisher]:
@@ -53,5 +56,5 @@ def _publisher(name: str, path: Path, module: str) -> Publisher:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    download = said.get("DOWNLOAD", "")
-    return Publisher(name, f"{__name__}.{module}", str(said["SUMMARY"]), str(said["PAGE"]), str(download))
+    told = {key: str(said.get(key, default)) for key, default in (("DOWNLOAD", ""), ("SOURCE", "DIR"))}
+    return Publisher(name, f"{__name__}.{module}", str(said["SUMMARY"]), str(said["PAGE"]), *told.values())
