@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from datamodules.sources import Publisher, publishers
 from datamodules.sources.common import download as downloads
@@ -124,23 +125,29 @@ def dataset(arguments: argparse.Namespace) -> int:
     return 1 if manifest["skipped"] else 0
 
 
-def _source(arguments: argparse.Namespace, publisher: Publisher) -> Path:
-    """The publisher's files; fetched first, where that was asked for."""
-    source: Path | None = arguments.source
-    if not publisher.download:
-        if source is None or not (source.is_dir() or (publisher.source != "DIR" and source.is_file())):
-            raise InputError(f"--source: {source} is no {'folder' if publisher.source == 'DIR' else 'file or folder'}")
-        return source
-    if arguments.download:
+def _source(arguments: argparse.Namespace, publisher: Publisher) -> Path | list[Path]:
+    """The publisher's files; fetched first, where that was asked for.
+
+    Returns:
+        What `plan` takes: a path, or a list where `--source` takes several.
+    """
+    given: Path | list[Path] | None = arguments.source
+    if publisher.download and arguments.download:
         archive: Path = arguments.output.absolute().parent / publisher.download.rpartition("/")[2]
         if not archive.exists():
             downloads.download(arguments.url, archive)
-        return archive
-    if source is None:
+        return [archive] if _several(publisher) else archive
+    if given is None:
         raise InputError(
             f"nothing to prepare: add --download to fetch {publisher.download}, or --source ZIP_OR_FOLDER to read it"
         )
-    return source
+    if publisher.source == "DIR" and not (isinstance(given, Path) and given.is_dir()):
+        raise InputError(f"--source: {given} is no folder")
+    return given
+
+
+def _several(publisher: Publisher) -> bool:
+    return publisher.source.endswith("...")
 
 
 def _parser(args: Sequence[str]) -> argparse.ArgumentParser:
@@ -180,16 +187,19 @@ def _add_options(parser: argparse.ArgumentParser, publisher: Publisher) -> None:
     """Description and options of a data set: those that all have, then its own."""
     files = importlib.import_module(publisher.module)
     parser.description = files.DESCRIPTION
+    shipped = "folder as its publisher ships it" if publisher.source == "DIR" else "what goes in, see above"
+    takes: dict[str, Any] = {"type": Path, "metavar": publisher.source.removesuffix("..."), "help": shipped}
+    if _several(publisher):
+        takes |= {"nargs": "+", "action": "extend"}
     if publisher.download:
         sources = parser.add_mutually_exclusive_group()
-        sources.add_argument("--source", type=Path, metavar="ZIP_OR_FOLDER", help="archive, or a folder of its files")
+        sources.add_argument("--source", **takes)
         sources.add_argument("--download", action="store_true", help="fetch the archive into the folder above DIR")
         parser.add_argument(
             "--url", default=publisher.download, help="where --download fetches from (default: %(default)s)"
         )
     else:
-        shipped = "folder as its publisher ships it" if publisher.source == "DIR" else "what goes in, see above"
-        parser.add_argument("--source", type=Path, required=True, metavar=publisher.source, help=shipped)
+        parser.add_argument("--source", required=True, **takes)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--num_workers", type=int, default=os.cpu_count() or 1, help="processes that read (default: %(default)s)"

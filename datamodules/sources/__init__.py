@@ -6,7 +6,8 @@ Every publisher is a module, or a package with a light `__init__.py` and a modul
   SUMMARY    what the data set is, in one line
   PAGE       where the data and its licence are asked for
   DOWNLOAD   address of the archive, only where everybody may fetch it
-  SOURCE     what --source takes, only where that is not the folder that the publisher ships
+  SOURCE     what --source takes, only where that is not the folder that the publisher ships; with `...` behind it where
+             --source takes several, which `plan` is given as a list
 
 and the module, or `files`, has what `scripts/prepare.py` calls: `DESCRIPTION`, `add_options` and `plan`.
 """
@@ -28,7 +29,7 @@ class Publisher(NamedTuple):
         summary: what it is, in one line.
         page: where the data and its licence are asked for.
         download: address of the archive; empty where the data cannot be fetched without asking.
-        source: what `--source` takes, in capitals.
+        source: what `--source` takes, in capitals, with `...` where it takes several.
     """
 
     name: str

@@ -178,7 +178,8 @@ def missing_folder(path: Path, dataset: str, found: Found) -> Missing:
         command = f"noise2pose prepare WHAT --source FOLDER --output {path}   (--help lists what there is)"
         return Missing("data set", str(path), command)
     publisher = found.data_sets[dataset]
-    source = "--download" if publisher.download else "--source FOLDER"
+    given = "FOLDER" if publisher.source == "DIR" else publisher.source
+    source = "--download" if publisher.download else f"--source {given}"
     command = f"noise2pose prepare {dataset} {source} --output {path}"
     return Missing("data set", str(path), command, publisher.page)
 

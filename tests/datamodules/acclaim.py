@@ -93,5 +93,5 @@ def write(folder: Path, takes: dict[str, int], frames: int) -> Path:
 
 def prepare(source: Path, output: Path, source_fps: float = 120.0) -> dict[str, Any]:
     """What `scripts/prepare.py cmu_mocap` does, in this process; returns the manifest."""
-    plan = files.plan(source, output, argparse.Namespace(source_fps=source_fps))
+    plan = files.plan([source], output, argparse.Namespace(source_fps=source_fps))
     return engine.prepare(plan, output, num_workers=0)

@@ -3,3 +3,4 @@
 SUMMARY = "CMU motion capture (ASF/AMC), free"
 PAGE = "http://mocap.cs.cmu.edu"
 DOWNLOAD = "http://mocap.cs.cmu.edu/allasfamc.zip"
+SOURCE = "ZIP_OR_FOLDER..."

@@ -32,10 +32,11 @@ database was created with funding from NSF EIA-0196217."""
 DESCRIPTION = f"""Convert the CMU motion capture database from ASF/AMC to joints and body rotations at {FPS} Hz.
 
   noise2pose prepare cmu_mocap --source allasfamc.zip --output data/cmu_mocap
+  noise2pose prepare cmu_mocap --source 01-03.zip more_subjects.zip --output data/cmu_mocap
   noise2pose prepare cmu_mocap --download --output data/cmu_mocap      (fetches the archive first, about 1 GB)
 
-what goes in: the official archive ({DOWNLOAD}), the same unpacked, or any folder of
-NN/NN.asf with NN/NN_MM.amc.
+what goes in: the official archive ({DOWNLOAD}), the same unpacked, or any archives and
+folders of NN/NN.asf with NN/NN_MM.amc. Each clip is in one of them.
 
 what comes out, in DIR, one row a frame:
   joints_world.npy       (N, 17, 3) Human3.6M-17 joints, metres, world with z up
@@ -109,17 +110,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def plan(source: Path, output: Path, options: argparse.Namespace) -> Plan:
-    """A part for each clip.
+def plan(sources: list[Path], output: Path, options: argparse.Namespace) -> Plan:
+    """A part for each clip, in the order of their names.
 
     Raises:
-        InputError: if the source is no archive and no folder of motions, or the frame rate is impossible.
+        InputError: if a source is no archive and no folder of motions, two hold the same clip, or the frame rate is
+            impossible.
     """
     stated = stated_rates(options.source_fps)
-    motions = list_motions(source)
-    rates = frame_rates(stated, [(motion.subject, motion.name) for motion in motions])
+    found: dict[str, tuple[Path, MotionFiles]] = {}
+    for source in sources:
+        for motion in list_motions(source):
+            if motion.name in found:
+                raise InputError(f"--source: clip {motion.name} is in {found[motion.name][0]} and in {source}")
+            found[motion.name] = (source, motion)
+    motions = [found[name] for name in sorted(found)]
+    rates = frame_rates(stated, [(motion.subject, motion.name) for _, motion in motions])
     parts = []
-    for motion in motions:
+    for source, motion in motions:
         names = (motion.skeleton, motion.motion)
         files = tuple(source / name for name in names if name) if source.is_dir() else (source,)
         parts.append(Part(motion.name, read_clip, (source, motion, rates[motion.name]), files))
@@ -238,7 +246,7 @@ def _open(archive: Path) -> zipfile.ZipFile:
     return _open_once(archive, archive.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=1)  # each process reads the list of its thousands of files once
+@lru_cache(maxsize=8)  # each process reads the list of an archive's thousands of files once
 def _open_once(archive: Path, changed: int) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(archive)

@@ -101,7 +101,7 @@ def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, capsys, changed, mes
 def test_what_is_no_npz_and_sources_that_are_not_there_are_refused(tmp_path, capsys):
     (tmp_path / "clips.npz").write_text("no archive")
     assert run(tmp_path / "clips.npz", tmp_path / "out") == 2 and "is no npz file of arrays" in capsys.readouterr().err
-    assert run(tmp_path / "none.npz", tmp_path / "out") == 2 and "is no file or folder" in capsys.readouterr().err
+    assert run(tmp_path / "none.npz", tmp_path / "out") == 2 and "No such file" in capsys.readouterr().err
     np.savez(tmp_path / "clips.npz", **arrays())
     assert run(tmp_path / "clips.npz", tmp_path / "out", "--only", "cmu-expmap") == 2
     assert "has clips of cmu-asfamc, uiprmd-vicon" in capsys.readouterr().err

@@ -108,6 +108,18 @@ def test_a_folder_is_read_like_the_archive_and_a_second_run_changes_nothing(arch
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
 
 
+def test_several_archives_and_folders_are_read_as_one(archive, prepared, tmp_path):
+    with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(tmp_path / "other.zip", "w") as other:
+        whole.extractall(tmp_path / "all")
+        for name in whole.namelist():
+            if "/02/" in name and not name.endswith("02_02.amc"):
+                other.writestr(name, whole.read(name))
+    first, second = tmp_path / "all" / "all_asfamc" / "subjects" / "01", tmp_path / "other.zip"
+    prepare("--source", second, first, "--output", tmp_path / "out")
+    assert arrays(prepared[0]) == arrays(tmp_path / "out")
+    assert "clip 02_01 is in" in prepare("--source", second, "--source", archive, "--output", tmp_path / "x", status=2)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not CMU.exists(), reason="the CMU files are not here")
 def test_the_real_files_are_prepared_whole_and_cut_where_the_tracking_fails(tmp_path):

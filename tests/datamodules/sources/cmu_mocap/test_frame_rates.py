@@ -11,7 +11,7 @@ from tests.datamodules import acclaim
 
 
 def rates(source, given):
-    return {part.name: part.arguments[2] for part in plan(source, source, argparse.Namespace(source_fps=given)).parts}
+    return {part.name: part.arguments[2] for part in plan([source], source, argparse.Namespace(source_fps=given)).parts}
 
 
 def test_rates_are_those_of_the_index_unless_they_are_given(tmp_path):
