@@ -6,9 +6,6 @@ Shape letters: F frames, J joints.
 import argparse
 import hashlib
 import re
-import zipfile
-import zlib
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -19,12 +16,10 @@ from datamodules.sources.cmu_mocap import DOWNLOAD, PAGE
 from datamodules.sources.cmu_mocap.asf_amc import parse_amc, parse_asf
 from datamodules.sources.cmu_mocap.frame_rates import FRAME_RATE, MAX_FALL, fastest_fall, frame_rates, stated_rates
 from datamodules.sources.cmu_mocap.retarget import retarget
+from datamodules.sources.common.archives import file_names, read_file
+from datamodules.sources.common.motion import FPS, MAX_SPEED, cut_clip
 from noise2pose.errors import InputError
 
-FPS = 50
-MAX_SPEED = 14.0  # metres per second; no joint of a person is faster, so faster steps are tracking errors
-MARGIN = 3  # frames on both sides of a tracking error that are cut with it
-MIN_FRAMES = 25
 LICENCE = f"""CMU Graphics Lab Motion Capture Database, {PAGE}
 This data is free for use in research projects. You may include this data in commercially-sold products, but you may not
 resell this data directly, even in converted form. The data used in this project was obtained from mocap.cs.cmu.edu. The
@@ -157,9 +152,6 @@ def read_clip(source: Path, files: MotionFiles, source_fps: float) -> Rows:
     arrays = {"joints_world": joints, "poses": rotations, "translation_world": translation}
     if not all(np.isfinite(values).all() for values in arrays.values()):
         raise InputError(f"{files.motion}: its numbers are too large for a person's motion")
-    segments = usable_segments(joints)
-    if not segments:
-        raise InputError(f"{files.motion}: no {MIN_FRAMES} frames in a row are usable, of {len(joints)} at {FPS} fps")
     about: dict[str, Any] = {
         "subject": files.subject,
         "action": ACTIONS.get(files.name, "unlisted"),
@@ -167,40 +159,11 @@ def read_clip(source: Path, files: MotionFiles, source_fps: float) -> Rows:
         "source_frames": len(motion["root"]),
         "source_sha256": hashlib.sha256(content).hexdigest(),
     }
-    falls = [fastest_fall(joints[first:behind], FPS) for first, behind in segments]
-    kept = np.concatenate([np.arange(first, behind) for first, behind in segments])
-    return Rows(
-        arrays={name: values[kept] for name, values in arrays.items()} | {"frame": kept},
-        sequences=[
-            {"name": files.name if len(segments) == 1 else f"{files.name}#{number}", **about, **_doubt(fall, files)}
-            for number, fall in enumerate(falls)
-        ],
-        of=np.repeat(np.arange(len(segments)), [behind - first for first, behind in segments]),
-        images=[],
-        counts={
-            "clips": 1,
-            **({} if source_fps == FRAME_RATE else {f"clips at {source_fps:g} frames a second": 1}),
-            "segments": len(segments),
-            "frames cut as tracking errors": len(joints) - len(kept),
-        },
-        skipped=[],
-    )
-
-
-def usable_segments(joints: np.ndarray) -> list[tuple[int, int]]:
-    """[start, stop) of the stretches of (F, J, 3) without tracking errors that are long enough to be of use.
-
-    The two frames of a step in which a joint exceeds `MAX_SPEED` are cut with `MARGIN` frames on both sides, then
-    stretches of fewer than `MIN_FRAMES`.
-    """
-    speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(axis=-1, initial=0.0) * FPS
-    segments, first = [], 0
-    for step in [*np.flatnonzero(speed > MAX_SPEED).tolist(), len(joints) + MARGIN]:
-        last = step - MARGIN
-        if last - first >= MIN_FRAMES:
-            segments.append((first, last))
-        first = step + MARGIN + 2
-    return segments
+    rows = cut_clip(files.name, arrays, about, files.motion)
+    for sequence, number in zip(rows.sequences, range(len(rows.sequences)), strict=True):
+        sequence |= _doubt(fastest_fall(rows.arrays["joints_world"][rows.of == number], FPS), files)
+    other_rate = {} if source_fps == FRAME_RATE else {f"clips at {source_fps:g} frames a second": 1}
+    return rows._replace(counts={"clips": 1, **other_rate, **rows.counts})
 
 
 def _doubt(fall: float, files: MotionFiles) -> dict[str, str]:
@@ -221,37 +184,9 @@ def list_motions(source: Path) -> list[MotionFiles]:
     Raises:
         InputError: if it does not exist, is a damaged archive, holds no motions, or two of the same name.
     """
-    if source.is_dir():
-        return _motions([file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()], source)
-    if not source.is_file():
+    if not source.exists():
         raise InputError(f"{source} does not exist; expected the archive {DOWNLOAD}, or a folder of its files")
-    return _motions(_open(source).namelist(), source)
-
-
-def read_file(source: Path, name: str) -> bytes:
-    """The content of a file by its name within the source.
-
-    Raises:
-        InputError: if it is a damaged part of an archive.
-    """
-    if source.is_dir():
-        return (source / name).read_bytes()
-    try:
-        return _open(source).read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{source}: {name} is damaged ({error}); download the archive again") from error
-
-
-def _open(archive: Path) -> zipfile.ZipFile:
-    return _open_once(archive, archive.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)  # each process reads the list of an archive's thousands of files once
-def _open_once(archive: Path, changed: int) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(archive)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{archive} is not a zip archive, or truncated ({error}); download it again") from error
+    return _motions(file_names(source), source)
 
 
 def _motions(names: list[str], path: Path) -> list[MotionFiles]:

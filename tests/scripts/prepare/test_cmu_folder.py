@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules.cmu_mocap import CMUMocap
-from datamodules.sources.cmu_mocap.files import usable_segments
+from datamodules.sources.common.motion import usable_segments
 from noise2pose.errors import InputError
 from tests.datamodules import acclaim
 from tests.datamodules.acclaim import amc, asf

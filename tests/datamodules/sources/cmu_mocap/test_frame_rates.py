@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from datamodules.preparation import report
-from datamodules.sources.cmu_mocap.files import FPS, plan
+from datamodules.sources.cmu_mocap.files import plan
 from datamodules.sources.cmu_mocap.frame_rates import fastest_fall, frame_rate
+from datamodules.sources.common.motion import FPS
 from noise2pose.errors import InputError
 from tests.datamodules import acclaim
 

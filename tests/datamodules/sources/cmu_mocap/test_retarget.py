@@ -4,8 +4,9 @@ import roma
 import torch
 
 from datamodules.sources.cmu_mocap.asf_amc import parse_amc, parse_asf
-from datamodules.sources.cmu_mocap.files import list_motions, read_file
+from datamodules.sources.cmu_mocap.files import list_motions
 from datamodules.sources.cmu_mocap.retarget import retarget
+from datamodules.sources.common.archives import read_file
 from noise2pose.bodies import BodyModel
 from tests.datamodules.acclaim import amc, asf
 from tests.places import SHARED
