@@ -45,6 +45,7 @@ COLUMNS: dict[str, Column] = {
     "keypoints_3d": Column("float32", ("J", 4), 0, "metres in the camera frame, validity"),
     "keypoints_3d_univ": Column("float32", ("J", 4), 0, "the same of a skeleton of universal proportions"),
     "joints_world": Column("float32", ("J", 3), 0, "metres in a world with z up, where there is no camera"),
+    "joints_sensor": Column("float32", ("J", 3), 0, "those of joints_world as a depth sensor measured them"),
     "smpl_joints": Column("float32", (24, 4), 0, "SMPL's joints, metres in the camera frame, validity"),
     "poses": Column("float32", (24, 3), 0, "SMPL's rotations, axis-angle, the root's in the camera frame"),
     "betas": Column("float32", (10,), 0, "SMPL's shape"),
