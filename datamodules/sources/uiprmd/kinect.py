@@ -109,5 +109,5 @@ def _interpolate(values: np.ndarray, frames: np.ndarray) -> np.ndarray:
 def _fit(points: Float[np.ndarray, "F 17 3"], targets: Float[np.ndarray, "F 17 3"]) -> np.ndarray:
     """The points after the rotation and translation that bring their limb joints closest to the targets'."""
     a, b = points[:, _LIMBS].reshape(-1, 3), targets[:, _LIMBS].reshape(-1, 3)
-    rotation, _ = Rotation.align_vectors(b - b.mean(axis=0), a - a.mean(axis=0))
+    rotation = Rotation.align_vectors(b - b.mean(axis=0), a - a.mean(axis=0))[0]
     return rotation.apply((points - a.mean(axis=0)).reshape(-1, 3)).reshape(points.shape) + b.mean(axis=0)

@@ -20,7 +20,7 @@ MAX_GAP = 50  # frames without a marker that are bridged: half a second
 # From the centre of a marker on the skin to the centre of the joint: half the joint's width and the marker's radius.
 _KNEE, _ANKLE, _ELBOW, _SHOULDER = 0.060, 0.043, 0.040, 0.047
 _NECK = (-0.026, 0.0, -0.068)  # the chin of the skeleton, from the middle of the head: forwards, left, up
-Points = Float[np.ndarray, "F 3"]
+Points = np.ndarray  # (F, 3)
 
 
 def joints_of_markers(markers: Float[np.ndarray, "F K 3"]) -> Float[np.ndarray, "F 17 3"]:
@@ -128,8 +128,8 @@ def _elbow(shoulder: Points, marker: Points, wrist: Points, wand: Points, sign: 
     return marker + _ELBOW * _unit(inwards)
 
 
-def _frame(forwards: Points, left: Points) -> Float[np.ndarray, "F 3 3"]:
-    """Rotations whose columns are forwards, left (exactly) and up."""
+def _frame(forwards: Points, left: Points) -> np.ndarray:
+    """(F, 3, 3) rotations whose columns are forwards, left (exactly) and up."""
     y = _unit(left)
     x = _unit(forwards - _dot(forwards, y) * y)
     return np.stack([x, y, np.cross(x, y)], axis=-1)
@@ -139,5 +139,5 @@ def _unit(vectors: Points) -> Points:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _dot(a: Points, b: Points) -> Float[np.ndarray, "F 1"]:
+def _dot(a: Points, b: Points) -> np.ndarray:  # (F, 1)
     return (a * b).sum(axis=-1, keepdims=True)
