@@ -50,7 +50,7 @@ def stated_rates(given: str | float | None) -> dict[str, float]:
             raise InputError(f"--source_fps {given}: expected numbers, such as 60 or 60=60,90_08=60") from None
         if not 0.0 < rate < float("inf"):
             raise InputError(f"--source_fps is {rate}, expected more than 0")
-        stated[_number(name) if equals else ""] = rate
+        stated[plain_number(name) if equals else ""] = rate
     return stated
 
 
@@ -66,7 +66,7 @@ def frame_rates(stated: dict[str, float], clips: Iterable[tuple[str, str]]) -> d
     """
     rates, used = {}, {""}
     for subject, clip in clips:
-        keys = [key for key in (_number(clip), _number(subject), "") if key in stated]
+        keys = [key for key in (plain_number(clip), plain_number(subject), "") if key in stated]
         rates[clip] = stated[keys[0]] if keys else frame_rate(subject, clip)
         used.update(keys)
     if missing := sorted(stated.keys() - used):
@@ -74,7 +74,7 @@ def frame_rates(stated: dict[str, float], clips: Iterable[tuple[str, str]]) -> d
     return rates
 
 
-def _number(name: str) -> str:
+def plain_number(name: str) -> str:
     """A subject or clip without leading zeros: 2_1 for 02_01."""
     return "_".join(part.strip().lstrip("0") for part in name.split("_"))
 

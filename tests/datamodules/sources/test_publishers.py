@@ -12,7 +12,7 @@ KNOWN = publishers()
 
 def test_every_folder_of_sources_is_a_publisher():
     assert list(KNOWN) == [
-        *("amass", "cmu_mocap", "coco", "crowdpose", "halpe", "human36m", "motion_clips", "mpi_inf_3dhp"),
+        *("amass", "bvh", "cmu_mocap", "coco", "crowdpose", "halpe", "human36m", "motion_clips", "mpi_inf_3dhp"),
         *("muco", "panoptic", "threedoh", "threedpw", "uiprmd"),
     ]
     assert [name for name, publisher in KNOWN.items() if publisher.download] == ["cmu_mocap"]
