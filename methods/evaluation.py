@@ -14,12 +14,13 @@ from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.metrics import pose_errors
 from noise2pose.metrics.calibration import Calibration
-from noise2pose.metrics.hypotheses import best_of, null_hypotheses
+from noise2pose.metrics.hypotheses import best_joints_of, best_of, null_hypotheses
 from noise2pose.metrics.keys import ORACLE, POSE_ERRORS, PoseErrorKey, main_error, oracle_key
 from noise2pose.metrics.pose_errors import PoseMetric
 from noise2pose.metrics.protocols import LIMB_JOINTS, Protocol
 
 _SMPL_JOINTS = "smpl_24"
+_ORACLE_CHOICES = {"best": best_of, "best_joints": best_joints_of}  # among hypotheses; of whole poses, of each joint
 
 
 class EvaluationSet(nn.Module):
@@ -35,7 +36,8 @@ class EvaluationSet(nn.Module):
         super().__init__()
         self.protocol = protocol
         self.metrics = nn.ModuleDict({key.name: _metric(key, protocol) for key in POSE_ERRORS})
-        self.oracle = nn.ModuleDict({name: _metric(main_error(3), protocol) for name in ("best", "null")})
+        names = [f"{choice}{end}" for choice in _ORACLE_CHOICES for end in ("", "_null")]
+        self.oracle = nn.ModuleDict({name: _metric(main_error(3), protocol) for name in names})
         self.calibration = Calibration(joints=protocol.joints, root=protocol.root)
         self.poses = SumMetric()
 
@@ -71,10 +73,10 @@ class EvaluationSet(nn.Module):
         root = self.protocol.root
         keys = keyed_random.keys_of(batch["sample_id"], device=target.device)
         self.calibration.update(hypotheses, target, valid)
-        chosen = {"best": hypotheses, "null": null_hypotheses(hypotheses, keys)}
-        for name, candidates in chosen.items():
-            metric: Any = self.oracle[name]
-            metric.update(best_of(candidates, target, valid, root), target, valid, groups)
+        for end, candidates in (("", hypotheses), ("_null", null_hypotheses(hypotheses, keys))):
+            for choice, choose in _ORACLE_CHOICES.items():
+                metric: Any = self.oracle[f"{choice}{end}"]
+                metric.update(choose(candidates, target, valid, root), target, valid, groups)
 
     def compute(self, num_hypotheses: int, needs_ground_truth: bool) -> dict[str, Tensor]:
         """Every metric that has poses on any process, by its name after `<split>/<dataset>/`.
@@ -87,7 +89,8 @@ class EvaluationSet(nn.Module):
         prefix = ORACLE if needs_ground_truth else ""
         metrics: dict[str, Any] = {f"{prefix}{name}": metric for name, metric in self.metrics.items()}
         for name, metric in self.oracle.items():
-            metrics[oracle_key(f"best_of_{num_hypotheses}", main_error(3).name, null=name == "null")] = metric
+            choice = f"{name.removesuffix('_null')}_of_{num_hypotheses}"
+            metrics[oracle_key(choice, main_error(3).name, null=name.endswith("_null"))] = metric
         values = {name: metric.compute() for name, metric in metrics.items() if metric.update_called}
         values = {name: value for name, value in values.items() if not value.isnan()}  # NaN where no pose counted
         if self.calibration.update_called:

@@ -1,7 +1,7 @@
-"""MixSTE (Zhang et al., CVPR 2022, [49] in the paper): the context encoder for clips, sequence to sequence.
+"""MixSTE (Zhang et al., CVPR 2022): a transformer for clips, sequence to sequence, that several methods share.
 
 Attention over the joints of a frame and attention over the frames of a joint alternate. The details follow the
-published network; `official.py` renames its weights.
+published network; `PUBLISHED_NAMES` are what releases call its tensors.
 
 Shape letters: B batch, F frames, J joints, L tokens of one attention, C input channels, W width.
 """
@@ -12,6 +12,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from noise2pose.errors import InputError
+
+# Beginnings of our names (regular expressions), and what the releases that contain the network have there.
+PUBLISHED_NAMES = {
+    "joint_embedding": "Spatial_pos_embed",
+    "frame_embedding": "Temporal_pos_embed",
+    r"input\.": "Spatial_patch_to_embedding.",
+    r"spatial_norm\.": "Spatial_norm.",
+    r"temporal_norm\.": "Temporal_norm.",
+    r"output\.": "head.",
+} | {
+    rf"{ours}_blocks\.(\d+)\.{part}\.": rf"{theirs}.\1.{official}."
+    for ours, theirs in (("spatial", "STEblocks"), ("temporal", "TTEblocks"))
+    for part, official in (
+        *(("norm1", "norm1"), ("query_key_value", "attn.qkv"), ("output", "attn.proj")),
+        *(("norm2", "norm2"), ("expand", "mlp.fc1"), ("contract", "mlp.fc2")),
+    )
+}
 
 
 class TransformerBlock(nn.Module):
@@ -52,7 +69,7 @@ class TransformerBlock(nn.Module):
 
 
 class MixSTE(nn.Module):
-    """2-D joints of a clip in, 3-D joints and features of every frame out.
+    """Joints of a clip in, 3-D joints and features of every frame out.
 
     Args:
         num_frames: of the longest clip, the number of position embeddings.
@@ -87,16 +104,25 @@ class MixSTE(nn.Module):
         self.temporal_norm = nn.LayerNorm(width, eps=1e-6)
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3))
 
-    def features(self, screen: Float[Tensor, "B F J C"]) -> Float[Tensor, "B F J W"]:
-        """Features f_ST of every frame, from 2-D joints in screen coordinates.
+    def features(
+        self, clip: Float[Tensor, "B F J C"], embedding: Float[Tensor, "B W"] | None = None
+    ) -> Float[Tensor, "B F J W"]:
+        """Features f_ST of every frame.
+
+        Args:
+            clip: channels of each joint, for example its 2-D position in screen coordinates.
+            embedding: of a whole clip, for example of its diffusion step; added to each of its tokens at the input.
 
         Raises:
             InputError: if the clip has more frames than there are position embeddings.
         """
-        batch, frames, joints, _ = screen.shape
+        batch, frames, joints, _ = clip.shape
         if frames > self.frame_embedding.shape[1]:
             raise InputError(f"a clip of {frames} frames is longer than the {self.frame_embedding.shape[1]} of MixSTE")
-        x = self.input(screen).flatten(0, 1) + self.joint_embedding
+        x = self.input(clip)
+        if embedding is not None:
+            x = x + embedding[:, None, None]
+        x = x.flatten(0, 1) + self.joint_embedding
         for i, (spatial, temporal) in enumerate(zip(self.spatial_blocks, self.temporal_blocks, strict=True)):
             # Both norms are shared by all blocks, as published.
             x = self.spatial_norm(spatial(x))
@@ -107,6 +133,8 @@ class MixSTE(nn.Module):
             x = x.view(batch, joints, frames, -1).transpose(1, 2).flatten(0, 1)
         return x.view(batch, frames, joints, -1)
 
-    def forward(self, screen: Float[Tensor, "B F J C"]) -> Float[Tensor, "B F J 3"]:
-        """3-D joints in metres; only their positions relative to the root are trained."""
-        return self.output(self.features(screen))
+    def forward(
+        self, clip: Float[Tensor, "B F J C"], embedding: Float[Tensor, "B W"] | None = None
+    ) -> Float[Tensor, "B F J 3"]:
+        """3-D joints in metres; only their positions relative to the root are trained. Arguments as of `features`."""
+        return self.output(self.features(clip, embedding))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from methods.diffpose.denoisers import GraphDenoiser, GraphLifter
 from methods.diffpose.initialisation import empty_histogram
-from methods.mixste import MixSTE
+from methods.mixste import PUBLISHED_NAMES, MixSTE
 from methods.official_weights import Imported, load, published_names, read_published, require, state_dict_in
 from noise2pose import skeletons
 from noise2pose.errors import InputError
@@ -52,21 +52,6 @@ _GRAPH_NAMES = {
     r"blocks\.(\d+)\.feed_forward\.contract\.": r"atten_layers.\1.feed_forward.gconv2.fc.",
     r"step_embedding\.expand\.": "temb.dense.0.",
     r"step_embedding\.refine\.": "temb.dense.1.",
-}
-_CLIP_NAMES = {
-    "joint_embedding": "Spatial_pos_embed",
-    "frame_embedding": "Temporal_pos_embed",
-    r"input\.": "Spatial_patch_to_embedding.",
-    r"spatial_norm\.": "Spatial_norm.",
-    r"temporal_norm\.": "Temporal_norm.",
-    r"output\.": "head.",
-} | {
-    rf"{ours}_blocks\.(\d+)\.{part}\.": rf"{theirs}.\1.{official}."
-    for ours, theirs in (("spatial", "STEblocks"), ("temporal", "TTEblocks"))
-    for part, official in (
-        *(("norm1", "norm1"), ("query_key_value", "attn.qkv"), ("output", "attn.proj")),
-        *(("norm2", "norm2"), ("expand", "mlp.fc1"), ("contract", "mlp.fc2")),
-    )
 }
 
 
@@ -117,11 +102,11 @@ def load_mixste(state_dict: Mapping[str, Any], num_heads: int = 8) -> MixSTE:
     if channels != 2:
         raise InputError(
             f"Spatial_patch_to_embedding.weight takes {channels} channels, the context encoder 2; D3DP's denoiser, "
-            "which takes 5, is another network"
+            "which takes 5, is imported with `noise2pose import d3dp`"
         )
     num_frames, num_joints = weights["Temporal_pos_embed"].shape[1], weights["Spatial_pos_embed"].shape[1]
     network = MixSTE(num_frames, width, _count(r"STEblocks\.(\d+)\.", weights), num_heads, num_joints=num_joints)
-    return load(network, weights, _CLIP, published_names(network.state_dict(), _CLIP_NAMES)).eval()
+    return load(network, weights, _CLIP, published_names(network.state_dict(), PUBLISHED_NAMES)).eval()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from methods.checkpoints import load_method
+from methods.d3dp.diffusion import cosine_alphas_cumprod
+from methods.d3dp.official import load_d3dp
 from methods.diffannot.denoiser import ReleasedDenoiser
 from methods.diffannot.official import load_denoiser
 from methods.diffpose import ContextEncoder, DiffPose
@@ -66,6 +68,25 @@ def test_imported_mixste_is_a_context_encoder_for_clips(imported):
     assert encoder.num_frames == 9 and encoder.flip_test
     clip = torch.randn(2, 9, 17, 2)
     assert torch.equal(encoder.network(clip), load_mixste(weights("mixste"))(clip))
+
+
+@torch.no_grad()
+def test_imported_d3dp_is_a_whole_method(tmp_path):
+    released = {f"module.pose_estimator.{key}": value for key, value in weights("mixste_d3dp").items()}
+    released["module.alphas_cumprod"] = cosine_alphas_cumprod(1000).double()
+    saved = {"epoch": 1, "random_state": np.random.RandomState(0), "optimizer": None, "model_pos": released}
+    torch.save(saved, tmp_path / "h36m_best_epoch.bin")
+    done = import_checkpoint("d3dp", tmp_path / "h36m_best_epoch.bin", tmp_path / "d3dp.ckpt")
+    assert done.returncode == 0 and "methods.d3dp.D3DP" in done.stdout, done.stderr
+    method = load_method(tmp_path / "d3dp.ckpt")
+    assert (method.num_frames, method.num_hypotheses, method.num_steps) == (9, 5, 5)
+    clip, noisy, steps = torch.randn(2, 9, 17, 2), torch.randn(2, 3, 9, 17, 3), torch.tensor([3, 999])
+    expected = load_d3dp(weights("mixste_d3dp"))(clip, noisy, steps)
+    assert torch.equal(method.eval().denoiser(clip, noisy, steps), expected)
+    released["module.alphas_cumprod"] = torch.linspace(1.0, 0.0, 1000)
+    torch.save(saved, tmp_path / "linear.bin")
+    done = import_checkpoint("d3dp", tmp_path / "linear.bin", tmp_path / "linear.ckpt")
+    assert done.returncode == 2 and "alphas_cumprod is not the cosine schedule" in done.stderr
 
 
 def test_a_denoiser_without_its_encoder_is_refused(imported):

@@ -56,3 +56,35 @@ def test_translation_puts_points_on_their_pixels():
 def test_spread_is_the_deviation_of_the_position():
     drawn = torch.randn(4000, 3, 17, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.1, 0.2, 0.2])
     assert torch.allclose(hypotheses.spread(drawn), torch.full((3, 17), 0.3), rtol=0.05)
+
+
+def test_each_joint_comes_from_the_hypothesis_that_projects_closest():
+    keypoints, truth, drawn, focal, centre = scene()
+    place = TinyPoses().load("val")["keypoints_3d"][:, 0, :3]
+    pixels = keypoints[..., :2]
+    chosen = hypotheses.closest_by_reprojection(drawn, pixels, place, focal, centre)
+    for sample in range(32):
+        projected = cameras.project(drawn[:, sample] + place[sample], focal[sample], centre[sample])
+        for joint in range(17):
+            best = (projected[:, joint] - pixels[sample, joint]).norm(dim=-1).argmin()
+            assert torch.equal(chosen[sample, joint], drawn[best, sample, joint])
+    with_truth = torch.cat((drawn, truth[None]))
+    assert torch.equal(hypotheses.closest_by_reprojection(with_truth, pixels, place, focal, centre), truth)
+
+
+def test_each_joint_comes_from_the_hypothesis_in_which_it_is_best():
+    _, truth, drawn, _, _ = scene()
+    drawn, valid = drawn + torch.randn(5, 1, 1, 3), torch.ones(32, 17)
+    valid[:, 4] = 0.0
+    target = truth + 2.0
+    target[:, 4] = torch.nan
+    chosen = hypotheses.best_joints_of(drawn, target, valid, root=0)
+    relative = drawn - drawn[:, :, :1]
+    errors = (relative - truth).norm(dim=-1)
+    assert torch.allclose((chosen - truth).norm(dim=-1)[valid > 0], errors.amin(dim=0)[valid > 0], atol=1e-6)
+    assert torch.equal(chosen[:, 4], relative[0, :, 4])
+    whole = hypotheses.best_of(drawn, target, valid, root=0)
+    whole = whole - whole[:, :1]
+    assert ((chosen - truth).norm(dim=-1) <= (whole - truth).norm(dim=-1) + 1e-6)[valid > 0].all()
+    clips = drawn.unflatten(1, (8, 4)), target.unflatten(0, (8, 4)), valid.unflatten(0, (8, 4))
+    assert torch.equal(hypotheses.best_joints_of(*clips).flatten(0, 1), chosen)
