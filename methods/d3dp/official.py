@@ -15,16 +15,19 @@ from methods.d3dp.denoiser import Denoiser
 from methods.d3dp.diffusion import cosine_alphas_cumprod
 from methods.mixste import PUBLISHED_NAMES
 from methods.official_weights import Imported, load, published_names, read_published, require, state_dict_in
+from noise2pose import skeletons
 from noise2pose.errors import InputError
 
-DESCRIPTION = """The denoiser of D3DP, for clips of 243 frames of 17 joints in the order of Human3.6M.
+DESCRIPTION = """The denoiser of D3DP, for clips of 243 frames.
 
   noise2pose import d3dp h36m_best_epoch.bin d3dp.ckpt
+  noise2pose import d3dp 3dhp_best_epoch.bin d3dp_3dhp.ckpt --skeleton mpi_inf_3dhp_17
   noise2pose train test -c configs/experiments/d3dp_human36m_clip.yaml --ckpt_path d3dp.ckpt --name imported
 
-Of the published files, 3dhp_best_epoch.bin has the joint order of MPI-INF-3DHP and in_the_wild_best_epoch.bin takes the
-2-D joints of COCO: their tensors have the same shapes, and they would be read as something that they are not.
+No tensor shows the order of the joints. in_the_wild_best_epoch.bin takes the 2-D joints of COCO and answers with those
+of Human3.6M; it would load, and its answers would be wrong.
 """
+_SKELETON = "h36m_17"  # of this project's batches, and of the weights for Human3.6M
 _WHAT = "D3DP's denoiser"
 _NETWORK = "pose_estimator."  # of the release's model, whose other tensors are the schedule
 _CHANNELS = 5  # two of the 2-D joint, three of the noisy 3-D joint
@@ -69,10 +72,16 @@ def load_d3dp(state_dict: Mapping[str, Any], num_heads: int = 8) -> Denoiser:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `import_checkpoint`."""
     parser.add_argument("--num_heads", type=int, default=8, help="attention heads, which no tensor shows (default: 8)")
+    parser.add_argument(
+        "--skeleton",
+        choices=(_SKELETON, "mpi_inf_3dhp_17"),
+        default=_SKELETON,
+        help=f"order of the joints that the weights were trained with; they are put in that of {_SKELETON}",
+    )
 
 
 def import_checkpoint(arguments: argparse.Namespace) -> Imported:
-    """A whole `D3DP` with the release's settings of `noise2pose train test`: five hypotheses of five calls.
+    """A whole `D3DP`, with five hypotheses of five calls as in the release's README.
 
     Raises:
         InputError: if the file is missing, broken or of another kind.
@@ -80,6 +89,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> Imported:
     content = read_published(arguments.source)
     network = load_d3dp(content, arguments.num_heads)
     mixste = network.network
+    # Joints are told apart by their embedding alone, so this puts the input and the output in another order.
+    mixste.joint_embedding.data = skeletons.convert(mixste.joint_embedding.data, arguments.skeleton, _SKELETON)
     kind = {
         "num_frames": mixste.frame_embedding.shape[1],
         "width": mixste.input.out_features,

@@ -1,11 +1,15 @@
+import argparse
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from methods.d3dp import official
+from methods.d3dp import D3DP, official
 from methods.d3dp.denoiser import Denoiser
 from methods.d3dp.diffusion import cosine_alphas_cumprod
 from methods.diffpose.official import load_mixste
+from noise2pose import skeletons
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, read_fixture
 from tests.parity.tolerances import assert_close
@@ -44,6 +48,26 @@ def test_a_whole_checkpoint_of_the_release_is_the_same_network():
     tensors, weights = fixture()
     inputs = tensors["input/x_2d"], tensors["input/x_3d"], tensors["input/t"]
     assert torch.equal(official.load_d3dp(published(weights))(*inputs), official.load_d3dp(weights)(*inputs))
+
+
+@torch.no_grad()
+def test_weights_for_another_order_of_the_joints_are_put_in_ours(tmp_path):
+    tensors, weights = fixture()
+    torch.save(published(weights), tmp_path / "3dhp_best_epoch.bin")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source", type=Path)
+    official.add_options(parser)
+    given = [str(tmp_path / "3dhp_best_epoch.bin"), "--skeleton", "mpi_inf_3dhp_17"]
+    imported = official.import_checkpoint(parser.parse_args(given))
+    method = D3DP(**imported.arguments).eval()
+    method.load_state_dict(imported.state_dict)
+
+    def ours(points):
+        return skeletons.convert(points, "mpi_inf_3dhp_17", "h36m_17")
+
+    clean = method.denoiser(ours(tensors["input/x_2d"]), ours(tensors["input/x_3d"]), tensors["input/t"])
+    assert_close(clean, ours(tensors["output/train_mode"]))
+    assert not torch.allclose(clean, tensors["output/train_mode"], atol=0.1)
 
 
 def test_wrong_weights_are_refused_by_their_published_names():
