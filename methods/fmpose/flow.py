@@ -15,8 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from methods.fmpose.networks import VelocityNetwork
+from methods.fmpose.residual import ResidualVelocity
 from methods.lifting import centred, limbs_of
 from noise2pose.skeletons import Skeleton
+
+Network = VelocityNetwork | ResidualVelocity
 
 # On a processor, more poses at once no longer fit in its cache; on an accelerator fewer would not fill it.
 _POSES_AT_ONCE = {"cpu": 64}
@@ -25,7 +28,7 @@ _RATE = 0.01  # of the running estimates
 
 
 def flow_loss(
-    network: VelocityNetwork,
+    network: Network,
     pose_2d: Float[Tensor, "B J C"],
     start: Float[Tensor, "B J 3"],
     pose: Float[Tensor, "B J 3"],
@@ -48,7 +51,7 @@ def flow_loss(
 
 
 def euler(
-    network: VelocityNetwork,
+    network: Network,
     pose_2d: Float[Tensor, "B J C"],
     noise: Float[Tensor, "*N B J 3"],
     steps: int,
@@ -61,7 +64,8 @@ def euler(
         noise: starts x_0 of any number of hypotheses, metres.
         steps: number of network calls.
     """
-    condition = network.condition(pose_2d).expand(*noise.shape[:-1], -1).flatten(0, -3)
+    condition = network.condition(pose_2d)
+    condition = condition.expand(*noise.shape[:-3], *condition.shape).flatten(0, -3)
     at_once = _POSES_AT_ONCE.get(noise.device.type, _POSES_ON_ACCELERATOR)
     poses = []
     for given, state in zip(condition.split(at_once), noise.flatten(0, -3).split(at_once), strict=True):

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from methods.base import PoseMethod
 from methods.fmpose import aggregation as rules
-from methods.fmpose.flow import UncertainStart, euler, flow_loss
+from methods.fmpose.flow import Network, UncertainStart, euler, flow_loss
 from methods.fmpose.networks import Rates, VelocityNetwork
+from methods.fmpose.residual import ResidualVelocity
 from methods.lifting import Normalisation, centred, frame_keys, input_channels, input_joints, limbs_of, maybe_mirrored
 from methods.schedules import scheduled
 from noise2pose import keyed_random, skeletons
@@ -29,14 +30,15 @@ class FMPose(PoseMethod):
     Args:
         start: of the paths: `gaussian` noise of one metre, as published, or `uncertain`: the 2-D joints laid out flat
             at the size of a body, with the spread of true poses around them.
-        width: channels of the blocks (published: 512).
-        num_blocks: of graph convolution and attention (published: 5).
-        num_heads: of the attention (published: 8).
-        hidden: units of the two-layer nets (published: 1024).
-        dropout: of the two-layer nets.
-        attention_dropout: of the attention's weights.
-        output_dropout: of the attention's output.
-        drop_path: of whole residual branches in the last block; it grows linearly from 0 in the first.
+        network: `graph` as published, or `residual`, without graph or attention, for training on a CPU.
+        width: channels per joint of the blocks (published: 512).
+        num_blocks: of graph convolution and attention (published: 5), or of two layers (residual).
+        num_heads: graph only: of the attention (published: 8).
+        hidden: graph only: units of the two-layer nets (published: 1024).
+        dropout: of the two-layer nets (published: 0.1).
+        attention_dropout: graph only: of the attention's weights.
+        output_dropout: graph only: of the attention's output.
+        drop_path: graph only: of whole residual branches in the last block; it grows linearly from 0 in the first.
         flip_augmentation: mirror half of the batches, at random, while training.
         flip_test: as many hypotheses again from the mirror image.
         normalisation: of the 2-D joints: `screen` coordinates as published, or the seen `limbs` within their box, for
@@ -58,6 +60,7 @@ class FMPose(PoseMethod):
     def __init__(
         self,
         start: Literal["gaussian", "uncertain"] = "gaussian",
+        network: Literal["graph", "residual"] = "graph",
         width: int = 512,
         num_blocks: int = 5,
         num_heads: int = 8,
@@ -90,10 +93,13 @@ class FMPose(PoseMethod):
         self.warmup_steps = warmup_steps
         self.num_steps = num_sampling_steps
         self.num_hypotheses = num_hypotheses * (2 if flip_test else 1)
-        self.network = VelocityNetwork(
-            self.skeleton, width, num_blocks, num_heads, hidden, input_channels(normalisation),
-            Rates(dropout, attention_dropout, output_dropout, drop_path),
-        )  # fmt: skip
+        channels = input_channels(normalisation)
+        self.network: Network
+        if network == "residual":
+            self.network = ResidualVelocity(self.skeleton.num_joints, width, num_blocks, channels, dropout)
+        else:
+            rates = Rates(dropout, attention_dropout, output_dropout, drop_path)
+            self.network = VelocityNetwork(self.skeleton, width, num_blocks, num_heads, hidden, channels, rates)
         self.start = UncertainStart(self.skeleton, normalisation == "limbs") if start == "uncertain" else None
         self.choose(aggregation)
 

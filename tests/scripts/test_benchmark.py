@@ -14,7 +14,7 @@ MIXTURES_AND_LIFTING = ["per-joint mixtures", "whole-pose mixtures", "DDIM lifti
 
 
 def test_help_names_what_can_be_measured(capsys):
-    assert {"bodies", "data", "diffannot", "diffpose", "dpmesh"} <= set(find_benchmarks())
+    assert {"bodies", "data", "diffannot", "diffpose", "dpmesh", "fmpose"} <= set(find_benchmarks())
     printed = []
     for args in ([], ["diffpose"]):
         with pytest.raises(SystemExit):

@@ -14,6 +14,7 @@ from methods.diffannot.denoiser import ReleasedDenoiser
 from methods.diffannot.official import load_denoiser
 from methods.diffpose import ContextEncoder, DiffPose
 from methods.diffpose.official import load_gcndiff, load_mixste
+from methods.fmpose.official import load_fmpose3d
 from methods.hmr.official import load_hmr
 from scripts.import_checkpoint import main
 from scripts.train import main as train
@@ -187,7 +188,7 @@ def test_a_file_of_another_kind_is_refused_in_few_words(tmp_path):
     )
 
 
-@pytest.mark.parametrize("method", ["diffpose", "diffannot", "hmr", "dpmesh"])
+@pytest.mark.parametrize("method", ["diffpose", "diffannot", "hmr", "dpmesh", "fmpose"])
 def test_a_message_names_the_file_once(tmp_path, method):
     done = import_checkpoint(method, tmp_path / "none.pt", tmp_path / "out.ckpt")
     assert done.returncode == 2 and done.stderr == f"error: {tmp_path / 'none.pt'} does not exist\n"
@@ -243,7 +244,19 @@ def test_the_body_of_the_weights_is_kept_by_name(published_hmr, tmp_path):
         assert done.returncode == 2 and message in done.stderr
 
 
-@pytest.mark.parametrize("method", ["diffpose", "diffannot", "hmr", "dpmesh"])
+@torch.no_grad()
+def test_imported_fmpose_samples_as_published(tmp_path):
+    published = weights("humans", "fmpose3d")
+    torch.save({"CFM": published}, tmp_path / "fmpose3d_humans.pth")
+    done = import_checkpoint("fmpose", tmp_path / "fmpose3d_humans.pth", tmp_path / "fmpose.ckpt")
+    assert done.returncode == 0 and "width 512, num_blocks 5, hidden 1024" in done.stdout, done.stderr
+    method = load_method(tmp_path / "fmpose.ckpt")
+    assert method.title == "FMPose3D" and method.num_steps == 3
+    pose_2d, pose, time = torch.randn(2, 17, 2), torch.randn(2, 17, 3), torch.rand(2)
+    assert torch.equal(method.network(pose_2d, pose, time), load_fmpose3d(published)(pose_2d, pose, time))
+
+
+@pytest.mark.parametrize("method", ["diffpose", "diffannot", "hmr", "dpmesh", "fmpose"])
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_a_file_that_would_run_code_is_refused(tmp_path, method, is_zip):
     class Trap:

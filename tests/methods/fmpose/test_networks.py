@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from methods.fmpose.networks import JointNorm, VelocityNetwork, adjacency
+from methods.fmpose.residual import ResidualVelocity
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 from tests.parity.tolerances import assert_close
@@ -29,9 +30,13 @@ def test_the_norm_is_layer_norm_over_the_joints():
 
 
 @torch.no_grad()
-def test_one_time_for_all_poses_is_the_same_as_that_time_for_each():
+@pytest.mark.parametrize("kind", ["graph", "residual"])
+def test_one_time_for_all_poses_is_the_same_as_that_time_for_each(kind):
     torch.manual_seed(0)
-    network = VelocityNetwork(H36M, 16, 2, 2, 32, in_channels=3).eval()
+    if kind == "graph":
+        network = VelocityNetwork(H36M, 16, 2, 2, 32, in_channels=3).eval()
+    else:
+        network = ResidualVelocity(17, 16, 2, 3, 0.1).eval()
     pose_2d, pose = torch.randn(4, 17, 3), torch.randn(4, 17, 3)
     together = network.velocity(network.condition(pose_2d), pose, torch.tensor([0.3]))
     assert_close(together, network(pose_2d, pose, torch.full((4,), 0.3)))
