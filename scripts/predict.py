@@ -127,7 +127,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("WIDTH", "HEIGHT"),
         help="of the images of a keypoint file that does not say it, in pixels",
     )
-    parser.add_argument("--selector", metavar="NAME", help="of DiffAnnot: guided, reproj2d, fixed, consistency or none")
+    parser.add_argument(
+        "--selector",
+        metavar="NAME",
+        help="of DiffAnnot: guided, reproj2d, fixed, consistency or none; of FMPose3D: mean or reprojection",
+    )
     parser.add_argument("--focal", type=float, metavar="PIXELS", help="focal length of all images")
     parser.add_argument("--batch_size", type=int, default=32, help="people at a time, for bodies (default: 32)")
     parser.add_argument("--max_pictures", type=int, default=20, help="drawings at most (default: 20; 0 for none)")

@@ -17,7 +17,7 @@ class TrainedModel:
     Args:
         name: of a shipped model, such as `diffpose-cmu`; or a model folder, or the file of a checkpoint.
         device: cpu, cuda or mps.
-        selector: of DiffAnnot, how it chooses its answer; None for the one of the checkpoint.
+        selector: of a method that has several, how it chooses its answer; None for the one of the checkpoint.
 
     Raises:
         InputError: if there is no such model.

@@ -42,7 +42,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
                 at_least=at_least,
                 unit="hypothesis",
                 prepare=lambda poses=poses, hypotheses=hypotheses: _lifting(poses, hypotheses, device),
-                repeats=15 if poses < 256 else 5,
+                repeats=9 if poses < 256 else 5,
             )
         )
     return rows
