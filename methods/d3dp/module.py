@@ -1,6 +1,6 @@
 """D3DP (Shan et al., ICCV 2023): several 3-D motions for the 2-D joints of a clip, denoised from white noise."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,8 @@ from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch, mirror_pose
 from noise2pose.metrics import hypotheses
 from noise2pose.metrics.functional import joint_error
+
+Aggregation = Literal["mean", "closest_reprojection", "oracle"]
 
 _NOISE = 1000  # of keyed_random: this and one more for each further call
 
@@ -36,7 +38,7 @@ class D3DP(PoseMethod):
         num_sampling_steps: K, calls of the denoiser per hypothesis (published: 1 to 10).
         num_hypotheses: H in the paper (published: 5 to 20).
         aggregation: `mean` of the hypotheses (P-Agg), or for each joint the hypothesis of the `closest_reprojection`
-            (J-Agg).
+            (J-Agg); `oracle`: the latter with the root of the ground truth, as in the published numbers.
         flip_augmentation: mirror half of the batches, at random, while training.
         flip_test: each call averages the answers to the clip and to its mirror image.
         normalisation: of the 2-D joints: `screen` coordinates as published, or the seen `limbs` within their box, for
@@ -47,7 +49,6 @@ class D3DP(PoseMethod):
         warmup_steps: optimiser steps of linear warm-up before the cosine.
     """
 
-    title = "D3DP"
     ranges = {"drop_path": (0, 1)}
     alphas_cumprod: Tensor
 
@@ -61,7 +62,7 @@ class D3DP(PoseMethod):
         num_diffusion_steps: int = 1000,
         num_sampling_steps: int = 5,
         num_hypotheses: int = 5,
-        aggregation: Literal["mean", "closest_reprojection"] = "mean",
+        aggregation: Aggregation = "mean",
         flip_augmentation: bool = True,
         flip_test: bool = True,
         normalisation: Normalisation = "screen",
@@ -83,7 +84,7 @@ class D3DP(PoseMethod):
         self.num_frames = num_frames
         self.num_hypotheses = num_hypotheses
         self.num_steps = num_sampling_steps
-        self.aggregation = aggregation
+        self.choose(aggregation)
         self.flip_augmentation = flip_augmentation
         self.flip_test = flip_test
         self.normalisation: Normalisation = normalisation
@@ -96,6 +97,21 @@ class D3DP(PoseMethod):
         self.timesteps = diffusion.ddim_timesteps(num_diffusion_steps, num_sampling_steps)
         alphas_cumprod = diffusion.cosine_alphas_cumprod(num_diffusion_steps)
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
+
+    def choose(self, selector: Aggregation) -> None:
+        """Sets another aggregation, which needs no training.
+
+        Raises:
+            InputError: if the name is unknown.
+        """
+        if selector not in get_args(Aggregation):
+            raise InputError(f"selector `{selector}` is unknown, expected one of {', '.join(get_args(Aggregation))}")
+        self.aggregation: Aggregation = selector
+        self.title = "D3DP" if selector == "mean" else f"D3DP ({selector})"
+
+    @property
+    def needs_ground_truth(self) -> bool:
+        return self.aggregation == "oracle"
 
     def forward(self, batch: PoseBatch) -> Prediction:
         poses = self._sample(batch)
@@ -157,7 +173,11 @@ class D3DP(PoseMethod):
         frames = as_frames(batch, self.num_frames)
         focal, principal_point = frames["camera"]["focal"], frames["camera"]["principal_point"]
         pixels, confidence = frames["keypoints_2d"][..., :2], frames["keypoints_2d"][..., 2].clamp_min(0.0)
-        # The release takes the root's place from the ground truth; here it is where the mean pose fits the detection.
-        translation = cameras.fit_translation(mean.flatten(0, 1), pixels, confidence, focal, principal_point)
+        if self.aggregation == "oracle":
+            if "keypoints_3d" not in frames:
+                raise InputError("model.aggregation is oracle, which needs ground truth: set it to mean to predict")
+            translation = frames["keypoints_3d"][:, self.skeleton.root, :3]
+        else:
+            translation = cameras.fit_translation(mean.flatten(0, 1), pixels, confidence, focal, principal_point)
         closest = hypotheses.closest_by_reprojection(poses.flatten(1, 2), pixels, translation, focal, principal_point)
         return closest.unflatten(0, mean.shape[:2])

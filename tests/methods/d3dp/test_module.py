@@ -8,6 +8,7 @@ from noise2pose import cameras, skeletons
 from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch, mirror_pose
 from tests.methods.d3dp.contract import SMALL
+from tests.methods.test_contract import fit
 from tests.tiny import TinyPoses
 
 H36M = skeletons.get("h36m_17")
@@ -53,6 +54,26 @@ def test_the_closest_reprojection_is_chosen_for_each_joint():
             chosen = (pixels - keypoints[:, :2]).norm(dim=-1).argmin(dim=0)
             expected = drawn[chosen, clip, frame, torch.arange(17)]
             assert torch.equal(prediction["joints_3d"][clip, frame], expected)
+
+
+def test_with_the_true_root_errors_are_the_oracles(tmp_path):
+    prediction, camera = answer(aggregation="oracle"), BATCH["camera"]
+    place = BATCH["keypoints_3d"][0, 2, 0, :3]
+    pixels = cameras.project(
+        prediction["hypotheses"][:, 0, 2] + place, camera["focal"][0], camera["principal_point"][0]
+    )
+    chosen = (pixels - BATCH["keypoints_2d"][0, 2, :, :2]).norm(dim=-1).argmin(dim=0)
+    assert torch.equal(prediction["joints_3d"][0, 2], prediction["hypotheses"][chosen, 0, 2, torch.arange(17)])
+    with pytest.raises(InputError, match="model.aggregation is oracle, which needs ground truth"):
+        answer({key: value for key, value in BATCH.items() if key != "keypoints_3d"}, aggregation="oracle")
+    method = D3DP(**SMALL)
+    method.choose("oracle")
+    trainer, _ = fit(method, tmp_path)
+    assert "val/tiny/oracle/mpjpe" in trainer.callback_metrics and "val/tiny/mpjpe" not in trainer.callback_metrics
+    with pytest.raises(
+        InputError, match="selector `best` is unknown, expected one of mean, closest_reprojection, oracle"
+    ):
+        method.choose("best")
 
 
 def test_with_flip_one_call_mirrors_as_its_input():
