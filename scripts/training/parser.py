@@ -88,7 +88,10 @@ class Parser(LightningArgumentParser):
         return super().parse_string(content, *args, **kwargs)
 
     def _check_changes(self, tree: Any) -> None:
-        """Refuses what would drop lines beside `config: OTHER.yaml`: blocks such as `trainer:`, or lines above it."""
+        """Refuses what would drop lines beside `config: OTHER.yaml`.
+
+        That is: blocks such as `trainer:`, lines above it, and `data: FILE` beside a change of `data`.
+        """
         if not isinstance(tree, dict) or "config" not in tree:
             return
         if next(iter(tree)) != "config":
@@ -99,6 +102,12 @@ class Parser(LightningArgumentParser):
                 self.error(
                     f"{self._reading}: beside `config: {tree['config']}` each line changes one option; write "
                     f"`{key}.{first}: ...` instead of a block `{key}:`, which would replace the whole of it"
+                )
+            changed = next((other for other in tree if other.startswith(f"{key}.")), None)
+            if changed and isinstance(value, str):
+                self.error(
+                    f"{self._reading}: beside `config: {tree['config']}`, `{key}: {value}` would be dropped for "
+                    f"`{changed}`; put that option into a file that `{key}` names, or give it on the command line"
                 )
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

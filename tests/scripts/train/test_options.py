@@ -22,6 +22,8 @@ def test_an_experiment_changes_options_of_another(folder, train):
     assert "write `trainer.max_epochs: ...` instead of a block" in train("fit", "-c", "d.yaml", status=2)
     (folder / "d.yaml").write_text("name: d\nconfig: c.yaml\n")
     assert "d.yaml: `config: c.yaml` must be the first line" in train("fit", "-c", "d.yaml", status=2)
+    (folder / "d.yaml").write_text("config: c.yaml\ndata: e.yaml\ndata.init_args.batch_size: 4\n")
+    assert "`data: e.yaml` would be dropped for `data.init_args.batch_size`" in train("fit", "-c", "d.yaml", status=2)
 
 
 def test_interpolation_crosses_files_and_the_command_line(folder, train):
