@@ -17,7 +17,6 @@ from noise2pose.images.mirroring import mirror_batch
 Normalisation = Literal["screen", "limbs"]
 
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-_LONGEST_CLIP = 1 << 16  # frames of a clip whose keys are different from those of other clips
 
 
 def input_channels(normalisation: Normalisation) -> int:
@@ -101,8 +100,8 @@ def as_frames(batch: PoseBatch, num_frames: int) -> PoseBatch:
 
 
 def frame_keys(batch: PoseBatch, num_frames: int, device: torch.device) -> Int[Tensor, " BF"]:
-    """Keys of `noise2pose.keyed_random`, one for each frame of the batch."""
-    keys = keyed_random.keys_of(batch["sample_id"], device=device)
-    if num_frames == 1:
-        return keys
-    return (keys[:, None] * _LONGEST_CLIP + torch.arange(num_frames, device=device)).flatten()
+    """Keys of `noise2pose.keyed_random` for each frame of the batch.
+
+    The frames of a clip share theirs: random numbers of their own would make poses jump from frame to frame.
+    """
+    return keyed_random.keys_of(batch["sample_id"], device=device).repeat_interleave(num_frames)

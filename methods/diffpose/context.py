@@ -5,12 +5,13 @@ For single frames it is the graph network of the release (GraFormer) or a faster
 Shape letters: B batch, F frames (clips only), J joints, W width.
 """
 
+import math
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods.base import PoseMethod
 from methods.checkpoints import read_checkpoint
@@ -21,23 +22,29 @@ from methods.lifting import Normalisation, centred, input_channels, input_joints
 from methods.mixste import MixSTE
 from methods.official_weights import check
 from methods.schedules import scheduled
-from noise2pose import skeletons
+from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch, mirror_pose
 
 Encoder = Literal["graph", "residual", "mixste"]
 Network = GraphLifter | ResidualLifter | MixSTE
+_GAUSSIAN = 43  # stream of keyed_random
+_LEAST_DEVIATION, _DEVIATION_SCALE = 1e-3, 0.1  # metres
 
 
 class ContextEncoder(PoseMethod):
     """Lifts the 2-D joints of a frame or of a clip to 3-D; DiffPose freezes it and starts from its answer.
 
     Trained as GraFormer was ([52] in the paper): mean squared error on root-relative joints in metres, Adam at 1e-3.
+    With a Gaussian head it also says how far each coordinate may be off, in one call and without diffusion: the control
+    for the uncertainty that diffusion gives.
 
     Args:
         encoder: `graph` or the faster `residual` for single frames, `mixste` for clips.
         width: channels per joint of the blocks (release: 96; MixSTE: 512).
+        head: `points`, or `gaussian`: mean and deviation of each coordinate, trained by their likelihood.
+        num_hypotheses: gaussian only: N, drawn from the Gaussians and centred on the mean, which is the answer.
         num_blocks: of graph attention and convolution (release: 5), of two layers (residual), or of spatial and
             temporal attention (MixSTE: 8).
         num_heads: of the attention (release: 4; MixSTE: 8).
@@ -54,11 +61,14 @@ class ContextEncoder(PoseMethod):
     """
 
     title = "context encoder"
+    deviation: nn.Linear | None
 
     def __init__(
         self,
         encoder: Encoder = "graph",
         width: int = 96,
+        head: Literal["points", "gaussian"] = "points",
+        num_hypotheses: int = 5,
         num_blocks: int = 5,
         num_heads: int = 4,
         dropout: float = 0.25,
@@ -83,17 +93,49 @@ class ContextEncoder(PoseMethod):
         self.network = build_encoder(
             encoder, width, num_blocks, num_heads, dropout, num_frames, causal, self.skeleton, normalisation
         )
+        # Beside the network, which DiffPose takes with either head.
+        self.deviation = None
+        if head == "gaussian":
+            self.title = "context encoder, Gaussian head"
+            self.num_hypotheses = num_hypotheses
+            self.deviation = nn.Linear(width, 3)
+            nn.init.zeros_(self.deviation.weight)
+            nn.init.zeros_(self.deviation.bias)
 
     def forward(self, batch: PoseBatch) -> Prediction:
         lifted = encode(self.network, batch, self.skeleton, self.num_frames, self.flip_test, self.normalisation)
-        return {"joints_3d": lifted.pose}
+        if self.deviation is None:
+            return {"joints_3d": lifted.pose}
+        deviation = self._deviations(self.deviation, lifted.features)
+        number, joints = self.num_hypotheses, lifted.pose.shape[-2]
+        keys = keyed_random.keys_of(batch["sample_id"], device=lifted.pose.device)
+        noise = keyed_random.normal(keys, (number, joints, 3), stream=_GAUSSIAN).to(lifted.pose.dtype).transpose(0, 1)
+        noise = noise if self.num_frames == 1 else noise[:, :, None]  # the same for all frames, so clips do not jitter
+        # Intervals of hypotheses allow for an error of their mean (`calibration.half_width`), which these have not.
+        noise = (noise - noise.mean(dim=0)) / math.sqrt(1.0 + 1.0 / number)
+        return {
+            "joints_3d": lifted.pose,
+            "hypotheses": lifted.pose + deviation * noise,
+            "uncertainty": deviation.square().sum(dim=-1).sqrt(),
+        }
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         if self.flip_augmentation:
             batch = maybe_mirrored(batch, self.skeleton)
-        loss = encoder_loss(self.network, batch, self.skeleton, self.num_frames, self.normalisation)
+        if self.deviation is None:
+            loss = encoder_loss(self.network, batch, self.skeleton, self.num_frames, self.normalisation)
+        else:
+            lifted = encode(self.network, batch, self.skeleton, self.num_frames, False, self.normalisation)
+            deviation = self._deviations(self.deviation, lifted.features)
+            loss = likelihood_loss(lifted.pose, deviation, batch["keypoints_3d"], self.skeleton.root)
         self.log("train/loss", loss, prog_bar=True)
         return loss
+
+    def _deviations(self, head: nn.Linear, features: Float[Tensor, "B *F J W"]) -> Float[Tensor, "B *F J 3"]:
+        """Standard deviation of each coordinate relative to the root, metres; zero for the root itself."""
+        deviation = _LEAST_DEVIATION + _DEVIATION_SCALE * F.softplus(head(features))
+        others = torch.arange(deviation.shape[-2], device=deviation.device) != self.skeleton.root
+        return deviation * others[:, None]
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
@@ -158,6 +200,27 @@ def encoder_loss(
     target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3:]
     squared = F.mse_loss(pose, centred(target, skeleton.root), reduction="none") * valid
     return squared.sum() / (3.0 * valid.sum()).clamp_min(1.0)
+
+
+def likelihood_loss(
+    pose: Float[Tensor, "B *F J 3"],
+    deviation: Float[Tensor, "B *F J 3"],
+    keypoints_3d: Float[Tensor, "B *F J 4"],
+    root: int,
+) -> Float[Tensor, ""]:
+    """Mean negative log-likelihood of the coordinates of valid joints but the root, up to a constant.
+
+    Args:
+        pose: root-relative mean, metres.
+        deviation: metres.
+        keypoints_3d: ground truth, metres, and validity.
+        root: root joint, which is exact.
+    """
+    counted = keypoints_3d[..., 3] > 0
+    counted[..., root] = False
+    error = (pose - centred(keypoints_3d[..., :3], root))[counted]
+    deviation = deviation[counted]
+    return (0.5 * (error / deviation).square() + deviation.log()).sum() / max(error.numel(), 1)
 
 
 def read_encoder(path_or_name: str, encoder: Network) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from methods.diffpose.temporal import TemporalConvolution
 from noise2pose.errors import InputError
 
 NUM_CHEBYSHEV_TERMS = 3
@@ -191,6 +192,8 @@ class GraphDenoiser(nn.Module):
         dropout: of the attention sub-layers.
         parents: parent index of each joint, -1 for the root.
         context_channels: D of the context features, or 0 for none.
+        clip: F of clips whose frames tell each other something after each block; 1 for frames by themselves.
+        causal: a frame of a clip sees only itself and those before it.
     """
 
     def __init__(
@@ -202,6 +205,8 @@ class GraphDenoiser(nn.Module):
         dropout: float,
         parents: tuple[int, ...],
         context_channels: int = 0,
+        clip: int = 1,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         adjacency = normalised_adjacency(parents)
@@ -211,6 +216,9 @@ class GraphDenoiser(nn.Module):
         self.blocks = nn.ModuleList(
             GraphAttentionBlock(width, num_heads, dropout, adjacency, time_channels=4 * width)
             for _ in range(num_blocks)
+        )
+        self.temporal = nn.ModuleList(
+            TemporalConvolution(width, clip, causal) if clip > 1 else nn.Identity() for _ in range(num_blocks)
         )
         self.output = ChebConv(width, state_channels, adjacency)
         if context_channels:
@@ -237,8 +245,8 @@ class GraphDenoiser(nn.Module):
         hidden = self.input(state)
         if self.context is not None:
             hidden = torch.cat((hidden, self.context(context)), dim=-1)
-        for block in self.blocks:
-            hidden = block(hidden, embedding)
+        for block, temporal in zip(self.blocks, self.temporal, strict=True):
+            hidden = temporal(block(hidden, embedding))
         return self.output(hidden)
 
 

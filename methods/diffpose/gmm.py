@@ -82,7 +82,7 @@ def fit_mixture(
     variance_floor: float = 1e-6,
     seed: int = 0,
 ) -> Mixture:
-    """Fits B mixtures by EM from k-means++ seeds, on the device and in the precision of the samples.
+    """Fits B mixtures by EM from the seeds of greedy k-means++, on the device and in the precision of the samples.
 
     Full covariances are computed in double precision, because a component of few samples is close to singular.
 
@@ -234,21 +234,31 @@ def _hard_moments(features: Float[Tensor, "B P S"], seeds: Float[Tensor, "B M D"
 def _seed_means(
     centred: Float[Tensor, "B S D"], num_components: int, keys: Int[Tensor, " B"], seed: int
 ) -> Float[Tensor, "B M D"]:
-    """k-means++: each further seed is a sample drawn in proportion to its squared distance from the nearest seed."""
-    chance = keyed_random.uniform(keys, (num_components,), stream=_SEEDING, seed=seed).to(centred.dtype)
+    """Greedy k-means++ (Arthur and Vassilvitskii, 2007, section 5; scikit-learn's).
+
+    Candidates for the next seed are samples drawn in proportion to their squared distance from the nearest seed; the
+    one that leaves the least sum of squared distances is taken. The first seed is any sample.
+    """
+    num_candidates = 2 + int(math.log(num_components))  # T, as scikit-learn has it
+    shape = (num_components, num_candidates)
+    chance = keyed_random.uniform(keys, shape, stream=_SEEDING, seed=seed).to(centred.dtype)
     squares = centred.square().sum(dim=-1)
     distance = torch.ones_like(squares)
     problem = torch.arange(len(centred), device=centred.device)
     chosen = []
     for component in range(num_components):
         cumulative = (distance + 1e-12).cumsum(dim=1)
-        target = chance[:, component : component + 1] * cumulative[:, -1:]
-        index = torch.searchsorted(cumulative, target)[:, 0].clamp_max(centred.shape[1] - 1)
-        mean = centred[problem, index]
-        chosen.append(mean)
-        to_new = squares + mean.square().sum(-1, keepdim=True) - 2.0 * torch.bmm(centred, mean[..., None])[..., 0]
-        to_new = to_new.clamp_min(0.0)
-        distance = to_new if component == 0 else torch.minimum(distance, to_new)
+        tried = 1 if component == 0 else num_candidates
+        target = chance[:, component, :tried] * cumulative[:, -1:]
+        index = torch.searchsorted(cumulative, target).clamp_max(centred.shape[1] - 1)
+        candidates = centred[problem[:, None], index]  # (B, T, D)
+        to_new = squares[:, None] + candidates.square().sum(-1, keepdim=True) - 2.0 * candidates @ centred.mT
+        to_new = to_new.clamp_min_(0.0)
+        if component > 0:
+            to_new = torch.minimum(distance[:, None], to_new)
+        best = to_new.sum(dim=-1).argmin(dim=-1)
+        distance = to_new[problem, best]
+        chosen.append(candidates[problem, best])
     return torch.stack(chosen, dim=1)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from methods.diffpose import initialisation
+from methods.diffpose.answers import Aggregation, aggregate, centred_hypotheses
 from methods.diffpose.context import (
     Encoder,
     build_encoder,
@@ -16,17 +17,12 @@ from methods.diffpose.context import (
     read_encoder,
 )
 from methods.diffpose.denoisers import GraphDenoiser
+from methods.diffpose.mixture_diffusion import MixtureDiffusion, StandardDiffusion
 from methods.diffpose.residual import ResidualDenoiser
-from methods.diffpose.variants import (
-    Lifted,
-    MixtureDiffusion,
-    Regression,
-    ReleasedDiffusion,
-    StandardDiffusion,
-    Variant,
-    resolve_settings,
-)
+from methods.diffpose.settings import Variant, resolve_settings
+from methods.diffpose.variants import Lifted, Regression, ReleasedDiffusion
 from methods.lifting import Normalisation, as_frames, centred, frame_keys, maybe_mirrored
+from methods.spread import SpreadMethod, SpreadSource
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -36,12 +32,13 @@ from noise2pose.metrics import hypotheses
 _ENCODER = "encoder."
 
 
-class DiffPose(StagedMethod):
+class DiffPose(SpreadMethod, StagedMethod):
     """Lifts the 2-D joints of a frame or of a clip to 3-D by reverse diffusion from an uncertain pose.
 
     The context encoder is pre-trained, then frozen: either loaded from `context_checkpoint`, or trained in the first
     `context_epochs` epochs of the same run. Until the denoiser has been trained, the answer is the encoder's. The
-    frames of a clip are denoised independently, each with its own features of the encoder, which sees the whole clip.
+    frames of a clip share their random numbers, and are denoised each with its own features of the encoder, which sees
+    the whole clip.
 
     Args:
         variant: `release` (what the authors published), `paper` (what the paper describes), or one of the paper's
@@ -53,6 +50,7 @@ class DiffPose(StagedMethod):
         num_frames: of a clip, 1 for single frames.
         causal: mixste only: a frame sees itself and those before it, for real time.
         width: channels of the denoiser; null for the variant's own (96 and 256).
+        temporal_denoiser: clips only: after each block of the denoiser, each joint is convolved over the frames.
         num_blocks: of the denoiser; null for the variant's own (5 and 3).
         num_heads: of the attention, in denoiser and encoder.
         dropout: of the attention sub-layers.
@@ -65,9 +63,18 @@ class DiffPose(StagedMethod):
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
         num_diffusion_steps: K, steps of the training schedule; null for the variant's own (51 and 50).
         start_step: release only: first step of sampling, 24 for detected and 12 for true 2-D.
-        num_sampling_steps: DDIM steps, or networks of the stack; null for the variant's own (2 and 5).
-        num_hypotheses: N, combined to one answer; null for the variant's own (5, or 1 where nothing is random).
+        num_sampling_steps: denoiser calls of the DDIM chain, or networks of the stack; null for the variant's own (2
+            for the release, 10 for the paper's hypotheses, 5 for the stack).
+        answer_calls: paper only: the pose is answered by the mean after so many of these calls, and the hypotheses are
+            centred on it; null for 1. `num_sampling_steps` for the mean of the hypotheses, as the paper has it.
+        state_skip: paper only: the denoiser corrects the best linear estimate from the encoder's pose and the noisy
+            state (a Wiener filter), not the pose alone, so that hypotheses keep the spread of the uncertainty.
+        num_hypotheses: N; null for the variant's own (5, or 1 where nothing is random). With 1
+            only the `answer_calls` are made, from the mean of H_K: the answer is as good, and there is no spread.
         aggregation: `mean` of the hypotheses, or a mean weighted by `reprojection` error, for each joint.
+        spread_scale: `validation`: the hypotheses' deviations from the answer are multiplied by the factor that fits
+            the errors best, found at the end of each validation of a fit and kept with the weights; `none`: they are as
+            the chain gives them.
         uv_noise_scale: release only: noise on the image channels relative to that on x, y and z.
         depth_from: paper only: z of H_K from the `encoder` or from the `histogram` of the training poses.
         num_components: paper only: M of the mixtures.
@@ -95,6 +102,7 @@ class DiffPose(StagedMethod):
         num_frames: int = 1,
         causal: bool = False,
         width: int | None = None,
+        temporal_denoiser: bool = False,
         num_blocks: int | None = None,
         num_heads: int = 4,
         dropout: float = 0.25,
@@ -107,8 +115,11 @@ class DiffPose(StagedMethod):
         num_diffusion_steps: int | None = None,
         start_step: int = 24,
         num_sampling_steps: int | None = None,
+        answer_calls: int | None = None,
+        state_skip: bool = True,
         num_hypotheses: int | None = None,
-        aggregation: Literal["mean", "reprojection"] = "mean",
+        aggregation: Aggregation = "mean",
+        spread_scale: SpreadSource = "validation",
         uv_noise_scale: float = 0.5,
         depth_from: Literal["encoder", "histogram"] = "encoder",
         num_components: int = 5,
@@ -123,9 +134,11 @@ class DiffPose(StagedMethod):
         self.save_hyperparameters(logger=False)
         settings = resolve_settings(
             variant, num_components, num_mixture_samples, width=width, num_blocks=num_blocks,
-            num_diffusion_steps=num_diffusion_steps, num_sampling_steps=num_sampling_steps,
+            num_diffusion_steps=num_diffusion_steps, num_sampling_steps=num_sampling_steps, answer_calls=answer_calls,
             num_hypotheses=num_hypotheses,
         )  # fmt: skip
+        if temporal_denoiser and (num_frames == 1 or variant == "release" or denoiser == "residual"):
+            raise InputError("model.temporal_denoiser needs clips, denoiser graph and another variant than release")
         self.skeleton = skeletons.get(skeleton)
         self.context_checkpoint = context_checkpoint
         self.first_stage_epochs = context_epochs if context_checkpoint is None else 0
@@ -133,7 +146,7 @@ class DiffPose(StagedMethod):
         self.flip_augmentation = flip_augmentation
         self.flip_test = flip_test
         self.normalisation: Normalisation = normalisation
-        self.aggregation = aggregation
+        self.aggregation: Aggregation = aggregation
         self.depth_from = depth_from
         self.num_mixture_samples = num_mixture_samples
         self.learning_rate = learning_rate
@@ -151,24 +164,31 @@ class DiffPose(StagedMethod):
                 sizes = (settings.width, settings.num_blocks, dropout, self.skeleton.num_joints)
                 return ResidualDenoiser(channels, *sizes, context_channels)
             sizes = (settings.width, settings.num_blocks, num_heads, dropout)
-            return GraphDenoiser(channels, *sizes, self.skeleton.parents, context_channels)
+            clip = num_frames if temporal_denoiser else 1
+            return GraphDenoiser(channels, *sizes, self.skeleton.parents, context_channels, clip, causal)
 
         self.diffusion: ReleasedDiffusion | MixtureDiffusion | Regression
         if variant == "release":
             self.diffusion = ReleasedDiffusion(new_denoiser(5, 0), steps, start_step, sampling_steps, uv_noise_scale)
         elif variant in ("single_step", "stacked"):
             self.diffusion = Regression([new_denoiser(3, context_width) for _ in range(sampling_steps)])
-        elif variant == "standard":
-            self.diffusion = StandardDiffusion(new_denoiser(3, context_width), steps, sampling_steps)
         else:
-            mixture = (num_components, mixture_of, covariance, num_em_iterations)
-            self.diffusion = MixtureDiffusion(new_denoiser(3, context_width), steps, sampling_steps, *mixture)
+            chain = (
+                *(steps, sampling_steps, self.skeleton.num_joints, num_frames),
+                *(settings.answer_calls, state_skip),
+            )
+            if variant == "standard":
+                self.diffusion = StandardDiffusion(new_denoiser(3, context_width), *chain)
+            else:
+                mixture = (num_components, mixture_of, covariance, num_em_iterations)
+                self.diffusion = MixtureDiffusion(new_denoiser(3, context_width), *chain, *mixture)
         self.num_steps = len(self.diffusion.timesteps)
         # Running estimate of the encoder's error in depth, the spread of z in H_K. It is smaller on training poses than
         # for unseen people, one reason why hypotheses are overconfident; the initial value is typical of unseen people.
         self.register_buffer("depth_spread", torch.full((self.skeleton.num_joints,), 0.08))
         self.register_buffer("depth_histogram", initialisation.empty_histogram(self.skeleton.num_joints))
         self.register_buffer("denoiser_steps", torch.zeros((), dtype=torch.int64))
+        self.add_spread(spread_scale, self.skeleton.root)
 
     def forward(self, batch: PoseBatch) -> Prediction:
         lifted = self._lift(batch)
@@ -178,10 +198,9 @@ class DiffPose(StagedMethod):
         frames = as_frames(batch, self.num_frames)
         keys = frame_keys(batch, self.num_frames, lifted.pose.device)
         lifted = self._with_uncertainty(lifted, frames, keys)
-        poses = centred(self.diffusion.sample(lifted, self.num_hypotheses, keys), self.skeleton.root)
-        answer = poses.mean(dim=0)
-        if self.aggregation == "reprojection":
-            answer = self._average_by_reprojection(poses, frames, lifted)
+        samples = self.diffusion.sample(lifted, self.num_hypotheses, keys)
+        poses = centred_hypotheses(samples, self.skeleton.root, self.spread_factor)
+        answer = aggregate(poses, frames, lifted.pose, self.aggregation, self.skeleton.root)
         prediction: Prediction = {
             "joints_3d": answer.unflatten(0, clip),
             "hypotheses": poses.unflatten(1, clip),
@@ -251,15 +270,6 @@ class DiffPose(StagedMethod):
         samples = initialisation.sample_uncertain_poses(frames, lifted.pose, depths, keys, self.skeleton.root)
         return lifted._replace(uncertain_poses=samples)
 
-    def _average_by_reprojection(self, poses: Tensor, frames: PoseBatch, lifted: Lifted) -> Tensor:
-        scale = initialisation.pixels_per_metre(frames, lifted.pose)
-        blur = initialisation.detection_blur(frames["keypoints_2d"][..., 2], scale)
-        camera = frames["camera"]
-        answer = hypotheses.average_by_reprojection(
-            poses, frames["keypoints_2d"], camera["focal"], camera["principal_point"], blur
-        )
-        return centred(answer, self.skeleton.root)
-
     def _diffusion_loss(self, batch: PoseBatch) -> Tensor:
         with torch.no_grad():
             lifted = self._lift(batch)
@@ -270,7 +280,8 @@ class DiffPose(StagedMethod):
             error = (squared / valid.sum(dim=0).clamp_min(1.0)).sqrt()
             self.depth_spread.lerp_(error, 0.01)
             initialisation.count_depths(self.depth_histogram, target[..., 2], valid)
-            keys = torch.randint(0, 2**62, (len(target),), device=target.device)
+            keys = torch.randint(0, 2**62, (len(target) // self.num_frames,), device=target.device)
+            keys = keys.repeat_interleave(self.num_frames)
             lifted = self._with_uncertainty(lifted, frames, keys)
         self.denoiser_steps += 1
         return self.diffusion.loss(lifted, target, valid)

@@ -141,6 +141,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> Imported:
         "depth_spread": torch.full((17,), 0.08),
         "depth_histogram": empty_histogram(17),
         "denoiser_steps": torch.ones((), dtype=torch.int64),
+        "spread_factor": torch.ones(()),
     }
     return Imported("methods.diffpose.DiffPose", {**kind, "variant": "release", "context_epochs": 0}, state)
 

@@ -24,10 +24,8 @@ _REMOVED_PERCENT = range(0, 100, 5)
 _MILLIMETRES = 1000.0
 
 
-def in_interval(
-    hypotheses: Float[Tensor, "N *batch J 3"], target: Float[Tensor, "*batch J 3"], level: float
-) -> Bool[Tensor, "*batch J 3"]:
-    """Whether each coordinate of the ground truth lies inside the central prediction interval of the hypotheses.
+def half_width(hypotheses: Float[Tensor, "N *batch J 3"], level: float) -> Float[Tensor, "*batch J 3"]:
+    """Half the width of each coordinate's central prediction interval, in the units of the input.
 
     The interval is mean +- t s sqrt(1 + 1/N), with the unbiased deviation s and Student's t of N - 1 degrees of
     freedom. It holds the truth with probability `level` for every N, if truth and hypotheses are draws from one
@@ -35,13 +33,24 @@ def in_interval(
 
     Args:
         hypotheses: (N, ..., J, 3), N at least 2.
-        target: (..., J, 3).
         level: probability of the interval, in (0, 1).
     """
     number = len(hypotheses)
     quantile = float(stats.t.ppf((1.0 + level) / 2.0, number - 1))
-    half_width = quantile * math.sqrt(1.0 + 1.0 / number) * _variance(hypotheses).sqrt()
-    return (target - hypotheses.mean(dim=0)).abs() <= half_width
+    return quantile * math.sqrt(1.0 + 1.0 / number) * _variance(hypotheses).sqrt()
+
+
+def in_interval(
+    hypotheses: Float[Tensor, "N *batch J 3"], target: Float[Tensor, "*batch J 3"], level: float
+) -> Bool[Tensor, "*batch J 3"]:
+    """Whether each coordinate of the ground truth lies inside the central prediction interval of the hypotheses.
+
+    Args:
+        hypotheses: (N, ..., J, 3), N at least 2.
+        target: (..., J, 3).
+        level: probability of the interval, in (0, 1), see `half_width`.
+    """
+    return (target - hypotheses.mean(dim=0)).abs() <= half_width(hypotheses, level)
 
 
 def energy_score(

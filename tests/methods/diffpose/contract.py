@@ -8,9 +8,12 @@ SMALL_CLIP = {"encoder": "mixste", "num_frames": 4}
 METHODS = {
     "context": lambda: ContextEncoder(**SMALL),
     "context_clip": lambda: ContextEncoder(**SMALL, **SMALL_CLIP, flip_test=True),
+    "context_gaussian": lambda: ContextEncoder(head="gaussian", **SMALL),
     "diffpose_release": lambda: DiffPose(**SMALL_DIFFPOSE),
     "diffpose_paper": lambda: DiffPose(variant="paper", **SMALL_DIFFPOSE),
-    "diffpose_clip": lambda: DiffPose(variant="paper", **SMALL_DIFFPOSE, **SMALL_CLIP, flip_augmentation=True),
+    "diffpose_clip": lambda: DiffPose(
+        variant="paper", temporal_denoiser=True, flip_augmentation=True, **SMALL_DIFFPOSE, **SMALL_CLIP
+    ),
     "diffpose_joint_mixtures": lambda: DiffPose(
         variant="paper", mixture_of="joint", covariance="full", depth_from="histogram", aggregation="reprojection",
         **SMALL_DIFFPOSE,
@@ -26,12 +29,13 @@ METHODS = {
 GOLDEN = {
     "context": [1.22141, 1.19093, 1.16582, 0.82762, 0.84272, 0.85718],
     "context_clip": [0.17792, 0.16985, 0.16415, 0.15465, 0.14778, 0.14364],
+    "context_gaussian": [128.58594, 124.80935, 121.16897, 84.73294, 85.88741, 87.09039],
     "diffpose_release": [1.22141, 1.07079, 1.07989, 268.02094, 209.41949, 182.11972],
-    "diffpose_paper": [1.22141, 1.07079, 1.07989, 164.32976, 179.17841, 146.79567],
-    "diffpose_clip": [0.17792, 0.16467, 0.206, 88.06161, 85.36698, 82.38826],
-    "diffpose_joint_mixtures": [1.22141, 1.07079, 1.07989, 164.32976, 179.00165, 146.50516],
-    "diffpose_residual": [0.37565, 0.3192, 0.17071, 52.87558, 34.83796, 27.40874],
-    "standard": [1.22141, 1.07079, 1.07989, 164.32976, 183.74265, 158.01128],
+    "diffpose_paper": [1.22141, 1.07079, 1.07989, 43.23708, 12.92472, 22.81781],
+    "diffpose_clip": [0.17792, 0.16467, 0.206, 23.29794, 10.8039, 19.7132],
+    "diffpose_joint_mixtures": [1.22141, 1.07079, 1.07989, 46.30117, 14.42094, 22.12385],
+    "diffpose_residual": [0.37565, 0.3192, 0.1707, 12.76643, 6.88598, 10.67216],
+    "standard": [1.22141, 1.07079, 1.07989, 70.90803, 50.87997, 67.77532],
     "single_step": [1.22141, 1.07079, 1.07989, 164.32976, 175.07109, 142.38034],
     "stacked": [1.22141, 1.07079, 1.07989, 164.32976, 148.0712, 108.70146],
 }

@@ -7,6 +7,7 @@ from methods.diffpose import ContextEncoder, DiffPose, initialisation
 from methods.diffpose.context import read_encoder
 from noise2pose import cameras
 from noise2pose.errors import InputError
+from noise2pose.metrics.spread_scale import SpreadScale
 from tests.methods.diffpose.contract import SMALL, SMALL_DIFFPOSE
 from tests.methods.test_contract import fit
 from tests.tiny import TinyPoses
@@ -124,6 +125,9 @@ def test_a_variant_without_randomness_has_one_hypothesis():
         assert DiffPose(variant=variant, **SMALL_DIFFPOSE).num_hypotheses == 1
         with pytest.raises(InputError, match=f"variant {variant} draws nothing at random"):
             DiffPose(variant=variant, num_hypotheses=5, **SMALL_DIFFPOSE)
+        if variant != "single_step":
+            with pytest.raises(InputError, match=f"variant {variant} answers with its last call"):
+                DiffPose(variant=variant, answer_calls=1, **SMALL_DIFFPOSE)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,7 @@ def test_a_variant_without_randomness_has_one_hypothesis():
         ({"num_components": 0}, "num_components is 0"),
         ({"num_sampling_steps": 60}, r"num_sampling_steps is 60, expected 1 to num_diffusion_steps \(50\)"),
         ({"num_hypotheses": 0}, "num_hypotheses is 0"),
+        ({"answer_calls": 11}, r"answer_calls is 11, expected 1 to num_sampling_steps \(10\)"),
     ],
 )
 def test_impossible_settings_are_refused_before_any_training(options, message):
@@ -148,3 +153,71 @@ def test_there_are_as_many_steps_as_asked_for():
 def test_pretraining_needs_a_number_of_epochs(tmp_path):
     with pytest.raises(InputError, match="counts epochs"):
         fit(DiffPose(**SMALL_DIFFPOSE), tmp_path, max_steps=12)
+
+
+class SaveSecond(L.Callback):
+    """Saves a checkpoint after the second epoch."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            trainer.save_checkpoint(self.path)
+
+
+def trained(folder, max_epochs=2, ckpt_path=None, callbacks=None, **options):
+    method = DiffPose(variant="paper", num_sampling_steps=2, **SMALL_DIFFPOSE, **options)
+    trainer = L.Trainer(
+        default_root_dir=folder, max_epochs=max_epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=callbacks,
+    )  # fmt: skip
+    L.seed_everything(0, verbose=False)
+    trainer.fit(method, datamodule=TinyPoses(), ckpt_path=ckpt_path)
+    return method, trainer
+
+
+def test_the_spread_is_fitted_on_validation_and_kept_with_the_weights(tmp_path):
+    method, trainer = trained(tmp_path)
+    factor = method.spread_factor.clone()
+    assert factor != 1.0 and trainer.callback_metrics["val/tiny/spread_factor"] == factor
+    batch = TinyPoses().load("val")
+    with torch.no_grad():
+        fitted = method.eval()(batch)
+        method.spread_factor.fill_(1.0)
+        plain = method(batch)
+    metric = SpreadScale(root=0)
+    metric.update(plain["hypotheses"], batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3])
+    assert torch.allclose(metric.compute(), factor, rtol=1e-4)
+    assert torch.allclose(fitted["uncertainty"], factor * plain["uncertainty"], rtol=1e-4, atol=1e-6)
+    assert torch.allclose(fitted["joints_3d"], plain["joints_3d"], atol=1e-6)
+
+
+def test_a_resumed_training_fits_the_same_spread(tmp_path):
+    path = tmp_path / "two.ckpt"
+    whole, _ = trained(tmp_path, max_epochs=3, callbacks=[SaveSecond(path)])
+    resumed, _ = trained(tmp_path, max_epochs=3, ckpt_path=path)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_without_a_spread_scale_hypotheses_are_as_the_chain_gives_them(tmp_path):
+    method, trainer = trained(tmp_path, spread_scale="none")
+    assert method.spread_factor == 1.0 and "val/tiny/spread_factor" not in trainer.callback_metrics
+
+
+def test_models_from_before_the_skip_and_the_factor_answer_as_they_did():
+    method = DiffPose(variant="paper", num_sampling_steps=2, **SMALL_DIFFPOSE).eval()
+    method.denoiser_steps.fill_(1)
+    torch.nn.init.normal_(method.diffusion.denoiser.output.linear.weight, std=0.05)
+    old = {k: v.clone() for k, v in method.state_dict().items() if "residual_variance" not in k and "factor" not in k}
+    plain = DiffPose(
+        variant="paper", num_sampling_steps=2, state_skip=False, spread_scale="none", **SMALL_DIFFPOSE
+    ).eval()
+    plain.load_state_dict(old)
+    method.spread_factor.fill_(3.0)
+    method.diffusion.residual_variance.fill_(0.01)
+    method.load_state_dict(old)
+    batch = TinyPoses().load("val")
+    with torch.no_grad():
+        assert torch.equal(method(batch)["hypotheses"], plain(batch)["hypotheses"])
