@@ -9,7 +9,7 @@ from noise2pose.errors import InputError
 
 Range = tuple[float, float]  # least and largest value
 _RANGES: dict[str, Range] = {
-    r"width|\w+_width|hidden|num_\w+|\w+_blocks|patience": (1, math.inf),
+    r"width|\w+_width|hidden|num_\w+|\w+_blocks|\w+_heads|patience": (1, math.inf),
     r"dropout|\w+_dropout|image_noise|decay|ema_decay": (0, 1),
     r"(\w+_)?(learning_rate|weight|weight_decay|noise|noise_scale|steps|epochs)|weight_\w+|guidance_\w+": (0, math.inf),
 }
@@ -33,7 +33,8 @@ def check_ranges(settings: Mapping[str, Any], ranges: Mapping[str, Range]) -> No
         if not (math.isfinite(value) and least <= value <= largest):
             expected = f"at least {least}" if largest == math.inf else f"{least} to {largest}"
             raise InputError(f"model.{name} is {value}, expected {'a number' if least == -math.inf else expected}")
-    heads = settings.get("num_heads") or 1
-    for name in ("width", "context_width"):
-        if (settings.get(name) or 0) % heads:
-            raise InputError(f"model.{name} is {settings[name]}, expected a multiple of model.num_heads, {heads}")
+    context_heads = "context_heads" if settings.get("context_heads") else "num_heads"
+    for name, heads in (("width", "num_heads"), ("context_width", context_heads)):
+        number = settings.get(heads) or 1
+        if (settings.get(name) or 0) % number:
+            raise InputError(f"model.{name} is {settings[name]}, expected a multiple of model.{heads}, {number}")

@@ -26,12 +26,14 @@ class StagedMethod(PoseMethod):
         first_stage_epochs: length of the first stage; 0 if there is none.
         first_stage_option: its name on the command line, without `model.`.
         learning_rate: of AdamW, at its peak in each stage.
+        first_learning_rate: that of the first stage where it is another; None for the same.
         warmup_steps: optimiser steps of linear warm-up of each stage.
     """
 
     first_stage_epochs: int
     first_stage_option: str
     learning_rate: float
+    first_learning_rate: float | None = None
     warmup_steps: int
 
     @abstractmethod
@@ -97,8 +99,11 @@ class StagedMethod(PoseMethod):
         first = round(num_steps * self.first_stage_epochs / max(self.trainer.max_epochs or 1, 1))
         groups: list[dict[str, Any]] = []
         spans = []
-        for stage, span in zip(self.stage_groups(), (range(first), range(first, num_steps)), strict=True):
+        second_rate = self.learning_rate
+        rates = (second_rate if self.first_learning_rate is None else self.first_learning_rate, second_rate)
+        stages = zip(self.stage_groups(), (range(first), range(first, num_steps)), rates, strict=True)
+        for stage, span, rate in stages:
             for weight_decay, parameters in stage:
-                groups.append({"params": parameters, "weight_decay": weight_decay})
+                groups.append({"params": parameters, "weight_decay": weight_decay, "lr": rate})
                 spans.append(span)
         return scheduled(torch.optim.AdamW(groups, lr=self.learning_rate), self.warmup_steps, *spans)

@@ -52,10 +52,12 @@ class DiffPose(SpreadMethod, StagedMethod):
         width: channels of the denoiser; null for the variant's own (96 and 256).
         temporal_denoiser: clips only: after each block of the denoiser, each joint is convolved over the frames.
         num_blocks: of the denoiser; null for the variant's own (5 and 3).
-        num_heads: of the attention, in denoiser and encoder.
+        num_heads: of the attention.
         dropout: of the attention sub-layers.
         context_width: channels of the context encoder.
         context_blocks: of the context encoder.
+        context_heads, context_dropout, context_learning_rate: of the context encoder, where it differs from the
+            denoiser; null for the same.
         flip_augmentation: mirror half of the batches, at random, while training.
         flip_test: the encoder's pose is the mean of its answers to the image and to its mirror image.
         normalisation: of the 2-D joints: `screen` coordinates as published, or the seen `limbs` within their box, for
@@ -82,7 +84,7 @@ class DiffPose(SpreadMethod, StagedMethod):
         covariance: paper only: of the components, `diagonal` or `full`.
         num_mixture_samples: paper only: N_GMM, samples of H_K for the fit of a mixture.
         num_em_iterations: paper only: of the fit.
-        learning_rate: of Adam, for encoder and denoiser, at its peak.
+        learning_rate: of Adam, at its peak.
         warmup_steps: optimiser steps of linear warm-up before each cosine.
     """
 
@@ -108,6 +110,8 @@ class DiffPose(SpreadMethod, StagedMethod):
         dropout: float = 0.25,
         context_width: int = 96,
         context_blocks: int = 5,
+        context_heads: int | None = None,
+        context_dropout: float | None = None,
         flip_augmentation: bool = False,
         flip_test: bool = False,
         normalisation: Normalisation = "screen",
@@ -128,6 +132,7 @@ class DiffPose(SpreadMethod, StagedMethod):
         num_mixture_samples: int = 64,
         num_em_iterations: int = 10,
         learning_rate: float = 1e-3,
+        context_learning_rate: float | None = None,
         warmup_steps: int = 100,
     ) -> None:
         super().__init__()
@@ -150,13 +155,17 @@ class DiffPose(SpreadMethod, StagedMethod):
         self.depth_from = depth_from
         self.num_mixture_samples = num_mixture_samples
         self.learning_rate = learning_rate
+        self.first_learning_rate = context_learning_rate
         self.warmup_steps = warmup_steps
         self.title = settings.title
         self.num_hypotheses = settings.num_hypotheses
 
-        self.encoder = build_encoder(
-            encoder, context_width, context_blocks, num_heads, dropout, num_frames, causal, self.skeleton, normalisation
+        context = (
+            *(encoder, context_width, context_blocks),
+            num_heads if context_heads is None else context_heads,
+            dropout if context_dropout is None else context_dropout,
         )
+        self.encoder = build_encoder(*context, num_frames, causal, self.skeleton, normalisation)
         steps, sampling_steps = settings.num_diffusion_steps, settings.num_sampling_steps
 
         def new_denoiser(channels: int, context_channels: int) -> GraphDenoiser | ResidualDenoiser:

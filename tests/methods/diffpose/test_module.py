@@ -1,6 +1,7 @@
 import lightning as L
 import pytest
 import torch
+import yaml
 
 from methods.callbacks.averaging import WarmupEMA
 from methods.diffpose import ContextEncoder, DiffPose, initialisation
@@ -10,6 +11,7 @@ from noise2pose.errors import InputError
 from noise2pose.metrics.spread_scale import SpreadScale
 from tests.methods.diffpose.contract import SMALL, SMALL_DIFFPOSE
 from tests.methods.test_contract import fit
+from tests.places import ROOT
 from tests.tiny import TinyPoses
 
 
@@ -221,3 +223,21 @@ def test_models_from_before_the_skip_and_the_factor_answer_as_they_did():
     batch = TinyPoses().load("val")
     with torch.no_grad():
         assert torch.equal(method(batch)["hypotheses"], plain(batch)["hypotheses"])
+
+
+def test_the_encoder_may_have_settings_of_its_own(tmp_path):
+    method = DiffPose(context_heads=4, context_dropout=0.0, context_learning_rate=1e-4, **SMALL_DIFFPOSE)
+    attention = [block.attention.num_heads for block in (*method.encoder.blocks, *method.diffusion.denoiser.blocks)]
+    assert attention == [4, 2]
+    assert method.encoder.blocks[0].dropout.p == 0.0 and method.diffusion.denoiser.blocks[0].dropout.p == 0.25
+    trainer, _ = fit(method, tmp_path)
+    assert [group["initial_lr"] for group in trainer.optimizers[0].param_groups] == [1e-4, 1e-3]
+    with pytest.raises(InputError, match="context_width is 16, expected a multiple of model.context_heads, 3"):
+        DiffPose(context_heads=3, **SMALL_DIFFPOSE)
+
+
+def test_the_headline_model_has_the_published_size():
+    options = yaml.safe_load((ROOT / "configs" / "methods" / "diffpose_paper_clip.yaml").read_text())["init_args"]
+    method = DiffPose(**options)
+    assert sum(parameter.numel() for parameter in method.encoder.parameters()) == 33_783_811
+    assert method.num_frames == 243 and method.num_hypotheses == 5
