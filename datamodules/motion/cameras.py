@@ -18,6 +18,7 @@ from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, Stream, Take, check_keypoints, select
 from datamodules.motion.frames import Clip, MotionFrames
+from datamodules.motion.heatmaps import with_heatmaps
 from datamodules.motion.sampled_cameras import EVALUATION, IMAGE_SIDE, CameraRanges, Seen, draw, noticed, see
 from datamodules.motion.windows import Windows
 from datamodules.sources.human36m.cameras import H36M_INTRINSICS
@@ -62,6 +63,8 @@ class VirtualCameraMotion(PoseDataModule):
         body_scale, limb_scale: sampled only: by how much a person, and each bone, is larger or smaller at most.
         missing: sampled only: chance that a simulated detector misses a joint, whose confidence is then 0.
         truncated: sampled only: share of the samples that the border of the image cuts, with simulated detections.
+        heatmaps: single frames only: whether batches have heat-maps with the peaks of a detector that is not sure (see
+            `keypoints.heatmaps.detection_heatmaps`), from which DiffPose draws.
         batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`; in samples.
     """
 
@@ -87,6 +90,7 @@ class VirtualCameraMotion(PoseDataModule):
         limb_scale: float = 0.1,
         missing: float = 0.03,
         truncated: float = 0.05,
+        heatmaps: bool = False,
         batch_size: int = 256,
         eval_batch_size: int = 1024,
         mixed_keypoints_2d: bool = False,
@@ -94,6 +98,9 @@ class VirtualCameraMotion(PoseDataModule):
         super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
         if num_frames < 1:
             raise InputError(f"data.num_frames is {num_frames}, expected 1 for single frames, or the length of a clip")
+        if heatmaps and num_frames > 1:
+            raise InputError("data.heatmaps is for single frames: set data.num_frames to 1, or data.heatmaps to false")
+        self.heatmaps = heatmaps
         self.keypoints_2d: Literal["gt", "synthetic"] = keypoints_2d
         self.strides = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.noise_seed = noise_seed
@@ -171,6 +178,9 @@ class VirtualCameraMotion(PoseDataModule):
 
     def streams(self, split: Split) -> Stream | None:
         return None if self.cameras == "fixed" else partial(self._see, split)
+
+    def finish(self, batch: PoseBatch, training: bool) -> PoseBatch:
+        return with_heatmaps(batch) if self.heatmaps else batch
 
     def _see(self, split: Split, batches: Iterator[PoseBatch], epoch: int) -> Iterator[PoseBatch]:
         """Draws the cameras of batches of `MotionFrames`, on their device; of several at once, which is faster."""

@@ -13,6 +13,7 @@ from noise2pose import keyed_random
 from noise2pose.errors import InputError
 
 _STREAM = 140  # of keyed_random
+_SECOND_PEAK = 0.5  # height of a second peak relative to the reported one, at confidence 0
 
 
 def heatmaps(
@@ -37,11 +38,15 @@ def detection_heatmaps(
     box: Float[Tensor, "B 3"],
     size: tuple[int, int],
     sigma: float,
+    partners: Int[Tensor, " J"],
 ) -> Float[Tensor, "B J H W"]:
     """Heat-maps that a detector could give with the simulated detections of `noise2pose.keypoints.noise`.
 
-    A detector that reports a wrong place usually responds at the right one too. So a map has a peak of the confidence's
-    height at the reported place, and a peak of the remaining height at the true place.
+    A detector reports its highest peak, and where it is not sure it responds elsewhere too: at the right place if it
+    reported a wrong one, and at the left joint for the right one. So a map has the reported peak, and up to half as
+    high, the less confident the higher, one at the joint's true place and one at its partner's. At most a third of a
+    map is at the true place unless it is reported, and half of what is elsewhere is wrong: our assumption, not fitted
+    to any detector.
 
     Args:
         detections: pixels and confidence.
@@ -49,15 +54,17 @@ def detection_heatmaps(
         box: square that the maps cover: centre x, centre y and side, pixels.
         size: H rows and W columns.
         sigma: standard deviation of a peak, cells.
+        partners: the joint on the other side; a joint without one is its own.
     """
     cells = torch.tensor(size[::-1], dtype=truth.dtype, device=truth.device)
 
-    def in_cells(pixels: Tensor) -> Tensor:
-        return ((pixels - box[:, None, :2]) / box[:, None, 2:] + 0.5) * cells - 0.5
+    def peaks(pixels: Tensor) -> Tensor:
+        return heatmaps(((pixels - box[:, None, :2]) / box[:, None, 2:] + 0.5) * cells - 0.5, size, sigma)
 
-    confidence = detections[..., 2].clamp(0.0, 1.0)[..., None, None]
-    reported = heatmaps(in_cells(detections[..., :2]), size, sigma)
-    return confidence * reported + (1.0 - confidence) * heatmaps(in_cells(truth), size, sigma)
+    second = _SECOND_PEAK * (1.0 - detections[..., 2].clamp(0.0, 1.0))[..., None, None]
+    at_truth = peaks(truth)
+    paired = (partners != torch.arange(len(partners), device=partners.device))[:, None, None]
+    return peaks(detections[..., :2]) + second * (at_truth + paired * at_truth[:, partners])
 
 
 def sample_heatmaps(

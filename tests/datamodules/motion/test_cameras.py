@@ -139,3 +139,18 @@ def test_training_clips_overlap_and_are_valid(root):
     assert torch.equal(clips["keypoints_3d"][0, 5:], clips["keypoints_3d"][1, :-5])
     with pytest.raises(InputError, match="data.num_frames is 0"):
         CMUMocap(str(root), num_frames=0)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "sampled"])
+def test_heatmaps_reach_the_batch_with_the_reported_peak_highest(root, kind):
+    data = CMUMocap(str(root), heatmaps=True, cameras=kind, eval_stride=20)
+    batch = data.on_after_batch_transfer(data.load("val"), 0)
+    maps, box, detections = batch["heatmaps"], batch["box"], batch["keypoints_2d"]
+    assert maps.shape == (len(detections), 17, 48, 48) and maps.min() >= 0
+    cells = ((detections[..., :2] - box[:, None, :2]) / box[:, None, 2:] + 0.5) * 48 - 0.5
+    peak = maps.flatten(2).argmax(dim=-1)
+    highest = torch.stack((peak % 48, peak // 48), dim=-1)
+    near = (highest - cells).norm(dim=-1) < 1.5
+    assert near.float().mean() > 0.9  # elsewhere joints lie side by side, and peaks add up
+    with pytest.raises(InputError, match="heatmaps is for single frames"):
+        CMUMocap(str(root), heatmaps=True, num_frames=9)

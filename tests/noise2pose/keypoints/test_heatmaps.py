@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noise2pose.errors import InputError
-from noise2pose.keypoints.heatmaps import heatmaps, sample_heatmaps
+from noise2pose.keypoints.heatmaps import detection_heatmaps, heatmaps, sample_heatmaps
 from tests.parity.procedural import read_fixture
 from tests.places import PARITY
 
@@ -89,3 +89,16 @@ def test_maps_that_are_no_maps_are_refused(value: float) -> None:
     maps[1, 2] = value
     with pytest.raises(InputError, match="heat-maps: 1 of 6 have"):
         sample_heatmaps(maps, torch.arange(2), 3)
+
+
+def test_a_detector_that_is_not_sure_responds_at_the_true_place_and_at_the_other_side() -> None:
+    truth = torch.tensor([[[10.0, 10.0], [40.0, 10.0], [25.0, 50.0]]])  # left, right, and one without a side
+    reported, confidence = torch.tensor([[[10.0, 40.0], [40.0, 10.0], [25.0, 50.0]]]), torch.tensor([[0.4, 1.0, 0.0]])
+    box = torch.tensor([[31.5, 31.5, 64.0]])
+    detections = torch.cat((reported, confidence[..., None]), dim=-1)
+    maps = detection_heatmaps(detections, truth, box, (64, 64), 2.0, torch.tensor([1, 0, 2]))[0]
+    assert maps[0].argmax() == 40 * 64 + 10 and maps[0].amax() == pytest.approx(1.0, abs=0.1)  # what is reported
+    for column in (10, 40):  # the true place and the partner's
+        assert maps[0, 10, column] == pytest.approx(0.3, abs=0.03)
+    assert torch.allclose(maps[1], heatmaps(truth[:, 1], (64, 64), 2.0)[0])  # sure of itself
+    assert maps[2].amax() == pytest.approx(1.5, abs=0.15)  # both peaks are at the same place
