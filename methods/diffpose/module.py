@@ -192,8 +192,7 @@ class DiffPose(SpreadMethod, StagedMethod):
                 mixture = (num_components, mixture_of, covariance, num_em_iterations)
                 self.diffusion = MixtureDiffusion(new_denoiser(3, context_width), *chain, *mixture)
         self.num_steps = len(self.diffusion.timesteps)
-        # Running estimate of the encoder's error in depth, the spread of z in H_K. It is smaller on training poses than
-        # for unseen people, one reason why hypotheses are overconfident; the initial value is typical of unseen people.
+        # Running estimate of the encoder's error in depth, the spread of z in H_K; it starts as on unseen people.
         self.register_buffer("depth_spread", torch.full((self.skeleton.num_joints,), 0.08))
         self.register_buffer("depth_histogram", initialisation.empty_histogram(self.skeleton.num_joints))
         self.register_buffer("denoiser_steps", torch.zeros((), dtype=torch.int64))
