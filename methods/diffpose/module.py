@@ -160,12 +160,11 @@ class DiffPose(SpreadMethod, StagedMethod):
         self.title = settings.title
         self.num_hypotheses = settings.num_hypotheses
 
-        context = (
-            *(encoder, context_width, context_blocks),
-            num_heads if context_heads is None else context_heads,
-            dropout if context_dropout is None else context_dropout,
+        heads = num_heads if context_heads is None else context_heads
+        drop = dropout if context_dropout is None else context_dropout
+        self.encoder = build_encoder(
+            encoder, context_width, context_blocks, heads, drop, num_frames, causal, self.skeleton, normalisation
         )
-        self.encoder = build_encoder(*context, num_frames, causal, self.skeleton, normalisation)
         steps, sampling_steps = settings.num_diffusion_steps, settings.num_sampling_steps
 
         def new_denoiser(channels: int, context_channels: int) -> GraphDenoiser | ResidualDenoiser:
