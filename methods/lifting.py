@@ -1,21 +1,24 @@
-"""What methods that lift 2-D joints to 3-D share: the input in screen coordinates, clips as a batch of frames.
+"""What methods that lift 2-D joints to 3-D share: how the input is normalised, clips as a batch of frames.
 
 Shape letters: B batch, F frames (clips only), J joints.
 """
 
 from typing import Literal
 
+import roma
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from noise2pose import cameras, keyed_random, skeletons
-from noise2pose.batch import PoseBatch
+from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch
 
 Normalisation = Literal["screen", "limbs"]
 
+_LEAST_DEPTH = 0.05  # of a ray, where an unseen joint is put behind the turned camera
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
@@ -42,13 +45,78 @@ def input_joints(
     if normalisation == "screen":
         return screen
     seen = (batch["keypoints_2d"][..., 2] > 0) & limbs_of(skeleton).to(screen.device)
-    points, counted = screen.flatten(1, -2), seen.flatten(1)[..., None]
-    low = torch.where(counted, points, torch.inf).amin(dim=1)
-    high = torch.where(counted, points, -torch.inf).amax(dim=1)
-    centre, side = (low + high) / 2.0, (high - low).amax(dim=-1)
+    centre, side = _box(screen, seen)
     shape = (-1, *[1] * (screen.ndim - 2))
     within = (screen - centre.view(*shape, 2)) * (2.0 / side.clamp_min(1e-6)).view(*shape, 1)
     return torch.where(seen[..., None], torch.cat((within, torch.ones_like(within[..., :1])), dim=-1), 0.0)
+
+
+def towards_person(
+    batch: PoseBatch, skeleton: skeletons.Skeleton, normalisation: Normalisation
+) -> tuple[PoseBatch, Float[Tensor, "B 3 3"] | None]:
+    """What a camera at the same place sees that looks at the person, for a method which is not told where they stand.
+
+    Who sees a person's limbs in their box alone cannot know under which angle to the optical axis they stand, and would
+    be wrong about the pose by that angle. So the camera is turned, by the least rotation, until it looks at the centre
+    of the box; in a clip the box holds the limbs of all frames. Perspective crop layers (Yu et al., CVPR 2021) do the
+    same.
+
+    Args:
+        batch: frames or clips.
+        skeleton: of the joints.
+        normalisation: of the method; with `screen` the batch is unchanged.
+
+    Returns:
+        The batch with keypoints, box and 3-D joints of the turned camera, and its rotation from the camera's frame, or
+        None if it is unchanged. Heat-maps stay as they are, and their box moves and grows with the keypoints.
+    """
+    if normalisation == "screen":
+        return batch, None
+    keypoints, camera = batch["keypoints_2d"], batch["camera"]
+    seen = (keypoints[..., 2] > 0) & limbs_of(skeleton).to(keypoints.device)
+    anybody = seen.flatten(1).any(dim=1)
+    centre, side = _box(keypoints[..., :2], seen)
+    centre = torch.where(anybody[:, None], centre, camera["principal_point"])
+    aim = F.pad((centre - camera["principal_point"]) / camera["focal"], (0, 1), value=1.0)
+    normal = torch.linalg.cross(aim, aim.new_tensor((0.0, 0.0, 1.0)).expand_as(aim))
+    angle = torch.atan2(normal.norm(dim=-1), aim[:, 2])
+    rotation = roma.rotvec_to_rotmat(F.normalize(normal, dim=-1) * angle[:, None])
+
+    shape = (-1, *[1] * (keypoints.ndim - 2))
+    focal, middle = camera["focal"].view(*shape, 2), camera["principal_point"].view(*shape, 2)
+    turn = rotation if keypoints.ndim == 3 else rotation[:, None]
+    rays = F.pad((keypoints[..., :2] - middle) / focal, (0, 1), value=1.0) @ turn.mT
+    pixels = rays[..., :2] / rays[..., 2:].clamp_min(_LEAST_DEPTH) * focal + middle
+    turned: PoseBatch = {**batch, "keypoints_2d": torch.cat((pixels, keypoints[..., 2:]), dim=-1)}
+    if "keypoints_3d" in batch:
+        joints = batch["keypoints_3d"]
+        turned["keypoints_3d"] = torch.cat((joints[..., :3] @ turn.mT, joints[..., 3:]), dim=-1)
+    if "box" in batch:
+        moved, grown = _box(pixels, seen)
+        scale = torch.where(anybody & (side > 0), grown / side, 1.0)[:, None]
+        offset = torch.where(anybody[:, None], moved - scale * centre, 0.0)
+        turned["box"] = torch.cat((scale * batch["box"][:, :2] + offset, scale * batch["box"][:, 2:]), dim=-1)
+    return turned, rotation
+
+
+def turned_back(prediction: Prediction, rotation: Float[Tensor, "B 3 3"] | None) -> Prediction:
+    """A prediction for the batch of `towards_person` in the frame of the camera itself."""
+    if rotation is None:
+        return prediction
+    turned: Prediction = {**prediction}
+    for key in ("joints_3d", "hypotheses"):
+        if key in prediction:
+            poses = prediction[key]
+            turned[key] = poses @ (rotation if poses.ndim - (key == "hypotheses") == 3 else rotation[:, None])
+    return turned
+
+
+def _box(points: Float[Tensor, "B *F J 2"], counted: Bool[Tensor, "B *F J"]) -> tuple[Tensor, Tensor]:
+    """Centre (B, 2) and longer side (B,) of the box of those points that count; not finite if none does."""
+    points, counted = points.flatten(1, -2), counted.flatten(1)[..., None]
+    low = torch.where(counted, points, torch.inf).amin(dim=1)
+    high = torch.where(counted, points, -torch.inf).amax(dim=1)
+    return (low + high) / 2.0, (high - low).amax(dim=-1)
 
 
 def limbs_of(skeleton: skeletons.Skeleton) -> Bool[Tensor, " J"]:

@@ -36,8 +36,7 @@ class CameraRanges:
         elevation: lowest and highest of the camera as seen from the person, degrees above the horizon.
         roll: of the camera to either side, degrees.
         off_axis: angle between the optical axis and the person, degrees at most in x and in y. The pose is in the frame
-            of the camera, and turned by this angle to what one that looks straight at the person sees: a lifter that
-            is not told where in the image the person was cannot know by how much.
+            of the camera, and turned by this angle to what one that looks straight at the person sees.
         distance: nearest and farthest, metres, uniform in its logarithm; farther for a motion that needs the room.
         tilt: of the world under the person, degrees at most, towards any side.
         any_rotation: share of the samples that are turned any way instead, so that some lie or stand on their heads.

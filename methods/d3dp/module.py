@@ -9,7 +9,16 @@ from torch import Tensor
 from methods.base import PoseMethod
 from methods.d3dp import diffusion
 from methods.d3dp.denoiser import Denoiser
-from methods.lifting import Normalisation, as_frames, centred, input_channels, input_joints, maybe_mirrored
+from methods.lifting import (
+    Normalisation,
+    as_frames,
+    centred,
+    input_channels,
+    input_joints,
+    maybe_mirrored,
+    towards_person,
+    turned_back,
+)
 from methods.schedules import scheduled
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -114,15 +123,17 @@ class D3DP(PoseMethod):
         return self.aggregation == "oracle"
 
     def forward(self, batch: PoseBatch) -> Prediction:
+        batch, rotation = towards_person(batch, self.skeleton, self.normalisation)
         poses = self._sample(batch)
         prediction: Prediction = {"joints_3d": self._aggregate(poses, batch), "hypotheses": poses}
         if len(poses) > 1:
             prediction["uncertainty"] = hypotheses.spread(poses)
-        return prediction
+        return turned_back(prediction, rotation)
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         if self.flip_augmentation:
             batch = maybe_mirrored(batch, self.skeleton)
+        batch, _ = towards_person(batch, self.skeleton, self.normalisation)
         target = centred(batch["keypoints_3d"][..., :3], self.skeleton.root)
         valid = batch["keypoints_3d"][..., 3]
         steps = torch.randint(0, len(self.alphas_cumprod), (len(target),), device=target.device)

@@ -18,7 +18,15 @@ from methods.checkpoints import read_checkpoint
 from methods.diffpose.denoisers import GraphLifter
 from methods.diffpose.residual import ResidualLifter
 from methods.diffpose.variants import Lifted
-from methods.lifting import Normalisation, centred, input_channels, input_joints, maybe_mirrored
+from methods.lifting import (
+    Normalisation,
+    centred,
+    input_channels,
+    input_joints,
+    maybe_mirrored,
+    towards_person,
+    turned_back,
+)
 from methods.mixste import MixSTE
 from methods.official_weights import check
 from methods.schedules import scheduled
@@ -103,9 +111,10 @@ class ContextEncoder(PoseMethod):
             nn.init.zeros_(self.deviation.bias)
 
     def forward(self, batch: PoseBatch) -> Prediction:
+        batch, rotation = towards_person(batch, self.skeleton, self.normalisation)
         lifted = encode(self.network, batch, self.skeleton, self.num_frames, self.flip_test, self.normalisation)
         if self.deviation is None:
-            return {"joints_3d": lifted.pose}
+            return turned_back({"joints_3d": lifted.pose}, rotation)
         deviation = self._deviations(self.deviation, lifted.features)
         number, joints = self.num_hypotheses, lifted.pose.shape[-2]
         keys = keyed_random.keys_of(batch["sample_id"], device=lifted.pose.device)
@@ -113,15 +122,17 @@ class ContextEncoder(PoseMethod):
         noise = noise if self.num_frames == 1 else noise[:, :, None]  # the same for all frames, so clips do not jitter
         # Intervals of hypotheses allow for an error of their mean (`calibration.half_width`), which these have not.
         noise = (noise - noise.mean(dim=0)) / math.sqrt(1.0 + 1.0 / number)
-        return {
+        prediction: Prediction = {
             "joints_3d": lifted.pose,
             "hypotheses": lifted.pose + deviation * noise,
             "uncertainty": deviation.square().sum(dim=-1).sqrt(),
         }
+        return turned_back(prediction, rotation)
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         if self.flip_augmentation:
             batch = maybe_mirrored(batch, self.skeleton)
+        batch, _ = towards_person(batch, self.skeleton, self.normalisation)
         if self.deviation is None:
             loss = encoder_loss(self.network, batch, self.skeleton, self.num_frames, self.normalisation)
         else:

@@ -21,7 +21,7 @@ from methods.diffpose.mixture_diffusion import MixtureDiffusion, StandardDiffusi
 from methods.diffpose.residual import ResidualDenoiser
 from methods.diffpose.settings import Variant, resolve_settings
 from methods.diffpose.variants import Lifted, Regression, ReleasedDiffusion
-from methods.lifting import Normalisation, as_frames, centred, frame_keys, maybe_mirrored
+from methods.lifting import Normalisation, as_frames, centred, frame_keys, maybe_mirrored, towards_person, turned_back
 from methods.spread import SpreadMethod, SpreadSource
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
@@ -198,10 +198,11 @@ class DiffPose(SpreadMethod, StagedMethod):
         self.add_spread(spread_scale, self.skeleton.root)
 
     def forward(self, batch: PoseBatch) -> Prediction:
+        batch, rotation = towards_person(batch, self.skeleton, self.normalisation)
         lifted = self._lift(batch)
         clip = (len(batch["keypoints_2d"]), self.num_frames) if self.num_frames > 1 else (len(lifted.pose),)
         if self.denoiser_steps == 0:
-            return {"joints_3d": lifted.pose.unflatten(0, clip)}
+            return turned_back({"joints_3d": lifted.pose.unflatten(0, clip)}, rotation)
         frames = as_frames(batch, self.num_frames)
         keys = frame_keys(batch, self.num_frames, lifted.pose.device)
         lifted = self._with_uncertainty(lifted, frames, keys)
@@ -214,11 +215,12 @@ class DiffPose(SpreadMethod, StagedMethod):
         }
         if len(poses) > 1:
             prediction["uncertainty"] = hypotheses.spread(poses).unflatten(0, clip)
-        return prediction
+        return turned_back(prediction, rotation)
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         if self.flip_augmentation:
             batch = maybe_mirrored(batch, self.skeleton)
+        batch, _ = towards_person(batch, self.skeleton, self.normalisation)
         if self.in_first_stage:
             loss = encoder_loss(self.encoder, batch, self.skeleton, self.num_frames, self.normalisation)
             self.log("train/loss_context", loss, prog_bar=True)

@@ -11,7 +11,17 @@ from methods.fmpose import aggregation as rules
 from methods.fmpose.flow import Network, UncertainStart, euler, flow_loss
 from methods.fmpose.networks import Rates, VelocityNetwork
 from methods.fmpose.residual import ResidualVelocity
-from methods.lifting import Normalisation, centred, frame_keys, input_channels, input_joints, limbs_of, maybe_mirrored
+from methods.lifting import (
+    Normalisation,
+    centred,
+    frame_keys,
+    input_channels,
+    input_joints,
+    limbs_of,
+    maybe_mirrored,
+    towards_person,
+    turned_back,
+)
 from methods.schedules import scheduled
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -121,15 +131,17 @@ class FMPose(PoseMethod):
         return self.aggregation == "oracle"
 
     def forward(self, batch: PoseBatch) -> Prediction:
+        batch, rotation = towards_person(batch, self.skeleton, self.normalisation)
         poses = self._sample(batch)
         prediction: Prediction = {"joints_3d": self._aggregate(poses, batch), "hypotheses": poses}
         if len(poses) > 1:
             prediction["uncertainty"] = hypotheses.spread(poses)
-        return prediction
+        return turned_back(prediction, rotation)
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         if self.flip_augmentation:
             batch = maybe_mirrored(batch, self.skeleton)
+        batch, _ = towards_person(batch, self.skeleton, self.normalisation)
         pose_2d = input_joints(batch, self.skeleton, normalisation=self.normalisation)
         pose = centred(batch["keypoints_3d"][..., :3], self.skeleton.root)
         valid = batch["keypoints_3d"][..., 3]

@@ -3,7 +3,7 @@ import torch
 
 from methods import lifting
 from methods.diffpose import ContextEncoder
-from noise2pose import skeletons
+from noise2pose import cameras, skeletons
 from noise2pose.images.mirroring import mirror_batch
 from tests.tiny import TinyPoses
 
@@ -70,11 +70,91 @@ def test_the_limbs_of_a_mirrored_image_are_the_mirrored_limbs(batch):
 
 
 @torch.no_grad()
-def test_an_encoder_of_limbs_answers_alike_wherever_the_person_stands(batch):
+def test_an_encoder_of_limbs_answers_alike_wherever_the_image_was_cut_out(batch):
     batch, num_frames = batch
     clip = {"encoder": "mixste", "num_frames": num_frames} if num_frames > 1 else {}
     encoder = ContextEncoder(width=16, num_blocks=1, num_heads=2, normalisation="limbs", flip_test=True, **clip).eval()
-    points = batch["keypoints_2d"].clone()
+    points, camera = batch["keypoints_2d"].clone(), batch["camera"]
     points[..., :2] += 200.0
-    moved = encoder(changed(batch, points))["joints_3d"]
-    assert torch.allclose(moved, encoder(batch)["joints_3d"], atol=1e-4)
+    moved = {
+        **changed(batch, points),
+        "camera": {
+            **camera,
+            "principal_point": camera["principal_point"] + 200.0,
+            "image_size": camera["image_size"] * 2,
+        },
+    }
+    assert torch.allclose(encoder(moved)["joints_3d"], encoder(batch)["joints_3d"], atol=1e-4)
+
+
+@pytest.fixture
+def aside(batch):
+    """People who stand 20 to 30 degrees beside the optical axis, as exact projections."""
+    batch, num_frames = batch
+    joints = batch["keypoints_3d"].clone()
+    joints[..., :3] += torch.tensor([2.2, -0.4, 5.0])
+    focal, middle = (batch["camera"][key] for key in ("focal", "principal_point"))
+    pixels = project(joints, focal, middle)
+    box = torch.cat((limbs_box(pixels)[0], torch.full((len(pixels), 1), 300.0)), dim=-1)
+    seen = torch.cat((pixels, torch.ones_like(pixels[..., :1])), dim=-1)
+    return {**batch, "keypoints_2d": seen, "keypoints_3d": joints, "box": box}, num_frames
+
+
+def project(joints, focal, middle):
+    return torch.stack([cameras.project(*one) for one in zip(joints[..., :3], focal, middle, strict=True)])
+
+
+def limbs_box(pixels):
+    points = pixels[..., LIMBS, :2].flatten(1, -2)
+    low, high = points.amin(dim=1), points.amax(dim=1)
+    return (low + high) / 2.0, (high - low).amax(dim=-1)
+
+
+def test_a_turned_camera_sees_what_it_would_project(aside):
+    batch, _ = aside
+    turned, rotation = lifting.towards_person(batch, H36M, "limbs")
+    camera = batch["camera"]
+    expected = project(turned["keypoints_3d"], camera["focal"], camera["principal_point"])
+    assert torch.allclose(turned["keypoints_2d"][..., :2], expected, atol=0.05)
+    before = (limbs_box(batch["keypoints_2d"])[0] - camera["principal_point"]).norm(dim=-1)
+    centre, side = limbs_box(turned["keypoints_2d"])
+    assert ((centre - camera["principal_point"]).norm(dim=-1) < 0.1 * before).all()
+    assert torch.allclose(turned["box"][:, :2], centre, atol=0.05)
+    assert torch.allclose(turned["box"][:, 2] / 300.0, side / limbs_box(batch["keypoints_2d"])[1], atol=1e-4)
+    assert torch.allclose(torch.linalg.det(rotation), torch.ones(len(rotation)), atol=1e-5)
+
+
+def test_poses_of_the_turned_camera_are_turned_back(aside):
+    batch, _ = aside
+    turned, rotation = lifting.towards_person(batch, H36M, "limbs")
+    pose = turned["keypoints_3d"][..., :3]
+    back = lifting.turned_back({"joints_3d": pose, "hypotheses": torch.stack((pose, 2.0 * pose))}, rotation)
+    expected = batch["keypoints_3d"][..., :3]
+    assert torch.allclose(back["joints_3d"], expected, atol=1e-4)
+    assert torch.allclose(back["hypotheses"], torch.stack((expected, 2.0 * expected)), atol=1e-4)
+
+
+def test_the_screen_needs_no_turn(aside):
+    batch, _ = aside
+    same, rotation = lifting.towards_person(batch, H36M, "screen")
+    assert same is batch and rotation is None
+    assert lifting.turned_back({"joints_3d": batch["keypoints_3d"]}, None)["joints_3d"] is batch["keypoints_3d"]
+
+
+def test_unseen_joints_and_unseen_people_turn_nothing(aside):
+    batch, _ = aside
+    points = batch["keypoints_2d"].clone()
+    points[..., OTHERS, :2], points[..., OTHERS, 2] = -1e6, 0.0
+    turned, rotation = lifting.towards_person({**batch, "keypoints_2d": points}, H36M, "limbs")
+    assert torch.equal(rotation, lifting.towards_person(batch, H36M, "limbs")[1])
+    assert turned["keypoints_2d"].isfinite().all()
+    points[..., 2] = 0.0
+    turned, rotation = lifting.towards_person({**batch, "keypoints_2d": points}, H36M, "limbs")
+    assert torch.allclose(rotation, torch.eye(3).expand_as(rotation))
+    assert torch.equal(turned["box"], batch["box"])
+
+
+def test_one_rotation_serves_a_clip():
+    batch = TinyPoses(num_frames=4).load("val")
+    _, rotation = lifting.towards_person(batch, H36M, "limbs")
+    assert rotation.shape == (len(batch["keypoints_2d"]), 3, 3)

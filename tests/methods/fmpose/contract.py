@@ -14,6 +14,6 @@ METHODS = {
 # Training loss of each step of two epochs: a refactoring must leave them as they are. Reset only with a reason.
 GOLDEN = {
     "fmpose": [1.2085, 1.16128, 1.09253, 1.07732, 1.04322, 1.2392],
-    "fmpose_uncertain": [0.25818, 0.22481, 0.15782, 0.16932, 0.15413, 0.14825],
+    "fmpose_uncertain": [0.25816, 0.22453, 0.15752, 0.16929, 0.15395, 0.14851],
     "fmpose_residual": [0.39885, 0.18673, 0.17344, 0.21371, 0.15336, 0.12991],
 }
