@@ -30,7 +30,8 @@ EPILOG = """what it writes for a method that predicts joints:
                         joints_3d (poses, 17, 3) in metres from the pelvis, x right, y down, z into the image;
                         uncertainty (poses, 17) in metres and hypotheses (poses, N, 17, 3) where the method has them;
                         keypoints_2d (poses, 17, 3) in pixels of the file with confidence; skeleton, checkpoint,
-                        observed (poses, 17), whether the joint was seen; image_size (poses, 2) where it is known
+                        observed (poses, 17), whether the joint was seen; image_size (poses, 2) where it is known;
+                        level_rotation (poses, 3, 3) and level, how the pictures are turned upright and why
   DIR/NAME.png          of the first poses; discs show one standard deviation of each joint
   DIR/poses.gif         of one person in consecutive frames
 
@@ -61,6 +62,13 @@ are confused.
 
 The focal length of an image is that of --focal, else of its EXIF data, else its diagonal; the summary says which. A
 wrong one moves the body nearer or farther and hardly changes its pose.
+
+Views from the side are drawn levelled: by --camera_pitch if it is given, else so that people who stand are vertical. A
+pose is taken to stand if torso, thighs and shanks are in line and that line makes the camera look down by 50 degrees at
+most, up by 30 or sideways by 20. The vertical is the median over the poses of one video (lifters) or of one image, if a
+tenth of them stand and half of those are within 10 degrees of it. Otherwise the camera is assumed to be level. The
+title of each picture says which; all other numbers in the files stay in the camera's frame. For a lifter the pitch is
+that of the line from the camera to the person.
 
 Joints are lifted in a virtual image of each person that shows them whole and near the middle, as the training images
 do, with the field of view of Human3.6M's cameras; so are bodies where the size of the image is unknown. So the answer
@@ -133,6 +141,13 @@ def _parser() -> argparse.ArgumentParser:
         help="of DiffAnnot: guided, reproj2d, fixed, consistency or none; of FMPose3D: mean or reprojection",
     )
     parser.add_argument("--focal", type=float, metavar="PIXELS", help="focal length of all images")
+    parser.add_argument(
+        "--camera_pitch",
+        type=float,
+        metavar="DEGREES",
+        help="how far the camera looks down, negative up, for views from the side (default: what people who stand "
+        "tell, else level)",
+    )
     parser.add_argument("--batch_size", type=int, default=32, help="people at a time, for bodies (default: 32)")
     parser.add_argument("--max_pictures", type=int, default=20, help="drawings at most (default: 20; 0 for none)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
@@ -196,7 +211,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
     if alone and model.method.body is None:
         if arguments.focal is not None:
             raise InputError(f"--focal: {model.method.title} lifts in a virtual image and does not use a focal length")
-        poses = Lifter(model).predict(keypoints, fps=arguments.fps)
+        poses = Lifter(model).predict(keypoints, fps=arguments.fps, camera_pitch=arguments.camera_pitch)
         written = poses.save(output, most)
         drawn = sum(path.suffix == ".png" for path in written)
         files = ", ".join(str(path) for path in written if path.suffix != ".png")
@@ -211,6 +226,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         arguments.detector,
         output=output,
         command=command,
+        camera_pitch=arguments.camera_pitch,
     )
     for file_name, reason in annotations.skipped[:_NAMED]:
         print(f"skipped {file_name}: {reason}", file=sys.stderr)

@@ -36,6 +36,7 @@ from noise2pose.images import crops
 from noise2pose.images.photographs import Photograph, find_images, read_image
 from noise2pose.keypoints.arrays import Keypoints
 from noise2pose.keypoints.files import as_keypoints, is_keypoint_file
+from noise2pose.rendering.levelling import check_pitch
 
 
 class Annotator:
@@ -73,6 +74,7 @@ class Annotator:
         output: str | Path | None = None,
         command: str | None = None,
         skeleton: str | None = None,
+        camera_pitch: float | None = None,
     ) -> Annotations:
         """Annotates everybody in some images, or everybody of some keypoints.
 
@@ -87,13 +89,17 @@ class Annotator:
                 interruption resumes, and then annotations.npz and .json; None to write nothing.
             command: what annotations.json says made them; None for the command line of this process.
             skeleton: of the keypoints, as `Lifter.predict` takes it.
+            camera_pitch: degrees that the cameras of all images look down, negative up, for the pictures; None for what
+                people who stand tell, else level (see `noise2pose.rendering.levelling`).
 
         Raises:
             InputError: if the inputs do not fit the model or each other, or `output` holds other annotations.
         """
         if focal is not None and not 0 < focal < float("inf"):
             raise InputError(f"focal is {focal}, expected more than 0")
-        focal = None if focal is None else float(focal)  # as the hash of the options has it
+        check_pitch(camera_pitch)
+        # As the hash of the options has them.
+        focal, camera_pitch = (None if number is None else float(number) for number in (focal, camera_pitch))
         folder = None if output is None else as_folder(output)
         images, keypoints = _images_and_keypoints(inputs, keypoints, skeleton)
         method = self._method(alone=not images)
@@ -101,7 +107,12 @@ class Annotator:
         made_from = {
             "checkpoint": weights_sha256(self.model.path),
             "options": fingerprint(
-                method.title, method.hparams, focal, self.batch_size, None if keypoints is None else keypoints.skeleton
+                method.title,
+                method.hparams,
+                focal,
+                self.batch_size,
+                None if keypoints is None else keypoints.skeleton,
+                camera_pitch,
             ),
             **subjects.made_from,
         }
@@ -113,6 +124,7 @@ class Annotator:
             "gender": method.body.gender if method.body else "neutral",
             "keypoints": _source(keypoints),
             "keypoints_about": "detected" if keypoints is None else keypoints.about(),
+            "camera_pitch": camera_pitch,
             "command": command or shlex.join(["python", *sys.argv]),
         }
         writer = None if folder is None else AnnotationWriter(folder, info, made_from)

@@ -5,7 +5,7 @@ Shape letters: T poses, F frames of a window, W windows, J joints, N hypotheses.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,9 @@ from noise2pose.errors import InputError
 from noise2pose.images.photographs import ENDINGS as IMAGE_ENDINGS
 from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.files import as_keypoints, in_pixels, is_keypoint_file
+from noise2pose.keypoints.images import frame_number
 from noise2pose.keypoints.tracks import Track, at_places, is_photograph, resample, tracks
+from noise2pose.rendering.levelling import check_pitch, level_poses
 
 FPS = 50.0  # frames a second of the clips that methods are trained on: those of Human3.6M and of the motion here
 _BATCH_FRAMES = 512
@@ -50,6 +52,7 @@ class Lifter:
         image_size: Any = None,
         names: Any = None,
         fps: float | None = None,
+        camera_pitch: float | None = None,
     ) -> LiftedPoses:
         """Lifts poses; a method for clips takes those of each person in the order of their frames.
 
@@ -64,12 +67,15 @@ class Lifter:
             image_size: (2,) or (T, 2) width and height in pixels, for the pictures; None for what the file says.
             names: T names of the images; None for those of the file.
             fps: frames of the video in a second, for a method for clips; None for what the file says, else 50.
+            camera_pitch: degrees that the camera looks down on the people, negative up, for the pictures; None for what
+                people who stand tell, else level (see `noise2pose.rendering.levelling`).
 
         Raises:
-            InputError: if images are given, the keypoints are wrong, or the model does not lift keypoints; also if a
-                method for clips is given several people without identities.
+            InputError: if images are given, the keypoints or the pitch are wrong, or the model does not lift keypoints;
+                also if a method for clips is given several people without identities.
         """
         _refuse_images(keypoints)
+        check_pitch(camera_pitch)
         if fps is not None and not 0 < fps < float("inf"):
             raise InputError(f"fps is {fps}, expected more than 0")
         read = in_pixels(as_keypoints(keypoints, skeleton, image_size, names))
@@ -86,9 +92,11 @@ class Lifter:
         lifted = lift_tracks(method, points, found)
         motion = _motion(read)
         moving = sum(len(track.rows) > 1 for track in motion)
+        joints, skeleton_of_joints = lifted.joints_3d.numpy(), skeletons.get(LiftedPoses.skeleton)
+        seen = (points[..., 2] > 0).numpy()
         no_gif = f"; no GIF, which shows one track: there are {moving}" if moving > 1 else ""
         return LiftedPoses(
-            joints_3d=lifted.joints_3d.numpy(),
+            joints_3d=joints,
             uncertainty=None if lifted.uncertainty is None else lifted.uncertainty.numpy(),
             hypotheses=None if lifted.hypotheses is None else lifted.hypotheses.numpy(),
             keypoints_2d=points.numpy(),
@@ -103,6 +111,7 @@ class Lifter:
             num_hidden=int((read.points[..., 2] == 0).sum()),
             about=_about(read, found, method.num_frames) + no_gif,
             is_clip=any(len(track.rows) == len(points) > 1 for track in motion),
+            levels=level_poses(joints, seen, skeleton_of_joints, _cameras(read, motion), camera_pitch),
         )
 
 
@@ -112,6 +121,16 @@ def _motion(read: Keypoints) -> list[Track]:
         return tracks(read, FPS)
     except InputError:
         return []
+
+
+def _cameras(read: Keypoints, motion: Sequence[Track]) -> list[str]:
+    """A name for the camera of each pose: that of the video if the pose is in a motion, else that of the image."""
+    cameras = list(read.images)
+    for track in motion:
+        for row in track.rows if len(track.rows) > 1 else ():
+            image, frame = read.images[row], read.frames[row]
+            cameras[row] = f"video {str(PurePosixPath(image).parent) if frame is not None else frame_number(image)[0]}"
+    return cameras
 
 
 def _about(read: Keypoints, found: Sequence[Track], num_frames: int) -> str:

@@ -13,7 +13,7 @@ import roma
 import torch
 
 from noise2pose import skeletons
-from noise2pose.annotation.layout import SKELETON, vertices_of
+from noise2pose.annotation.layout import SKELETON, levels_of, vertices_of
 from noise2pose.annotation.people import Skipped
 from noise2pose.annotation.pictures import write_body_pictures
 from noise2pose.annotation.writer import AnnotationWriter
@@ -24,6 +24,7 @@ from noise2pose.files import write_npz
 from noise2pose.images.photographs import Photograph
 from noise2pose.keypoints.arrays import counted
 from noise2pose.rendering.figures import write_pose_gif, write_pose_pictures
+from noise2pose.rendering.levelling import Levels, summarise
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,6 +50,7 @@ class LiftedPoses:
         num_hidden: joints of those keypoints without confidence, which were put at their visible neighbours.
         about: what the keypoints were read as, and what was left out or assumed.
         is_clip: whether the poses may be consecutive frames.
+        levels: how drawings turn the poses so that people who stand are upright, and why; `joints_3d` is not turned.
     """
 
     joints_3d: np.ndarray
@@ -66,6 +68,7 @@ class LiftedPoses:
     num_hidden: int
     about: str
     is_clip: bool
+    levels: Levels
     skeleton: ClassVar[str] = SKELETON
     unit: ClassVar[str] = "m"
     frame: ClassVar[str] = "camera: x right, y down, z forward; relative to the pelvis"
@@ -96,7 +99,7 @@ class LiftedPoses:
         guessed = (
             f"; {counted(self.num_hidden, 'joint')} not seen, guessed from their neighbours" if self.num_hidden else ""
         )
-        return f"{self.method}: {self.about}{guessed}; {spread}"
+        return f"{self.method}: {self.about}{guessed}; {spread}; {summarise(self.levels.about)}"
 
     def save(self, folder: str | Path, pictures: int = 20, gif: bool = True) -> list[Path]:
         """Writes poses.npz and drawings, as `scripts/predict.py` does.
@@ -115,6 +118,7 @@ class LiftedPoses:
         folder = as_folder(folder)
         known = {"joints_3d": self.joints_3d, "uncertainty": self.uncertainty, "hypotheses": self.hypotheses}
         known |= {"keypoints_2d": self.keypoints_2d, "image_size": self.image_size}
+        known |= {"level_rotation": self.levels.rotation, "level": np.array(self.levels.about)}
         arrays = {key: value for key, value in known.items() if value is not None}
         written = [folder / "poses.npz"]
         write_npz(
@@ -225,6 +229,11 @@ class Annotations:
         return self.arrays["reprojection_after"]
 
     @property
+    def levels(self) -> Levels:
+        """How drawings turn the bodies so that people who stand are upright, and why; the arrays are not turned."""
+        return levels_of(self.arrays, self.info["camera_pitch"])
+
+    @property
     def suspect(self) -> np.ndarray:
         """(P,) bool: worth a look before it is used."""
         return self.arrays["suspect"]
@@ -255,6 +264,7 @@ class Annotations:
         return (
             f"{self.info['method']}: people annotated: {len(self)}, {int(self.suspect.sum())} of them suspect, "
             f"{len(self.skipped)} skipped{about if images else ''}; keypoints: {self.info['keypoints_about']}"
+            f"{f'; {summarise(self.levels.about)}' if len(self) else ''}"
         )
 
     def save(self, folder: str | Path, pictures: int = 20) -> list[Path]:
@@ -272,7 +282,9 @@ class Annotations:
         """
         folder = as_folder(folder)
         AnnotationWriter(folder, self.info, self.made_from).save(self.arrays, self.skipped)
-        drawn = write_body_pictures(folder, self.arrays, self.body, self.photographs, pictures, self.joint_maps)
+        drawn = write_body_pictures(
+            folder, self.arrays, self.levels, self.body, self.photographs, pictures, self.joint_maps
+        )
         return [folder / "annotations.npz", folder / "annotations.json", *drawn]
 
 

@@ -15,6 +15,8 @@ annotations.npz (N people; AMASS's keys first; lengths in metres, angles in radi
                          confidences, pixels; NaN without keypoints
   observed (N, 17)       which joints had a keypoint; the others are made up
   suspect (N,), suspect_reasons (N,)              worth a look before it is used, and why (`suspicion`)
+  level_rotation (N, 3, 3), level (N,)            from the camera frame to one with y straight down, for drawings, and
+                         where that vertical comes from; all the other arrays are in the camera frame
 
 annotations.json: COCO's layout with the same values, as pycocotools reads it; `keypoints` in COCO's form, in the joint
 order of its category, `confidence` the 17 confidences, `bbox` the square box, `area` its area (there is no
@@ -37,6 +39,7 @@ from noise2pose.annotation.suspicion import SKELETON, suspicions
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.images.crops import box_of_keypoints
+from noise2pose.rendering.levelling import Levels, level_poses
 
 # Every array of a set, with what follows the number of people in its shape.
 ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
@@ -134,6 +137,17 @@ def vertices_of(arrays: Mapping[str, np.ndarray], body: BodyModel) -> Tensor:
     return body(rotation[..., 0, :, :], rotation[..., 1:, :, :], values["betas"], values["trans"]).vertices
 
 
+def levels_of(arrays: Mapping[str, np.ndarray], camera_pitch: float | None = None) -> Levels:
+    """How to level the people of a set for drawings; those of one image have one camera.
+
+    Args:
+        arrays: those of `ARRAYS`.
+        camera_pitch: degrees that all cameras look down; None for what the people tell.
+    """
+    cameras = arrays["file_names"].tolist()
+    return level_poses(arrays["joints_3d"], arrays["observed"], skeletons.get(SKELETON), cameras, camera_pitch)
+
+
 def to_coco(
     arrays: Mapping[str, np.ndarray], info: Mapping[str, Any], skipped: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
@@ -141,10 +155,12 @@ def to_coco(
 
     Args:
         arrays: those of `ARRAYS`.
-        info: what the set says about its making; `gender` is the body's, neutral if it is not given.
+        info: what the set says about its making; `gender` is the body's, neutral if it is not given, and
+            `camera_pitch` that of `levels_of`.
         skipped: file name and reason of each image, or person, without an annotation.
     """
     skeleton = skeletons.get(SKELETON)
+    levels = levels_of(arrays, info.get("camera_pitch"))
     image_ids: dict[str, int] = {}
     images, annotations = [], []
     for row, file_name in enumerate(arrays["file_names"].tolist()):
@@ -153,7 +169,9 @@ def to_coco(
             width, height = (int(side) or None for side in arrays["image_size"][row])
             images.append({"id": image_ids[file_name], "file_name": file_name, "width": width, "height": height})
         person = {key: array[row] for key, array in arrays.items()}
-        annotations.append(_to_annotation(row + 1, image_ids[file_name], person, str(info.get("gender", "neutral"))))
+        annotation = _to_annotation(row + 1, image_ids[file_name], person, str(info.get("gender", "neutral")))
+        annotation |= {"level_rotation": _numbers(levels.rotation[row].ravel(), 6), "level": levels.about[row]}
+        annotations.append(annotation)
     category = {
         "id": 1,
         "name": "person",

@@ -17,11 +17,13 @@ from noise2pose.files import write_png
 from noise2pose.images import crops
 from noise2pose.images.photographs import Photograph, read_image
 from noise2pose.rendering.figures import picture_names
+from noise2pose.rendering.levelling import Levels
 from noise2pose.rendering.skeletons import color_of_joint
 
 _LONGEST = 720  # pixels of a panel's longer side
 _PAPER = 255
 _DOT = 4.0  # pixels, radius
+_LETTERS = 1 / 28  # height of a caption's letters, sides of the panel
 _AROUND = 1.5  # sides of the box, of a panel without an image
 
 Look = Callable[[PoseBatch], JointMaps | None]  # `PoseMethod.joint_maps`
@@ -30,6 +32,7 @@ Look = Callable[[PoseBatch], JointMaps | None]  # `PoseMethod.joint_maps`
 def write_body_pictures(
     folder: Path,
     arrays: Mapping[str, np.ndarray],
+    levels: Levels,
     body: BodyModel,
     photographs: Sequence[Photograph],
     most: int,
@@ -40,6 +43,7 @@ def write_body_pictures(
     Args:
         folder: DIR.
         arrays: of `layout.ARRAYS`.
+        levels: of these people, for the view from the side.
         body: the one that was annotated.
         photographs: the images; without its image a person is drawn with the keypoints, on white.
         most: pictures.
@@ -60,17 +64,25 @@ def write_body_pictures(
         file_name = str(person["file_names"])
         if file_name in paths and read[0] != file_name:
             read = (file_name, read_image(paths[file_name]))
-        write_png(target, _draw(person, body, read[1] if file_name in paths else None, look))
+        image = read[1] if file_name in paths else None
+        write_png(target, _draw(person, levels.rotation[row], levels.about[row], body, image, look))
     return targets
 
 
 @torch.no_grad()
-def _draw(person: Mapping[str, np.ndarray], body: BodyModel, image: np.ndarray | None, look: Look | None) -> np.ndarray:
+def _draw(
+    person: Mapping[str, np.ndarray],
+    level_rotation: np.ndarray,
+    level: str,
+    body: BodyModel,
+    image: np.ndarray | None,
+    look: Look | None,
+) -> np.ndarray:
     """(H, W, 3) uint8: panels of one height."""
     from PIL import Image
 
     from noise2pose.rendering import meshes
-    from noise2pose.rendering.people import map_panels
+    from noise2pose.rendering.people import captioned, map_panels
 
     vertices, faces = vertices_of(person, body).cpu().numpy(), body.faces.cpu().numpy()
     focal, centre = person["camera_focal"], person["camera_principal_point"]
@@ -88,7 +100,8 @@ def _draw(person: Mapping[str, np.ndarray], body: BodyModel, image: np.ndarray |
     if np.isfinite(vertices).all():
         over = meshes.overlay(ground, vertices, faces, scale * focal, scale * (centre - corner))
         panels.append(_with_joints(over, (person["keypoints_2d"] - [*corner, 0.0]) * [scale, scale, 1.0]))
-        panels.append(meshes.side_view(vertices, faces, (left.shape[0], left.shape[0])))
+        side_view = meshes.side_view(vertices @ level_rotation.T, faces, (left.shape[0], left.shape[0]))
+        panels.append(captioned(side_view, f"from the side, {level}", _LETTERS))
     if image is not None and look is not None:
         alone = _alone(person, image, body.template.device)
         panels += map_panels(alone["image"][0], look(alone), 0, left.shape[0])

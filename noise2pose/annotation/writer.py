@@ -39,7 +39,8 @@ class AnnotationWriter:
 
     Args:
         folder: DIR.
-        info: what annotations.json says about the set's making; `body` names the body. The commit is added.
+        info: what annotations.json says about the set's making; `body` names the body, `camera_pitch` is
+            that of `layout.levels_of`. The commit is added.
         fingerprint: what the set depends on, by name, such as hashes of the checkpoint, the options and the inputs.
 
     Raises:
@@ -120,11 +121,14 @@ class AnnotationWriter:
             skipped: file name and reason of everything that was left out.
         """
         if not self.finished:
+            levels = layout.levels_of(arrays, self.info.get("camera_pitch"))
             content = layout.to_coco(arrays, self.info, skipped)
             write_text(self.folder / "annotations.json", layout.to_text(content))
             write_npz(
                 self.folder / "annotations.npz",
                 **{key: arrays[key] for key in layout.ARRAYS},
+                level_rotation=levels.rotation,
+                level=np.array(levels.about, dtype=np.str_),
                 gender=np.array(str(self.info.get("gender", "neutral"))),
                 body=np.array(str(self.info.get("body", ""))),
             )

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from noise2pose.files import replacing
 from noise2pose.rendering import meshes
+from noise2pose.rendering.levelling import ASSUMED
 from noise2pose.rendering.skeletons import (
     LEFT,
     MIDDLE,
@@ -30,7 +31,13 @@ _PANEL = (2.7, 2.9)  # inches
 _DPI, _GIF_DPI = 110, 75
 _GIF_FRAMES, _GIF_RATE = 200, 20  # frames at most, frames per second
 _STAGE = 2.6  # inches, side of a panel of `overview_figure`
-_STAGES = ("image", "2-D keypoints", "3-D joints, one standard deviation", "body over the image", "body from the side")
+_STAGES = (
+    "image",
+    "2-D keypoints",
+    "3-D joints, one standard deviation",
+    "body over the image",
+    f"from the side, {ASSUMED}",
+)
 
 
 def prediction_figure(
@@ -46,10 +53,10 @@ def prediction_figure(
 
     Args:
         keypoints_2d: (J, 2) pixels, or (J, 3) with confidence.
-        joints: (J, 3) metres in the camera frame, root at the origin.
+        joints: (J, 3) metres, x right, y down, z forward, root at the origin; in the camera frame or levelled.
         skeleton: of `noise2pose.skeletons`, with J joints.
         uncertainty: (J,) metres, one standard deviation of each joint; drawn as discs and summarised in the caption.
-        title: above the pose.
+        title: above the pose, of any number of lines.
         image_size: (2,) width and height in pixels.
         extent: as of `draw_skeleton_3d`.
 
@@ -61,10 +68,12 @@ def prediction_figure(
     """
     from matplotlib.figure import Figure
 
-    size = (2 * 1.3 * _PANEL[0], 1.3 * _PANEL[1] + 0.75)
+    lines = title.count("\n")  # above one
+    heading = 0.3 + 0.17 * lines  # inches
+    size = (2 * 1.3 * _PANEL[0], 1.3 * _PANEL[1] + 0.45 + heading)
     figure = Figure(figsize=size, facecolor="white")
-    grid = figure.add_gridspec(1, 2, left=0, right=1, bottom=0.45 / size[1], top=1 - 0.3 / size[1], wspace=0)
-    draw_skeleton_2d(_panel(figure, grid[0, 0], "2-D input"), keypoints_2d, skeleton, image_size)
+    grid = figure.add_gridspec(1, 2, left=0, right=1, bottom=0.45 / size[1], top=1 - heading / size[1], wspace=0)
+    draw_skeleton_2d(_panel(figure, grid[0, 0], "2-D input" + "\n" * lines), keypoints_2d, skeleton, image_size)
     ax = _panel(figure, grid[0, 1], title, in_space=True)
     draw_skeleton_3d(ax, joints, skeleton, extent=extent, uncertainty=uncertainty)
     caption = "no uncertainty"
@@ -197,7 +206,8 @@ def write_pose_pictures(output: Path, arrays: Mapping[str, np.ndarray], names: S
 
     Args:
         output: folder.
-        arrays: `keypoints_2d` and `joints_3d`, and `uncertainty` and `image_size` where known.
+        arrays: `keypoints_2d` and `joints_3d`, `level_rotation` and `level` (see `levelling.Levels`), and `uncertainty`
+            and `image_size` where known.
         names: of the poses.
     """
     targets = [output / f"{name}.png" for name in picture_names(names)]
@@ -212,7 +222,7 @@ def write_pose_gif(output: Path, arrays: Mapping[str, np.ndarray], names: Sequen
     from PIL import Image
 
     chosen = np.linspace(0, len(names) - 1, min(len(names), _GIF_FRAMES)).round().astype(int)
-    extent = arrays["joints_3d"].reshape(-1, 3)
+    extent = (arrays["joints_3d"] @ arrays["level_rotation"].swapaxes(1, 2)).reshape(-1, 3)
     seen = arrays["keypoints_2d"][arrays["keypoints_2d"][..., 2] > 0][:, :2]
     images = []
     for pose in map(int, chosen):
@@ -231,12 +241,13 @@ def write_pose_gif(output: Path, arrays: Mapping[str, np.ndarray], names: Sequen
     return path
 
 
-def _figure(arrays: Mapping[str, np.ndarray], pose: int, title: str, extent: np.ndarray | None = None) -> "Figure":
+def _figure(arrays: Mapping[str, np.ndarray], pose: int, name: str, extent: np.ndarray | None = None) -> "Figure":
     from noise2pose import skeletons
 
     known = {key: arrays[key][pose] for key in ("uncertainty", "image_size") if key in arrays}
     skeleton = skeletons.get("h36m_17")
-    keypoints, joints = arrays["keypoints_2d"][pose], arrays["joints_3d"][pose]
+    keypoints, joints = arrays["keypoints_2d"][pose], arrays["joints_3d"][pose] @ arrays["level_rotation"][pose].T
+    title = f"{name}\n{arrays['level'][pose]}"
     return prediction_figure(keypoints, joints, skeleton, title=title, extent=extent, **known)
 
 

@@ -17,6 +17,7 @@ from noise2pose.batch import JointMaps, PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.images import crops
 from noise2pose.rendering import meshes
+from noise2pose.rendering.levelling import ASSUMED
 from noise2pose.rendering.skeletons import LEFT, MIDDLE, RIGHT, color_of_joint
 
 SIDE = 224  # pixels of a panel by default
@@ -62,7 +63,8 @@ def draw_people(
             centre = (camera["principal_point"][row] - box[row, :2]) * scale + side / 2.0
             focal, mesh = camera["focal"][row] * scale, vertices[row].numpy()
             over = meshes.overlay(_bytes(crop), mesh, faces, focal.numpy(), centre.numpy())
-            panels += [captioned(over, "body"), captioned(meshes.side_view(mesh, faces, (side, side)), "side")]
+            panels += [captioned(over, "body")]
+            panels += [captioned(meshes.side_view(mesh, faces, (side, side)), f"side, {ASSUMED}")]
         rows.append(panels)
     return _table(rows, side)
 
@@ -97,12 +99,18 @@ def map_panels(
     return panels
 
 
-def captioned(panel: UInt8[np.ndarray, "p p 3"], text: str) -> UInt8[np.ndarray, "p p 3"]:
-    """The panel with a line of small letters on white at its upper border; text that is too long is cut off."""
+def captioned(panel: UInt8[np.ndarray, "p p 3"], text: str, letters: float = _LETTERS) -> UInt8[np.ndarray, "p p 3"]:
+    """The panel with a line of small letters on white at its upper border; text that is too long is cut off.
+
+    Args:
+        panel: RGB.
+        text: one line.
+        letters: their height, in sides of the panel.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.fromarray(panel)
-    draw, height = ImageDraw.Draw(image), max(round(_LETTERS * len(panel)), 8)
+    draw, height = ImageDraw.Draw(image), max(round(letters * len(panel)), 8)
     font = ImageFont.load_default(height)
     draw.rectangle((0, 0, draw.textlength(text, font=font) + height / 2, 1.3 * height), fill=_LABEL)
     draw.text((height / 4, 0), text, fill=_INK, font=font)
