@@ -37,7 +37,8 @@ EPILOG = """what it writes for a method that predicts joints:
 
 what it writes for a method that predicts bodies:
   DIR/annotations.npz   AMASS's keys (poses, trans, betas, gender) in the camera frame of the image, and what belongs
-                        to them: names, cameras, keypoints, joints in metres, reprojection errors, what is suspect
+                        to them: names, cameras, keypoints, joints in metres, reprojection errors, what is suspect;
+                        level_rotation (people, 3, 3) and level, how the body from the side is levelled and why
   DIR/annotations.json  the same in COCO's layout, and what was skipped and why
   DIR/NAME.png          of the first people: the image, the body over it, the body from the side; with DPMesh also its
                         input heat-maps and its attention, over the crop: left, right and middle joints in the colours
@@ -67,8 +68,9 @@ Views from the side are drawn levelled: by --camera_pitch if it is given, else s
 pose is taken to stand if torso, thighs and shanks are in line and that line makes the camera look down by 50 degrees at
 most, up by 30 or sideways by 20. The vertical is the median over the poses of one video (lifters) or of one image, if a
 tenth of them stand and half of those are within 10 degrees of it. Otherwise the camera is assumed to be level. The
-title of each picture says which; all other numbers in the files stay in the camera's frame. For a lifter the pitch is
-that of the line from the camera to the person.
+title of each picture says which; all other numbers in the files stay in the camera's frame. The pitch that is told this
+way is what the predicted poses say, and as wrong as they are. For a lifter the pitch is that of the line from the
+camera to the person.
 
 Joints are lifted in a virtual image of each person that shows them whole and near the middle, as the training images
 do, with the field of view of Human3.6M's cameras; so are bodies where the size of the image is unknown. So the answer

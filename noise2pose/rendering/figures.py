@@ -36,7 +36,7 @@ _STAGES = (
     "2-D keypoints",
     "3-D joints, one standard deviation",
     "body over the image",
-    f"from the side, {ASSUMED}",
+    f"side, {ASSUMED}",
 )
 
 
@@ -247,8 +247,8 @@ def _figure(arrays: Mapping[str, np.ndarray], pose: int, name: str, extent: np.n
     known = {key: arrays[key][pose] for key in ("uncertainty", "image_size") if key in arrays}
     skeleton = skeletons.get("h36m_17")
     keypoints, joints = arrays["keypoints_2d"][pose], arrays["joints_3d"][pose] @ arrays["level_rotation"][pose].T
-    title = f"{name}\n{arrays['level'][pose]}"
-    return prediction_figure(keypoints, joints, skeleton, title=title, extent=extent, **known)
+    level = str(arrays["level"][pose]).replace(" if ", "\nif ")  # on one line, it may be wider than the panel
+    return prediction_figure(keypoints, joints, skeleton, title=f"{name}\n{level}", extent=extent, **known)
 
 
 def _panel(figure: "Figure", cell: Any, title: str, in_space: bool = False) -> Any:

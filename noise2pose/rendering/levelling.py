@@ -9,7 +9,9 @@ In this order:
    more steeply than up: a straight body on the ground would make it one that looks up steeply, or lies on its side.
 3. Otherwise the camera is assumed to be level.
 
-The poses themselves stay as they are: a drawing multiplies with the rotation.
+The pitch that poses tell is as wrong as their prediction: a lifter that leans people towards the camera by less than
+they are seen from above tells too little, and the people stand nevertheless. The poses themselves stay as they are: a
+drawing multiplies with the rotation.
 
 Shape letters: T poses, J joints.
 """
@@ -86,8 +88,9 @@ def level_poses(
             continue
         rotation[rows] = _rotation_of(vertical)
         pitch = np.degrees(np.arctan2(-vertical[2], -vertical[1]))
+        who = "this person stands" if len(rows) == 1 else f"{len(standing)} of {len(rows)} poses stand"
         for row in rows:
-            about[row] = f"{_looking(float(pitch))} ({len(standing)} of {len(rows)} poses stand)"
+            about[row] = f"{_looking(float(pitch))} if {who}"
     return Levels(rotation, about)
 
 
@@ -133,7 +136,8 @@ def summarise(about: Sequence[str]) -> str:
     if len(different) == 1:
         return f"drawn levelled: {different[0]}"
     told = sum(words != ASSUMED for words in about)
-    return f"drawn levelled: {told} of {len(about)} poses by those who stand, the others with the {ASSUMED}"
+    others = f", the others with the {ASSUMED}" if told < len(about) else ""
+    return f"drawn levelled: {told} of {len(about)} poses by those who stand{others}"
 
 
 def _rotation_of(up: np.ndarray) -> Float[np.ndarray, "3 3"]:

@@ -27,6 +27,7 @@ _OPACITY = 0.9  # of a map where it is 1
 _SHARPNESS = 4  # the strongest colour of a pixel prevails
 _FARTHEST = 1000.0  # metres; a body beyond is not drawn, like one that is not finite
 _LETTERS = 1 / 15  # height of a caption's letters, sides of the panel
+_SMALL = 1 / 22  # of a caption above the body, which leaves the head in sight
 _CAPTIONS = {"heatmaps": "heat-maps"}
 _PAPER, _INK, _LABEL = 255, "#222222", "white"
 
@@ -64,7 +65,7 @@ def draw_people(
             focal, mesh = camera["focal"][row] * scale, vertices[row].numpy()
             over = meshes.overlay(_bytes(crop), mesh, faces, focal.numpy(), centre.numpy())
             panels += [captioned(over, "body")]
-            panels += [captioned(meshes.side_view(mesh, faces, (side, side)), f"side, {ASSUMED}")]
+            panels += [captioned(meshes.side_view(mesh, faces, (side, side)), f"side, {ASSUMED}", _SMALL)]
         rows.append(panels)
     return _table(rows, side)
 

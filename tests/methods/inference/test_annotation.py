@@ -115,6 +115,33 @@ def test_people_are_drawn_over_their_photo_or_on_white(tmp_path):
     assert white.shape == (720, 3 * 720, 3) and (white == 255).mean() > 0.5
 
 
+def test_pictures_from_the_side_are_levelled_and_the_numbers_are_not(tmp_path, capsys):
+    _, keypoints = photos(tmp_path, 1)
+    checkpoint = save(tmp_path / "fake.ckpt")
+    saved, pictures = [], []
+    for pitch in ((), ("--camera_pitch", 30)):
+        output = tmp_path / f"out{len(saved)}"
+        assert predict(checkpoint, keypoints, *pitch, "--output", output, pictures=1) == 0
+        with np.load(output / "annotations.npz") as file:
+            saved.append(dict(file))
+        pictures.append(np.asarray(Image.open(output / "photo_000.png")))
+    changed = {
+        key
+        for key in saved[0]
+        if not np.array_equal(saved[0][key], saved[1][key], equal_nan=saved[0][key].dtype.kind == "f")
+    }
+    assert saved[0].keys() == saved[1].keys() and changed == {"level_rotation", "level"}
+    assert "drawn levelled: camera 30 degrees down, as given" in capsys.readouterr().out
+    assert np.array_equal(pictures[0][:, :1440], pictures[1][:, :1440])
+    columns = [
+        np.nonzero((side[60:] < 250).any(axis=(0, 2)))[0] for side in (pictures[0][:, 1440:], pictures[1][:, 1440:])
+    ]
+    assert np.ptp(columns[1]) > 1.5 * np.ptp(columns[0]), "a body that stands upright before the camera leans"
+    person = json.loads((tmp_path / "out1" / "annotations.json").read_text())["annotations"][0]
+    assert person["level"] == "camera 30 degrees down, as given"
+    assert np.allclose(np.reshape(person["level_rotation"], (3, 3)), saved[1]["level_rotation"][0], atol=1e-5)
+
+
 def test_ground_truth_is_not_asked_for(tmp_path, capsys, monkeypatch):
     _, keypoints = photos(tmp_path, 1)
     monkeypatch.setattr(BodyMethod, "needs_ground_truth", True)

@@ -150,6 +150,35 @@ def test_the_frame_rate_says_how_fast_people_move(tmp_path):
     assert lifter.predict(points[:2], names=photographs, fps=50).about.endswith("1 clip at 50 frames a second")
 
 
+def test_the_frames_of_a_video_are_levelled_alike_and_photographs_one_by_one():
+    points = coco_walker(5)
+    lifter = LIFTERS.setdefault("diffpose-cmu", Lifter("diffpose-cmu"))
+    as_video = lifter.predict(points, names=[f"v/{frame}.jpg" for frame in range(5)])
+    as_photos = lifter.predict(points, names=[f"IMG_{number:04d}.jpg" for number in (3, 9, 20, 21, 40)])
+    assert np.array_equal(as_video.joints_3d, as_photos.joints_3d)
+    assert (as_video.levels.rotation == as_video.levels.rotation[0]).all()
+    assert as_video.summary().endswith(" if 5 of 5 poses stand")
+    assert len({rotation.tobytes() for rotation in as_photos.levels.rotation}) == 5
+    up = as_photos.levels.rotation[1] @ (as_photos.joints_3d[1, 8] - as_photos.joints_3d[1, [3, 6]].mean(axis=0))
+    assert up[1] < -0.9 and abs(up[[0, 2]]).max() < 1e-4, "from the ankles to the thorax is straight up"
+
+
+def test_a_given_pitch_turns_the_pictures_and_not_the_numbers(tmp_path):
+    lifter, points = LIFTERS.setdefault("diffpose-cmu", Lifter("diffpose-cmu")), coco_walker(1)
+    saved = []
+    for pitch in (None, 40.0):
+        lifter.predict(points, camera_pitch=pitch).save(tmp_path / str(pitch))
+        with np.load(tmp_path / str(pitch) / "poses.npz") as file:
+            saved.append(dict(file))
+    assert saved[0].keys() == saved[1].keys()
+    changed = {key for key in saved[0] if not np.array_equal(saved[0][key], saved[1][key])}
+    assert changed == {"level_rotation", "level"} and saved[1]["level"].tolist() == ["camera 40 degrees down, as given"]
+    pictures = [(tmp_path / str(pitch) / "pose_00000.png").read_bytes() for pitch in (None, 40.0)]
+    assert pictures[0] != pictures[1]
+    with pytest.raises(InputError, match="camera_pitch is -95, expected degrees"):
+        lifter.predict(points, camera_pitch=-95)
+
+
 def test_the_output_says_who_is_who_and_when(tmp_path):
     entries = two_people(3)
     del entries[2]  # the first person is not seen in the second frame
