@@ -101,7 +101,7 @@ def _draw(
         over = meshes.overlay(ground, vertices, faces, scale * focal, scale * (centre - corner))
         panels.append(_with_joints(over, (person["keypoints_2d"] - [*corner, 0.0]) * [scale, scale, 1.0]))
         side_view = meshes.side_view(vertices @ level_rotation.T, faces, (left.shape[0], left.shape[0]))
-        panels.append(captioned(side_view, f"from the side, {level}", _LETTERS))
+        panels.append(captioned(side_view, f"side, {level}", _LETTERS))
     if image is not None and look is not None:
         alone = _alone(person, image, body.template.device)
         panels += map_panels(alone["image"][0], look(alone), 0, left.shape[0])
