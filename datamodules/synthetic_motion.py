@@ -9,6 +9,7 @@ from datamodules.base import Split
 from datamodules.motion import activities
 from datamodules.motion.cameras import SKELETON, Clip, VirtualCameraMotion
 from noise2pose.bodies import BodyModel
+from noise2pose.errors import InputError
 
 
 class SyntheticMotion(VirtualCameraMotion):
@@ -20,27 +21,34 @@ class SyntheticMotion(VirtualCameraMotion):
         clips_per_activity: training clips of each activity; validation has a tenth and test a fifth as many, with other
             seeds.
         frames_per_clip: at 50 Hz.
+        draw: 0 to 99; another number gives other people and styles in every split.
         options: of `VirtualCameraMotion`.
     """
 
     dataset = "synthetic"
 
-    def __init__(self, clips_per_activity: int = 40, frames_per_clip: int = 100, **options: Any) -> None:
+    def __init__(self, clips_per_activity: int = 40, frames_per_clip: int = 100, draw: int = 0, **options: Any) -> None:
         super().__init__(**options)
+        if not 0 <= draw < 100:
+            raise InputError(f"data.draw is {draw}, expected 0 to 99")
         self.clips_per_activity = clips_per_activity
         self.frames_per_clip = frames_per_clip
+        self.draw = draw
 
     def split_in_words(self, split: Split) -> str:
         number = activities.number_of_clips(split, self.clips_per_activity)
         return (
             f"synthetic motion, {number} clips of each of {len(activities.ACTIVITIES)} activities, own seeds and bodies"
+            + (f", draw {self.draw}" if self.draw else "")
         )
 
     def clips(self, split: Split) -> list[Clip]:
         body = BodyModel.load("free")
+        made = activities.clips(split, self.clips_per_activity, self.frames_per_clip, self.draw)
         return [
-            Clip(f"{activity}_{split}_{number:03d}", f"{split}_{number:03d}", activity, _joints(body, motion))
-            for activity, number, motion in activities.clips(split, self.clips_per_activity, self.frames_per_clip)
+            Clip(name, name, activity, _joints(body, motion))  # each of another person
+            for activity, number, motion in made
+            for name in (f"{activity}_{split}_{number:03d}",)
         ]
 
 

@@ -17,8 +17,8 @@ class SpreadMethod(PoseMethod):
     """A method whose hypotheses deviate from their mean by a factor that is fitted on validation.
 
     Each validation of a fit ends with a new factor, from the hypotheses of the first evaluation set; the metrics of
-    that validation were measured with the factor before. The factor is a buffer, 1 in checkpoints that have none, and
-    logged as `val/<dataset>/spread_factor`.
+    that validation were measured with the factor before. The factor is a buffer, 1 with `none` and in checkpoints that have
+    none, and logged as `val/<dataset>/spread_factor`.
     """
 
     spread_factor: Tensor
@@ -51,5 +51,6 @@ class SpreadMethod(PoseMethod):
             self.fitted_spread.update(scaled(poses, 1.0 / self.spread_factor), truth[..., :3], truth[..., 3])
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        state_dict.setdefault(f"{prefix}spread_factor", torch.ones_like(self.spread_factor))
+        key, one = f"{prefix}spread_factor", torch.ones_like(self.spread_factor)
+        state_dict[key] = one if self.fitted_spread is None else state_dict.get(key, one)
         super()._load_from_state_dict(state_dict, prefix, *args)

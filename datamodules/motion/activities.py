@@ -223,6 +223,7 @@ ACTIVITIES: dict[str, Callable[[ClipAngles], None]] = {
 
 # Training clips of each activity are numbered from 0; the other splits have numbers that no training reaches.
 FIRST_SEED = {"train": 0, "val": 1_000_000, "test": 2_000_000}
+CLIPS_OF_A_DRAW = 10_000  # at most, of an activity in a split
 _SILENCE = 2.0  # seconds after which somebody who waits is told why
 _SHARE = {"train": 1.0, "val": 0.1, "test": 0.2}
 
@@ -232,15 +233,16 @@ def number_of_clips(split: str, training: int) -> int:
     return max(1, round(training * _SHARE[split]))
 
 
-def clips(split: str, training: int, num_frames: int) -> Iterator[tuple[str, int, Motion]]:
+def clips(split: str, training: int, num_frames: int, draw: int = 0) -> Iterator[tuple[str, int, Motion]]:
     """Activity, number and motion of every clip of a split; `training` as in `number_of_clips`.
 
-    If they take long, one line on standard error says what is made, and how long the rest will take.
+    Another `draw` has other people, whose clips have other numbers. If they take long, one line on standard error says
+    what is made, and how long the rest will take.
     """
     each = number_of_clips(split, training)
     total, made, started, said = each * len(ACTIVITIES), 0, time.monotonic(), False
     for activity in ACTIVITIES:
-        for number in range(each):
+        for number in range(draw * CLIPS_OF_A_DRAW, draw * CLIPS_OF_A_DRAW + each):
             yield activity, number, generate(activity, num_frames, seed=FIRST_SEED[split] + number)
             made += 1
             spent = time.monotonic() - started

@@ -1,0 +1,226 @@
+"""The ablations of DiffPose: each row trained alike, from one frozen encoder per seed and split, with its controls."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from noise2pose.errors import InputError
+from scripts import ROOT
+from scripts.studies import runs
+
+EXPERIMENT = "diffpose_ablation"
+REFERENCE = "diffpose"  # the row whose weights the sweeps test, and which frames are compared with
+EPOCHS = 60  # of the encoder, and of what is trained on it; what is trained in one piece has both
+_CONTEXT = "--model methods.diffpose.ContextEncoder"
+_CLIP = "--model.num_frames 27 --model.normalisation limbs --model.width 32 --model.num_blocks 2"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        what: in words.
+        options: of the command line, on top of the experiment.
+        trained: `whole` in one piece; `half` in one piece, for as long as the encoder; `encoder` on the encoder of its
+            seed and split; `no`: the weights of `REFERENCE`.
+        data: `frames` or `clips`.
+        reference: the row that it is compared with.
+    """
+
+    what: str
+    options: str
+    trained: Literal["whole", "half", "encoder", "no"] = "encoder"
+    data: Literal["frames", "clips"] = "frames"
+    reference: str = REFERENCE
+
+
+# In this order: a row comes after the rows whose weights it needs.
+ROWS = {
+    "encoder": Row("context encoder", f"{_CONTEXT} --model.width 32", "half"),
+    "encoder_long": Row("control: the encoder, trained twice as long", f"{_CONTEXT} --model.width 32", "whole"),
+    "compute": Row("control: encoder with the operations of DiffPose", f"{_CONTEXT} --model.width 68", "whole"),
+    "parameters": Row(
+        "control: encoder with the parameters of DiffPose", f"{_CONTEXT} --model.width 50 --model.num_heads 1", "whole"
+    ),
+    "gaussian": Row("encoder with a Gaussian head", f"{_CONTEXT} --model.width 32 --model.head gaussian", "whole"),
+    "diffpose": Row("DiffPose, M = 5", ""),
+    "single_step": Row("Baseline A, a single step", "--model.variant single_step"),
+    "stacked": Row("Baseline B, five networks stacked", "--model.variant stacked"),
+    "standard": Row("Stand-Diff, from white noise", "--model.variant standard"),
+    "m_1": Row("DiffPose, M = 1", "--model.num_components 1"),
+    "m_9": Row("DiffPose, M = 9", "--model.num_components 9"),
+    "m_1_peaks": Row("DiffPose, M = 1, several peaks", "--model.num_components 1 --data.heatmaps true"),
+    "m_5_peaks": Row("DiffPose, M = 5, several peaks", "--data.heatmaps true"),
+    "m_9_peaks": Row("DiffPose, M = 9, several peaks", "--model.num_components 9 --data.heatmaps true"),
+    "release": Row("DiffPose as released", "--model.variant release"),
+    "fmpose": Row(
+        "FMPose3D", "--model configs/methods/fmpose_residual.yaml --model.width 48 --model.num_blocks 2", "whole"
+    ),
+    **{
+        f"calls_{calls}": Row(
+            f"DiffPose, all of {calls} calls, spread as it comes",
+            f"--model.num_sampling_steps {calls} --model.answer_calls {calls} --model.spread_scale none",
+            "no",
+        )
+        for calls in (1, 2, 5, 10, 15)
+    },
+    "mixste": Row(
+        "clips: MixSTE", f"--model configs/methods/context_clip_small.yaml {_CLIP}", "whole", "clips", "mixste"
+    ),
+    "d3dp": Row(
+        "clips: D3DP",
+        f"--model configs/methods/d3dp_clip_small.yaml {_CLIP} --model.num_sampling_steps 2",
+        "whole",
+        "clips",
+        "mixste",
+    ),
+}
+# Rows among which one thing is varied. Before they are measured, the same weights have to answer differently.
+SWEEPS = {
+    "calls": tuple(row for row in ROWS if row.startswith("calls_")),
+    "components": ("diffpose", "m_1", "m_9"),
+    "components, several peaks": ("m_5_peaks", "m_1_peaks", "m_9_peaks"),
+    "peaks": ("diffpose", "m_5_peaks"),
+}
+SPLITS = {  # people apart, activities apart, and 240 people who move by formulas
+    "people": {
+        "frames": "--data configs/data/motion_people_frame.yaml --data.train_stride 10 --data.eval_stride 50",
+        "clips": "--data configs/data/motion_people_clip.yaml --data.train_stride 135",
+    },
+    "activities": {
+        "frames": "--data configs/data/motion_activities_frame.yaml --data.train_stride 10 --data.eval_stride 50",
+        "clips": "--data configs/data/motion_people_clip.yaml --data.hold_out activities --data.train_stride 135",
+    },
+    "synthetic": {
+        "frames": "--data configs/data/synthetic_frame.yaml --data.cameras sampled --data.clips_per_activity 20 "
+        "--data.train_stride 1",
+        "clips": "--data configs/data/synthetic_clip.yaml --data.cameras sampled --data.clips_per_activity 20 "
+        "--data.train_stride 9",
+    },
+}
+_QUICK = "--data.clips_per_activity 1 --data.frames_per_clip 27 --data.eval_stride 9 --data.batch_size 64"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row on one split with one seed.
+
+    Attributes:
+        row: key of `ROWS`.
+        split: key of `SPLITS`.
+        seed: of the weights, of cameras and detection errors, and of who the synthetic people are.
+        quick: sizes that say only that everything runs.
+    """
+
+    row: str
+    split: str
+    seed: int
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its run."""
+        return f"ablation_{'quick_' if self.quick else ''}{self.split}_{self.row}_seed{self.seed}"
+
+    def beside(self, row: str) -> "Measured":
+        """Another row of the same split and seed."""
+        return Measured(row, self.split, self.seed, self.quick)
+
+    def options(self) -> list[str]:
+        """Of the command line."""
+        row, epochs = ROWS[self.row], 1 if self.quick else EPOCHS
+        options = row.options.split()
+        if row.trained in ("encoder", "no"):
+            options += ["--model.context_checkpoint", str(self.beside("encoder").weights.relative_to(ROOT))]
+        options += ["--trainer.max_epochs", str(2 * epochs if row.trained == "whole" else epochs)]
+        if row.data == "clips":  # whose validation costs more than their training
+            options += ["--trainer.check_val_every_n_epoch", str(max(1, epochs // 3))]
+        options += [*SPLITS[self.split][row.data].split(), "--data.noise_seed", str(self.seed)]
+        options += ["--data.draw", str(self.seed)] if self.split == "synthetic" else []
+        return [*options, *(_QUICK.split() if self.quick else [])]
+
+    @property
+    def weights(self) -> Path:
+        """The checkpoint that is tested."""
+        row = REFERENCE if ROWS[self.row].trained == "no" else self.row
+        return runs.folder_of(self.beside(row).name) / "checkpoints" / "best.ckpt"
+
+
+def measure(measured: Measured, threads: int) -> None:
+    """Trains, tests and compares with its own weights otherwise set, what of that is not done yet.
+
+    Raises:
+        InputError: if it needs the weights of another row, or if its sweep varies nothing.
+    """
+    name, options = measured.name, measured.options()
+    trained = ROWS[measured.row].trained
+    for needed in {"encoder": ["encoder"], "no": ["encoder", REFERENCE]}.get(trained, []):
+        if not runs.record(measured.beside(needed).name, "test.json"):
+            raise InputError(f"{name}: row {needed} of this split and seed comes first: add it to --rows")
+    if not runs.record(name, "test.json"):
+        if trained != "no":
+            runs.fit(EXPERIMENT, name, measured.seed, options, threads)
+        if measured.row in _swept():
+            check_sweeps(measured)
+        weights = "" if trained != "no" else measured.beside(REFERENCE).name
+        runs.test(EXPERIMENT, name, measured.seed, options, threads, weights)
+    if not runs.record(name, "people.json"):
+        from scripts.studies.people import errors_by_person  # torch, which the table alone does not need
+
+        folder = runs.folder_of(name)
+        runs.write_record(name, "people.json", errors_by_person(folder, measured.weights))
+
+
+def check_sweeps(measured: Measured) -> None:
+    """Checks once for each split and seed that what is varied among the rows of `SWEEPS` changes the answer.
+
+    Raises:
+        InputError: if it does not.
+    """
+    from scripts.studies.people import changes
+
+    reference = measured.beside(REFERENCE)
+    if runs.record(reference.name, "changes.json") or not reference.weights.is_file():
+        return
+    config = yaml.safe_load((runs.folder_of(reference.name) / "config.yaml").read_text())
+    found = {
+        sweep: changes(reference.weights, config["data"], {row: changed(ROWS[row].options) for row in rows})
+        for sweep, rows in SWEEPS.items()
+    }
+    runs.write_record(reference.name, "changes.json", found)
+
+
+def changed(options: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of the method and of the data module that options of a row set."""
+    words = shlex.split(options)
+    values = {key: yaml.safe_load(value) for key, value in zip(words[::2], words[1::2], strict=True)}
+    of_method, of_data = (
+        {key.removeprefix(part): value for key, value in values.items() if key.startswith(part)}
+        for part in ("--model.", "--data.")
+    )
+    return of_method, of_data
+
+
+def check_data(splits: list[str]) -> None:
+    """Checks that the folders of motion are there, before hours of training end for want of them.
+
+    Raises:
+        InputError: if one is missing.
+    """
+    for split in splits:
+        file = ROOT / SPLITS[split]["frames"].split()[1]
+        roots = yaml.safe_load(file.read_text())["init_args"].get("roots", "")
+        for root in filter(None, roots.split(",")):
+            if not (ROOT / root).is_dir():
+                raise InputError(
+                    f"{file.relative_to(ROOT)}: {root} is not prepared (docs/datasets.md says how); without it: "
+                    "--splits synthetic"
+                )
+
+
+def _swept() -> set[str]:
+    return {row for rows in SWEEPS.values() for row in rows}

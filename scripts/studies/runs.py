@@ -1,0 +1,69 @@
+"""The runs of a study: a folder of `runs/` each, trained and tested by the command line as users have it."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from noise2pose.files import write_text
+from noise2pose.metrics.keys import MetricKey
+from scripts import ROOT, run
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a run."""
+    return ROOT / "runs" / name
+
+
+def record(name: str, file: str) -> dict[str, Any] | None:
+    """A JSON file of a run, or None if it has not been written yet."""
+    path = folder_of(name) / file
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_record(name: str, file: str, values: dict[str, Any]) -> None:
+    """Writes a JSON file of a run."""
+    write_text(folder_of(name) / file, json.dumps(values, indent=2) + "\n")
+
+
+def fit(file: str, name: str, seed: int, options: Sequence[str], threads: int) -> None:
+    """Trains a run, or continues it."""
+    resumed = (folder_of(name) / "checkpoints" / "last.ckpt").is_file()
+    _train("fit", file, name, seed, [*options, *(["--ckpt_path", "last"] if resumed else [])], threads)
+
+
+def test(file: str, name: str, seed: int, options: Sequence[str], threads: int, weights: str = "") -> None:
+    """Tests the best weights of the run `weights`, by default its own."""
+    best = folder_of(weights or name) / "checkpoints" / "best.ckpt"
+    _train("test", file, name, seed, [*options, "--ckpt_path", str(best)], threads)
+
+
+def _train(verb: str, file: str, name: str, seed: int, options: Sequence[str], threads: int) -> None:
+    arguments = ("-c", f"configs/experiments/{file}.yaml", "--name", name, "--seed_everything", str(seed))
+    run("train", verb, *arguments, *options, OMP_NUM_THREADS=str(threads))
+
+
+def values_of(tests: Sequence[dict[str, Any]], key: MetricKey, dataset: str) -> list[float]:
+    """A metric of a test set in each test; empty if the method does not have it."""
+    found = [test["metrics"].get(f"test/{dataset}/{key.name}") for test in tests]
+    return [] if None in found else found
+
+
+def median(tests: Sequence[dict[str, Any]], key: MetricKey, dataset: str) -> str:
+    """Median over the tests; empty if the method does not have the metric."""
+    found = values_of(tests, key, dataset)
+    return key.text(statistics.median(found)) if found else ""
+
+
+def median_and_range(tests: Sequence[dict[str, Any]], key: MetricKey, dataset: str) -> str:
+    """Median with the smallest and the largest of the tests; empty if the method does not have the metric."""
+    found = values_of(tests, key, dataset)
+    if len(found) < 2:
+        return median(tests, key, dataset)
+    return f"{median(tests, key, dataset)} ({key.text(min(found))} to {key.text(max(found))})"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows))
