@@ -17,8 +17,8 @@ class SpreadMethod(PoseMethod):
     """A method whose hypotheses deviate from their mean by a factor that is fitted on validation.
 
     Each validation of a fit ends with a new factor, from the hypotheses of the first evaluation set; the metrics of
-    that validation were measured with the factor before. The factor is a buffer, 1 with `none` and in checkpoints that have
-    none, and logged as `val/<dataset>/spread_factor`.
+    that validation were measured with the factor before. The factor is a buffer, 1 with `none` and in checkpoints that
+    have none, and logged as `val/<dataset>/spread_factor`.
     """
 
     spread_factor: Tensor

@@ -105,8 +105,8 @@ def _attempt(name: str, measure: Callable[[], None], failed: dict[str, str]) -> 
         measure()
     except InputError as error:
         failed[name] = str(error)
-    except SystemExit as stop:  # of a training, which has said why
-        failed[name] = str(stop.code)
+    except SystemExit:  # of a training or test, which has said why
+        failed[name] = "see above"
 
 
 def _show(text: str, output: Path) -> None:

@@ -22,11 +22,11 @@ _COVERAGE_50, _COVERAGE_90, _CRPS, _AUSE = CALIBRATION
 _LINES = {"encoder": "#777777", "compute": "#D55E00", "gaussian": "#009E73", "diffpose": "#AA5FA0"}  # beside the sweep
 _LEVELS = {50: _COVERAGE_50, 90: _COVERAGE_90}
 _BLUE, _RED = "#0072B2", "#D55E00"
-LEGEND = """MPJPE, PA-MPJPE, CRPS and AUSE in mm, coverage in per cent: medians over the seeds, with the smallest and the
-largest. Calls: of the denoiser for each hypothesis; poses/s: with all hypotheses, on the machine named in test.json. Best:
-epoch of the best validation, whose weights are tested, of so many. Difference: mean over people of their error minus that
-of the same person in the row that is compared with, in mm; p: Wilcoxon's signed-rank test over people, corrected by Holm
-within the column. Frames and clips have other test samples: compare frames with frames."""
+LEGEND = """MPJPE, PA-MPJPE, CRPS and AUSE in mm, coverage in per cent: medians over the seeds, with the smallest and
+the largest. Calls: of the denoiser for each hypothesis; poses/s: with all hypotheses, on the machine named in
+test.json. Best: epoch of the best validation, whose weights are tested, of so many. Difference: mean over people of
+their error minus that of the same person in the row that is compared with, in mm; p: Wilcoxon's signed-rank test over
+people, corrected by Holm within the column. Frames and clips have other test samples: compare frames with frames."""
 
 Tests = Mapping[int, dict[str, Any]]  # test.json by seed
 

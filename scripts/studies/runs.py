@@ -36,7 +36,7 @@ def fit(file: str, name: str, seed: int, options: Sequence[str], threads: int) -
 def test(file: str, name: str, seed: int, options: Sequence[str], threads: int, weights: str = "") -> None:
     """Tests the best weights of the run `weights`, by default its own."""
     best = folder_of(weights or name) / "checkpoints" / "best.ckpt"
-    _train("test", file, name, seed, [*options, "--ckpt_path", str(best)], threads)
+    _train("test", file, name, seed, [*options, "--ckpt_path", str(best.relative_to(ROOT))], threads)
 
 
 def _train(verb: str, file: str, name: str, seed: int, options: Sequence[str], threads: int) -> None:
