@@ -159,16 +159,16 @@ def measure(measured: Measured, threads: int) -> None:
     name, options = measured.name, measured.options()
     trained = ROWS[measured.row].trained
     for needed in {"encoder": ["encoder"], "no": ["encoder", REFERENCE]}.get(trained, []):
-        if not runs.record(measured.beside(needed).name, "test.json"):
+        if runs.record(measured.beside(needed).name, "test.json") is None:
             raise InputError(f"{name}: row {needed} of this split and seed comes first: add it to --rows")
-    if not runs.record(name, "test.json"):
+    if runs.record(name, "test.json") is None:
         if trained != "no":
             runs.fit(EXPERIMENT, name, measured.seed, options, threads)
         if measured.row in _swept():
             check_sweeps(measured)
         weights = "" if trained != "no" else measured.beside(REFERENCE).name
         runs.test(EXPERIMENT, name, measured.seed, options, threads, weights)
-    if not runs.record(name, "people.json"):
+    if runs.record(name, "people.json") is None:
         from scripts.studies.people import errors_by_person  # torch, which the table alone does not need
 
         folder = runs.folder_of(name)
@@ -184,7 +184,7 @@ def check_sweeps(measured: Measured) -> None:
     from scripts.studies.people import changes
 
     reference = measured.beside(REFERENCE)
-    if runs.record(reference.name, "changes.json") or not reference.weights.is_file():
+    if runs.record(reference.name, "changes.json") is not None or not reference.weights.is_file():
         return
     config = yaml.safe_load((runs.folder_of(reference.name) / "config.yaml").read_text())
     found = {

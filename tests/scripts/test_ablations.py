@@ -1,19 +1,19 @@
-"""The table of ablations, and what is refused; tests of scripts/train.py cover the training itself."""
+"""What is run and what is refused; tests/scripts/studies cover the rows and the page."""
 
 import json
 
 import pytest
-import yaml
 
+from noise2pose.errors import InputError
 from scripts import ablations
-from scripts import train as train_script
-from tests.places import ROOT
+from scripts.studies import diffpose, runs
 
 
 @pytest.fixture
-def runs(tmp_path, monkeypatch):
+def project(tmp_path, monkeypatch):
     """Two seeds of an experiment of DPMesh that are finished, in a project without any other run."""
-    monkeypatch.setattr(ablations, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     for seed, error in enumerate((90.0, 110.0)):
         folder = tmp_path / "runs" / f"ablation_dpmesh_random_seed{seed}"
         folder.mkdir(parents=True)
@@ -23,55 +23,59 @@ def runs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def resolved(capsys, *options):
-    """Model, data and trainer of an ablation of DiffPose."""
-    file = str(ROOT / "configs" / "experiments" / "diffpose_ablation.yaml")
-    with pytest.raises(SystemExit) as stop:
-        train_script.main(["fit", "-c", file, *options, "--print_config"])
-    assert stop.value.code == 0
-    return yaml.safe_load(capsys.readouterr().out)
-
-
-@pytest.mark.slow
-def test_each_ablation_of_diffpose_changes_one_option(capsys):
-    whole = resolved(capsys)
-    assert set(ablations.TESTED) < set(ablations.DIFFPOSE)
-    for name, options in ablations.DIFFPOSE.items():
-        config = resolved(capsys, *options.split())
-        model, arguments = config["model"], config["model"]["init_args"]
-        changed = [key for key, value in arguments.items() if value != whole["model"]["init_args"][key]]
-        if name in ("encoder", "control"):
-            assert model["class_path"] == "methods.diffpose.ContextEncoder"
-            assert not changed or changed == ["learning_rate"], name
-        else:
-            option, value = options.removeprefix("--model.").split()
-            assert str(arguments[option]) == value and changed in ([option], []), name
-        assert config["data"] == whole["data"]
-
-
-def test_the_table_has_medians_and_ranges(runs, capsys):
+def test_the_table_has_medians_and_ranges(project, capsys):
     assert ablations.main(["dpmesh", "--table"]) == 0
-    row = capsys.readouterr().out.splitlines()[-1]
+    row = (project / "report" / "ablations_dpmesh.md").read_text().splitlines()[-1]
     assert "| 100.0 (90.0 to 110.0) |" in row and "| dpmesh_random |" in row and "| 60 | 2 |" in row
+    assert row in capsys.readouterr().out
 
 
-def test_what_is_finished_is_not_trained_again(runs, monkeypatch):
-    monkeypatch.setattr(ablations, "train", lambda *_: pytest.fail("it was trained"))
-    assert ablations.main(["dpmesh", "--only", "random", "--seeds", "0", "1"]) == 0
+def test_what_is_finished_is_not_trained_again(project, monkeypatch):
+    monkeypatch.setattr(runs, "run", lambda *_: pytest.fail("it was trained"))
+    assert ablations.main(["dpmesh", "--rows", "random", "--seeds", "0", "1"]) == 0
 
 
 @pytest.mark.parametrize("epochs", [None, 1])
-def test_runs_that_need_the_prior_ask_for_it(runs, epochs):
+def test_runs_that_need_the_prior_ask_for_it(project, epochs, capsys):
     if epochs:
-        folder = runs / "runs" / "dpmesh_prior"
+        folder = project / "runs" / "dpmesh_prior"
         folder.mkdir()
         (folder / "fit.json").write_text(json.dumps({"epochs": epochs}))
         (folder / "config.yaml").write_text("trainer: {max_epochs: 2}")
-    with pytest.raises(SystemExit, match=r"train the prior first: .*dpmesh_prior.yaml"):
-        ablations.main(["dpmesh", "--only", "context"])
+    assert ablations.main(["dpmesh", "--rows", "context", "--seeds", "0"]) == 1
+    assert "failed: ablation_dpmesh_context_seed0: train the prior first: " in capsys.readouterr().err
 
 
-def test_unknown_experiments_are_refused(runs, capsys):
+def test_unknown_rows_are_refused(project, capsys):
     with pytest.raises(SystemExit):
-        ablations.main(["dpmesh", "--only", "gmm_5"])
-    assert "--only gmm_5: expected some of z0, heatmap" in capsys.readouterr().err
+        ablations.main(["dpmesh", "--rows", "gmm_5"])
+    assert "--rows gmm_5: expected some of z0, heatmap" in capsys.readouterr().err
+
+
+def test_a_row_that_fails_does_not_stop_the_others(project, monkeypatch, capsys):
+    done = []
+
+    def measure(measured, threads):
+        done.append((measured.row, measured.seed, threads))
+        if measured.row == "encoder":
+            raise SystemExit("error: no")
+        if measured.row == "m_1":
+            raise InputError("the mixture is empty")
+
+    monkeypatch.setattr(diffpose, "measure", measure)
+    options = ["--quick", "--seeds", "3", "--threads", "2", "--rows", "m_1", "encoder", "m_9"]
+    assert ablations.main(["diffpose", *options]) == 1
+    assert done == [("encoder", 3, 2), ("m_1", 3, 2), ("m_9", 3, 2)]
+    printed = capsys.readouterr()
+    assert "failed: ablation_quick_synthetic_encoder_seed3: see above" in printed.err
+    assert "failed: ablation_quick_synthetic_m_1_seed3: the mixture is empty" in printed.err
+    assert "no row of these seeds is finished yet" in printed.out
+
+
+def test_motion_that_is_not_prepared_is_told_at_once(project, monkeypatch, capsys):
+    def check_data(splits):
+        raise InputError(f"{splits[0]} is not prepared")
+
+    monkeypatch.setattr(diffpose, "check_data", check_data)
+    assert ablations.main(["diffpose"]) == 2
+    assert "error: people is not prepared" in capsys.readouterr().err
