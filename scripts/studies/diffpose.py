@@ -13,7 +13,8 @@ from scripts.studies import runs
 
 EXPERIMENT = "diffpose_ablation"
 REFERENCE = "diffpose"  # the row whose weights the sweeps test, and which frames are compared with
-EPOCHS = 60  # of the encoder, and of what is trained on it; what is trained in one piece has both
+# The encoder, what is trained on it, and as long as both together for what is trained in one piece.
+EPOCHS = {"encoder": 100, "twice": 200, "on_encoder": 40, "whole": 140, "no": 40}
 _CONTEXT = "--model methods.diffpose.ContextEncoder"
 _CLIP = "--model.num_frames 27 --model.normalisation limbs --model.width 32 --model.num_blocks 2"
 
@@ -25,23 +26,24 @@ class Row:
     Attributes:
         what: in words.
         options: of the command line, on top of the experiment.
-        trained: `whole` in one piece; `half` in one piece, for as long as the encoder; `encoder` on the encoder of its
-            seed and split; `no`: the weights of `REFERENCE`.
+        trained: `on_encoder`, on the frozen encoder of its seed and split; `whole`, in one piece for as long as encoder
+            and DiffPose together; `encoder` and `twice`, for as long as the encoder and twice as long; `no`: tests the
+            weights of `REFERENCE`.
         data: `frames` or `clips`.
         reference: the row that it is compared with.
     """
 
     what: str
     options: str
-    trained: Literal["whole", "half", "encoder", "no"] = "encoder"
+    trained: Literal["encoder", "twice", "on_encoder", "whole", "no"] = "on_encoder"
     data: Literal["frames", "clips"] = "frames"
     reference: str = REFERENCE
 
 
 # In this order: a row comes after the rows whose weights it needs.
 ROWS = {
-    "encoder": Row("context encoder", f"{_CONTEXT} --model.width 32", "half"),
-    "encoder_long": Row("control: the encoder, trained twice as long", f"{_CONTEXT} --model.width 32", "whole"),
+    "encoder": Row("context encoder", f"{_CONTEXT} --model.width 32", "encoder"),
+    "encoder_long": Row("control: the encoder, trained twice as long", f"{_CONTEXT} --model.width 32", "twice"),
     "compute": Row("control: encoder with the operations of DiffPose", f"{_CONTEXT} --model.width 68", "whole"),
     "parameters": Row(
         "control: encoder with the parameters of DiffPose", f"{_CONTEXT} --model.width 50 --model.num_heads 1", "whole"
@@ -88,18 +90,18 @@ SWEEPS = {
 }
 SPLITS = {  # people apart, activities apart, and 240 people who move by formulas
     "people": {
-        "frames": "--data configs/data/motion_people_frame.yaml --data.train_stride 10 --data.eval_stride 50",
-        "clips": "--data configs/data/motion_people_clip.yaml --data.train_stride 135",
+        "frames": "--data configs/data/motion_people_frame.yaml --data.train_stride 20 --data.eval_stride 50",
+        "clips": "--data configs/data/motion_people_clip.yaml --data.train_stride 270",
     },
     "activities": {
-        "frames": "--data configs/data/motion_activities_frame.yaml --data.train_stride 10 --data.eval_stride 50",
-        "clips": "--data configs/data/motion_people_clip.yaml --data.hold_out activities --data.train_stride 135",
+        "frames": "--data configs/data/motion_activities_frame.yaml --data.train_stride 20 --data.eval_stride 50",
+        "clips": "--data configs/data/motion_people_clip.yaml --data.hold_out activities --data.train_stride 270",
     },
     "synthetic": {
         "frames": "--data configs/data/synthetic_frame.yaml --data.cameras sampled --data.clips_per_activity 20 "
-        "--data.train_stride 1",
+        "--data.train_stride 2",
         "clips": "--data configs/data/synthetic_clip.yaml --data.cameras sampled --data.clips_per_activity 20 "
-        "--data.train_stride 9",
+        "--data.train_stride 18",
     },
 }
 _QUICK = "--data.clips_per_activity 1 --data.frames_per_clip 27 --data.eval_stride 9 --data.batch_size 64"
@@ -132,13 +134,14 @@ class Measured:
 
     def options(self) -> list[str]:
         """Of the command line."""
-        row, epochs = ROWS[self.row], 1 if self.quick else EPOCHS
+        row = ROWS[self.row]
         options = row.options.split()
-        if row.trained in ("encoder", "no"):
+        if row.trained in ("on_encoder", "no"):
             options += ["--model.context_checkpoint", str(self.beside("encoder").weights.relative_to(ROOT))]
-        options += ["--trainer.max_epochs", str(2 * epochs if row.trained == "whole" else epochs)]
+        options += ["--trainer.max_epochs", "1" if self.quick else str(EPOCHS[row.trained])]
         every = 4 if row.data == "frames" else 20  # since validation of clips costs more than their training
         options += ["--trainer.check_val_every_n_epoch", "1" if self.quick else str(every)]
+        options += ["--data.batch_size", "128"] if row.data == "frames" else []
         options += [*SPLITS[self.split][row.data].split(), "--data.noise_seed", str(self.seed)]
         options += ["--data.draw", str(self.seed)] if self.split == "synthetic" else []
         return [*options, *(_QUICK.split() if self.quick else [])]
@@ -158,7 +161,7 @@ def measure(measured: Measured, threads: int) -> None:
     """
     name, options = measured.name, measured.options()
     trained = ROWS[measured.row].trained
-    for needed in {"encoder": ["encoder"], "no": ["encoder", REFERENCE]}.get(trained, []):
+    for needed in {"on_encoder": ["encoder"], "no": ["encoder", REFERENCE]}.get(trained, []):
         if runs.record(measured.beside(needed).name, "test.json") is None:
             raise InputError(f"{name}: row {needed} of this split and seed comes first: add it to --rows")
     if runs.record(name, "test.json") is None:

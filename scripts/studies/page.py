@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,13 @@ _LEVELS = {50: _COVERAGE_50, 90: _COVERAGE_90}
 _BLUE, _RED = "#0072B2", "#D55E00"
 LEGEND = """MPJPE, PA-MPJPE, CRPS and AUSE in mm, coverage in per cent: medians over the seeds, with the smallest and
 the largest. Calls: of the denoiser for each hypothesis; poses/s: with all hypotheses, on the machine named in
-test.json. Best: epoch of the best validation, whose weights are tested, of so many. Difference: mean over people of
-their error minus that of the same person in the row that is compared with, in mm; p: Wilcoxon's signed-rank test over
-people, corrected by Holm within the column. Frames and clips have other test samples: compare frames with frames."""
+test.json. Best: epoch of the best validation, whose weights are tested, of so many. Difference: mean over the people
+of all test sets of their error minus that of the same person in the row that is compared with, in mm; p: Wilcoxon's
+signed-rank test over people, corrected by Holm within the column. Frames and clips have other test samples: compare
+frames with frames."""
 
 Tests = Mapping[int, dict[str, Any]]  # test.json by seed
+People = dict[int, dict[str, dict[str, float]]]  # error by seed, metric and person
 
 
 def write_page(path: Path, splits: Sequence[str], seeds: Sequence[int], quick: bool) -> str:
@@ -39,6 +41,7 @@ def write_page(path: Path, splits: Sequence[str], seeds: Sequence[int], quick: b
         for dataset in _datasets(tests):
             parts += [f"## {split}: {dataset}", table(dataset, split, tests, quick)]
             drawn[f"{split}: {dataset}"] = {row: _of(dataset, tests[row]) for row in tests}
+        parts += comparisons(split, tests, quick)
         parts += _changes(split, seeds, quick)
     if not parts:
         return ""
@@ -61,12 +64,8 @@ def table(dataset: str, split: str, tests: Mapping[str, Tests], quick: bool) -> 
         quick: whether these are quick runs.
     """
     found = {row: _of(dataset, tests[row]) for row in tests if _of(dataset, tests[row])}
-    columns = [
-        _compared(found, {row: _people(row, split, found[row], quick, dataset, metric) for row in found})
-        for metric in ("mpjpe", "crps")
-    ]
     header = ["row", "what", "MPJPE", "PA-MPJPE", "CRPS", "in 50 / 90 %", "AUSE", "calls", "poses/s", "parameters",
-              "best", "compared with", "difference MPJPE", "difference CRPS", "seeds"]  # fmt: skip
+              "best", "seeds"]  # fmt: skip
     rows = []
     for row, of_seeds in found.items():
         records = list(of_seeds.values())
@@ -75,19 +74,33 @@ def table(dataset: str, split: str, tests: Mapping[str, Tests], quick: bool) -> 
         errors = [runs.median_and_range(records, key, dataset) for key in (_MPJPE, _PA_MPJPE, _CRPS)]
         cells = [row, ROWS[row].what, *errors, " / ".join(filter(None, coverage)), runs.median(records, _AUSE, dataset)]
         cells += [str(records[0]["num_steps"]), f"{speed:,.0f}", f"{records[0]['parameters']:,}"]
-        cells += [_best_epochs([Measured(row, split, seed, quick) for seed in of_seeds]), ROWS[row].reference]
-        rows.append([*cells, *(column.get(row, "") for column in columns), str(len(records))])
+        best = _best_epochs([Measured(row, split, seed, quick) for seed in of_seeds])
+        rows.append([*cells, best, str(len(records))])
     return runs.markdown(header, rows)
 
 
-def _compared(rows: Mapping[str, Any], people: Mapping[str, Mapping[int, Mapping[str, float]]]) -> dict[str, str]:
+def comparisons(split: str, tests: Mapping[str, Tests], quick: bool) -> list[str]:
+    """The paired comparison of each row with its reference, as Markdown; nothing if there are too few people."""
+    columns = [
+        _compared({row: _people(Measured(row, split, seed, quick) for seed in tests[row]) for row in tests}, metric)
+        for metric in ("mpjpe", "crps")
+    ]
+    found = [row for row in tests if any(row in column for column in columns)]
+    header = ["row", "compared with", "difference of MPJPE", "difference of CRPS"]
+    rows = [[row, ROWS[row].reference, *(column.get(row, "") for column in columns)] for row in found]
+    return [f"### {split}: over people", runs.markdown(header, rows)] if rows else []
+
+
+def _compared(people: Mapping[str, People], metric: str) -> dict[str, str]:
     """The cell of each row that has enough people in common with its reference."""
-    references = {row: ROWS[row].reference for row in rows}
-    compared = {
-        row: comparison
-        for row, reference in references.items()
-        if row != reference and reference in people and (comparison := compare(people[row], people[reference]))
-    }
+    compared = {}
+    for row in people:
+        reference = ROWS[row].reference
+        errors, others = (
+            {seed: of[metric] for seed, of in people[name].items() if metric in of} for name in (row, reference)
+        )
+        if row != reference and (comparison := compare(errors, others)):
+            compared[row] = comparison
     corrected = holm([comparison.p for comparison in compared.values()])
     return {row: _in_words(*pair) for row, *pair in zip(compared, compared.values(), corrected, strict=True)}
 
@@ -112,10 +125,15 @@ def _of(dataset: str, tests: Tests) -> Tests:
     return {seed: test for seed, test in tests.items() if f"test/{dataset}/{_MPJPE.name}" in test["metrics"]}
 
 
-def _people(row: str, split: str, seeds: Tests, quick: bool, dataset: str, metric: str) -> dict[int, dict[str, float]]:
-    """A metric of each person, by seed."""
-    found = {seed: runs.record(Measured(row, split, seed, quick).name, "people.json") or {} for seed in seeds}
-    return {seed: people[dataset][metric] for seed, people in found.items() if metric in people.get(dataset, {})}
+def _people(measured: Iterable[Measured]) -> People:
+    """The errors of the people of all test sets."""
+    found: People = {}
+    for one in measured:
+        for dataset, metrics in (runs.record(one.name, "people.json") or {}).items():
+            for metric, people in metrics.items():
+                errors = {f"{dataset}/{person}": error for person, error in people.items()}
+                found.setdefault(one.seed, {}).setdefault(metric, {}).update(errors)
+    return found
 
 
 def _best_epochs(measured: Sequence[Measured]) -> str:

@@ -14,7 +14,7 @@ from methods.fmpose import FMPose
 from noise2pose.errors import InputError
 from scripts import train as train_script
 from scripts.studies import diffpose, runs
-from scripts.studies.diffpose import ROWS, SPLITS, SWEEPS, Measured, changed
+from scripts.studies.diffpose import EPOCHS, ROWS, SPLITS, SWEEPS, Measured, changed
 from tests.places import ROOT
 from tests.tiny import TinyPoses
 
@@ -59,10 +59,10 @@ def test_rows_change_options_that_exist_and_come_after_what_they_need():
     of_data = inspect.signature(SyntheticMotion.__mro__[1]).parameters
     seen = []
     for name, row in ROWS.items():
-        if row.trained in ("encoder", "no"):
+        if row.trained in ("on_encoder", "no"):
             method, data = changed(row.options)
             assert set(method) <= set(of_method) and set(data) <= set(of_data), name
-            assert "encoder" in seen and (row.trained == "encoder" or diffpose.REFERENCE in seen)
+            assert "encoder" in seen and (row.trained == "on_encoder" or diffpose.REFERENCE in seen)
         seen.append(name)
         assert row.reference in ROWS
     assert all(row in ROWS for rows in SWEEPS.values() for row in rows)
@@ -94,7 +94,7 @@ def test_the_command_line_takes_the_options_of_a_row(row, split, capsys, monkeyp
         assert model["context_checkpoint"] == "runs/ablation_synthetic_encoder_seed3/checkpoints/best.ckpt"
     else:
         assert data["hold_out"] == split and data["num_frames"] == (27 if row == "d3dp" else 1)
-        assert config["trainer"]["max_epochs"] == 2 * diffpose.EPOCHS
+        assert config["trainer"]["max_epochs"] == EPOCHS["encoder"] + EPOCHS["on_encoder"]
 
 
 def test_synthetic_people_of_another_draw_are_others():

@@ -24,7 +24,11 @@ def finished(tmp_path, monkeypatch):
             name = Measured(row, "people", seed).name
             write_run(runs.folder_of(name), mpjpe=error + seed, num_steps=calls)
             errors = {person: error + seed + number for number, person in enumerate(PEOPLE)}
-            runs.write_record(name, "people.json", {"toy": {"mpjpe": errors}})
+            sets = {
+                "toy": {"mpjpe": dict(list(errors.items())[:5])},
+                "other": {"mpjpe": dict(list(errors.items())[5:])},
+            }
+            runs.write_record(name, "people.json", sets)
     runs.write_record(Measured("diffpose", "people", 0).name, "changes.json", {"calls": {"calls_1, calls_5": 12.0}})
     return tmp_path
 
@@ -35,9 +39,10 @@ def test_rows_have_medians_ranges_and_comparisons_over_people(finished):
         next(line for line in text.splitlines() if line.startswith(f"| {row} |")) for row in ("encoder", "diffpose")
     )
     assert "| 65.5 (65.0 to 66.0) |" in encoder and encoder.endswith("| 2 |")
-    assert "+5.0 (p = 0.023, 8 people)" in encoder  # three comparisons: 3 times 2 / 2^8
-    assert "| 44.0 / 81.5 |" in reference and " people)" not in reference
-    assert "| 2 of 2 | diffpose |" in reference  # the best of fake_runs' two epochs is the last
+    # Three comparisons over the people of both sets: 3 times 2 / 2^8.
+    assert "| encoder | diffpose | +5.0 (p = 0.023, 8 people) |  |" in text.splitlines()
+    assert "| 44.0 / 81.5 |" in reference and "| diffpose | diffpose |" not in text
+    assert reference.endswith("| 2 of 2 | 2 |")  # the best of fake_runs' two epochs is the last
     assert "## people: toy" in text and "## synthetic" not in text
     assert "calls at least 12.0 mm (calls_1, calls_5)" in text
     assert (finished / "page.md").read_text() == text + "\n"

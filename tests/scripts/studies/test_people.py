@@ -10,6 +10,7 @@ from methods.diffpose import DiffPose
 from noise2pose.errors import InputError
 from noise2pose.metrics.calibration import energy_score
 from scripts.studies.people import changes, errors_by_person
+from tests.datamodules import motion_folder
 
 OPTIONS = {
     "variant": "paper", "encoder": "residual", "denoiser": "residual", "context_width": 8, "context_blocks": 1,
@@ -56,6 +57,21 @@ def test_errors_of_people_are_those_of_their_samples(run):
         own = [i for i, subject in enumerate(batch["subject"]) if subject == person]
         assert found["mpjpe"][person] == pytest.approx(1000 * float(errors[own].mean()), rel=1e-4)
         assert found["crps"][person] == pytest.approx(1000 * float(scores[own].mean()), rel=1e-4)
+
+
+def test_sources_of_motion_are_apart(run, tmp_path):
+    folder, _, config = run
+    people = [{"name": f"{subject}_01", "subject": subject, "action": "walk"} for subject in ("01", "02", "03", "11")]
+    for name, dataset in (("cmu", "cmu_mocap"), ("uiprmd", "motion_clips")):
+        source = {"source": "uiprmd-vicon"} if name == "uiprmd" else {}
+        split = {"split": "test"} if name == "uiprmd" else {}
+        motion_folder.write(tmp_path / name, dataset, [{**clip, **source, **split} for clip in people])
+    roots = ",".join(str(tmp_path / name) for name in ("cmu", "uiprmd"))
+    data = {"class_path": "datamodules.motion_capture.MotionCapture", "init_args": {"roots": roots, "eval_stride": 20}}
+    (tmp_path / "config_test.yaml").write_text(yaml.safe_dump({**config, "data": data}))
+    found = errors_by_person(tmp_path, folder / "best.ckpt")
+    assert list(found["motion_people_cmu"]["mpjpe"]) == ["02", "03"]
+    assert list(found["motion_people_uiprmd"]["crps"]) == ["01", "02", "03", "11"]
 
 
 def test_what_is_varied_has_to_change_the_answer(run):
