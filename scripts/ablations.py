@@ -18,7 +18,8 @@ dpmesh    configs/experiments/dpmesh_*.yaml: what heat-maps, context, reasoning 
           other backbones. All runs start from one prior, which must be trained first.
 
 Finished rows are not run again and interrupted ones continue, so the command can be stopped and repeated. A row that
-fails is named at the end, and the others go on. Several can run at once with different --seeds.
+fails is named at the end, and the others go on. Several can run at once with different --seeds; --table then writes the
+page of all.
 
   noise2pose ablations diffpose                            all rows, splits and seeds: overnight
   noise2pose ablations diffpose --seeds 0 1 --threads 1    and beside it, on the other core, --seeds 2 3 4

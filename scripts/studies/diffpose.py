@@ -154,10 +154,10 @@ class Measured:
 
 
 def measure(measured: Measured, threads: int) -> None:
-    """Trains, tests and compares with its own weights otherwise set, what of that is not done yet.
+    """Trains a row, tests it and measures its errors of each person, as far as that is not done yet.
 
     Raises:
-        InputError: if it needs the weights of another row, or if its sweep varies nothing.
+        InputError: if it needs the weights of another row, or its sweep varies nothing.
     """
     name, options = measured.name, measured.options()
     trained = ROWS[measured.row].trained
@@ -165,36 +165,39 @@ def measure(measured: Measured, threads: int) -> None:
         if runs.record(measured.beside(needed).name, "test.json") is None:
             raise InputError(f"{name}: row {needed} of this split and seed comes first: add it to --rows")
     if runs.record(name, "test.json") is None:
+        check_sweeps(measured, threads)
         if trained != "no":
             runs.fit(EXPERIMENT, name, measured.seed, options, threads)
-        if measured.row in _swept():
-            check_sweeps(measured)
         weights = "" if trained != "no" else measured.beside(REFERENCE).name
         runs.test(EXPERIMENT, name, measured.seed, options, threads, weights)
     if runs.record(name, "people.json") is None:
-        from scripts.studies.people import errors_by_person  # torch, which the table alone does not need
+        from scripts.studies import people  # torch, which the page alone does not need
 
-        folder = runs.folder_of(name)
-        runs.write_record(name, "people.json", errors_by_person(folder, measured.weights))
+        people.use_threads(threads)
+        runs.write_record(name, "people.json", people.errors_by_person(runs.folder_of(name), measured.weights))
 
 
-def check_sweeps(measured: Measured) -> None:
-    """Checks once for each split and seed that what is varied among the rows of `SWEEPS` changes the answer.
+def check_sweeps(measured: Measured, threads: int) -> None:
+    """Checks, once for each split and seed, that the sweeps of a row vary the answer of the reference's weights.
 
     Raises:
-        InputError: if it does not.
+        InputError: if one does not.
     """
-    from scripts.studies.people import changes
-
     reference = measured.beside(REFERENCE)
-    if runs.record(reference.name, "changes.json") is not None or not reference.weights.is_file():
+    known = runs.record(reference.name, "changes.json") or {}
+    sweeps = [sweep for sweep, rows in SWEEPS.items() if measured.row in rows and sweep not in known]
+    if measured.row == REFERENCE or not sweeps:
         return
+    if runs.record(reference.name, "test.json") is None:
+        raise InputError(f"{measured.name}: row {REFERENCE} of this split and seed comes first: add it to --rows")
+    from scripts.studies import people
+
+    people.use_threads(threads)
     config = yaml.safe_load((runs.folder_of(reference.name) / "config.yaml").read_text())
-    found = {
-        sweep: changes(reference.weights, config["data"], {row: changed(ROWS[row].options) for row in rows})
-        for sweep, rows in SWEEPS.items()
-    }
-    runs.write_record(reference.name, "changes.json", found)
+    for sweep in sweeps:
+        options = {row: changed(ROWS[row].options) for row in SWEEPS[sweep]}
+        known[sweep] = people.changes(reference.weights, config["data"], options)
+        runs.write_record(reference.name, "changes.json", known)
 
 
 def changed(options: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -223,7 +226,3 @@ def check_data(splits: list[str]) -> None:
                     f"{file.relative_to(ROOT)}: {root} is not prepared (docs/datasets.md says how); without it: "
                     "--splits synthetic"
                 )
-
-
-def _swept() -> set[str]:
-    return {row for rows in SWEEPS.values() for row in rows}

@@ -93,7 +93,7 @@ def comparisons(split: str, tests: Mapping[str, Tests], quick: bool) -> list[str
 
 def _compared(people: Mapping[str, People], metric: str) -> dict[str, str]:
     """The cell of each row that has enough people in common with its reference."""
-    compared = {}
+    compared: dict[str, Comparison] = {}
     for row in people:
         reference = ROWS[row].reference
         errors, others = (
@@ -102,7 +102,7 @@ def _compared(people: Mapping[str, People], metric: str) -> dict[str, str]:
         if row != reference and (comparison := compare(errors, others)):
             compared[row] = comparison
     corrected = holm([comparison.p for comparison in compared.values()])
-    return {row: _in_words(*pair) for row, *pair in zip(compared, compared.values(), corrected, strict=True)}
+    return {row: _in_words(compared[row], p) for row, p in zip(compared, corrected, strict=True)}
 
 
 def _in_words(comparison: Comparison, p: float) -> str:

@@ -23,6 +23,11 @@ _COMPARED = 64  # samples
 _MILLIMETRES = 1000.0
 
 
+def use_threads(number: int) -> None:
+    """Uses as many threads as the trainings."""
+    torch.set_num_threads(number)
+
+
 @torch.no_grad()
 def errors_by_person(folder: Path, checkpoint: Path) -> dict[str, Any]:
     """MPJPE and CRPS of each person, in each test set.

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FEWEST = 6  # people with whom the signed-rank test can reach 0.05
 
@@ -40,7 +40,8 @@ def compare(row: Mapping[int, Mapping[str, float]], reference: Mapping[int, Mapp
     means = [statistics.mean(differences[person]) for person in sorted(differences)]
     if len(means) < FEWEST:
         return None
-    p = float(stats.wilcoxon(means).pvalue) if any(means) else 1.0
+    result: Any = stats.wilcoxon(means) if any(means) else None
+    p = 1.0 if result is None else float(result.pvalue)
     return Comparison(statistics.mean(means), p, len(means))
 
 

@@ -13,7 +13,7 @@ from methods.diffpose import ContextEncoder, DiffPose
 from methods.fmpose import FMPose
 from noise2pose.errors import InputError
 from scripts import train as train_script
-from scripts.studies import diffpose, runs
+from scripts.studies import diffpose, people, runs
 from scripts.studies.diffpose import EPOCHS, ROWS, SPLITS, SWEEPS, Measured, changed
 from tests.places import ROOT
 from tests.tiny import TinyPoses
@@ -122,7 +122,9 @@ def project(tmp_path, monkeypatch):
     for module in (runs, diffpose):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(runs, "run", run)
-    monkeypatch.setattr("scripts.studies.people.errors_by_person", lambda *_: {})
+    monkeypatch.setattr(people, "use_threads", lambda number: None)
+    monkeypatch.setattr(people, "errors_by_person", lambda *_: {})
+    monkeypatch.setattr(people, "changes", lambda checkpoint, data, options: dict.fromkeys(options, data["change"]))
     return calls
 
 
@@ -135,6 +137,8 @@ def test_a_row_is_trained_once_continued_and_tested_with_its_weights(project):
     for _ in range(2):
         for measured in (encoder, reference, sweep):
             diffpose.measure(measured, 2)
+            (runs.folder_of(measured.name) / "config.yaml").write_text("data: {change: 7.0}")
+    assert runs.record(reference.name, "changes.json") == {"calls": dict.fromkeys(SWEEPS["calls"], 7.0)}
     assert project == [
         ("fit", encoder.name, "last"),
         ("test", encoder.name, f"runs/{encoder.name}/checkpoints/best.ckpt"),
@@ -142,6 +146,23 @@ def test_a_row_is_trained_once_continued_and_tested_with_its_weights(project):
         ("test", reference.name, f"runs/{reference.name}/checkpoints/best.ckpt"),
         ("test", sweep.name, f"runs/{reference.name}/checkpoints/best.ckpt"),
     ]
+
+
+def test_a_sweep_that_varies_nothing_is_not_measured(project, monkeypatch):
+    def changes(checkpoint, data, options):
+        raise InputError("the answers do not differ")
+
+    monkeypatch.setattr(people, "changes", changes)
+    for row in ("encoder", "diffpose"):
+        diffpose.measure(Measured(row, "people", 0), 2)
+        (runs.folder_of(Measured(row, "people", 0).name) / "config.yaml").write_text("data: {}")
+    before = list(project)
+    for row in ("m_9", "calls_2"):
+        with pytest.raises(InputError, match="the answers do not differ"):
+            diffpose.measure(Measured(row, "people", 0), 2)
+    assert project == before
+    diffpose.measure(Measured("single_step", "people", 0), 2)  # is in no sweep
+    assert len(project) == len(before) + 2
 
 
 def test_missing_motion_is_found_before_anything_is_trained(project, tmp_path):
