@@ -14,7 +14,8 @@ from scripts.studies import runs
 EXPERIMENT = "diffpose_ablation"
 REFERENCE = "diffpose"  # the row whose weights the sweeps test, and which frames are compared with
 # The encoder, what is trained on it, and as long as both together for what is trained in one piece.
-EPOCHS = {"encoder": 100, "twice": 200, "on_encoder": 40, "whole": 140, "no": 40}
+EPOCHS = {"encoder": 80, "twice": 160, "on_encoder": 32, "whole": 112, "no": 32}
+VALIDATED_EVERY = {"frames": 4, "clips": 16}  # epochs; validation of clips costs more than their training
 _CONTEXT = "--model methods.diffpose.ContextEncoder"
 _CLIP = "--model.num_frames 27 --model.normalisation limbs --model.width 32 --model.num_blocks 2"
 
@@ -139,8 +140,7 @@ class Measured:
         if row.trained in ("on_encoder", "no"):
             options += ["--model.context_checkpoint", str(self.beside("encoder").weights.relative_to(ROOT))]
         options += ["--trainer.max_epochs", "1" if self.quick else str(EPOCHS[row.trained])]
-        every = 4 if row.data == "frames" else 20  # since validation of clips costs more than their training
-        options += ["--trainer.check_val_every_n_epoch", "1" if self.quick else str(every)]
+        options += ["--trainer.check_val_every_n_epoch", "1" if self.quick else str(VALIDATED_EVERY[row.data])]
         options += ["--data.batch_size", "128"] if row.data == "frames" else []
         options += [*SPLITS[self.split][row.data].split(), "--data.noise_seed", str(self.seed)]
         options += ["--data.draw", str(self.seed)] if self.split == "synthetic" else []

@@ -205,5 +205,6 @@ def _draw_sweep(ax: "Axes", rows: Mapping[str, Tests], key: MetricKey, dataset: 
         if (values := runs.values_of(list(rows[row].values()), key, dataset))
     ]
     calls = [call for call, _ in points]
+    ax.set_xticks(calls)
     ax.plot(calls, [statistics.median(values) for _, values in points], color=color, marker="o", label=label)
     ax.fill_between(calls, [min(v) for _, v in points], [max(v) for _, v in points], color=color, alpha=0.15)

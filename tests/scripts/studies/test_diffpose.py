@@ -14,7 +14,7 @@ from methods.fmpose import FMPose
 from noise2pose.errors import InputError
 from scripts import train as train_script
 from scripts.studies import diffpose, people, runs
-from scripts.studies.diffpose import EPOCHS, ROWS, SPLITS, SWEEPS, Measured, changed
+from scripts.studies.diffpose import EPOCHS, ROWS, SPLITS, SWEEPS, VALIDATED_EVERY, Measured, changed
 from tests.places import ROOT
 from tests.tiny import TinyPoses
 
@@ -63,6 +63,7 @@ def test_rows_change_options_that_exist_and_come_after_what_they_need():
             method, data = changed(row.options)
             assert set(method) <= set(of_method) and set(data) <= set(of_data), name
             assert "encoder" in seen and (row.trained == "on_encoder" or diffpose.REFERENCE in seen)
+        assert EPOCHS[row.trained] % VALIDATED_EVERY[row.data] == 0  # so that the last epoch is validated
         seen.append(name)
         assert row.reference in ROWS
     assert all(row in ROWS for rows in SWEEPS.values() for row in rows)
