@@ -48,6 +48,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true", help="train nothing, write what is finished")
     parser.add_argument("--output", type=Path, help="Markdown file (default: report/ablations_METHOD.md)")
     arguments = parser.parse_args(args)
+    if arguments.method == "dpmesh" and arguments.quick:
+        parser.error("--quick is for diffpose; dpmesh has no smaller size")
     known = ROWS[arguments.method]
     if unknown := set(arguments.rows or ()) - set(known):
         parser.error(f"--rows {' '.join(sorted(unknown))}: expected some of {', '.join(known)}")
