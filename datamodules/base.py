@@ -1,5 +1,6 @@
 """Whole-tensor data modules: a split is a `PoseBatch` of all its samples, and batches are cut from it on the device."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -35,16 +36,12 @@ class EpochOrder:
         world_size: number of processes.
 
     Raises:
-        InputError: if batches are empty, or there are fewer samples than the processes need.
+        InputError: if there are fewer samples than the processes need.
     """
 
     def __init__(
         self, num_samples: int, batch_size: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
-        if batch_size < 1:
-            raise InputError(
-                f"batches of {batch_size} samples: data.batch_size and data.eval_batch_size must be at least 1"
-            )
         if num_samples < world_size:
             raise InputError(f"a split of {num_samples} samples cannot be shared by {world_size} processes")
         # No process may be left without a batch: it would miss the exchange of the metrics.
@@ -181,6 +178,18 @@ def move(samples: _Tree, device: torch.device) -> _Tree:
     return moved
 
 
+def check_range(least: float, largest: float = math.inf, **options: float) -> None:
+    """Refuses options of a data module that are out of range, before anything is loaded.
+
+    Raises:
+        InputError: for the first.
+    """
+    for name, value in options.items():
+        if not least <= value <= largest:
+            expected = f"at least {least}" if largest == math.inf else f"{least} to {largest}"
+            raise InputError(f"data.{name} is {value}, expected {expected}")
+
+
 def check_keypoints(samples: PoseBatch, source: str, num_joints: int) -> None:
     """Refuses a split that no method could use.
 
@@ -217,6 +226,7 @@ class PoseDataModule(L.LightningDataModule):
 
     def __init__(self, batch_size: int = 256, eval_batch_size: int = 1024, mixed_keypoints_2d: bool = False) -> None:
         super().__init__()
+        check_range(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         self.mixed_keypoints_2d = mixed_keypoints_2d
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size

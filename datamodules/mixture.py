@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from datamodules.base import BatchLoader, PoseDataModule, ResumableLoader, Split
+from datamodules.base import BatchLoader, PoseDataModule, ResumableLoader, Split, check_range
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.images.crops import box_of_keypoints
@@ -56,6 +56,8 @@ class Mixture(PoseDataModule):
             raise InputError("data.datasets is empty")
         if weights is not None and (len(weights) != len(datasets) or min(weights) <= 0.0):
             raise InputError(f"data.weights is {weights}, expected {len(datasets)} numbers above 0")
+        if epoch_length is not None:
+            check_range(1, epoch_length=epoch_length)
         self.datasets = datasets
         self.weights = weights
         self.rule = rule

@@ -7,7 +7,7 @@ import roma
 import torch
 from torch import Tensor
 
-from datamodules.base import PoseDataModule, Split, check_keypoints
+from datamodules.base import PoseDataModule, Split, check_keypoints, check_range
 from datamodules.cmu_mocap import DATASET, clips_of, read_clips
 from datamodules.motion import activities
 from datamodules.prepared.folder import PreparedFolder
@@ -59,9 +59,7 @@ class MotionPoses(PoseDataModule):
         mixed_keypoints_2d: bool = False,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
-        for name, value in (("train_stride", train_stride), ("eval_stride", eval_stride)):
-            if value < 1:
-                raise InputError(f"data.{name} is {value}, expected at least 1")
+        check_range(1, train_stride=train_stride, eval_stride=eval_stride, clips_per_activity=clips_per_activity)
         self.source: Literal["synthetic", "cmu", "amass"] = source
         self.root = Path(root if root is not None else f"data/{'cmu_mocap' if source == 'cmu' else source}")
         self.strides: dict[Split, int] = {"train": train_stride, "val": eval_stride, "test": eval_stride}

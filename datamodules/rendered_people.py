@@ -6,7 +6,7 @@ from typing import Any, Literal
 import roma
 import torch
 
-from datamodules.base import PoseDataModule, Split, check_keypoints
+from datamodules.base import PoseDataModule, Split, check_keypoints, check_range
 from datamodules.cmu_mocap import DATASET, read_clips
 from datamodules.motion import activities
 from datamodules.motion.cameras import simulate_detections
@@ -89,10 +89,10 @@ class RenderedPeople(PoseDataModule):
         fewest = 80 if motion == "both" else 40  # one of each kind of motion in the smallest split
         if not 0.0 <= max_turn <= 180.0:
             raise InputError(f"data.max_turn is {max_turn}, expected 0 to 180 degrees")
-        if num_workers < 0:
-            raise InputError(f"data.num_workers is {num_workers}, expected at least 0")
-        if num_people < fewest:
-            raise InputError(f"data.num_people is {num_people}, expected at least {fewest}")
+        check_range(fewest, num_people=num_people)
+        check_range(1, picture_size=picture_size)
+        check_range(0, num_workers=num_workers)
+        check_range(0, 1, truncation=truncation, occlusion=occlusion)
 
     @property
     def dataset(self) -> str:

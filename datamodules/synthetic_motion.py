@@ -5,11 +5,10 @@ from typing import Any
 import roma
 import torch
 
-from datamodules.base import Split
+from datamodules.base import Split, check_range
 from datamodules.motion import activities
 from datamodules.motion.cameras import SKELETON, Clip, VirtualCameraMotion
 from noise2pose.bodies import BodyModel
-from noise2pose.errors import InputError
 
 
 class SyntheticMotion(VirtualCameraMotion):
@@ -29,8 +28,8 @@ class SyntheticMotion(VirtualCameraMotion):
 
     def __init__(self, clips_per_activity: int = 40, frames_per_clip: int = 100, draw: int = 0, **options: Any) -> None:
         super().__init__(**options)
-        if not 0 <= draw < 100:
-            raise InputError(f"data.draw is {draw}, expected 0 to 99")
+        check_range(1, clips_per_activity=clips_per_activity, frames_per_clip=frames_per_clip)
+        check_range(0, 99, draw=draw)
         self.clips_per_activity = clips_per_activity
         self.frames_per_clip = frames_per_clip
         self.draw = draw

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from datamodules.base import PoseDataModule, Split, Stream, Take, check_keypoints, select
+from datamodules.base import PoseDataModule, Split, Stream, Take, check_keypoints, check_range, select
 from datamodules.motion.frames import Clip, MotionFrames
 from datamodules.motion.heatmaps import with_heatmaps
 from datamodules.motion.sampled_cameras import EVALUATION, IMAGE_SIDE, CameraRanges, Seen, draw, noticed, see
@@ -96,8 +96,7 @@ class VirtualCameraMotion(PoseDataModule):
         mixed_keypoints_2d: bool = False,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
-        if num_frames < 1:
-            raise InputError(f"data.num_frames is {num_frames}, expected 1 for single frames, or the length of a clip")
+        check_range(1, num_frames=num_frames, train_stride=train_stride, eval_stride=eval_stride)
         if heatmaps and num_frames > 1:
             raise InputError("data.heatmaps is for single frames: set data.num_frames to 1, or data.heatmaps to false")
         self.heatmaps = heatmaps

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import PoseDataModule, Split, Stream, Take, batch_of, move
+from datamodules.base import PoseDataModule, Split, Stream, Take, batch_of, check_range, move
 from datamodules.motion.cameras import SKELETON
 from datamodules.motion.windows import Windows
 from datamodules.prepared.folder import PreparedFolder
@@ -98,9 +98,7 @@ class PreparedData(PoseDataModule):
                 f"data.keypoints_2d is {keypoints_2d} and data.test_keypoints_2d {test_keypoints_2d}: numbers of mixed "
                 "2-D inputs are easily mistaken for others; allow them with data.mixed_keypoints_2d true"
             )
-        for name, value in (("num_frames", num_frames), ("train_stride", train_stride), ("eval_stride", eval_stride)):
-            if value < 1:
-                raise InputError(f"data.{name} is {value}, expected at least 1")
+        check_range(1, num_frames=num_frames, train_stride=train_stride, eval_stride=eval_stride, image_size=image_size)
         self.noise_seed = noise_seed
         self.num_frames = num_frames
         self.strides: dict[Split, int] = {"train": train_stride, "val": eval_stride, "test": eval_stride}

@@ -97,6 +97,8 @@ def test_what_does_not_fit_together_is_refused():
         join([TinyPoses(2, num_frames=3).load("train"), TinyPoses(2).load("train")])
     with pytest.raises(InputError, match="expected 2 numbers above 0"):
         Mixture([TinyPoses(), Flat()], weights=[1.0])
+    with pytest.raises(InputError, match="data.epoch_length is 0, expected at least 1"):
+        Mixture([TinyPoses()], epoch_length=0)
     with pytest.raises(InputError, match="data.evaluate_on has nothing"):
         Mixture([TinyPoses(), Flat()], evaluate_on=["nothing"])
     with pytest.raises(InputError, match="at least one sample of each"):

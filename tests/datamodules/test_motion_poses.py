@@ -73,6 +73,8 @@ def test_missing_folders_and_wrong_numbers_are_named(tmp_path):
             MotionPoses(source, root=str(tmp_path)).prepare_data()
     with pytest.raises(InputError, match="eval_stride"):
         MotionPoses(eval_stride=0)
+    with pytest.raises(InputError, match="data.clips_per_activity is 0"):
+        MotionPoses(clips_per_activity=0)
 
 
 def test_a_split_without_poses_is_named(tmp_path):

@@ -111,6 +111,8 @@ def test_too_few_people_are_refused(cmu):
     with pytest.raises(InputError, match="num_people is 79, expected at least 80"):
         make(cmu, "both", num_people=79)
     assert len(make(cmu, "both", num_people=80).load("val")["sample_id"]) == 2
+    with pytest.raises(InputError, match="data.occlusion is 1.5, expected 0 to 1"):
+        make(cmu, occlusion=1.5)
     with pytest.raises(InputError, match="data.num_workers is -1, expected at least 0"):
         make(cmu, num_workers=-1)
 

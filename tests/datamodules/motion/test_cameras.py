@@ -5,6 +5,7 @@ import torch
 from datamodules.cmu_mocap import CMUMocap, assign_splits
 from datamodules.preparation import Part, Plan, Rows, prepare
 from datamodules.sources.human36m.cameras import H36M_INTRINSICS
+from datamodules.synthetic_motion import SyntheticMotion
 from noise2pose import cameras
 from noise2pose.errors import InputError
 
@@ -137,8 +138,19 @@ def test_training_clips_overlap_and_are_valid(root):
     clips = CMUMocap(str(root), num_frames=27, train_stride=5).load("train")
     assert len(clips["keypoints_2d"]) % 4 == 0 and (clips["keypoints_3d"][..., 3] == 1).all()
     assert torch.equal(clips["keypoints_3d"][0, 5:], clips["keypoints_3d"][1, :-5])
-    with pytest.raises(InputError, match="data.num_frames is 0"):
-        CMUMocap(str(root), num_frames=0)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("num_frames", "train_stride", "eval_stride", "batch_size", "eval_batch_size"),
+        *("clips_per_activity", "frames_per_clip"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, -3])
+def test_a_number_that_is_too_small_is_refused_before_anything_is_made(option, value):
+    with pytest.raises(InputError, match=f"data.{option} is {value}, expected at least 1"):
+        SyntheticMotion(**{option: value})
 
 
 @pytest.mark.parametrize("kind", ["fixed", "sampled"])

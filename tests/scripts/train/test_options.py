@@ -74,7 +74,7 @@ def test_interpolation_crosses_files_and_the_command_line(folder, train):
         (("-c", "bomb.yaml"), "error: bomb.yaml: with its aliases written out it has more than 100,000 entries"),
         (("--trainer.devices", "0"), "error: trainer: `Trainer(devices='0')` value is not a valid input"),
         (("--model.skeleton", "octopus"), "octopus"),
-        (("--data.batch_size", "0"), "data.batch_size and data.eval_batch_size must be at least 1"),
+        (("--data.batch_size", "0"), "data.batch_size is 0, expected at least 1"),
         (("--data.num_joints", "16"), "17 joints in the order of h36m_17"),
         (("--model.context_epochs", "0"), "model.context_checkpoint"),
         (("--model.context_checkpoint", "nowhere.ckpt"), "nowhere.ckpt does not exist"),
