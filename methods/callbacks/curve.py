@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ class RunCSVLogger(CSVLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         if self._experiment is None:
-            os.makedirs(self.save_dir, exist_ok=True)
             self._experiment = _AppendingWriter(self.save_dir)
         return self._experiment
 
@@ -54,8 +52,12 @@ class RunCSVLogger(CSVLogger):
 class _AppendingWriter(ExperimentWriter):
     """Appends to an existing file, which Lightning's writer would delete; a killed process leaves its rows whole."""
 
-    def _check_log_dir_exists(self) -> None:
-        pass
+    def __init__(self, folder: str) -> None:
+        # Without Lightning's, which makes the folder: also a command that is refused would leave one.
+        self.hparams: dict[str, Any] = {}
+        self.metrics: list[dict[str, float]] = []
+        self.metrics_keys: list[str] = []
+        self.metrics_file_path = str(Path(folder) / self.NAME_METRICS_FILE)
 
     def save(self) -> None:
         if not self.metrics:

@@ -7,13 +7,17 @@ runs/<name>/config.yaml         resolved configuration of the training; of the l
            /pictures/           people of each validation (see methods/callbacks/outputs.py)
            /fit.json            time, steps, parameters, command; `changes`: options that a resumed part had otherwise
            /test.json           metrics with their protocol, after `test`
+           /config_VERB.yaml    resolved configuration of the last `test`, `validate` or `predict` that came to its end
            /test_samples.npz    a few predictions for figures, after `test`
            /predictions.npz     all predictions, after `predict` (see methods/callbacks/outputs.py)
 """
 
 import json
+import shutil
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +61,6 @@ class RunRecord(SaveConfigCallback):
         # Arguments that the method set from files, which may be missing when the run is resumed or tested.
         for key in [key for key, value in arguments.items() if value is None]:
             arguments[key] = pl_module.hparams.get(key)
-        verb = trainer.state.fn.value if trainer.state.fn else stage
-        if trainer.is_global_zero and verb != "fit":
-            self._write_config(trainer, f"config_{verb}.yaml")
         commit()  # of the running code, before the next commit is made
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -108,8 +109,6 @@ class RunRecord(SaveConfigCallback):
             "config": self._dumped(),
             "protocols": [protocol.as_dict() for protocol in pl_module.protocols],
         }
-        if trainer.is_global_zero:
-            self._write_config(trainer, "config.yaml")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.begun = False
@@ -119,8 +118,9 @@ class RunRecord(SaveConfigCallback):
                 logger.begin(trainer.global_step)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any) -> None:
-        if not self.begun:  # a training that is refused at its first batch leaves no run of W&B behind
+        if not self.begun:  # a training that is refused at its first batch leaves nothing behind, nor a run of W&B
             self.begun, before = True, time.perf_counter()
+            self._write_config(trainer, "config.yaml")
             self._describe_to_wandb(trainer, pl_module)
             self.started += time.perf_counter() - before
 
@@ -180,7 +180,15 @@ class RunRecord(SaveConfigCallback):
                 "groups": pl_module.group_tables,
                 "poses": pl_module.tested_poses,
             }
+            self._write_config(trainer, "config_test.yaml")
             write_text(folder / "test.json", json.dumps(record, indent=2) + "\n")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._write_config(trainer, "config_validate.yaml")
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write_config(trainer, "config_predict.yaml")
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self._seconds(), "changes": self.changes, **self.described}
@@ -193,7 +201,8 @@ class RunRecord(SaveConfigCallback):
         return self.parser.dump(self.config, skip_none=False)
 
     def _write_config(self, trainer: L.Trainer, name: str) -> None:
-        write_text(Path(trainer.default_root_dir) / name, self._dumped())
+        if trainer.is_global_zero:
+            write_text(Path(trainer.default_root_dir) / name, self._dumped())
 
     def _seconds(self) -> float:
         return self.seconds_before + (time.perf_counter() - self.started if self.started else 0.0)
@@ -247,6 +256,20 @@ def check_free(folder: Path, checkpoint: str | None) -> None:
         raise InputError(
             f"{folder} already holds a run: continue it with --ckpt_path last, or start another with --name NEW"
         )
+
+
+def remove_unused(folder: Path, made: Sequence[Path]) -> None:
+    """Removes the folder of a training that was refused before its first step; nothing if it holds more than the lock.
+
+    Args:
+        folder: of the run.
+        made: folders that this command made, the innermost first.
+    """
+    if folder in made and not any(path.is_file() and path.name != ".lock" for path in folder.rglob("*")):
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in made[1:]:
+            with suppress(OSError):  # it holds other runs by now
+                parent.rmdir()
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

@@ -25,7 +25,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
 from methods.callbacks.outputs import PredictionWriter, ValidationPictures
-from methods.callbacks.run_record import RunRecord, check_free, check_name
+from methods.callbacks.run_record import RunRecord, check_free, check_name, remove_unused
 from methods.callbacks.stopping import FiniteTraining, Interrupted, Interruption, handled, interrupt
 from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
 from noise2pose.errors import InputError
@@ -135,7 +135,9 @@ class PoseCLI(LightningCLI):
         self.model.check_training(self.trainer, self.model.resumed)
         if rank_zero_only.rank == 0 and not config.trainer.fast_dev_run:
             folder = Path(config.trainer.default_root_dir)
+            made = [path for path in (folder, *folder.parents) if not path.exists()]
             self.held.enter_context(lock(folder, "wait for its end, or start another run with --name NEW"))
+            self.held.callback(remove_unused, folder, made)  # while it is locked
             check_free(folder, config.get("ckpt_path"))  # the run of another process may just have ended
 
     def _run_subcommand(self, subcommand: str) -> None:

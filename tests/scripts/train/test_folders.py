@@ -37,6 +37,35 @@ def test_a_run_is_trained_by_one_process_at_a_time(folder, train):
     train("fit", "-c", "tiny.yaml", "--name", "a")
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        ("--data.batch_size", "0"),  # before the run has a folder
+        ("--model.context_epochs", "3"),
+        ("--data.num_joints", "16"),  # at the first batch
+        ("--model.context_checkpoint", "nowhere.ckpt"),
+    ],
+)
+def test_a_refused_training_leaves_nothing_behind(folder, train, refused):
+    before = sorted(folder.rglob("*"))
+    train("fit", "-c", "tiny.yaml", "--name", "of/a", *refused, status=2)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_refused_command_leaves_a_run_as_it_is(folder, train):
+    train("fit", "-c", "tiny.yaml", "--name", "a", "--trainer.max_epochs", "2")
+    train("test", "-c", "runs/a/config.yaml", "--ckpt_path", "best")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert folder / "runs" / "a" / "config_test.yaml" in before
+    config, wrong = ("-c", "runs/a/config.yaml"), ("--data.num_joints", "16")
+    for verb in ("fit", "validate", "test", "predict"):
+        train(verb, *config, "--ckpt_path", "last", *wrong, "--trainer.max_epochs", "3", status=2)
+        others = ("--name", "b", "--ckpt_path", "runs/a/checkpoints/last.ckpt")
+        train(verb, *config, *others, *wrong, "--trainer.max_epochs", "3", status=2)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert not (folder / "runs" / "b").exists()
+
+
 @pytest.mark.parametrize("name", ["", " ", ".", "..", "../b", "a/../../b", "/tmp/b"])
 def test_a_name_that_leads_elsewhere_is_refused(folder, train, name):
     assert "is not the name of a folder below runs/" in train("fit", "-c", "tiny.yaml", f"--name={name}", status=2)

@@ -99,7 +99,7 @@ def test_other_options_of_a_resumed_run_take_effect_and_are_recorded(folder, tra
     options = ("-c", "tiny.yaml", "--name", "a", "--data.num_samples", "32")
     assert "other options" not in train("fit", *options, "--trainer.max_epochs", "2")
     run = folder / "runs" / "a"
-    said = train("fit", *options, "--ckpt_path", "last", "--model.learning_rate", "0.5")
+    said = train("fit", *options, "--ckpt_path", "last", "--model.learning_rate", "0.5", "--trainer.max_epochs", "4")
     assert "trainer.max_epochs 3 (was 2)" in said and "model.learning_rate 0.5 (was " in said
     assert checkpoint(run)["lr_schedulers"][0]["base_lrs"] == [0.5, 0.5]
     (change,) = json.loads((run / "fit.json").read_text())["changes"]
@@ -128,7 +128,19 @@ def test_a_run_never_goes_on_with_other_data(folder, train):
 def test_a_checkpoint_never_overrides_the_command_line(folder, train):
     train("fit", "-c", "tiny.yaml", "--name", "a")
     file = "runs/a/checkpoints/last.ckpt"
-    train("fit", "-c", "tiny.yaml", "--name", "b", "--ckpt_path", file, "--model.learning_rate", "0.5")
+    train(
+        "fit",
+        "-c",
+        "tiny.yaml",
+        "--name",
+        "b",
+        "--ckpt_path",
+        file,
+        "--model.learning_rate",
+        "0.5",
+        "--trainer.max_epochs",
+        "4",
+    )
     config = yaml.safe_load((folder / "runs" / "b" / "config.yaml").read_text())
     assert config["model"]["init_args"]["learning_rate"] == 0.5
     refused = train("test", "-c", "tiny.yaml", "--name", "a", "--ckpt_path", file, "--model.width", "24", status=2)
