@@ -101,10 +101,15 @@ class PoseCLI(LightningCLI):
             if rank_zero_only.rank == 0:
                 check_free(folder, config.get("ckpt_path"))
         else:
-            self._check_options(folder, config)
+            trained = Path(config.ckpt_path).parent.parent  # the run of the weights, perhaps another one
+            self._check_options(trained if (trained / "config.yaml").is_file() else folder, config)
 
     def _check_options(self, folder: Path, config: Any) -> None:
-        """Compares the options of a test with those that its run was trained with.
+        """Compares the options of a test with those that the weights were trained with.
+
+        Args:
+            folder: of the run that trained them.
+            config: of the test.
 
         Raises:
             InputError: if the data are others, and no option of this command asks for that.

@@ -107,6 +107,8 @@ def test_other_data_than_those_of_the_training_are_tested_only_if_one_says_so(fo
     said = train(*test, status=2)
     assert "runs/a was trained with other data: data.num_samples 64 (was 32)" in said and not record.exists()
     assert "To test it as it was trained, take -c runs/a/config.yaml; for other data say so with --data" in said
+    said = train("test", "-c", "tiny.yaml", "--name", "b", "--ckpt_path", "runs/a/checkpoints/best.ckpt", status=2)
+    assert "runs/a was trained with other data" in said and "take -c runs/a/config.yaml" in said
     said = train("test", "-c", "runs/a/config.yaml", "--ckpt_path", "best", "--data.eval_batch_size", "7")
     assert record.exists() and "other options" not in said
     said = train(*test, "--data.num_samples", "48")
