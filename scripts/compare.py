@@ -13,7 +13,7 @@ from noise2pose.files import write_text
 from noise2pose.metrics.keys import POSE_ERRORS, main_error, oracle_key
 from noise2pose.reports.comparability import group_by_protocol
 from noise2pose.reports.pages import write_report
-from noise2pose.reports.runs import Run, load_run
+from noise2pose.reports.runs import Run, load_run, run_folder
 from noise2pose.reports.tables import text_report
 
 DESCRIPTION = """Compare runs: prints one table, and writes report/index.html and report/report.md with validation
@@ -38,7 +38,7 @@ EPILOG = """how to read it:
                     checkpoints of one method; the null control is their mean. Choose on validation data instead.
 
 A run is the folder that scripts/train.py fills. One that has not been tested is listed with the command to type.
-A broken file ends the command with status 2 and is named.
+Folders beside them that are no runs are skipped and named. A broken file ends the command with status 2 and is named.
 """
 
 
@@ -59,7 +59,7 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(args)
     try:
-        runs = _load_each_once(arguments.runs)
+        runs = _load_each_once(_without_others(arguments.runs))
         if arguments.oracle_per_set is not None:
             runs.append(load_run(write_oracle(runs, arguments.oracle_per_set)))
         print(text_report(runs))
@@ -116,6 +116,15 @@ def write_oracle(runs: Sequence[Run], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "test.json", json.dumps(record, indent=2) + "\n")
     return folder
+
+
+def _without_others(names: Sequence[str]) -> Sequence[str]:
+    """The names, without files and folders that are no runs, which are told; all of them if none is a run."""
+    others = [name for name in names if Path(name).exists() and run_folder(Path(name)) is None]
+    if not others or len(others) == len(names):
+        return names
+    print(f"skipped, not the folder of a run: {', '.join(others)}", file=sys.stderr)
+    return [name for name in names if name not in others]
 
 
 def _load_each_once(names: Sequence[str]) -> list[Run]:

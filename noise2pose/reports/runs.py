@@ -210,10 +210,15 @@ def _protocols(test: dict[str, Any], path: Path) -> tuple[Protocol, ...]:
     return protocols
 
 
+def run_folder(path: Path) -> Path | None:
+    """The folder of a run by its path, or by its name below `runs/`; None if it holds no run."""
+    folders = (path, Path("runs") / path)
+    return next((folder for folder in folders if any((folder / name).is_file() for name in _FILES)), None)
+
+
 def _find(path: Path) -> Path:
-    for folder in (path, Path("runs") / path):
-        if any((folder / name).is_file() for name in _FILES):
-            return folder
+    if folder := run_folder(path):
+        return folder
     if path.is_dir():
         raise InputError(f"{path}: not the folder of a run (it holds none of {', '.join(_FILES)})")
     known = sorted(child.name for child in Path("runs").glob("*") if child.is_dir())

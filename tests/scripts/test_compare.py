@@ -159,3 +159,18 @@ def test_runs_of_one_name_are_told_apart(tmp_path, capsys):
     assert main([*folders, "--output", str(tmp_path / "report")]) == 0
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "DiffPose (release)" in line]
     assert {"a/toy", "b/toy", "other"} <= set(rows) and "toy" not in rows
+
+
+def test_what_is_no_run_is_skipped_beside_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs" / "a")
+    (tmp_path / "runs" / "refused").mkdir()
+    (tmp_path / "runs" / "notes.txt").touch()
+    assert main(["runs/a", "runs/notes.txt", "runs/refused"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "skipped, not the folder of a run: runs/notes.txt, runs/refused\n"
+    assert "refused" not in printed.out
+    assert main(["runs/refused"]) == 2
+    assert "runs/refused: not the folder of a run (it holds none of config.yaml" in capsys.readouterr().err
+    assert main(["runs/a", "runs/b"]) == 2
+    assert "runs/b: no such run" in capsys.readouterr().err
