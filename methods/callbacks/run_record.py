@@ -36,7 +36,7 @@ from methods.callbacks.stopping import Interrupted
 from methods.callbacks.wandb_logger import RunWandbLogger
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
-from noise2pose.files import command, commit, write_npz, write_text
+from noise2pose.files import archive_fingerprint, command, commit, write_npz, write_text
 from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS
 from noise2pose.reports.options import changed_options, in_words
 
@@ -174,6 +174,7 @@ class RunRecord(SaveConfigCallback):
                     protocol["split"] += f", ONLY {limit} BATCHES"
             record |= {
                 "checkpoint": str(trainer.ckpt_path),
+                "checkpoint_fingerprint": archive_fingerprint(Path(str(trainer.ckpt_path))),
                 "poses_per_second": pl_module.predicted_poses / max(pl_module.predict_seconds, 1e-9),
                 "metrics": metrics,
                 "calibration": pl_module.calibration,

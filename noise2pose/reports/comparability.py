@@ -4,10 +4,12 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from noise2pose.files import archive_fingerprint
 from noise2pose.metrics.keys import main_error
 from noise2pose.metrics.protocols import Protocol
 from noise2pose.reports.options import Changes, in_words, other_options, read_configuration
@@ -94,6 +96,11 @@ def warnings(groups: Sequence[Group]) -> list[str]:
                 "names (another data.noise_seed, or data prepared differently)."
             )
     for run in members:
+        if name := _outdated_checkpoint(run):
+            found.append(
+                f"OUTDATED: {run.name} was trained on after its test, and its {name} is another by now. To test it "
+                f"again: {run.test_command}"
+            )
         found += [f"{run.name} was resumed with other options {change}" for change in run.fit.get("changes") or []]
     return found
 
@@ -102,6 +109,15 @@ def _tested_otherwise(run: Run) -> Changes:
     """Options of the data that the test had otherwise than the training."""
     trained, tested = (read_configuration(run.folder / name) for name in ("config.yaml", "config_test.yaml"))
     return other_options("data", trained, tested) if trained and tested else {}
+
+
+def _outdated_checkpoint(run: Run) -> str | None:
+    """The checkpoint that a run was tested with, if the run has written another since; None if it is the same."""
+    tested, path = run.test.get("checkpoint_fingerprint"), Path(str(run.test.get("checkpoint")))
+    if not tested or path.parent.parent.name != run.test.get("run"):  # or it was tested with weights of another run
+        return None
+    now = archive_fingerprint(run.folder / "checkpoints" / path.name)
+    return path.name if now and tested != now else None
 
 
 def same_samples(first: Run, second: Run) -> bool:

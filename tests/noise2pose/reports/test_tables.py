@@ -1,9 +1,13 @@
+import json
 import re
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
 
 from datamodules.prepared.protocols import published
+from noise2pose.files import archive_fingerprint
 from noise2pose.reports.comparability import group_by_protocol, warnings
 from noise2pose.reports.runs import load_run
 from noise2pose.reports.tables import labels, result_rows, rows_by_group, text_report
@@ -136,3 +140,23 @@ def test_actions_stand_in_the_order_of_the_literature(make):
     assert list(row.cells)[2:] == ["error", "Dir", "Sit", "Walk", "WalkT", "Juggling", "mean", "poses"]
     assert list(row.cells.values())[2:] == ["MPJPE", "1.0", "2.0", "3.0", "4.0", "9.0", "3.8", "3.1"]
     assert "By action; mean = every action weighs the same" in text_report(runs)
+
+
+def test_a_test_of_weights_that_the_training_has_replaced_is_outdated(tmp_path):
+    def save(value):
+        with zipfile.ZipFile(folder / "checkpoints" / "best.ckpt", "w") as archive:
+            archive.writestr("data.pkl", value)
+
+    folder, told = tmp_path / "toy", "OUTDATED: toy was trained on after its test"
+    write_run(folder)
+    save("epoch 4")
+    record = json.loads((folder / "test.json").read_text())
+    record["checkpoint_fingerprint"] = archive_fingerprint(folder / "checkpoints" / "best.ckpt")
+    (folder / "test.json").write_text(json.dumps(record))
+    shutil.copytree(folder, tmp_path / "moved")
+    assert told not in text_report([load_run(folder)])
+    save("epoch 6")
+    assert told in text_report([load_run(folder)])
+    assert "OUTDATED" not in text_report([load_run(tmp_path / "moved")])
+    (folder / "test.json").write_text(json.dumps({**record, "checkpoint": "runs/other/checkpoints/best.ckpt"}))
+    assert told not in text_report([load_run(folder)])
