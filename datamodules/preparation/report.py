@@ -8,25 +8,31 @@ import numpy as np
 
 from datamodules.prepared.folder import PreparedFolder
 
-_SHOWN = 40  # skipped things that are named one by one
+_SHOWN = 40  # sequences, doubts and skipped things that are told one by one
+_FIRST = 5  # sequences that are shown of more than that
 
 
 def summary(root: Path, manifest: dict[str, Any]) -> list[str]:
-    """Counts of every sequence and of the whole set, beside those of the literature.
+    """Counts of every sequence, or of the first few where there are many, and of the whole set.
 
     Args:
         root: prepared folder.
         manifest: its `dataset.json`.
     """
     folder = PreparedFolder(root, manifest["dataset"])
-    width = max(len(sequence["name"]) for sequence in folder.sequences)
+    sequences = folder.sequences
+    shown = sequences if len(sequences) <= _SHOWN else sequences[:_FIRST]
+    width = max(len(sequence["name"]) for sequence in shown)
     lines = [f"{'sequence':{width}}  {'split':10}  {'frames':>8}  {'valid':>8}  {'people':>7}  {'rows':>8}"]
-    for sequence in folder.sequences:
+    for sequence in shown:
         lines.append(f"{sequence['name']:{width}}  {sequence.get('split', 'all'):10}  " + _counts(folder, sequence))
-    split: Counter[str] = Counter()
-    for sequence in folder.sequences:
-        split[sequence.get("split", "all")] += sequence["stop"] - sequence["start"]
-    lines.append(f"{root}: {folder.num_rows:,} rows (" + ", ".join(f"{n:,} {s}" for s, n in split.items()) + ")")
+    if len(shown) < len(sequences):
+        lines.append(f"and {len(sequences) - len(shown):,} more, listed in dataset.json")
+    rows, of_split = Counter[str](), Counter(sequence.get("split", "all") for sequence in sequences)
+    for sequence in sequences:
+        rows[sequence.get("split", "all")] += sequence["stop"] - sequence["start"]
+    for what, total, parts in (("sequences", len(sequences), of_split), ("rows", folder.num_rows, rows)):
+        lines.append(f"{root}: {total:,} {what} ({', '.join(f'{n:,} {split}' for split, n in parts.items())})")
     lines += [f"  {what}: {count:,}" for what, count in manifest["counts"].items()]
     lines.append("columns: " + ", ".join(manifest["columns"]))
     return lines

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import string
 import time
 from pathlib import Path
 
@@ -191,6 +192,15 @@ def test_summary_counts_every_sequence(tmp_path):
     lines = report.summary(tmp_path / "out", manifest)
     assert lines[1].split() == ["a/0", "train", "2", "1", "1", "2"]
     assert lines[2].split() == ["a/2", "train", "2", "2", "1", "2"]
+
+
+def test_summary_of_many_sequences_shows_the_first_and_totals(tmp_path):
+    manifest = prepare(plan(tmp_path / "source", string.ascii_lowercase), tmp_path / "out", 0)
+    lines = report.summary(tmp_path / "out", manifest)
+    assert [line.split()[0] for line in lines[1:6]] == ["a/0", "a/2", "b/0", "b/2", "c/0"]
+    assert lines[6] == "and 47 more, listed in dataset.json"
+    assert lines[7].endswith("out: 52 sequences (52 train)") and lines[8].endswith("out: 104 rows (104 train)")
+    assert len(lines) < 20
 
 
 def test_damaged_folders_are_named(tmp_path):
