@@ -41,6 +41,18 @@ def test_a_folder_that_is_read_only_is_named(tmp_path, monkeypatch):
         files.write_text(tmp_path / "run" / "a.txt", "b")
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    def no_folder(self, *_, **__):
+        raise OSError(errno.ENOENT, "No such file or directory", str(self))
+
+    monkeypatch.setattr(files.Path, "mkdir", no_folder)  # as below /proc
+    with pytest.raises(InputError, match=f"{tmp_path}/run cannot be used .No such file or directory.: .*folder"):
+        files.write_text(tmp_path / "run" / "a.txt", "b")
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError), files.replacing(tmp_path / "a.txt"):
+        (tmp_path / "nowhere").read_text()
+
+
 @pytest.mark.parametrize(
     "forbidden, said",
     [
