@@ -2,8 +2,10 @@
 
 import argparse
 import re
+import sys
 from contextlib import suppress
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,6 +71,11 @@ class Parser(LightningArgumentParser):
     """Reports a wrong option in one line instead of listing every option first."""
 
     _reading: Any = "the command line"
+    _given: tuple[str, ...] = ()  # arguments, of which the messages of the parser name a part
+
+    def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
+        self._given = tuple(sys.argv[1:] if args is None else args)
+        return super().parse_args(args, *more, **options)
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
         outer, self._reading = self._reading, path  # not restored after an error, which then names the file
@@ -129,10 +136,21 @@ class Parser(LightningArgumentParser):
         """A message, with what was probably meant."""
         near = None
         if found := re.search(r"unrecognized arguments: (--[^\s=]+)", message):
-            near = nearest_option(found[1], self._options())
-            message = f"{_NO} option {found[1]}"
+            given = [argument.partition("=")[0] for argument in self._given]
+            shortened = (name for name in given if name.endswith(found[1].replace("--", ".", 1)))
+            option = found[1] if found[1] in given else next(shortened, found[1])
+            message = f"{_NO} option {option}"
+            if part := re.match(r"--(model|data)\.", option):
+                return f"{message}; --{part[1]}.help CLASS lists those of the class"
+            near = nearest_option(option, self._options())
             if near is None:
                 message += "; those of the method and of the data begin with --model. and --data."
+        elif found := re.search(r"^argument --(\S+): expected one argument", message):
+            bare = (
+                name for name, value in pairwise((*self._given, "--")) if value.startswith("--") and "=" not in name
+            )
+            option = next((name for name in bare if name.startswith(f"--{found[1]}")), f"--{found[1]}")
+            message = f"option {option} has no value"
         elif found := re.search(r"(\S+): Option '(\S+)' is not accepted", message):
             near = nearest(found[2], options_of(found[1]))
         elif found := re.search(

@@ -16,8 +16,10 @@ CONFIGS = ROOT / "configs"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like another; None if none is."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+    """The known name that is most like another, or that it abbreviates as `lr` does; None if there is none."""
+    known = list(known)
+    abbreviated = [each for each in known if "_" in each and "".join(word[:1] for word in each.split("_")) == name]
+    return next(iter(difflib.get_close_matches(name, known, n=1) or abbreviated), None)
 
 
 def nearest_option(option: str, known: Iterable[str]) -> str | None:

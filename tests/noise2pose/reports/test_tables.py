@@ -147,7 +147,7 @@ def test_a_test_of_weights_that_the_training_has_replaced_is_outdated(tmp_path):
         with zipfile.ZipFile(folder / "checkpoints" / "best.ckpt", "w") as archive:
             archive.writestr("data.pkl", value)
 
-    folder, told = tmp_path / "toy", "OUTDATED: toy was trained on after its test"
+    folder, told = tmp_path / "toy", "OUTDATED: toy was trained further after its test"
     write_run(folder)
     save("epoch 4")
     record = json.loads((folder / "test.json").read_text())

@@ -38,6 +38,10 @@ def test_interpolation_crosses_files_and_the_command_line(folder, train):
     [
         (("--model.widht", "3"), "DiffPose: Option 'widht' is not accepted; did you mean width?"),
         (("--data.batch_siz", "3"), "TinyPoses: Option 'batch_siz' is not accepted; did you mean batch_size?"),
+        (("--model.lr", "1"), "Option 'lr' is not accepted; did you mean learning_rate?"),
+        (("--model.optimizer.lr", "1"), "no option --model.optimizer.lr; --model.help CLASS lists those of the class"),
+        (("--model.width",), "error: option --model.width has no value"),
+        (("--data.batch_size", "--model.width", "8"), "error: option --data.batch_size has no value"),
         (("-c", "key.yaml"), "error: no configuration has a key trainer.max_epoch; did you mean trainer.max_epochs?"),
         (("-c", "average.yaml"), "WarmupEMA: Option 'decai' is not accepted; did you mean decay?"),
         (("--model", "methods.difpose.DiffPose"), "no class methods.difpose.DiffPose; did you mean methods.diffpose.D"),
