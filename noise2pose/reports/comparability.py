@@ -98,8 +98,8 @@ def warnings(groups: Sequence[Group]) -> list[str]:
     for run in members:
         if name := _outdated_checkpoint(run):
             found.append(
-                f"OUTDATED: {run.name} was trained further after its test, and its {name} is another by now. To test it "
-                f"again: {run.test_command}"
+                f"OUTDATED: {run.name} was trained further after its test, and its {name} is another by now. To test "
+                f"it again: {run.test_command}"
             )
         found += [f"{run.name} was resumed with other options {change}" for change in run.fit.get("changes") or []]
     return found
