@@ -46,6 +46,10 @@ _HAND_PARENTS = {  # each finger is a chain of four from the root of the hand
     f"left_hand_{number}": "left_wrist" if number == 0 else f"left_hand_{0 if number % 4 == 1 else number - 1}"
     for number in range(21)
 }
+_H36M = (
+    *("pelvis", *_one_side("right", *_LEG), *_one_side("left", *_LEG), "spine", "thorax", "chin", "head_top"),
+    *(*_one_side("left", *_ARM), *_one_side("right", *_ARM)),
+)
 _H36M_PARENTS = {
     **_LIMBS,
     "left_hip": "pelvis",
@@ -120,17 +124,12 @@ _NECK_PARENTS = {**_LIMBS, "head_top": "neck", "left_shoulder": "neck", "left_hi
 SKELETONS: dict[str, Skeleton] = {
     skeleton.name: skeleton
     for skeleton in (
+        tree("h36m_17", _H36M, _H36M_PARENTS),
+        # As 16 joints are taken from these: without the one between neck and nose.
         tree(
-            "h36m_17",
-            (
-                "pelvis",
-                *_one_side("right", *_LEG),
-                *_one_side("left", *_LEG),
-                *("spine", "thorax", "chin", "head_top"),
-                *_one_side("left", *_ARM),
-                *_one_side("right", *_ARM),
-            ),
-            _H36M_PARENTS,
+            "h36m_16",
+            tuple(joint for joint in _H36M if joint != "chin"),
+            {**_H36M_PARENTS, "head_top": "thorax"},
         ),
         tree(
             "h36m_32",

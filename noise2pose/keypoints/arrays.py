@@ -4,9 +4,8 @@ Shape letters: T poses, P people, J joints.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,7 @@ from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.keypoints import cleaning
 from noise2pose.keypoints.images import person_names
-
-# What a number of joints is taken for where nothing names them; other numbers have several meanings.
-_SKELETON_OF = {
-    **{15: "jhmdb_15", 16: "mpii_16", 17: "coco_17", 18: "openpose_18", 25: "openpose_25", 26: "halpe_26"},
-    **{133: "coco_wholebody_133", 136: "halpe_136"},
-}
+from noise2pose.keypoints.joint_names import skeleton_of
 
 
 @dataclass(frozen=True)
@@ -171,38 +165,71 @@ def clean(found: Keypoints, title: str, stated: bool) -> Keypoints:
         InputError: if a number is infinite, no pose is left, coordinates are no pixels, or the joints are not in the
             order of the skeleton.
     """
+    cleaning.check_finite(title, found.names, found.points, found.skeleton)
+    if found.relative:
+        cleaning.check_shares(title, found.points)
+    found = with_evidence(found, title)
     points, notes = found.points.double(), list(found.notes)
-    cleaning.check_finite(title, found.names, points, found.skeleton)
-    points, missing = cleaning.without_missing(points)
+    if not found.relative:
+        cleaning.check_pixels(title, points)
+    doubt = cleaning.doubtful_order(points, found.skeleton)
+    if doubt is not None and not stated:
+        order = doubt.split()[-1]
+        raise InputError(
+            f"{title}: {doubt}: say --skeleton {order} if they are in this order: "
+            f"{', '.join(skeletons.get(order).joints[:4])} and so on"
+        )
+    if doubt is not None:
+        notes.append(doubt)
+    doubts = (cleaning.doubtful_bones, cleaning.doubtful_axes)
+    notes += [said for check in doubts if (said := check(points, found.skeleton)) is not None]
+    return replace(found, notes=tuple(notes))
+
+
+def with_evidence(found: Keypoints, title: str) -> Keypoints:
+    """The poses of which enough is seen, without joints that are no evidence; the notes say what was left out.
+
+    Raises:
+        InputError: if no pose is left.
+    """
+    notes = list(found.notes)
+    sizes = torch.ones(len(found.names), 2) if found.relative else found.image_sizes
+    points, missing = cleaning.without_missing(found.points.double())
     if missing:
         notes.append(f"{counted(missing, 'joint')} at (0, 0), (-1, -1) or without a position taken as not seen")
-    points, far = cleaning.without_far(points, found.skeleton, None if found.relative else found.image_sizes)
+    points, doubtful = cleaning.without_doubtful(points)
+    if doubtful:
+        notes.append(
+            f"{counted(doubtful, 'joint')} of a confidence below {cleaning.MIN_CONFIDENCE:g} taken as not seen"
+        )
+    before, (points, marked) = points, cleaning.without_marks(points, sizes)
+    if marked:
+        x, y, _ = before[(before[..., 2] > 0) & (points[..., 2] == 0)][0].tolist()
+        notes.append(
+            f"{counted(marked, 'joint')} far from the rest, at a mark such as ({x:g}, {y:g}), taken as not seen"
+        )
+    points, far = cleaning.without_far(points, found.skeleton, sizes)
     if far:
-        notes.append(f"{counted(far, 'joint')} far outside the image or the person taken as not seen")
+        notes.append(f"{counted(far, 'joint')} outside the image or far from the person taken as not seen")
     usable = cleaning.usable(points)
     left_out = int((~usable).sum())
     if left_out == len(points):
         reason = "no pose has three joints that are seen at different places"
-        if not (points[..., 2] > 0).any() and (found.points[..., :2] != 0).any():
-            reason += "; every confidence is 0: leave the third number out if it is not a confidence"
+        if (points[..., 2] == 0).all() and (found.points[..., :2] != 0).any():
+            reason += (
+                f"; every confidence is below {cleaning.MIN_CONFIDENCE:g}: leave the third number out if it is not a "
+                "confidence"
+            )
         raise InputError(f"{title}: {reason}")
     if left_out:
         first = found.names[int((~usable).nonzero()[0])]
         notes.append(
             f"{left_out} of {counted(len(points), 'pose')} skipped, {first} the first: fewer than 3 joints seen"
         )
-    if not found.relative:
-        cleaning.check_pixels(title, points[usable])
-    doubt = cleaning.doubtful_order(points[usable], found.skeleton)
-    if doubt is not None and not stated:
-        raise InputError(f"{title}: {doubt}: name the skeleton, for example --skeleton {doubt.split()[-1]}")
-    if doubt is not None:
+    if (doubt := cleaning.doubtful_size(points, None if found.relative else sizes)) is not None:
         notes.append(doubt)
-    doubts = (cleaning.doubtful_bones, cleaning.doubtful_axes)
-    notes += [said for check in doubts if (said := check(points[usable], found.skeleton)) is not None]
-    kept = usable.nonzero().flatten().tolist()
-    whole = Keypoints(**{**found.__dict__, "points": points.float(), "notes": tuple(notes)})
-    return whole if not left_out else Keypoints(**{**whole.__dict__, **whole.rows(kept)})
+    whole = replace(found, points=points.float(), notes=tuple(notes))
+    return whole if not left_out else replace(whole, **whole.rows(usable.nonzero().flatten().tolist()))
 
 
 def regular(title: str, values: Any, key: str = "keypoints") -> np.ndarray:
@@ -256,31 +283,6 @@ def image_sizes(title: str, values: Any, number: int) -> Float[Tensor, "T 2"]:
             f"of shape (2,) or ({number}, 2)"
         )
     return torch.as_tensor(sizes.astype(np.float32)).expand(number, 2)
-
-
-def skeleton_of(title: str, entry: str, joints: int, stated: str | None) -> tuple[str, tuple[str, ...]]:
-    """The name of a skeleton, as stated or else by its number of joints, and what was assumed.
-
-    Raises:
-        InputError: if the skeleton is unknown or has another number of joints, or a number of joints says nothing.
-    """
-    if stated is None and joints not in _SKELETON_OF:
-        same = [name for name, skeleton in skeletons.SKELETONS.items() if skeleton.num_joints == joints]
-        known = ", ".join(f"{number} ({name})" for number, name in _SKELETON_OF.items())
-        choices = f"which may be {' or '.join(same)}: name the skeleton with --skeleton"
-        if not same:
-            choices = f"expected {known}; of MediaPipe's 33 keep those that {_SKELETON_OF[17]} has, in its order"
-        raise InputError(f"{title}: {entry} has {joints} joints, {choices}")
-    try:
-        expected = skeletons.get(stated or _SKELETON_OF[joints])
-    except InputError as error:
-        raise InputError(f"{title}: skeleton: {error}") from error
-    if joints != expected.num_joints:
-        raise InputError(f"{title}: {entry} has {joints} joints, but {expected.name} has {expected.num_joints}")
-    same = Counter(skeleton.num_joints for skeleton in skeletons.SKELETONS.values())[joints]
-    # Lists of 17 and fewer joints are written in several orders, also in orders that this project does not know.
-    ambiguous = stated is None and (same > 1 or joints <= 17)
-    return expected.name, ("the order of the joints is assumed",) if ambiguous else ()
 
 
 def with_confidence(title: str, points: np.ndarray, labelled: bool) -> Float[np.ndarray, "T J 3"]:

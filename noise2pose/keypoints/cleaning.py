@@ -14,18 +14,22 @@ from noise2pose import skeletons
 from noise2pose.errors import InputError
 
 MIN_VISIBLE = 3  # joints; fewer say nothing about a pose
+MIN_POSES = 3  # fewer say nothing about what does not change
 _CONFIDENCE_OF_VISIBILITY = np.array([0.0, 0.5, 1.0])
-_FAR_OUTSIDE = 0.5  # sides of the image
+MIN_CONFIDENCE = 0.1  # joints below it are guesses: detectors give them to what they do not see
+_OUTSIDE = 0.1  # diagonals of the box of the joints that are in the image
+_AWAY = 0.5  # diagonals of the box of the other joints; the ends of stretched limbs reach 0.4
 _FAR_AWAY = 12.0  # median distances of a person's joints from their middle; no pose reaches 5
 _DETAILS = ("face_", "left_hand_", "right_hand_")
 _TRUNK = ("shoulder", "hip")
 _MAX_SCORE = 10.0  # some heat-map and SimCC detectors have scores above 1
-_ORDERS = ("coco_17", "h36m_17", "mpi_inf_3dhp_17")  # which are mistaken for each other
+_ORDERS = (("coco_17", "h36m_17", "mpi_inf_3dhp_17"), ("mpii_16", "h36m_16"))  # which are mistaken for each other
 _DOUBTFUL = 1.2  # times the length of the bones in the best order; the right order has 0.8 or less
 # Bone lengths in sizes of the person that a pose may have. Standing people have 0.15 to 0.2, or 0.11 where feet have
 # joints too; joints in another order 0.28 and more, of 25 joints 0.22 and more.
 _PLAUSIBLE, _PLAUSIBLE_OF_MANY = 0.25, 0.19
 _MANY = 20  # joints
+_LARGE = 400  # pixels along each side of an image; nobody films people who stay in 100 of them
 _MOST_SEEN = 0.8  # of the joints; part of a person, such as the arms, has long bones for its size
 
 
@@ -80,10 +84,47 @@ def without_missing(points: Float[Tensor, "T J 3"]) -> tuple[Float[Tensor, "T J 
     return torch.where(missing[..., None] | (points[..., 2:] <= 0), 0.0, points), count
 
 
+def without_doubtful(points: Float[Tensor, "T J 3"]) -> tuple[Float[Tensor, "T J 3"], int]:
+    """Sets joints of a confidence below `MIN_CONFIDENCE` to zeros, and counts them."""
+    doubtful = (points[..., 2] > 0) & (points[..., 2] < MIN_CONFIDENCE)
+    return torch.where(doubtful[..., None], 0.0, points), int(doubtful.sum())
+
+
+def without_marks(
+    points: Float[Tensor, "T J 3"], image_sizes: Float[Tensor, "T 2"] | None
+) -> tuple[Float[Tensor, "T J 3"], int]:
+    """Sets joints at a point that stands for a missing one, such as (-10, -10), to zeros, and counts them.
+
+    Such a point is shared exactly: by several joints of a pose, or by one joint in most of its poses; or one of its
+    coordinates is 0 or -1. It is also far from the box of the other joints, or not within the image, because joints
+    that touch, stand still or are rounded to pixels share points too.
+    """
+    seen, pixels = points[..., 2] > 0, points[..., :2]
+    known = torch.where(seen[..., None], pixels, torch.nan)  # is equal to nothing where a joint is not seen
+    joints = range(points.shape[1])
+    together = torch.stack([(known == known[:, joint, None]).all(-1).sum(-1) > 1 for joint in joints], dim=-1)
+    usual = (known == known.nanmedian(dim=0, keepdim=True).values).all(dim=-1)  # a value of most is their median
+    number = seen.sum(dim=0)
+    still = usual & (2 * usual.sum(dim=0) > number) & (number >= MIN_POSES)
+    shared = together | still
+    marked = shared | (known == 0.0).any(dim=-1) | (known == -1.0).any(dim=-1)
+    lowest, highest = _box(known, ~marked)
+    outside = torch.maximum(lowest - pixels, pixels - highest).clamp_min(0.0).norm(dim=-1)
+    away = outside > _AWAY * (highest - lowest).norm(dim=-1)
+    if image_sizes is not None:
+        away |= shared & ((pixels <= 0) | (pixels >= image_sizes[:, None].to(pixels))).any(dim=-1)
+    mark = marked & away & ((seen & ~marked).sum(dim=-1, keepdim=True) >= MIN_VISIBLE)
+    return torch.where(mark[..., None], 0.0, points), int(mark.sum())
+
+
 def without_far(
     points: Float[Tensor, "T J 3"], skeleton: str, image_sizes: Float[Tensor, "T 2"] | None
 ) -> tuple[Float[Tensor, "T J 3"], int]:
-    """Sets joints far outside the image, or far from all others of their person, to zeros, and counts them."""
+    """Sets joints outside the image, or far from all others of their person, to zeros, and counts them.
+
+    Outside are those beyond a tenth of the person's box, where most joints of the person are within the image:
+    otherwise the size is that of another image, see `check_pixels` and the annotations.
+    """
     seen, pixels = points[..., 2] > 0, points[..., :2]
     # Where face and hands have more points than the body, these say nothing about its size.
     body = torch.tensor([not joint.startswith(_DETAILS) for joint in skeletons.get(skeleton).joints])
@@ -93,10 +134,19 @@ def without_far(
     far = seen & ((pixels - middle).norm(dim=-1) > _FAR_AWAY * typical) & (typical > 0)
     if image_sizes is not None:
         size = image_sizes[:, None].to(pixels)
-        outside = ((pixels < -_FAR_OUTSIDE * size) | (pixels > (1.0 + _FAR_OUTSIDE) * size)).any(dim=-1)
-        # Where everybody is outside, the image size is that of another image: see `check_pixels` and the annotations.
-        far |= seen & outside & ~(outside | ~seen).all(dim=-1, keepdim=True)
+        inside = ((pixels >= 0) & (pixels <= size)).all(dim=-1)
+        lowest, highest = _box(known, inside)
+        margin = _OUTSIDE * (highest - lowest).norm(dim=-1, keepdim=True)
+        outside = ((pixels < -margin) | (pixels > size + margin)).any(dim=-1)
+        far |= seen & outside & (2 * (seen & inside).sum(dim=-1, keepdim=True) > seen.sum(dim=-1, keepdim=True))
     return torch.where(far[..., None], 0.0, points), int(far.sum())
+
+
+def _box(known: Float[Tensor, "T J 2"], chosen: Bool[Tensor, "T J"]) -> tuple[Float[Tensor, "T 1 2"], ...]:
+    """The lowest and highest coordinates of some joints, NaN where a joint is not seen; infinite if there are none."""
+    chosen = chosen[..., None] & ~known.isnan()
+    lowest = torch.where(chosen, known, torch.inf).amin(dim=-2, keepdim=True)
+    return lowest, torch.where(chosen, known, -torch.inf).amax(dim=-2, keepdim=True)
 
 
 def usable(points: Float[Tensor, "T J 3"]) -> Bool[Tensor, " T"]:
@@ -121,16 +171,31 @@ def check_pixels(title: str, points: Float[Tensor, "T J 3"]) -> None:
         )
 
 
+def check_shares(title: str, points: Float[Tensor, "T J 3"]) -> None:
+    """Refuses pixels where shares of the image are expected.
+
+    Raises:
+        InputError: if most joints that are seen lie beyond one and a half images.
+    """
+    shares = points[..., :2][points[..., 2] > 0]
+    if len(shares) and (shares.abs() > 1.5).any(dim=-1).double().mean() > 0.5:
+        raise InputError(
+            f"{title}: coordinates lie between {shares.min():.3g} and {shares.max():.3g}, which are pixels; YOLO's are "
+            "shares of the image: divide them by its width and its height"
+        )
+
+
 def doubtful_order(points: Float[Tensor, "T J 3"], skeleton: str) -> str | None:
-    """Says that 17 joints are in the order of another skeleton, whose bones they make much shorter; None if not.
+    """Says that 16 or 17 joints are in the order of another skeleton, whose bones they make much shorter; None if not.
 
     Args:
         points: pixels and confidence.
         skeleton: that they are taken for.
     """
-    if skeleton not in _ORDERS:
+    orders = next((orders for orders in _ORDERS if skeleton in orders), None)
+    if orders is None:
         return None
-    lengths = {name: _bone_length(points, name) for name in _ORDERS}
+    lengths = {name: _bone_length(points, name) for name in orders}
     best = min(lengths, key=lambda name: lengths[name])
     if lengths[skeleton] <= _DOUBTFUL * lengths[best] or not lengths[best] < _PLAUSIBLE * _median_size(points):
         return None
@@ -166,6 +231,28 @@ def doubtful_axes(points: Float[Tensor, "T J 3"], skeleton: str) -> str | None:
         return "most people are upside down: y must point down"
     if len(y) and (x.abs() > 2.0 * y.abs()).double().mean() > 0.8:
         return "most people lie: if they do not, x and y are exchanged"
+    return None
+
+
+def doubtful_size(points: Float[Tensor, "T J 3"], image_sizes: Float[Tensor, "T 2"] | None) -> str | None:
+    """Says that coordinates seem to be percentages, or the size that of other images; None if not.
+
+    Args:
+        points: pixels and confidence.
+        image_sizes: width and height in pixels, NaN or None where they are unknown.
+    """
+    if image_sizes is None:
+        return None
+    seen, size = points[..., 2] > 0, image_sizes[:, None].to(points)
+    pixels, images = points[..., :2][seen], size.expand_as(points[..., :2])[seen]
+    width, height = (f"{side:g}" for side in image_sizes[0].tolist())
+    if len(pixels) and ((pixels >= 0) & (pixels <= 100)).all() and (images >= _LARGE).all():
+        return (
+            f"every joint is within the first 100 pixels of images of {width} x {height}: percentages are multiplied "
+            "by width / 100 and height / 100"
+        )
+    if ((pixels < 0) | (pixels > images)).any(dim=-1).double().mean() > 0.5:
+        return f"most joints are outside images of {width} x {height}, which may be another size"
     return None
 
 

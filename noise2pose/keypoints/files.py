@@ -36,6 +36,7 @@ from noise2pose.keypoints.cleaning import confidence
 from noise2pose.keypoints.entries import Entry
 from noise2pose.keypoints.images import KEYPOINT_ENDINGS as ENDINGS
 from noise2pose.keypoints.images import natural, person_names, without_ending
+from noise2pose.keypoints.joint_names import skeleton_of
 
 
 def as_keypoints(given: Any, skeleton: str | None = None, image_size: Any = None, names: Any = None) -> Keypoints:
@@ -58,6 +59,7 @@ def as_keypoints(given: Any, skeleton: str | None = None, image_size: Any = None
         raise InputError(f"{title}: skeleton is {skeleton}, but the record says {found.skeleton}")
     if image_size is not None:
         found = in_pixels(replace(found, image_sizes=arrays.image_sizes(title, image_size, number)))
+        found = arrays.with_evidence(found, title)
     if names is None:
         return found
     if len(names) != number:
@@ -206,7 +208,8 @@ def _from_people(path: Path, people: formats.People, skeleton: str | None, form:
         notes.append(f"{counted(len(people.entries) - len(entries), 'entry', 'entries')} skipped as repeated")
     skeletons_of, assumed = _skeletons_of(path, entries, skeleton)
     name = max(dict.fromkeys(skeletons_of), key=lambda name: skeletons.get(name).num_joints)
-    notes += assumed
+    if not (form.startswith(("OpenPose", "AlphaPose")) and name.startswith("openpose")):
+        notes += assumed
     points = [
         given if own == name else skeletons.convert_partly(given, own, name)
         for given, own in zip(_with_confidences(path, entries), skeletons_of, strict=True)
@@ -285,7 +288,7 @@ def _skeletons_of(path: Path, entries: Sequence[Entry], stated: str | None) -> t
                 raise InputError(f"{path}: skeleton is {stated}, but the file names the joints of {entry.skeleton}")
             found.append(entry.skeleton)
         else:
-            name, assumed = arrays.skeleton_of(str(path), entry.title.split(": ")[-1], len(entry.points), stated)
+            name, assumed = skeleton_of(str(path), entry.title.split(": ")[-1], len(entry.points), stated)
             found.append(name)
             notes |= dict.fromkeys(assumed)
     return found, list(notes)

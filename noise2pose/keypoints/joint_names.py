@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 
+# What a number of joints is taken for where nothing names them; other numbers have several meanings.
+_SKELETON_OF = {
+    **{15: "jhmdb_15", 16: "mpii_16", 17: "coco_17", 18: "openpose_18", 25: "openpose_25", 26: "halpe_26"},
+    **{133: "coco_wholebody_133", 136: "halpe_136"},
+}
 _LIMBS = [
     f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 ]
@@ -17,6 +22,30 @@ _SYNONYMS = {
     **{"belly": "spine", "mid_spine": "spine", "torso": "spine"},
 }
 _FOOT = {f"{side}_foot": f"{side}_ankle" for side in ("left", "right")}  # Human3.6M's where no ankle is named
+
+
+def skeleton_of(title: str, entry: str, joints: int, stated: str | None) -> tuple[str, tuple[str, ...]]:
+    """The name of a skeleton, as stated or else by its number of joints, and what was assumed.
+
+    Raises:
+        InputError: if the skeleton is unknown or has another number of joints, or a number of joints says nothing.
+    """
+    if stated is None and joints not in _SKELETON_OF:
+        same = [name for name, skeleton in skeletons.SKELETONS.items() if skeleton.num_joints == joints]
+        known = ", ".join(f"{number} ({name})" for number, name in _SKELETON_OF.items())
+        choices = f"which may be {' or '.join(same)}: name the skeleton with --skeleton"
+        if not same:
+            choices = f"expected {known}; of MediaPipe's 33 keep those that {_SKELETON_OF[17]} has, in its order"
+        raise InputError(f"{title}: {entry} has {joints} joints, {choices}")
+    try:
+        expected = skeletons.get(stated or _SKELETON_OF[joints])
+    except InputError as error:
+        raise InputError(f"{title}: skeleton: {error}") from error
+    if joints != expected.num_joints:
+        same = [name for name, skeleton in skeletons.SKELETONS.items() if skeleton.num_joints == joints]
+        hint = f": {' or '.join(same)} has {joints}" if same else ""
+        raise InputError(f"{title}: {entry} has {joints} joints, but {expected.name} has {expected.num_joints}{hint}")
+    return expected.name, ("the order of the joints is assumed",) if stated is None else ()
 
 
 def skeleton_of_names(names: Sequence[str]) -> tuple[str, list[int]]:

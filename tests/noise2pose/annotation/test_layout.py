@@ -200,7 +200,7 @@ def test_the_reprojection_is_that_of_the_selectors():
 def test_coco_layout_is_read_again(tmp_path):
     batch, prediction, body = answered()
     batch["keypoints_2d"][0, 9, 2], batch["keypoints_2d"][0, 10, 2] = 0.5, 0.0
-    batch["keypoints_2d"][1, :3, 2] = torch.tensor([0.81, 0.33, 0.07])
+    batch["keypoints_2d"][1, :3, 2] = torch.tensor([0.81, 0.33, 0.17])
     prediction["refinement"] = {
         "step": torch.tensor([0, 4, 2]),
         "reprojection_before": torch.tensor([3.0, 2.0, 1.0]),

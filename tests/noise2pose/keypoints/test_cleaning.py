@@ -50,10 +50,10 @@ def test_joints_far_outside_are_no_evidence():
     points = coco_walker(2)
     points[0, WRISTS[0], :2] = [90000.0, 10.0]
     assert from_array("array", points).points[0, WRISTS[0], 2] == 0.0, "of any other joint's"
-    points[0, WRISTS[0], :2] = [1600.0, 300.0]
+    points[0, WRISTS[0], :2] = [1100.0, 300.0]
     assert from_array("array", points).points[0, WRISTS[0], 2] > 0.0
     found = from_array("array", points, image_size=(1000, 1000))
-    assert found.points[0, WRISTS[0], 2] == 0.0 and "1 joint far outside the image" in found.about()
+    assert found.points[0, WRISTS[0], 2] == 0.0 and "1 joint outside the image" in found.about()
     details = np.concatenate((points[:1], np.full((1, 116, 3), [500.0, 200.0, 0.9])), axis=1)
     assert (from_array("array", details).points[0, 1:17, 2] > 0).all(), "many points of a face are not the body"
 
@@ -70,6 +70,57 @@ def test_confidences_of_every_scale():
         assert cleaning.confidence("a", given, labelled)[0, :, 0].tolist() == pytest.approx(expected)
     with pytest.raises(InputError, match="a: the third numbers .* 640, which are no confidences: leave them out"):
         cleaning.confidence("a", np.array([[[640.0]]]), False)
+
+
+@pytest.mark.parametrize("size", [None, (1000, 800)])
+@pytest.mark.parametrize("mark", [(-10, -10), (-100, -100), (1, 1), (0.5, 0.5), (0, 800), (1000, 800), (0, None)])
+def test_points_that_stand_for_missing_joints_are_no_evidence(mark, size):
+    points = coco_walker(6)
+    for axis, coordinate in enumerate(mark):
+        if coordinate is not None:
+            points[:, WRISTS, axis] = coordinate
+    found = from_array("array", points, image_size=size)
+    assert (found.points[:, WRISTS] == 0.0).all() and (found.points[..., 2] > 0).sum() == 6 * 15
+    assert "12 joints far from the rest, at a mark such as" in found.about()
+    one = coco_walker(6)
+    one[:, WRISTS[0]] = points[:, WRISTS[0]]
+    assert (from_array("array", one).points[:, WRISTS[0]] == 0.0).all(), "of one joint in most poses"
+
+
+def test_joints_that_touch_or_stand_still_are_evidence():
+    touching = coco_walker(6).round()
+    touching[:, WRISTS] = touching[:, WRISTS[:1]] - [0.0, 300.0, 0.0]  # above the head
+    standing = np.repeat(coco_walker(1), 6, axis=0)
+    standing[:, WRISTS, :2] = [[700.0, 300.0], [300.0, 300.0]]
+    for points in (touching, standing, touching - [500.0, 500.0, 0.0]):
+        assert (from_array("array", points).points[..., 2] > 0).all()
+
+
+def test_joints_of_a_confidence_below_a_tenth_are_no_evidence():
+    points = coco_walker(4)
+    points[:, WRISTS] = [100.0, 700.0, 0.05]
+    found = from_array("array", points)
+    assert (found.points[:, WRISTS] == 0.0).all() and "8 joints of a confidence below 0.1 taken as" in found.about()
+    points[..., 2] = 0.05
+    with pytest.raises(InputError, match="every confidence is below 0.1: leave the third number out"):
+        from_array("array", points)
+
+
+def test_the_size_of_other_images_and_percentages_are_told():
+    points = coco_walker(4)
+    assert "most joints are outside images of 300 x 200" in from_array("array", points, image_size=(300, 200)).about()
+    found = from_array("array", points * [0.1, 0.1, 1.0], image_size=(1000, 1000))
+    assert "percentages are multiplied by width / 100" in found.about()
+    assert from_array("array", points, "coco_17", image_size=(1000, 800)).notes == ()
+
+
+def test_16_joints_in_the_order_of_human36m_are_not_mpiis():
+    points = np.delete(walker(4), skeletons.get("h36m_17").index("chin"), axis=1)
+    with pytest.raises(InputError, match="look like h36m_16: say --skeleton h36m_16 if .*: pelvis, right_hip"):
+        from_array("array", points)
+    assert from_array("array", points, "h36m_16").notes == ()
+    with pytest.raises(InputError, match="h36m_17 has 17: h36m_16 or mpii_16 has 16"):
+        from_array("array", points, "h36m_17")
 
 
 @pytest.mark.parametrize("skeleton", ["h36m_17", "mpi_inf_3dhp_17"])
