@@ -29,7 +29,7 @@ import torch
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import ENDINGS as IMAGE_ENDINGS
-from noise2pose.keypoints import arrays, formats
+from noise2pose.keypoints import arrays, formats, yolo
 from noise2pose.keypoints.array_files import read_arrays
 from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.cleaning import confidence
@@ -103,13 +103,17 @@ def read_keypoints(path: Path, skeleton: str | None = None, form: str | None = N
         files = _files_of(path)
         if not files:
             raise InputError(f"{path}: no keypoint file in this folder, expected .json of OpenPose or .txt of YOLO")
-        found = [_people_of(file, form) for file in files]
+        found, broken = _readable(files, form)
         titles = dict.fromkeys(title for title, _ in found)
         if len(titles) > 1:
             raise InputError(f"{path}: holds files of {' and '.join(titles)}, expected one format")
         skipped = sum((people.skipped for _, people in found), Counter[str]())
         entries = [entry for _, people in found for entry in people.entries]
-        read = _from_people(path, formats.People(entries, skipped), skeleton, found[0][0])
+        notes = [note for _, people in found for note in people.notes]
+        if broken:
+            notes.append(f"{counted(len(broken), 'file')} skipped, the first because {broken[0]}")
+        whole = formats.People(entries, skipped, notes=tuple(dict.fromkeys(notes)))
+        read = _from_people(path, whole, skeleton, found[0][0])
         return replace(read, source=path)
     if not path.is_file():
         raise InputError(f"{path} does not exist")
@@ -132,10 +136,27 @@ def _files_of(folder: Path) -> list[Path]:
     return sorted(kept, key=lambda file: natural(file.name))
 
 
+def _readable(files: Sequence[Path], form: str | None) -> tuple[list[tuple[str, formats.People]], list[InputError]]:
+    """The formats and people of the files that can be read, and why the others cannot.
+
+    Raises:
+        InputError: if most of them cannot.
+    """
+    found, broken = [], []
+    for file in files:
+        try:
+            found.append(_people_of(file, form))
+        except InputError as error:
+            broken.append(error)
+    if len(broken) >= len(found):
+        raise broken[0]
+    return found, broken
+
+
 def _people_of(path: Path, stated: str | None) -> tuple[str, formats.People]:
     """The format of a file and the people in it."""
     if path.suffix.lower() == ".txt":
-        return "YOLO-pose", _read_yolo(path)
+        return yolo.TITLE, yolo.read_yolo(path)
     content = _json(path)
     form = formats.recognise(path, content, stated)
     try:
@@ -144,44 +165,6 @@ def _people_of(path: Path, stated: str | None) -> tuple[str, formats.People]:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise InputError(f"{path}: is not as {form.title} writes it ({type(error).__name__}: {error})") from error
-
-
-def _read_yolo(path: Path) -> formats.People:
-    """One line a person: class, box (4), joints, and where they were saved a confidence and the number of a track."""
-    image = path.stem
-    entries, skipped = [], Counter[str]()
-    try:
-        lines = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as YOLO-pose text ({error})") from error
-    for row, values in enumerate(filter(None, lines)):
-        joints, extra = _yolo_columns(path, row, len(values) - 5)
-        if values[0] != 0:
-            skipped["of other classes than 0, the person"] += 1
-            continue
-        points = np.array(values[5 : len(values) - extra]).reshape(joints, -1)
-        entries.append(
-            Entry(
-                f"{path}: line {row + 1}",
-                points,
-                image,
-                labelled=points.shape[1] == 3 and bool(np.isin(points[:, 2], (0, 1, 2)).all()),
-                person=str(int(values[-1])) if extra == 2 else None,
-            )
-        )
-    return formats.People(entries, skipped)
-
-
-def _yolo_columns(path: Path, row: int, numbers: int) -> tuple[int, int]:
-    """How many joints a line has, and how many numbers follow them."""
-    sizes = sorted(
-        {skeleton.num_joints for skeleton in skeletons.SKELETONS.values()}, key=lambda size: (size != 17, size)
-    )
-    for columns in (3, 2):
-        for joints in sizes:
-            if 0 <= numbers - columns * joints <= 2:
-                return joints, numbers - columns * joints
-    raise InputError(f"{path}: line {row + 1} has {numbers + 5} numbers, expected a class, a box and 3 for each joint")
 
 
 def _json(path: Path) -> Any:
@@ -201,11 +184,17 @@ def _json(path: Path) -> Any:
 def _from_people(path: Path, people: formats.People, skeleton: str | None, form: str) -> Keypoints:
     """One record of entries, sorted by image, then by person where a tracker numbered them."""
     notes = [f"{counted(count, 'entry', 'entries')} skipped {reason}" for reason, count in people.skipped.items()]
+    notes += people.notes
     if not people.entries:
-        raise InputError(f"{path}: no entry is a person's keypoints ({'; '.join(notes) or 'nobody was found'})")
+        names = [*skeletons.get("coco_17").joints[:2], "left_shoulder"]
+        hint = f": names are those of {', '.join(names)} and so on; or take them out of the file and say --skeleton"
+        hint = hint if any("not those of a person" in note for note in notes) else ""
+        raise InputError(f"{path}: no entry is a person's keypoints ({'; '.join(notes) or 'nobody was found'}){hint}")
     entries = _distinct(sorted(people.entries, key=_order))
     if len(entries) < len(people.entries):
         notes.append(f"{counted(len(people.entries) - len(entries), 'entry', 'entries')} skipped as repeated")
+    entries, cut = _of_usual_length(entries)
+    notes += [f"{counted(count, 'entry', 'entries')} skipped {reason}" for reason, count in cut.items()]
     skeletons_of, assumed = _skeletons_of(path, entries, skeleton)
     name = max(dict.fromkeys(skeletons_of), key=lambda name: skeletons.get(name).num_joints)
     if not (form.startswith(("OpenPose", "AlphaPose")) and name.startswith("openpose")):
@@ -219,7 +208,7 @@ def _from_people(path: Path, people: formats.People, skeleton: str | None, form:
             notes.append(f"{counted(count, 'pose')} of {own} among them")
     sizes = torch.tensor([entry.image_size or (torch.nan, torch.nan) for entry in entries])
     images = [entry.image for entry in entries]
-    relative = form == "YOLO-pose"
+    relative = form == yolo.TITLE
     found = Keypoints(
         torch.stack(points),
         name,
@@ -249,6 +238,18 @@ def _distinct(entries: Sequence[Entry]) -> list[Entry]:
         about = (entry.image, entry.image_id, entry.frame, entry.person)
         seen.setdefault((*about, entry.points.shape, entry.points.tobytes()), entry)
     return list(seen.values())
+
+
+def _of_usual_length(entries: Sequence[Entry]) -> tuple[list[Entry], Counter[str]]:
+    """Without entries of other numbers of joints than most, where joints have no names; and how many by the reason."""
+    numbers = Counter(len(entry.points) for entry in entries if entry.skeleton is None)
+    usual, count = max(numbers.items(), key=lambda item: item[1], default=(0, 0))
+    if 2 * count <= numbers.total():
+        return list(entries), Counter()
+    kept = [entry for entry in entries if entry.skeleton is not None or len(entry.points) == usual]
+    others = {number: count for number, count in numbers.items() if number != usual}
+    reasons = {f"of {number} joints, where most have {usual}": count for number, count in others.items()}
+    return kept, Counter(reasons)
 
 
 def _with_confidences(path: Path, entries: Sequence[Entry]) -> list[torch.Tensor]:

@@ -4,6 +4,7 @@ A format is recognised by its keys, never by the name of the file. Entries witho
 animal, an object) are left out and counted.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from noise2pose.errors import InputError
-from noise2pose.keypoints.arrays import frame_rate, regular
+from noise2pose.keypoints.arrays import counted, frame_rate, regular
+from noise2pose.keypoints.categories import Category, by_id, category, missing_numbers
+from noise2pose.keypoints.cleaning import MIN_CONFIDENCE
 from noise2pose.keypoints.entries import Entry, first_of, image_size, read_entry, whole_number
 from noise2pose.keypoints.images import image_path
-from noise2pose.keypoints.joint_names import skeleton_of_names
 
-_PEOPLE = ("person", "people", "human", "pedestrian")
 _AIC_VISIBILITY = np.array([np.nan, 1.0, 0.5, 0.0])  # 1 visible, 2 hidden, 3 not labelled
 
 
@@ -28,11 +29,13 @@ class People(NamedTuple):
         entries: one for each pose.
         skipped: how many entries were left out, by the reason.
         fps: frames in a second, where the file says so.
+        notes: what was not understood, each in a few words.
     """
 
     entries: list[Entry]
     skipped: Counter[str]
     fps: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Format(NamedTuple):
@@ -81,8 +84,8 @@ def _coco(path: Path, content: Any) -> People:
     categories: dict[str, dict[str, Any]] = {}
     fps = None
     if isinstance(content, dict) and "annotations" in content:
-        images = _by_id(path, content.get("images", []), "images")
-        categories = _by_id(path, content.get("categories") or [], "categories")
+        images = by_id(path, content.get("images", []), "images")
+        categories = by_id(path, content.get("categories") or [], "categories")
         fps = _frame_rate(path, content)
         content = content["annotations"]
     content = [content] if isinstance(content, dict) else content
@@ -91,18 +94,25 @@ def _coco(path: Path, content: Any) -> People:
     if not content:
         raise InputError(f"{path}: holds no poses")
     entries, skipped = [], Counter[str]()
-    joints: dict[str, dict[str, Any]] = {}
+    told = Counter[str]()
+    joints: dict[str, Category] = {}
     for number, entry in enumerate(content):
         if not isinstance(entry, dict):
             raise InputError(f"{path}: entry {number} is {type(entry).__name__}, expected an object with keypoints")
         category_id = first_of(entry, ("category_id",)) or ""
         if category_id not in joints:
-            joints[category_id] = _joints_of(categories.get(category_id, {}))
-        if reason := _useless(entry) or joints[category_id].get("skipped"):
+            joints[category_id] = category(categories.get(category_id, {}))
+        own = joints[category_id]
+        unlisted = f"of category {category_id}, which the file does not list"
+        reason = unlisted if categories and category_id and category_id not in categories else own.skipped
+        reason = _useless(entry) or reason or missing_numbers(entry["keypoints"], own.number)
+        if reason:
             skipped[reason] += 1
             continue
         identity = first_of(entry, ("image_id",))
         image = images.get(identity or "", {})
+        told["of images that the file does not list"] += bool(images) and not image
+        told[f"with a score below {MIN_CONFIDENCE:g}"] += _score(entry) < MIN_CONFIDENCE
         file_name = image.get("file_name")
         entries.append(
             read_entry(
@@ -112,11 +122,19 @@ def _coco(path: Path, content: Any) -> People:
                 image=image_path(str(file_name)) if file_name is not None else path.stem if identity is None else None,
                 image_size=image_size(image),
                 frame=whole_number(first_of(image, ("frame_id",))),
-                joints=joints[category_id].get("joints"),
-                skeleton=joints[category_id].get("skeleton"),
+                joints=own.joints,
+                skeleton=own.skeleton,
             )
         )
-    return People(entries, skipped, fps)
+    notes = [f"{counted(count, 'pose')} {about}" for about, count in told.items() if count]
+    notes += [about.note for about in joints.values() if about.note is not None]
+    return People(entries, skipped, fps, tuple(notes))
+
+
+def _score(entry: dict[str, Any]) -> float:
+    """What a detector says of the whole person; infinite where it says nothing."""
+    score = entry.get("score")
+    return float(score) if isinstance(score, int | float) else math.inf
 
 
 def _frame_rate(path: Path, content: dict[str, Any]) -> float | None:
@@ -130,29 +148,6 @@ def _frame_rate(path: Path, content: dict[str, Any]) -> float | None:
         raise InputError(f"{path}: holds videos of {' and '.join(f'{rate:g}' for rate in sorted(rates))} frames a "
                          "second: make a file for each rate")  # fmt: skip
     return rates.pop() if rates else None
-
-
-def _by_id(path: Path, listed: Any, key: str) -> dict[str, dict[str, Any]]:
-    if not isinstance(listed, list) or not all(
-        isinstance(entry, dict) and first_of(entry, ("id",)) is not None for entry in listed
-    ):
-        raise InputError(f"{path}: {key} must be a list of objects with an id")
-    return {str(first_of(entry, ("id",))): entry for entry in listed}
-
-
-def _joints_of(category: dict[str, Any]) -> dict[str, Any]:
-    """The skeleton of a category and where its joints are, or why its entries are left out."""
-    names = category.get("keypoints")
-    if not isinstance(names, list) or not names:
-        title = str(category.get("name", "person"))
-        if title.lower() in _PEOPLE:
-            return {}
-        return {"skipped": f"of category {title} (it names no joints; a person's is called person)"}
-    try:
-        skeleton, joints = skeleton_of_names(names)
-    except InputError as error:
-        return {"skipped": f"of category {category.get('name', 'without a name')} ({error})"}
-    return {"skeleton": skeleton, "joints": joints}
 
 
 def _useless(entry: dict[str, Any]) -> str | None:
@@ -194,14 +189,14 @@ def _bodies(path: Path, listed: Any, image: str) -> People:
 
 def _mmpose(path: Path, content: Any) -> People:
     """MMPose: the inferencer's list of instances of an image, or of frames of a video, or a demo's `instance_info`."""
-    named: dict[str, Any] = {}
+    named = Category()
     if isinstance(content, dict):
         names = (content.get("meta_info") or {}).get("keypoint_id2name")
         if isinstance(names, dict) and names:
-            named = _joints_of({"keypoints": [names[key] for key in sorted(names, key=int)], "name": "of this file"})
+            named = category({"keypoints": [names[key] for key in sorted(names, key=int)], "name": "of this file"})
         content = content["instance_info"]
-    if named.get("skipped"):
-        raise InputError(f"{path}: keypoints {named['skipped']}")
+    if named.skipped:
+        raise InputError(f"{path}: keypoints {named.skipped}")
     stills = not (content and "instances" in content[0])
     frames = [{"instances": content}] if stills else content
     entries, skipped = [], Counter[str]()
@@ -209,12 +204,13 @@ def _mmpose(path: Path, content: Any) -> People:
         frame = None if stills else whole_number(first_of(found, ("frame_id",)))
         frame = position if frame is None and not stills else frame
         for person in found.get("instances") or []:
-            if reason := _useless(person):
+            if reason := _useless(person) or missing_numbers(person["keypoints"], named.number):
                 skipped[reason] += 1
                 continue
             image = path.stem if frame is None else f"{path.stem}_{frame:06d}"
-            entries.append(read_entry(str(path), len(entries), person, image=image, frame=frame, **named))
-    return People(entries, skipped)
+            joints = {"joints": named.joints, "skeleton": named.skeleton}
+            entries.append(read_entry(str(path), len(entries), person, image=image, frame=frame, **joints))
+    return People(entries, skipped, notes=() if named.note is None else (named.note,))
 
 
 def _ultralytics(path: Path, content: Any) -> People:

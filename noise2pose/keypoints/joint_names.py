@@ -21,6 +21,8 @@ _SYNONYMS = {
     **{"head_bottom": "upper_neck", "top_head": "head_top", "top_of_head": "head_top", "headtop": "head_top"},
     **{"belly": "spine", "mid_spine": "spine", "torso": "spine"},
 }
+_PARTS = {"sho": "shoulder", "elb": "elbow", "wri": "wrist", "kne": "knee", "ank": "ankle"}  # of PoseTrack and others
+_PARTS |= {part: part for part in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")}
 _FOOT = {f"{side}_foot": f"{side}_ankle" for side in ("left", "right")}  # Human3.6M's where no ankle is named
 
 
@@ -78,8 +80,14 @@ def skeleton_of_names(names: Sequence[str]) -> tuple[str, list[int]]:
     return best, [known.index(joint) if joint in known else -1 for joint in skeletons.get(best).joints]
 
 
+def unknown_names(names: Sequence[str]) -> list[str]:
+    """Those of some names that are no joint of any skeleton, as they are spelled."""
+    every = {joint for skeleton in skeletons.SKELETONS.values() for joint in skeleton.joints}
+    return [str(name) for name in names if not {_plain(name), _FOOT.get(_plain(name))} & every]
+
+
 def _plain(name: str) -> str:
-    """`left_hip` from `LHip`, `Left Hip`, `l-hip`, `hip_left` or `leftHip`."""
+    """`left_hip` from `LHip`, `Left Hip`, `l-hip`, `hip_left` `leftHip` or `lhip`."""
     words = re.sub(r"([a-z])([A-Z])|([A-Z])([A-Z][a-z])", r"\1\3 \2\4", str(name))
     words = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
     for side in ("left", "right"):
@@ -88,4 +96,8 @@ def _plain(name: str) -> str:
         words = re.sub(rf"^{side[0]}_|^{side}(?=[a-z])", f"{side}_", words)
         if words.endswith((f"_{side}", f"_{side[0]}")):
             words = f"{side}_{words.rsplit('_', 1)[0]}"
+        if words[:1] == side[0] and words[1:] in _PARTS:
+            words = f"{side}_{words[1:]}"
+        if (part := words.removeprefix(f"{side}_")) != words:
+            words = f"{side}_{_PARTS.get(part, part)}"
     return _SYNONYMS.get(words, words)

@@ -304,7 +304,7 @@ def test_an_animal_without_names_of_joints_is_no_person(tmp_path):
     content = {"annotations": [result(1), result(2, category_id=18)], "categories": [{"id": 1, "name": "Person"}]}
     content["categories"].append({"id": 18, "name": "dog"})
     read = read_keypoints(save(tmp_path / "a.json", content))
-    assert read.names == ["1"] and "1 entry skipped of category dog (it names no joints" in read.about()
+    assert read.names == ["1"] and "1 entry skipped of category dog (an animal)" in read.about()
 
 
 def test_images_of_one_name_keep_their_number(tmp_path):

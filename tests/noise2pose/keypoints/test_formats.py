@@ -61,6 +61,8 @@ def test_openpose_writes_a_file_for_each_image(tmp_path, skeleton, version):
     check(read_keypoints(tmp_path / "walk_000000000001_keypoints.json"), points[1:2], "OpenPose", skeleton)
     save(tmp_path / "walk_000000000003_keypoints.json", {"people": []})
     assert len(read_keypoints(tmp_path).names) == 6, "nobody in an image"
+    (tmp_path / "walk_000000000004_keypoints.json").write_text('{"people": [')
+    assert "1 file skipped, the first because " in read_keypoints(tmp_path).about(), "one of five is cut off"
     save(tmp_path / "notes.json", [{"image_id": 1, "keypoints": [1.0] * 51}])
     with pytest.raises(InputError, match="holds files of COCO and OpenPose"):
         read_keypoints(tmp_path)
@@ -199,6 +201,13 @@ def test_yolo_text_has_shares_of_the_image(tmp_path, extra):
         as_keypoints(read, image_size=SIZE), points, "YOLO-pose", "coco_17", [f"walk_{t}" for t in (0, 0, 1, 1, 2, 2)]
     )
     assert read.people == (["1", "2"] * 3 if len(extra) == 2 else [None] * 6)
+
+
+def test_yolo_text_of_pixels_is_refused(tmp_path):
+    numbers = " ".join(f"{number:.2f}" for number in poses(people=1, frames=1).ravel())
+    (tmp_path / "a.txt").write_text(f"0 500 400 100 300 {numbers}\n")
+    with pytest.raises(InputError, match="a.txt: coordinates .* which are pixels; YOLO's are shares of the image"):
+        read_keypoints(tmp_path / "a.txt")
 
 
 def test_arrays_of_numpy_and_videopose3d(tmp_path):
