@@ -15,13 +15,13 @@ from noise2pose.keypoints.arrays import regular
 from noise2pose.keypoints.images import image_path
 
 # How trackers and annotation tools call the number of a person.
-_PERSON = ("track_id", "idx", "tracking_id", "trackid", "person_id", "instance_id", "id_track", "pid")
+PERSON = ("track_id", "idx", "tracking_id", "trackid", "person_id", "instance_id", "id_track", "pid")
 # How they call the list of the confidences, or visibilities, of the joints of a person.
 CONFIDENCES = (
     *("keypoint_scores", "confidence", "keypoints_scores", "keypoint_score", "keypoints_score", "scores", "conf"),
     *("keypoints_visible", "visibility", "visible"),
 )
-_FRAME = ("frame_id", "frame", "frame_index", "frame_idx", "frame_num")
+FRAME = ("frame_id", "frame", "frame_index", "frame_idx", "frame_num")
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def read_entry(title: str, number: int, entry: Any, **more: Any) -> Entry:
         "image": image_path(identity or f"{number}"),
         "image_id": "" if identity is None else identity,
         "labelled": "num_keypoints" in entry or "area" in entry,
-        "person": first_of(entry, _PERSON) or first_of(_attributes(entry), _PERSON),
-        "frame": whole_number(first_of(entry, _FRAME)),
+        "person": first_of(entry, PERSON) or first_of(_attributes(entry), PERSON),
+        "frame": whole_number(first_of(entry, FRAME)),
     }
     found |= {key: value for key, value in more.items() if value is not None}
     lists = [listed for key in CONFIDENCES if isinstance(listed := entry.get(key), list)]

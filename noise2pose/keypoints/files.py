@@ -30,7 +30,7 @@ from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import ENDINGS as IMAGE_ENDINGS
 from noise2pose.keypoints import arrays, formats, yolo
-from noise2pose.keypoints.array_files import read_arrays
+from noise2pose.keypoints.array_files import from_named, read_arrays
 from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.cleaning import confidence
 from noise2pose.keypoints.entries import Entry
@@ -125,8 +125,20 @@ def read_keypoints(path: Path, skeleton: str | None = None, form: str | None = N
     if form is None and isinstance(content, list) and content and isinstance(content[0], list):
         found = arrays.from_array(str(path), content, skeleton, stem=path.stem)
         return replace(found, source=path, form="a list of poses")
+    if form is None and isinstance(content, dict) and _is_array(content.get("keypoints")):
+        found = from_named(path, content, skeleton, list(content))
+        return replace(found, source=path, form="an object with arrays")
     title, people = _people_of(path, form)
     return replace(_from_people(path, people, skeleton, title), source=path)
+
+
+def _is_array(listed: Any) -> bool:
+    """Whether the keypoints of an object are those of several poses: a list in a list in a list."""
+    for _ in range(2):
+        if not isinstance(listed, list) or not listed:
+            return False
+        listed = listed[0]
+    return isinstance(listed, list)
 
 
 def _files_of(folder: Path) -> list[Path]:

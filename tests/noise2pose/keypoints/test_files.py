@@ -362,6 +362,26 @@ def test_frame_rates_and_frames_are_checked(tmp_path):
     assert read.frames == [0, None, 2] and read.people == [None, None, "3"]
 
 
+def test_keys_in_other_spellings_are_read_and_others_told(tmp_path):
+    points, order = coco_walker(6), np.arange(6)
+    np.savez(
+        tmp_path / "a.npz", keypoints=points, Skeleton="coco_17", person_id=order % 2, frame_ids=20 * order, FPS=25
+    )
+    read = read_keypoints(tmp_path / "a.npz")
+    assert read.people == ["0", "1"] * 3 and read.frames == [0, 20, 40, 60, 80, 100] and read.fps == 25.0
+    assert read.notes == ()
+    np.savez(tmp_path / "a.npz", keypoints=points, skeleton="coco_17", track_ids=order[:3], who=order)
+    assert read_keypoints(tmp_path / "a.npz").notes == ("not read: track_ids, who",)
+
+
+def test_an_object_of_json_like_an_npz_file(tmp_path):
+    points = coco_walker(3)
+    about = {"keypoints": points.tolist(), "skeleton": "coco_17", "frames": [4, 5, 6], "fps": 25}
+    read = read_keypoints(save(tmp_path / "a.json", about))
+    assert np.allclose(read.points.numpy(), points) and read.frames == [4, 5, 6] and read.fps == 25.0
+    assert read.form == "an object with arrays" and read.notes == ()
+
+
 def test_tracks_of_cvat_are_attributes(tmp_path):
     entries = [result(1, attributes={"track_id": 4, "occluded": False}), result(2, attributes=[])]
     assert read_keypoints(save(tmp_path / "cvat.json", entries)).people == ["4", None]
