@@ -172,7 +172,7 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
     """Refuses other files, and images where the model's card says that it lifts, before anything heavy is loaded."""
     from noise2pose.files import ASSETS
     from noise2pose.images.photographs import ENDINGS, OTHER_ENDINGS
-    from noise2pose.keypoints.images import KEYPOINT_ENDINGS
+    from noise2pose.keypoints.images import KEYPOINT_ENDINGS, instead
     from noise2pose.reports.model_card import LIFTS, tags
 
     shipped = ASSETS / "models" / arguments.checkpoint
@@ -180,6 +180,7 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
         if path.is_file() and path.suffix.lower() not in (*ENDINGS, *OTHER_ENDINGS, *KEYPOINT_ENDINGS):
             raise InputError(
                 f"{path}: neither keypoints ({', '.join(KEYPOINT_ENDINGS)}) nor an image ({', '.join(ENDINGS)})"
+                f"{instead(path)}"
             )
     images = any(path.suffix.lower() in ENDINGS for path in arguments.inputs)
     if images and LIFTS in tags(shipped if shipped.is_dir() else Path(arguments.checkpoint)):

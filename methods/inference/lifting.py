@@ -141,6 +141,11 @@ def _about(read: Keypoints, found: Sequence[Track], num_frames: int) -> str:
     if not moving:
         photographs = read.fps is None and len(found) > 1 and all(map(is_photograph, read.images))
         hint = ", as photographs are; frames of one video need --fps" if photographs else ""
+        if not hint and len(found) > 1 and len(set(read.images)) > 1:
+            hint = (
+                f", because the last number in names like {read.images[0]} does not count frames: name them so that it "
+                "does, or give a frame_id"
+            )
         return f"{read.about()}; no pose follows another: each is lifted as if nobody moved{hint}"
     rate = f"{FPS:g} frames a second (assumed)" if read.fps is None else f"{read.fps:g} frames a second"
     alone = len(found) - len(moving)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import Photograph
-from noise2pose.keypoints.arrays import Keypoints
+from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.images import image_path, without_ending
 
 Skipped = list[tuple[str, str]]  # file name, or name of a pose, and the reason
@@ -33,7 +33,8 @@ def match(
         read: the keypoints.
 
     Returns:
-        The people of each image by file name, and the images that have another size than the keypoints say.
+        The people of each image by file name, and the images that have another size than the keypoints say; last
+        how many poses are of other images.
 
     Raises:
         InputError: if it is ambiguous which image is meant, or no keypoints fit any image.
@@ -70,6 +71,10 @@ def match(
             points = read.points[fitting]
             scale = torch.tensor([*photograph.size, 1.0]) if read.relative else 1.0
             found[photograph.file_name] = points * scale
+    elsewhere = [image for image in read.images if image not in meant]
+    if photographs and elsewhere:
+        about = f"{counted(len(elsewhere), 'pose')} of other images than these, {elsewhere[0]} the first"
+        skipped.append(("keypoints" if read.source is None else read.source.name, about))
     return found, list(dict.fromkeys(skipped))
 
 

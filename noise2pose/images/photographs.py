@@ -62,6 +62,7 @@ def find_images(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
             ]
             if not any(_ending(path) in ENDINGS for path in inside):
                 about = f"; {inside[0].name} {_not_read(inside[0])}" if inside else ""
+                about = about if any(given.iterdir()) else "; it is empty"
                 raise InputError(
                     f"{given}: no image in this folder, expected files ending in {', '.join(ENDINGS)}{about}"
                 )

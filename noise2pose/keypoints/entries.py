@@ -4,7 +4,8 @@ Shape letters: J joints.
 """
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +101,27 @@ def read_entry(title: str, number: int, entry: Any, **more: Any) -> Entry:
     stated = next((listed for listed in lists if len(listed) == len(values)), lists[0] if lists else None)
     confidence = found.pop("confidence", None) if "confidence" in found else confidences(about, stated, len(values))
     return Entry(about, values, confidence=confidence, **found)
+
+
+def distinct(entries: Sequence[Entry]) -> list[Entry]:
+    """Without entries that repeat another one: the same joints of the same image."""
+    seen: dict[Any, Entry] = {}
+    for entry in entries:
+        about = (entry.image, entry.image_id, entry.frame, entry.person)
+        seen.setdefault((*about, entry.points.shape, entry.points.tobytes()), entry)
+    return list(seen.values())
+
+
+def of_usual_length(entries: Sequence[Entry]) -> tuple[list[Entry], Counter[str]]:
+    """Without entries of other numbers of joints than most, where joints have no names; and how many by the reason."""
+    numbers = Counter(len(entry.points) for entry in entries if entry.skeleton is None)
+    usual, count = max(numbers.items(), key=lambda item: item[1], default=(0, 0))
+    if 2 * count <= numbers.total():
+        return list(entries), Counter()
+    kept = [entry for entry in entries if entry.skeleton is not None or len(entry.points) == usual]
+    others = {number: count for number, count in numbers.items() if number != usual}
+    reasons = {f"of {number} joints, where most have {usual}": count for number, count in others.items()}
+    return kept, Counter(reasons)
 
 
 def _attributes(entry: Mapping[str, Any]) -> Mapping[str, Any]:

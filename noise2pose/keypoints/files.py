@@ -33,9 +33,9 @@ from noise2pose.keypoints import arrays, formats, yolo
 from noise2pose.keypoints.array_files import from_named, read_arrays
 from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.cleaning import confidence
-from noise2pose.keypoints.entries import Entry
+from noise2pose.keypoints.entries import Entry, distinct, of_usual_length
 from noise2pose.keypoints.images import KEYPOINT_ENDINGS as ENDINGS
-from noise2pose.keypoints.images import natural, person_names, without_ending
+from noise2pose.keypoints.images import instead, natural, person_names, without_ending
 from noise2pose.keypoints.joint_names import skeleton_of
 
 
@@ -81,7 +81,7 @@ def is_keypoint_file(path: Path) -> bool:
     """Whether a path is a file of keypoints, or a folder that holds such files and no images."""
     if path.is_dir():
         images = any(file.suffix.lower() in IMAGE_ENDINGS for file in path.rglob("*"))
-        return not images and bool(_files_of(path))
+        return not images and bool(_files_of(path) or _folders_of(path))
     return path.suffix.lower() in ENDINGS
 
 
@@ -102,7 +102,10 @@ def read_keypoints(path: Path, skeleton: str | None = None, form: str | None = N
     if path.is_dir():
         files = _files_of(path)
         if not files:
-            raise InputError(f"{path}: no keypoint file in this folder, expected .json of OpenPose or .txt of YOLO")
+            inside = f"; give one of its folders: {', '.join(_folders_of(path)[:4])}" if _folders_of(path) else ""
+            raise InputError(
+                f"{path}: no keypoint file in this folder, expected .json of OpenPose or .txt of YOLO{inside}"
+            )
         found, broken = _readable(files, form)
         titles = dict.fromkeys(title for title, _ in found)
         if len(titles) > 1:
@@ -118,7 +121,7 @@ def read_keypoints(path: Path, skeleton: str | None = None, form: str | None = N
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     if path.suffix.lower() not in ENDINGS:
-        raise InputError(f"{path}: keypoints are read from {', '.join(ENDINGS)} files")
+        raise InputError(f"{path}: keypoints are read from {', '.join(ENDINGS)} files{instead(path)}")
     if path.suffix.lower() in (".npz", ".npy"):
         return replace(read_arrays(path, skeleton), source=path)
     content = None if path.suffix.lower() == ".txt" else _json(path)
@@ -146,6 +149,11 @@ def _files_of(folder: Path) -> list[Path]:
     listed = [file for file in folder.iterdir() if file.suffix.lower() in (".json", ".txt") and file.is_file()]
     kept = [file for file in listed if file.name not in ("classes.txt", "labels.txt")]
     return sorted(kept, key=lambda file: natural(file.name))
+
+
+def _folders_of(folder: Path) -> list[str]:
+    """The folders in a folder that hold keypoint files."""
+    return sorted(inside.name for inside in folder.iterdir() if inside.is_dir() and _files_of(inside))
 
 
 def _readable(files: Sequence[Path], form: str | None) -> tuple[list[tuple[str, formats.People]], list[InputError]]:
@@ -202,10 +210,10 @@ def _from_people(path: Path, people: formats.People, skeleton: str | None, form:
         hint = f": names are those of {', '.join(names)} and so on; or take them out of the file and say --skeleton"
         hint = hint if any("not those of a person" in note for note in notes) else ""
         raise InputError(f"{path}: no entry is a person's keypoints ({'; '.join(notes) or 'nobody was found'}){hint}")
-    entries = _distinct(sorted(people.entries, key=_order))
+    entries = distinct(sorted(people.entries, key=_order))
     if len(entries) < len(people.entries):
         notes.append(f"{counted(len(people.entries) - len(entries), 'entry', 'entries')} skipped as repeated")
-    entries, cut = _of_usual_length(entries)
+    entries, cut = of_usual_length(entries)
     notes += [f"{counted(count, 'entry', 'entries')} skipped {reason}" for reason, count in cut.items()]
     skeletons_of, assumed = _skeletons_of(path, entries, skeleton)
     name = max(dict.fromkeys(skeletons_of), key=lambda name: skeletons.get(name).num_joints)
@@ -241,27 +249,6 @@ def _from_people(path: Path, people: formats.People, skeleton: str | None, form:
     return (
         replace(found, image_sizes=None) if found.image_sizes is not None and found.image_sizes.isnan().any() else found
     )
-
-
-def _distinct(entries: Sequence[Entry]) -> list[Entry]:
-    """Without entries that repeat another one: the same joints of the same image."""
-    seen: dict[Any, Entry] = {}
-    for entry in entries:
-        about = (entry.image, entry.image_id, entry.frame, entry.person)
-        seen.setdefault((*about, entry.points.shape, entry.points.tobytes()), entry)
-    return list(seen.values())
-
-
-def _of_usual_length(entries: Sequence[Entry]) -> tuple[list[Entry], Counter[str]]:
-    """Without entries of other numbers of joints than most, where joints have no names; and how many by the reason."""
-    numbers = Counter(len(entry.points) for entry in entries if entry.skeleton is None)
-    usual, count = max(numbers.items(), key=lambda item: item[1], default=(0, 0))
-    if 2 * count <= numbers.total():
-        return list(entries), Counter()
-    kept = [entry for entry in entries if entry.skeleton is not None or len(entry.points) == usual]
-    others = {number: count for number, count in numbers.items() if number != usual}
-    reasons = {f"of {number} joints, where most have {usual}": count for number, count in others.items()}
-    return kept, Counter(reasons)
 
 
 def _with_confidences(path: Path, entries: Sequence[Entry]) -> list[torch.Tensor]:

@@ -4,9 +4,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-KEYPOINT_ENDINGS = (".npz", ".npy", ".json", ".txt")
+KEYPOINT_ENDINGS = (".npz", ".npy", ".json", ".jsonl", ".txt")
+_OTHER = {  # what to do with files of other endings
+    (".csv", ".tsv", ".xlsx", ".mat", ".pkl", ".pickle", ".h5"): "save (poses, joints, 3) with numpy.savez(path, "
+    "keypoints=..., skeleton=...)",
+    (".gz", ".zip", ".bz2", ".xz", ".tar"): "unpack it first",
+}
 _ENDING = re.compile(r"\.(jpe?g|png|bmp|webp|tiff?|gif|heic|heif|avif)$", re.IGNORECASE)
 _NUMBER = re.compile(r"([0-9]+)")
 
@@ -15,6 +20,11 @@ def image_path(file_name: str) -> str:
     """The path of an image with `/` between folders and composed characters (`é` is one, as most systems write it)."""
     path = unicodedata.normalize("NFC", file_name.replace("\\", "/"))
     return str(PurePosixPath(path)) if path.strip("./") else "image"
+
+
+def instead(path: Path) -> str:
+    """What to do with a file that is not read, to be added to a message; empty where nothing is known."""
+    return next((f"; {advice}" for endings, advice in _OTHER.items() if path.suffix.lower() in endings), "")
 
 
 def without_ending(path: str) -> str:

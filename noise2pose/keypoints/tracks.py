@@ -69,7 +69,7 @@ def tracks(read: Keypoints, fps: float) -> list[Track]:
             found.append(Track([row], [0.0]))
         else:
             videos.setdefault(video, []).append((number, row))
-    for frames in videos.values():
+    for frames in _with_negative(videos).values():
         if not _is_regular([frame for frame, _ in frames]) or _sizes(read, [row for _, row in frames]) > 1:
             found += [Track([row], [0.0]) for _, row in frames]
             continue
@@ -82,6 +82,18 @@ def tracks(read: Keypoints, fps: float) -> list[Track]:
             _check_one_person(read, person)
             found += _unbroken(read, person, fps)
     return sorted(found, key=lambda track: track.rows[0])
+
+
+def _with_negative(videos: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:
+    """The frames of some videos, where `t_-3` comes before `t_0`: a sign counts where there are names without it."""
+    merged = {video: list(frames) for video, frames in videos.items()}
+    for video, frames in videos.items():
+        before, end, after = video.rpartition("\0")
+        positive = before.removesuffix("-") + end + after
+        if positive in videos and before.endswith("-") and not before[-2:-1].isalnum():
+            merged[positive] += [(-number, row) for number, row in frames]
+            del merged[video]
+    return merged
 
 
 def _check_one_person(read: Keypoints, frames: Sequence[tuple[int, int]]) -> None:

@@ -55,7 +55,11 @@ def test_cameras_are_told_apart_by_their_folders(tmp_path, stated):
     people, _ = people_of_images(images, found, read.skeleton)
     assert [person.name for person in people] == ["cam1/0001", "cam2/0001"]
     alone = [open_image("0001.jpg", tmp_path / "in/cam2/0001.jpg")]
-    assert where(match(alone, read)[0]) == {"0001.jpg": [1]}, "of the folder that the image is in"
+    found, skipped = match(alone, read)
+    assert where(found) == {"0001.jpg": [1]}, "of the folder that the image is in"
+    assert [(name, reason[:35]) for name, reason in skipped] == [
+        ("keypoints.json", "1 pose of other images than these, ")
+    ]
 
 
 def test_what_stays_ambiguous_is_refused_with_both_names(tmp_path):

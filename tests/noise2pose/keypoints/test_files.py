@@ -191,9 +191,12 @@ def test_broken_files_are_named(tmp_path):
             read_keypoints(tmp_path / name)
     with pytest.raises(InputError, match="nothing.json does not exist"):
         read_keypoints(tmp_path / "nothing.json")
-    (tmp_path / "poses.csv").write_text("1,2")
-    with pytest.raises(InputError, match=r"poses.csv: keypoints are read from .npz, .npy, .json, .txt"):
+    for name in ("poses.csv", "poses.json.gz"):
+        (tmp_path / name).write_text("1,2")
+    with pytest.raises(InputError, match=r"poses.csv: keypoints are read from .npz, .npy, .json, .*; .*numpy.savez"):
         read_keypoints(tmp_path / "poses.csv")
+    with pytest.raises(InputError, match=r"poses.json.gz: .*; unpack it first"):
+        read_keypoints(tmp_path / "poses.json.gz")
 
 
 def test_objects_are_never_unpickled(tmp_path):
@@ -330,8 +333,11 @@ def test_confidences_may_have_a_list_or_an_array_of_their_own(tmp_path, key):
 
 def test_one_object_a_line(tmp_path):
     entries = [result(number) for number in range(3)]
-    (tmp_path / "lines.json").write_text("\n".join(json.dumps(entry) for entry in entries) + "\n")
-    read, listed = read_keypoints(tmp_path / "lines.json"), read_keypoints(save(tmp_path / "list.json", entries))
+    for name in ("lines.json", "lines.jsonl"):
+        (tmp_path / name).write_text("\n".join(json.dumps(entry) for entry in entries) + "\n")
+    listed = read_keypoints(save(tmp_path / "list.json", entries))
+    assert torch.equal(read_keypoints(tmp_path / "lines.jsonl").points, listed.points)
+    read = read_keypoints(tmp_path / "lines.json")
     assert read.names == listed.names == ["0", "1", "2"] and torch.equal(read.points, listed.points)
     (tmp_path / "broken.json").write_text(json.dumps(entries[0]) + "\n{")
     with pytest.raises(InputError, match="cannot be read as JSON"):

@@ -7,7 +7,7 @@ import pytest
 
 from noise2pose import skeletons
 from noise2pose.errors import InputError
-from noise2pose.keypoints.files import as_keypoints, read_keypoints
+from noise2pose.keypoints.files import as_keypoints, is_keypoint_file, read_keypoints
 from noise2pose.keypoints.formats import FORMATS
 from noise2pose.safe_pickle import write_object_npz
 from scripts import predict
@@ -65,6 +65,14 @@ def test_openpose_writes_a_file_for_each_image(tmp_path, skeleton, version):
     assert "1 file skipped, the first because " in read_keypoints(tmp_path).about(), "one of five is cut off"
     save(tmp_path / "notes.json", [{"image_id": 1, "keypoints": [1.0] * 51}])
     with pytest.raises(InputError, match="holds files of COCO and OpenPose"):
+        read_keypoints(tmp_path)
+
+
+def test_a_folder_for_each_camera_is_no_keypoint_file(tmp_path):
+    (tmp_path / "front").mkdir()
+    save(tmp_path / "front" / "a_keypoints.json", {"people": []})
+    assert is_keypoint_file(tmp_path)
+    with pytest.raises(InputError, match="no keypoint file in this folder, .*; give one of its folders: front"):
         read_keypoints(tmp_path)
 
 

@@ -35,6 +35,12 @@ def test_people_are_told_apart_by_identity_whatever_their_order():
     assert alone == [([1], [0.0]), ([2], [0.0]), ([3, 0, 4], [0.0, 0.02, 0.04])]
 
 
+def test_a_sign_counts_where_names_have_numbers_without_it():
+    assert rows(record(["t_-1.jpg", "t_0.jpg", "t_1.jpg", "t_-2.jpg"]))[0][0] == [3, 0, 1, 2]
+    assert rows(record(["t_-1.jpg", "t_-2.jpg"]))[0][0] == [0, 1], "a hyphen before every number"
+    assert len(rows(record(["a-1.jpg", "a-2.jpg", "a1.jpg", "a2.jpg"]))) == 2
+
+
 def test_unrelated_images_are_no_motion():
     for images in (
         ["holiday.jpg", "office.jpg"],
