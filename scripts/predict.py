@@ -51,9 +51,9 @@ what it assumes:
 Keypoints of images come from --keypoints, whose poses name their image (file_name or image_id in JSON, `names` in npz;
 several people in an image are fine), else from the detector that `noise2pose prepare detector` fetches. Folders in
 these names tell images of one name apart. 17 joints without names are taken for COCO's, and refused if Human3.6M's
-order makes a person of them. Joints with confidence 0, at (0, 0) or (-1, -1), without a position or far outside the
-image are no evidence: they are put at their nearest visible neighbours; a method that uses confidences is less
-certain about them.
+order makes a person of them. Joints of a confidence below 0.1, at (0, 0), (-1, -1) or another mark, without a
+position or outside the image are no evidence: they are put at their nearest visible neighbours; a method that uses
+confidences is less certain about them.
 
 A method for clips takes each person's poses in the order of the frames, which `frame_id` or the number in the name of
 the image says; a missing frame is a gap in time. Several people need identities (track_id, idx). Photographs (IMG_0231

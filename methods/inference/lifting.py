@@ -20,7 +20,7 @@ from noise2pose import cameras, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import ENDINGS as IMAGE_ENDINGS
-from noise2pose.keypoints.arrays import Keypoints, counted
+from noise2pose.keypoints.arrays import Keypoints, counted, frame_rate
 from noise2pose.keypoints.files import as_keypoints, in_pixels, is_keypoint_file
 from noise2pose.keypoints.images import frame_number
 from noise2pose.keypoints.tracks import Track, at_places, is_photograph, resample, tracks
@@ -76,8 +76,7 @@ class Lifter:
         """
         _refuse_images(keypoints)
         check_pitch(camera_pitch)
-        if fps is not None and not 0 < fps < float("inf"):
-            raise InputError(f"fps is {fps}, expected more than 0")
+        fps = None if fps is None else frame_rate("keypoints", fps)
         read = in_pixels(as_keypoints(keypoints, skeleton, image_size, names))
         if read.relative:
             raise InputError(

@@ -20,6 +20,8 @@ from noise2pose.keypoints import cleaning
 from noise2pose.keypoints.images import person_names
 from noise2pose.keypoints.joint_names import skeleton_of
 
+MAX_FPS = 1000.0  # of the fastest cameras that film people
+
 
 @dataclass(frozen=True)
 class Keypoints:
@@ -265,8 +267,8 @@ def frame_rate(title: str, stated: Any) -> float:
         rate = float(stated)
     except (TypeError, ValueError):
         rate = math.nan
-    if not 0.0 < rate < math.inf:
-        raise InputError(f"{title}: fps is {stated}, expected a number of frames a second above 0")
+    if not 0.0 < rate <= MAX_FPS:
+        raise InputError(f"{title}: fps is {stated}, expected a number of frames a second above 0, {MAX_FPS:g} at most")
     return rate
 
 

@@ -6,7 +6,8 @@ Formats:
   tracked people, or (J, 2 or 3) for one pose; optional `skeleton` (a name), `image_size` (2,) or (T, 2), `names` (T,)
   of the images, `people` (T,) identities, `frames` (T,) and `fps`. `.npy` with such an array.
 - VideoPose3D's `.npz` of custom videos (`positions_2d`, `metadata`), read without running pickled code.
-- `.json` in the layouts of `noise2pose.keypoints.formats`, or a plain nested list like the array of an npz file.
+- `.json` in the layouts of `noise2pose.keypoints.formats`, a plain nested list like the array of an npz file, or an
+  object with its keys. `.jsonl` with an object a line.
 - `.txt` of YOLO-pose: one line a person, as shares of the width and height of the image.
 - a folder of such `.json` or `.txt` files, one an image, as OpenPose and YOLO write them.
 
