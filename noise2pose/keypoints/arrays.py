@@ -183,6 +183,8 @@ def clean(found: Keypoints, title: str, stated: bool) -> Keypoints:
         )
     if doubt is not None:
         notes.append(doubt)
+    if (doubt := cleaning.doubtful_confidence(points)) is not None:
+        notes.append(doubt)
     doubts = (cleaning.doubtful_bones, cleaning.doubtful_axes)
     notes += [said for check in doubts if (said := check(points, found.skeleton)) is not None]
     return replace(found, notes=tuple(notes))

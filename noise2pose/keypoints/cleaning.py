@@ -29,6 +29,7 @@ _DOUBTFUL = 1.2  # times the length of the bones in the best order; the right or
 # joints too; joints in another order 0.28 and more, of 25 joints 0.22 and more.
 _PLAUSIBLE, _PLAUSIBLE_OF_MANY = 0.25, 0.19
 _MANY = 20  # joints
+_HIGH = 0.75  # confidence that a detector has in some joint of every file
 _LARGE = 400  # pixels along each side of an image; nobody films people who stay in 100 of them
 _MOST_SEEN = 0.8  # of the joints; part of a person, such as the arms, has long bones for its size
 
@@ -113,7 +114,8 @@ def without_marks(
     away = outside > _AWAY * (highest - lowest).norm(dim=-1)
     if image_sizes is not None:
         away |= shared & ((pixels <= 0) | (pixels >= image_sizes[:, None].to(pixels))).any(dim=-1)
-    mark = marked & away & ((seen & ~marked).sum(dim=-1, keepdim=True) >= MIN_VISIBLE)
+    others, most = (seen & ~marked).sum(dim=-1, keepdim=True), seen.sum(dim=-1, keepdim=True) / 2.0
+    mark = marked & away & (others >= MIN_VISIBLE) & (others >= most)  # many share points where people are tiny
     return torch.where(mark[..., None], 0.0, points), int(mark.sum())
 
 
@@ -214,6 +216,14 @@ def doubtful_bones(points: Float[Tensor, "T J 3"], skeleton: str) -> str | None:
     if not len(whole) or _bone_length(whole, skeleton) <= longest * _median_size(whole):
         return None
     return f"the bones are too long for people: if these are not the joints of {skeleton}, name their skeleton"
+
+
+def doubtful_confidence(points: Float[Tensor, "T J 3"]) -> str | None:
+    """Says that no confidence is high, as where third numbers are depths; None if one is, or if all are equal."""
+    known = points[..., 2][points[..., 2] > 0]
+    if not len(known) or known.max() >= _HIGH or known.max() == known.min():
+        return None
+    return f"confidences are {known.max():.2f} at most: leave the third numbers out if they are depths"
 
 
 def doubtful_axes(points: Float[Tensor, "T J 3"], skeleton: str) -> str | None:

@@ -228,6 +228,8 @@ def _from_people(path: Path, people: formats.People, skeleton: str | None, form:
         if own != name:
             notes.append(f"{counted(count, 'pose')} of {own} among them")
     sizes = torch.tensor([entry.image_size or (torch.nan, torch.nan) for entry in entries])
+    if 0 < (lacking := int(sizes.isnan().any(dim=-1).sum())) < len(entries):
+        notes.append(f"sizes of images are not used, because those of {counted(lacking, 'pose')} are unknown")
     images = [entry.image for entry in entries]
     relative = form == yolo.TITLE
     found = Keypoints(

@@ -92,7 +92,9 @@ def test_joints_that_touch_or_stand_still_are_evidence():
     touching[:, WRISTS] = touching[:, WRISTS[:1]] - [0.0, 300.0, 0.0]  # above the head
     standing = np.repeat(coco_walker(1), 6, axis=0)
     standing[:, WRISTS, :2] = [[700.0, 300.0], [300.0, 300.0]]
-    for points in (touching, standing, touching - [500.0, 500.0, 0.0]):
+    tiny = (coco_walker(6) / [40.0, 40.0, 1.0]).round(1).round()
+    tiny[..., 2] = 0.9
+    for points in (tiny, touching, standing, touching - [500.0, 500.0, 0.0]):
         assert (from_array("array", points).points[..., 2] > 0).all()
 
 

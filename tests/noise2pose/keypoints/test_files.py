@@ -290,6 +290,15 @@ def test_depths_are_no_confidences():
         as_keypoints(points)
 
 
+def test_confidences_that_are_never_high_are_told():
+    points = coco_walker(2)
+    points[..., 2] = np.linspace(0.1, 0.7, 34).reshape(2, 17)
+    told = "confidences are 0.70 at most: leave the third numbers out if they are depths"
+    assert told in as_keypoints(points).about()
+    points[0, 0, 2] = 0.9
+    assert "confidences" not in as_keypoints(points).about()
+
+
 def test_axes_that_are_turned_are_told():
     points = coco_walker(3)
     assert as_keypoints(points).notes == ("the order of the joints is assumed",)
