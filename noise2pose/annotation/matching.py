@@ -20,7 +20,7 @@ _PERSON = re.compile(r"(.+)#[0-9]+")
 
 
 def match(
-    photographs: Sequence[Photograph], read: Keypoints
+    photographs: Sequence[Photograph], read: Keypoints, unopened: Sequence[str] = ()
 ) -> tuple[dict[str, Float[torch.Tensor, "P J 3"]], Skipped]:
     """The keypoints of each image, found by the path that they name.
 
@@ -31,6 +31,7 @@ def match(
     Args:
         photographs: whose keypoints are wanted.
         read: the keypoints.
+        unopened: file names of images that were given and cannot be opened.
 
     Returns:
         The people of each image by file name, and the images that have another size than the keypoints say; last
@@ -71,7 +72,9 @@ def match(
             points = read.points[fitting]
             scale = torch.tensor([*photograph.size, 1.0]) if read.relative else 1.0
             found[photograph.file_name] = points * scale
-    elsewhere = [image for image in read.images if image not in meant]
+    given = {key for name in unopened for key in _keys(PurePosixPath(name).name)}
+    others = [image for image in read.images if image not in meant]
+    elsewhere = [image for image in others if not given & set(_keys(PurePosixPath(image).name))]
     if photographs and elsewhere:
         about = f"{counted(len(elsewhere), 'pose')} of other images than these, {elsewhere[0]} the first"
         skipped.append(("keypoints" if read.source is None else read.source.name, about))

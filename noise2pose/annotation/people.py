@@ -97,7 +97,7 @@ def find_subjects(
     if not images:
         people, useless = people_of_keypoints(keypoints, focal)
         return replace(subjects, people=people, skipped=useless)
-    points, other_size = match(photographs, keypoints)
+    points, other_size = match(photographs, keypoints, [file_name for file_name, _ in skipped])
     people, useless = people_of_images(photographs, points, keypoints.skeleton, focal)
     return replace(subjects, people=people, skipped=[*skipped, *other_size, *useless])
 
