@@ -67,7 +67,8 @@ def unwritable(error: BaseException, path: Path | None = None) -> str | None:
         return f"{named} cannot be read ({os.strerror(number)}): change that, or take another file"
     if number in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"{named} cannot be written ({os.strerror(number)}): change that, or take another folder"
-    if number in (errno.ENOTDIR, errno.ENAMETOOLONG) or (number == errno.ENOENT and path and not path.parent.is_dir()):
+    nowhere = number == errno.ENOENT and path is not None and not path.parent.is_dir()
+    if number is not None and (nowhere or number in (errno.ENOTDIR, errno.ENAMETOOLONG)):
         return f"{named} cannot be used ({os.strerror(number)}): take another folder"
     return None
 

@@ -43,6 +43,9 @@ class RunCSVLogger(CSVLogger):
         if self._training:
             super().log_metrics(metrics, step)
 
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Nothing: config.yaml beside the curve holds them."""
+
     @rank_zero_only
     def save(self) -> None:
         if self._training:
