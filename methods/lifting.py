@@ -33,10 +33,10 @@ def input_joints(
     """What a lifter sees of a batch: screen coordinates, or the limbs within their box.
 
     Screen coordinates (C = 2, as published) depend on where in the image the person stands, how large they are, and on
-    what a detector calls the spine, the chin and the top of the head. The limbs (C = 3) do not: x, y and 1 for each
-    seen shoulder, elbow, wrist, hip, knee and ankle, such that the box of those seen (in a clip: in any frame) has its
-    centre at the origin and a longer side of 2; zeros for every other joint, so that it does not matter where an unseen
-    joint was put.
+    what a detector calls the spine, the chin and the top of the head. The limbs (C = 3) do not: x, y and the confidence
+    of each seen shoulder, elbow, wrist, hip, knee and ankle, such that the box of those seen (in a clip: in any frame)
+    has its centre at the origin and a longer side of 2; zeros for every other joint, so that it does not matter where
+    an unseen joint was put.
 
     Raises:
         InputError: as `screen_joints`.
@@ -48,7 +48,8 @@ def input_joints(
     centre, side = _box(screen, seen)
     shape = (-1, *[1] * (screen.ndim - 2))
     within = (screen - centre.view(*shape, 2)) * (2.0 / side.clamp_min(1e-6)).view(*shape, 1)
-    return torch.where(seen[..., None], torch.cat((within, torch.ones_like(within[..., :1])), dim=-1), 0.0)
+    confidence = batch["keypoints_2d"][..., 2:].clamp_max(1.0)
+    return torch.where(seen[..., None], torch.cat((within, confidence), dim=-1), 0.0)
 
 
 def towards_person(
