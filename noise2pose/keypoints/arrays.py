@@ -212,6 +212,9 @@ def with_evidence(found: Keypoints, title: str) -> Keypoints:
         notes.append(
             f"{counted(marked, 'joint')} far from the rest, at a mark such as ({x:g}, {y:g}), taken as not seen"
         )
+    points, filled = cleaning.without_filled(points)
+    if filled:
+        notes.append(f"{counted(filled, 'joint')} at exactly the point of another taken as not seen")
     points, far = cleaning.without_far(points, found.skeleton, sizes)
     if far:
         notes.append(f"{counted(far, 'joint')} outside the image or far from the person taken as not seen")

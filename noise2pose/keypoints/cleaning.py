@@ -119,6 +119,21 @@ def without_marks(
     return torch.where(mark[..., None], 0.0, points), int(mark.sum())
 
 
+def without_filled(points: Float[Tensor, "T J 3"]) -> tuple[Float[Tensor, "T J 3"], int]:
+    """Sets joints that were filled in with a copy of another to zeros, and counts them.
+
+    Converters fill joints that they do not have so, for example Halpe's hip with the nose. Three joints of a pose that
+    are at exactly the same point are the first of them and its copies, unless they are rounded to whole pixels.
+    """
+    seen, pixels = points[..., 2] > 0, points[..., :2]
+    known = torch.where(seen[..., None] & (pixels != pixels.round()).any(dim=-1, keepdim=True), pixels, torch.nan)
+    copies = torch.zeros_like(seen)
+    for joint in range(points.shape[1]):
+        same = (known == known[:, joint, None]).all(dim=-1)
+        copies[:, joint] = (same.sum(dim=-1) > 2) & same[:, :joint].any(dim=-1)
+    return torch.where(copies[..., None], 0.0, points), int(copies.sum())
+
+
 def without_far(
     points: Float[Tensor, "T J 3"], skeleton: str, image_sizes: Float[Tensor, "T 2"] | None
 ) -> tuple[Float[Tensor, "T J 3"], int]:

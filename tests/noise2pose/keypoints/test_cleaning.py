@@ -134,3 +134,22 @@ def test_another_order_is_not_read_as_cocos(skeleton):
     stated = from_array("array", points, "coco_17")
     assert "look like" in stated.about(), "somebody who says it is told"
     assert from_array("array", coco_walker(5)).notes == ("the order of the joints is assumed",)
+
+
+def test_joints_that_were_filled_in_with_another_are_no_evidence():
+    """Halpe-136 made from 17 joints: the rest is at the nose."""
+    coco = coco_walker(4)
+    coco[..., :2] += 0.25  # not whole pixels
+    halpe = np.repeat(coco[:, :1], 136, axis=1)
+    halpe[:, :17] = coco
+    cleaned, count = cleaning.without_filled(torch.from_numpy(halpe))
+    assert count == 4 * 119
+    assert (cleaned[:, :17] == torch.from_numpy(coco)).all() and (cleaned[:, 17:] == 0).all()
+    whole = torch.from_numpy(halpe.round())  # may be people who are a few pixels tall
+    assert cleaning.without_filled(whole)[1] == 0
+
+
+def test_two_joints_at_one_point_are_both_evidence():
+    points = torch.from_numpy(coco_walker(2))
+    points[:, 5] = points[:, 6]
+    assert cleaning.without_filled(points)[1] == 0
