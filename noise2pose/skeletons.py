@@ -91,13 +91,14 @@ def to_input(points: Float[Tensor, "*batch J 3"], source: str, target: str) -> F
 
     Returns:
         (..., K, 3); the confidence is 0 where a joint is hidden or cannot be derived. Such a joint is where
-        `place_hidden` puts it, before the conversion if the source has it, else after.
+        `place_hidden` puts it, before the conversion if the source has it, else after. A hidden joint between seen
+        ones, such as the pelvis, is derived from these, as if the source had none.
 
     Raises:
         InputError: if a skeleton is unknown, or the limbs of `target` cannot be derived.
     """
     check_input(source, target)
-    placed = place_hidden(points, source)
+    placed = place_hidden(_with_middles(points, source), source)
     matrix = _partial_matrix(get(source).joints, get(target).joints).to(points)
     used = matrix != 0
     confidence = torch.where(used, placed[..., None, :, 2], torch.inf).amin(dim=-1)
@@ -108,6 +109,22 @@ def to_input(points: Float[Tensor, "*batch J 3"], source: str, target: str) -> F
     derived = torch.where(used.any(dim=-1)[:, None], torch.ones_like(converted), 0.0)
     known = torch.cat((converted[..., :2], derived[..., 2:]), dim=-1)  # hidden joints have a place already
     return torch.cat((place_hidden(known, target)[..., :2], converted[..., 2:]), dim=-1)
+
+
+def _with_middles(points: Float[Tensor, "*batch J 3"], skeleton: str) -> Float[Tensor, "*batch J 3"]:
+    """Derives hidden joints that lie between two seen ones, with the smaller of their confidences."""
+    joints = get(skeleton).joints
+    points = points.clone()
+    for middle in _MIDDLES:
+        pair = next((tuple(rule) for rule in _RULES[middle] if len(rule) == 2 and set(rule) <= set(joints)), None)
+        if middle not in joints or pair is None:
+            continue
+        ends = points[..., [joints.index(joint) for joint in pair], :]
+        derived = torch.cat((ends[..., :2].mean(dim=-2), ends[..., 2].amin(dim=-1, keepdim=True)), dim=-1)
+        place = joints.index(middle)
+        hidden = (points[..., place, 2:] <= 0) & (derived[..., 2:] > 0)
+        points[..., place, :] = torch.where(hidden, derived, points[..., place, :])
+    return points
 
 
 def check_input(source: str, target: str) -> None:
@@ -194,6 +211,8 @@ _RULES: dict[str, tuple[Mapping[str, float], ...]] = {
         {"nose": 1.5, "left_shoulder": -0.25, "right_shoulder": -0.25},
     ),
 }
+
+_MIDDLES = ("pelvis", "thorax", "neck")  # each halfway between the two joints of one of its rules
 
 
 def _derive(joint: str, given: tuple[str, ...], visited: frozenset[str]) -> dict[str, float] | None:

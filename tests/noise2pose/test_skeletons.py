@@ -106,3 +106,22 @@ def test_refusals_name_the_joints():
         skeletons.convert(torch.zeros(16, 3), "h36m_17", "lsp_14")
     with pytest.raises(InputError, match="no joint tail"):
         skeletons.get("lsp_14").index("tail")
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "middle"), [("halpe_26", "pelvis"), ("h36m_17", "thorax"), ("openpose_18", "neck")]
+)
+def test_a_hidden_middle_is_what_it_is_where_a_skeleton_has_none(skeleton, middle):
+    generator = torch.Generator().manual_seed(0)
+    points = 100.0 * torch.rand(2, skeletons.get(skeleton).num_joints, 3, generator=generator)
+    points[..., 2] = 0.8
+    hidden = points.clone()
+    hidden[:, skeletons.get(skeleton).index(middle)] = torch.tensor([1e4, 0.0, 0.0])
+    ends = "hip" if middle == "pelvis" else "shoulder"
+    pair = [skeletons.get(skeleton).index(f"{side}_{ends}") for side in ("left", "right")]
+    target = "pelvis" if middle == "pelvis" else "thorax"
+    found = skeletons.to_input(hidden, skeleton, "h36m_17")[:, skeletons.get("h36m_17").index(target)]
+    assert torch.allclose(found[:, :2], points[:, pair, :2].mean(dim=1)) and (found[:, 2] == points[0, 0, 2]).all()
+    # With an end hidden as well, nothing is derived.
+    hidden[:, pair[0], 2] = 0.0
+    assert (skeletons.to_input(hidden, skeleton, "h36m_17")[:, skeletons.get("h36m_17").index(target), 2] == 0).all()
