@@ -9,7 +9,7 @@ import torch
 from datamodules.base import PoseDataModule, Split, check_keypoints, check_range
 from datamodules.cmu_mocap import DATASET, read_clips
 from datamodules.motion import activities
-from datamodules.motion.cameras import simulate_detections
+from datamodules.motion.detections import simulate_detections
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.rendered.cache import render_cache
 from datamodules.rendered.people import MIN_SEEN, SKELETON, UPRIGHT, Poses, draw_betas, photograph
@@ -214,4 +214,4 @@ class RenderedPeople(PoseDataModule):
         # Where nearly all of a person is hidden the detector guesses on, as detectors do.
         seen = torch.where(seen.sum(dim=-1, keepdim=True) >= MIN_SEEN, seen, exact[..., 2] > 0)
         area = 0.5 * (people["box"][:, 2] / BOX_SCALE).square()  # a person fills about half of the square around them
-        return simulate_detections(exact[..., :2], seen, area, keys, self.noise_seed)
+        return simulate_detections(exact[..., :2], seen, area, keys, SKELETON, self.noise_seed)

@@ -13,19 +13,20 @@ from itertools import islice
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, Stream, Take, check_keypoints, check_range, select
+from datamodules.motion.detections import detect_sampled, simulate_detections
 from datamodules.motion.frames import Clip, MotionFrames
 from datamodules.motion.heatmaps import with_heatmaps
-from datamodules.motion.sampled_cameras import EVALUATION, IMAGE_SIDE, CameraRanges, Seen, draw, noticed, see
+from datamodules.motion.recombined import partners, recombined
+from datamodules.motion.sampled_cameras import EVALUATION, IMAGE_SIDE, CameraRanges, draw, see
 from datamodules.motion.windows import Windows
 from datamodules.sources.human36m.cameras import H36M_INTRINSICS
-from noise2pose import cameras, skeletons
+from noise2pose import cameras
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
-from noise2pose.keypoints import noise
 from noise2pose.metrics.protocols import Protocol
 
 SKELETON = "h36m_17"
@@ -34,9 +35,6 @@ _UP = torch.tensor([0.0, 0.0, 1.0])
 _HALF_FIELD = 0.435  # half image over focal length of Human3.6M's cameras
 _MARGIN = 0.9  # share of the half image that the motion may fill
 _FRAMES_AT_ONCE = 2048  # whose sampled cameras are drawn together
-_LONGEST_CLIP = 1 << 16  # frames of a clip whose keys are different from those of other clips
-# Milder than the published errors of crowd images (1, 1): a median of 5 instead of 16 pixels for a tall person.
-_ERROR_RATE, _GOOD_RADIUS = 0.4, 0.35
 
 
 class VirtualCameraMotion(PoseDataModule):
@@ -63,6 +61,9 @@ class VirtualCameraMotion(PoseDataModule):
         body_scale, limb_scale: sampled only: by how much a person, and each bone, is larger or smaller at most.
         missing: sampled only: chance that a simulated detector misses a joint, whose confidence is then 0.
         truncated: sampled only: share of the samples that the border of the image cuts, with simulated detections.
+        exact: sampled only: share of the training samples whose joints have no detection errors and confidence 1, so
+            that a method learns how much more it can trust them.
+        recombined: sampled only: share of the training samples that get the upper body or some limbs of another one.
         heatmaps: single frames only: whether batches have heat-maps with the peaks of a detector that is not sure (see
             `keypoints.heatmaps.detection_heatmaps`), from which DiffPose draws.
         batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`; in samples.
@@ -90,6 +91,8 @@ class VirtualCameraMotion(PoseDataModule):
         limb_scale: float = 0.1,
         missing: float = 0.03,
         truncated: float = 0.05,
+        exact: float = 0.0,
+        recombined: float = 0.0,
         heatmaps: bool = False,
         batch_size: int = 256,
         eval_batch_size: int = 1024,
@@ -107,9 +110,10 @@ class VirtualCameraMotion(PoseDataModule):
         self.cameras: Literal["fixed", "sampled"] = cameras
         self.ranges = CameraRanges(
             (lowest_elevation, highest_elevation), roll, off_axis, (nearest, farthest), tilt, any_rotation,
-            body_scale, limb_scale, missing=missing, truncated=truncated,
+            body_scale, limb_scale, missing=missing, truncated=truncated, exact=exact, recombined=recombined,
         )  # fmt: skip
         self.ranges.check()
+        self._training_frames: MotionFrames | None = None
 
     @abstractmethod
     def clips(self, split: Split) -> list[Clip]:
@@ -173,6 +177,8 @@ class VirtualCameraMotion(PoseDataModule):
         check_keypoints(
             {"keypoints_2d": frames.joints, "keypoints_3d": frames.joints}, f"{self.dataset} {split}", num_joints=17
         )
+        if training:
+            self._training_frames = frames
         return partial(frames.take, named=not training), len(frames)
 
     def streams(self, split: Split) -> Stream | None:
@@ -202,29 +208,25 @@ class VirtualCameraMotion(PoseDataModule):
         ranges = self.ranges if split == "train" else EVALUATION
         seed = self.noise_seed * 1_000_003 + (1 + epoch if split == "train" else 0)
         world, counted = joints.split((3, 1), dim=-1)
+        if ranges.recombined > 0.0 and self._training_frames is not None:
+            frames = self._training_frames
+            others, _, _ = frames.window(partners(keys, len(frames), seed))
+            world = recombined(world, others, keys, share=ranges.recombined, skeleton=SKELETON, seed=seed)
         seen = see(world, draw(keys, ranges, SKELETON, seed), SKELETON)
-        frames = {
-            "keypoints_2d": self._detect_sampled(seen, keys, ranges.missing, seed),
+        if self.keypoints_2d == "gt":
+            keypoints = torch.cat((seen.pixels, torch.ones_like(seen.pixels[..., :1])), dim=-1)
+        else:
+            keypoints = detect_sampled(seen, keys, ranges, SKELETON, seed)
+        sample = {
+            "keypoints_2d": keypoints,
             "keypoints_3d": torch.cat((seen.joints, counted), dim=-1),
         }
         return {
-            **(frames if self.num_frames > 1 else {key: value[:, 0] for key, value in frames.items()}),
+            **(sample if self.num_frames > 1 else {key: value[:, 0] for key, value in sample.items()}),
             "focal": seen.focal[:, None].repeat(1, 2),
             "principal_point": seen.principal_point,
             "image_size": torch.full_like(seen.principal_point, IMAGE_SIDE),
         }
-
-    def _detect_sampled(self, seen: Seen, keys: Tensor, missing: float, seed: int) -> Float[Tensor, "B F J 3"]:
-        """The 2-D input; joints that are not found have confidence 0 and lie where readers of files put them."""
-        if self.keypoints_2d == "gt":
-            return torch.cat((seen.pixels, torch.ones_like(seen.pixels[..., :1])), dim=-1)
-        pixels = seen.pixels.flatten(0, 1)
-        frames = torch.arange(seen.pixels.shape[1], device=keys.device)
-        keys = (keys[:, None] * _LONGEST_CLIP + frames).flatten()
-        found = seen.inside.flatten(0, 1) & noticed(keys, pixels.shape[1], missing, seed)
-        area = (pixels.amax(dim=1) - pixels.amin(dim=1)).prod(dim=-1).clamp_min(1.0)
-        keypoints = simulate_detections(pixels, found, area, keys, seed)
-        return skeletons.place_hidden(keypoints, SKELETON).view(*seen.pixels.shape[:-1], 3)
 
     def count(self, lengths: list[int], split: Split) -> int:
         """How many samples clips of these lengths give."""
@@ -266,15 +268,7 @@ class VirtualCameraMotion(PoseDataModule):
             return torch.cat((pixels, torch.ones_like(pixels[..., :1])), dim=-1)
         sides = pixels.amax(dim=1) - pixels.amin(dim=1)
         seen = torch.ones_like(pixels[..., 0], dtype=torch.bool)
-        return simulate_detections(pixels, seen, sides.prod(dim=-1), keys, self.noise_seed)
-
-
-def simulate_detections(
-    pixels: Float[Tensor, "B J 2"], seen: Bool[Tensor, "B J"], area: Float[Tensor, " B"], keys: Tensor, seed: int
-) -> Float[Tensor, "B J 3"]:
-    """Exact joints in pixels with the simulated errors that all data modules share; see `noise.detect`."""
-    rates: Any = {"error_rate": _ERROR_RATE, "good_radius": _GOOD_RADIUS}
-    return noise.detect(pixels, seen, area, keys, skeleton=SKELETON, seed=seed, **rates).keypoints
+        return simulate_detections(pixels, seen, sides.prod(dim=-1), keys, SKELETON, self.noise_seed)
 
 
 @dataclass(frozen=True)

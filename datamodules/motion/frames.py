@@ -56,6 +56,11 @@ class MotionFrames:
     def __len__(self) -> int:
         return self.views * len(self.windows)
 
+    def window(self, index: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B F J 3"], Tensor, Tensor]:
+        """Joints of some samples, in the world; numbers (B, F) of their frames, and whether these count."""
+        numbers, counted = self.windows.frames((index.cpu() % len(self)) // self.views)
+        return self.joints[numbers.to(self.joints.device)], numbers, counted
+
     def take(self, index: Int[Tensor, " B"], named: bool) -> PoseBatch:
         """Some samples, with `key` of their random numbers, and `keypoints_3d` (B, F, J, 4) in the world.
 
@@ -63,9 +68,8 @@ class MotionFrames:
             index: which samples; numbers beyond the last repeat them, with other keys.
             named: whether they have names, which then decide their keys.
         """
-        window, view = (index % len(self)) // self.views, index % self.views
-        numbers, counted = self.windows.frames(window)
-        joints = self.joints[numbers.to(self.joints.device)]
+        view = index % self.views
+        joints, numbers, counted = self.window(index)
         valid = counted[:, :, None, None].to(joints).expand(*joints.shape[:-1], 1)
         batch: Any = {"keypoints_3d": torch.cat((joints, valid), dim=-1)}
         if named:

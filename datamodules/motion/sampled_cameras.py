@@ -25,7 +25,7 @@ _CUT = (0.1, 0.5)  # share of the person's box that truncation leaves out
 _CUT_BELOW = 0.5  # chance that truncation cuts the legs; the other sides of the image share the rest
 _FEWEST = 6  # joints that truncation leaves, of the pose of a clip that has the fewest
 _GAP = 0.6  # metres at least between the camera and the sphere around the motion
-_STREAM = 200  # of keyed_random: this and the next
+_STREAM = 200  # of keyed_random; `detections` has the next two
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class CameraRanges:
         mirrored: whether every other person is mirrored.
         missing: chance that the detector misses a joint.
         truncated: share of the samples that the border of the image cuts.
+        exact: share of the samples without detection errors.
+        recombined: share of the samples with parts of another one.
     """
 
     elevation: tuple[float, float] = (-15.0, 45.0)
@@ -58,6 +60,8 @@ class CameraRanges:
     mirrored: bool = True
     missing: float = 0.03
     truncated: float = 0.05
+    exact: float = 0.0
+    recombined: float = 0.0
 
     def check(self) -> None:
         """Raises an InputError that names the option of the data module which is out of its range."""
@@ -73,7 +77,7 @@ class CameraRanges:
                 "above 0 in this order"
             )
         limits = {"roll": 180.0, "off_axis": 60.0, "tilt": 180.0, "body_scale": 0.9, "limb_scale": 0.9}
-        for name in ("any_rotation", "missing", "truncated"):
+        for name in ("any_rotation", "missing", "truncated", "exact", "recombined"):
             limits[name] = 1.0
         for name, limit in limits.items():
             if not 0.0 <= getattr(self, name) <= limit:
@@ -205,11 +209,6 @@ def see(world: Float[Tensor, "B F J 3"], views: Views, skeleton: str) -> Seen:
         focal=focal,
         principal_point=point + shift * enough[:, None],
     )
-
-
-def noticed(keys: Int[Tensor, " N"], num_joints: int, missing: float, seed: int) -> Bool[Tensor, "N J"]:
-    """Which joints of each frame the detector finds; it misses each with the chance `missing`."""
-    return keyed_random.uniform(keys, (num_joints,), stream=_STREAM + 1, seed=seed) >= missing
 
 
 def _rotation(parts: tuple[Tensor, ...], either: list[Tensor], ranges: CameraRanges) -> Float[Tensor, "B 3 3"]:

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datamodules.motion.cameras import SKELETON, simulate_detections
+from datamodules.motion.cameras import SKELETON
+from datamodules.motion.detections import simulate_detections
 from datamodules.prepared.folder import PreparedFolder
 from noise2pose import cameras, keyed_random, skeletons
 from noise2pose.batch import Camera, PoseBatch
@@ -184,7 +185,7 @@ class PreparedRows:
         sides = box_of_keypoints(exact, scale=1.0)[:, 2].clamp_min(1.0)  # at least 1 where no joint is seen
         area = 0.5 * sides.square()  # a person fills about half of the square around them
         keys = keyed_random.keys_of(self.names(rows))
-        return simulate_detections(exact[..., :2], seen, area, keys, self.noise_seed)
+        return simulate_detections(exact[..., :2], seen, area, keys, SKELETON, self.noise_seed)
 
     def exact(self, batch: PoseBatch, rows: np.ndarray) -> Float[Tensor, "B 17 3"]:
         """Joints without detection errors: as annotated, or projected where there are no annotations."""

@@ -36,9 +36,11 @@ from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch, mirror_pose
 
 Encoder = Literal["graph", "residual", "mixste"]
+PointLoss = Literal["squared", "distance"]
 Network = GraphLifter | ResidualLifter | MixSTE
 _GAUSSIAN = 43  # stream of keyed_random
 _LEAST_DEVIATION, _DEVIATION_SCALE = 1e-3, 0.1  # metres
+_SMOOTH = 1e-3  # metres, below which a distance counts as a square; it has no slope at zero
 
 
 class ContextEncoder(PoseMethod):
@@ -64,6 +66,7 @@ class ContextEncoder(PoseMethod):
         normalisation: of the 2-D joints: `screen` coordinates as published, or the seen `limbs` within their box, for
             people at any place and size in images of any camera.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
+        loss: points only: see `encoder_loss`.
         learning_rate: of Adam, at its peak.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
     """
@@ -86,6 +89,7 @@ class ContextEncoder(PoseMethod):
         flip_test: bool = False,
         normalisation: Normalisation = "screen",
         skeleton: str = "h36m_17",
+        loss: PointLoss = "squared",
         learning_rate: float = 1e-3,
         warmup_steps: int = 100,
     ) -> None:
@@ -96,6 +100,7 @@ class ContextEncoder(PoseMethod):
         self.flip_augmentation = flip_augmentation
         self.flip_test = flip_test
         self.normalisation: Normalisation = normalisation
+        self.loss: PointLoss = loss
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.network = build_encoder(
@@ -134,7 +139,7 @@ class ContextEncoder(PoseMethod):
             batch = maybe_mirrored(batch, self.skeleton)
         batch, _ = towards_person(batch, self.skeleton, self.normalisation)
         if self.deviation is None:
-            loss = encoder_loss(self.network, batch, self.skeleton, self.num_frames, self.normalisation)
+            loss = encoder_loss(self.network, batch, self.skeleton, self.num_frames, self.normalisation, self.loss)
         else:
             lifted = encode(self.network, batch, self.skeleton, self.num_frames, False, self.normalisation)
             deviation = self._deviations(self.deviation, lifted.features)
@@ -205,12 +210,20 @@ def encoder_loss(
     skeleton: skeletons.Skeleton,
     num_frames: int,
     normalisation: Normalisation = "screen",
+    loss: PointLoss = "squared",
 ) -> Float[Tensor, ""]:
-    """Mean squared error of root-relative joints, over the valid ones."""
+    """How far root-relative joints are off, over the valid ones.
+
+    The mean `squared` error, as published, or the mean `distance` (MPJPE). Where one view may be of several poses, the
+    first asks for their mean, which has short limbs, the second for something like their median.
+    """
     pose = centred(network(input_joints(batch, skeleton, num_frames, normalisation)), skeleton.root)
     target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3:]
-    squared = F.mse_loss(pose, centred(target, skeleton.root), reduction="none") * valid
-    return squared.sum() / (3.0 * valid.sum()).clamp_min(1.0)
+    offset = pose - centred(target, skeleton.root)
+    if loss == "squared":
+        return (offset.square() * valid).sum() / (3.0 * valid.sum()).clamp_min(1.0)
+    distance = (offset.square().sum(dim=-1, keepdim=True) + _SMOOTH**2).sqrt()
+    return (distance * valid).sum() / valid.sum().clamp_min(1.0)
 
 
 def likelihood_loss(

@@ -11,6 +11,7 @@ from methods.diffpose import initialisation
 from methods.diffpose.answers import Aggregation, aggregate, centred_hypotheses
 from methods.diffpose.context import (
     Encoder,
+    PointLoss,
     build_encoder,
     encode,
     encoder_loss,
@@ -56,6 +57,7 @@ class DiffPose(SpreadMethod, StagedMethod):
         dropout: of the attention sub-layers.
         context_width: channels of the context encoder.
         context_blocks: of the context encoder.
+        context_loss: of the context encoder: mean `squared` error as published, or mean `distance`; see `encoder_loss`.
         context_heads, context_dropout, context_learning_rate: of the context encoder, where it differs from the
             denoiser; null for the same.
         flip_augmentation: mirror half of the batches, at random, while training.
@@ -110,6 +112,7 @@ class DiffPose(SpreadMethod, StagedMethod):
         dropout: float = 0.25,
         context_width: int = 96,
         context_blocks: int = 5,
+        context_loss: PointLoss = "squared",
         context_heads: int | None = None,
         context_dropout: float | None = None,
         flip_augmentation: bool = False,
@@ -151,6 +154,7 @@ class DiffPose(SpreadMethod, StagedMethod):
         self.flip_augmentation = flip_augmentation
         self.flip_test = flip_test
         self.normalisation: Normalisation = normalisation
+        self.context_loss: PointLoss = context_loss
         self.aggregation: Aggregation = aggregation
         self.depth_from = depth_from
         self.num_mixture_samples = num_mixture_samples
@@ -222,7 +226,8 @@ class DiffPose(SpreadMethod, StagedMethod):
             batch = maybe_mirrored(batch, self.skeleton)
         batch, _ = towards_person(batch, self.skeleton, self.normalisation)
         if self.in_first_stage:
-            loss = encoder_loss(self.encoder, batch, self.skeleton, self.num_frames, self.normalisation)
+            kind = self.context_loss
+            loss = encoder_loss(self.encoder, batch, self.skeleton, self.num_frames, self.normalisation, kind)
             self.log("train/loss_context", loss, prog_bar=True)
         else:
             loss = self._diffusion_loss(batch)

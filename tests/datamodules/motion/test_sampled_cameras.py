@@ -207,6 +207,20 @@ def test_detections_have_errors_and_joints_that_are_missed_lie_on_the_person(roo
     assert 0.5 < error[~missed].median() < 20.0 and error[missed].median() < 400.0
 
 
+def test_some_samples_are_exact_and_say_so(root):
+    options = {"root": str(root), "cameras": "sampled", "train_stride": 1}
+    truth = CMUMocap(**options, keypoints_2d="gt").load("train")["keypoints_2d"]
+    noisy, some = (CMUMocap(**options, exact=share).load("train")["keypoints_2d"] for share in (0.0, 0.3))
+    found = some[..., 2] > 0
+    sure = ((some[..., 2] == 1.0) | ~found).all(dim=-1)
+    assert sure.float().mean() == pytest.approx(0.3, abs=0.12)
+    assert torch.equal(some[~sure], noisy[~sure])
+    assert torch.equal(some[sure][found[sure]], truth[sure][found[sure]])
+    assert torch.equal(found, noisy[..., 2] > 0)  # a joint that is missed or out of the image is so either way
+    test = CMUMocap(**options, exact=1.0).load("test")["keypoints_2d"]
+    assert torch.equal(test, CMUMocap(**options).load("test")["keypoints_2d"])
+
+
 def test_a_clip_has_one_camera_and_one_person(root):
     options = {"root": str(root), "cameras": "sampled", "num_frames": 9}
     clips = CMUMocap(**options, limb_scale=0.1).load("train")

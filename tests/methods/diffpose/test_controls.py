@@ -6,7 +6,9 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.diffpose import ContextEncoder, DiffPose
-from methods.diffpose.context import likelihood_loss, read_encoder
+from methods.diffpose.context import encoder_loss, likelihood_loss, read_encoder
+from methods.lifting import input_joints
+from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.metrics.calibration import Calibration
 from tests.methods.diffpose.contract import SMALL, SMALL_CLIP, SMALL_DIFFPOSE
@@ -44,6 +46,22 @@ def test_controls_are_as_large_and_as_expensive_as_diffpose():
     one_call, encoder = operations(diffpose), operations(made("context_gaussian_small"))
     assert one_call > 3.0 * encoder
     assert operations(made("context_compute_small")) == pytest.approx(one_call, rel=0.05)
+
+
+def test_the_loss_of_points_is_their_mean_square_or_mean_distance():
+    batch = TinyPoses(num_samples=8).load("val")
+    batch["keypoints_3d"][2, 5, 3] = 0.0
+    network = ContextEncoder(**SMALL).eval().network
+    pose = network(input_joints(batch, skeletons.get("h36m_17")))
+    error = (pose - pose[:, :1] - batch["keypoints_3d"][..., :3] + batch["keypoints_3d"][:, :1, :3]).detach()
+    counted = batch["keypoints_3d"][..., 3].bool()
+    squared, distance = (
+        encoder_loss(network, batch, skeletons.get("h36m_17"), 1, loss=kind) for kind in ("squared", "distance")
+    )
+    assert squared.item() == pytest.approx(error[counted].square().mean().item(), rel=1e-5)
+    assert distance.item() == pytest.approx(error[counted].norm(dim=-1).mean().item(), rel=1e-2)
+    distance.backward()  # also through the root, whose distance is always zero
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in network.parameters())
 
 
 def test_the_loss_is_the_likelihood_of_independent_gaussians():
