@@ -1,6 +1,7 @@
 """The context encoder of DiffPose: it lifts 2-D joints directly, and is the baseline of every table.
 
-For single frames it is the graph network of the release (GraFormer) or a faster residual one, for clips MixSTE.
+For single frames it is the graph network of the release (GraFormer), for clips MixSTE, for either a residual one that is
+faster.
 
 Shape letters: B batch, F frames (clips only), J joints, W width.
 """
@@ -51,7 +52,7 @@ class ContextEncoder(PoseMethod):
     for the uncertainty that diffusion gives.
 
     Args:
-        encoder: `graph` or the faster `residual` for single frames, `mixste` for clips.
+        encoder: `graph` for single frames, `mixste` for clips, or the faster `residual` for either.
         width: channels per joint of the blocks (release: 96; MixSTE: 512).
         head: `points`, or `gaussian`: mean and deviation of each coordinate, trained by their likelihood.
         num_hypotheses: gaussian only: N, drawn from the Gaussians and centred on the mean, which is the answer.
@@ -60,7 +61,7 @@ class ContextEncoder(PoseMethod):
         num_heads: of the attention (release: 4; MixSTE: 8).
         dropout: of the attention sub-layers (release: 0.25); for MixSTE, of whole residual paths (published: 0.1).
         num_frames: of a clip, 1 for single frames.
-        causal: MixSTE only: a frame sees itself and those before it, for real time.
+        causal: clips only: a frame sees itself and those before it, for real time.
         flip_augmentation: mirror half of the batches, at random, while training.
         flip_test: average the answers to the image and to its mirror image.
         normalisation: of the 2-D joints: `screen` coordinates as published, or the seen `limbs` within their box, for
@@ -175,11 +176,11 @@ def build_encoder(
         InputError: if the encoder takes frames and the data are clips, or the other way round.
     """
     channels = input_channels(normalisation)
-    if encoder in ("graph", "residual"):
+    if encoder == "residual":
+        return ResidualLifter(width, num_blocks, dropout, skeleton.num_joints, channels, num_frames, causal)
+    if encoder == "graph":
         if num_frames != 1 or causal:
-            raise InputError(f"the {encoder} encoder takes single frames; for clips of {num_frames} use encoder mixste")
-        if encoder == "residual":
-            return ResidualLifter(width, num_blocks, dropout, skeleton.num_joints, channels)
+            raise InputError(f"the graph encoder takes single frames; for clips of {num_frames} use mixste or residual")
         return GraphLifter(width, num_blocks, num_heads, dropout, skeleton.parents, channels)
     if num_frames < 2:
         raise InputError("the mixste encoder takes clips: set num_frames to 27, 81 or 243, in the data as well")

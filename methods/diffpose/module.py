@@ -46,10 +46,10 @@ class DiffPose(SpreadMethod, StagedMethod):
             ablations: `standard` (Stand-Diff), `single_step` (Baseline A), `stacked` (Baseline B).
         context_checkpoint: checkpoint of a trained `ContextEncoder`, or null to train one here.
         context_epochs: epochs of encoder training at the start of the run; ignored with a `context_checkpoint`.
-        encoder: `graph` or the faster `residual` for single frames, `mixste` for clips.
+        encoder: `graph` for single frames, `mixste` for clips, or the faster `residual` for either.
         denoiser: `graph` as published, or the faster `residual`.
         num_frames: of a clip, 1 for single frames.
-        causal: mixste only: a frame sees itself and those before it, for real time.
+        causal: clips only: a frame sees itself and those before it, for real time.
         width: channels of the denoiser; null for the variant's own (96 and 256).
         temporal_denoiser: clips only: after each block of the denoiser, each joint is convolved over the frames.
         num_blocks: of the denoiser; null for the variant's own (5 and 3).
@@ -145,8 +145,8 @@ class DiffPose(SpreadMethod, StagedMethod):
             num_diffusion_steps=num_diffusion_steps, num_sampling_steps=num_sampling_steps, answer_calls=answer_calls,
             num_hypotheses=num_hypotheses,
         )  # fmt: skip
-        if temporal_denoiser and (num_frames == 1 or variant == "release" or denoiser == "residual"):
-            raise InputError("model.temporal_denoiser needs clips, denoiser graph and another variant than release")
+        if temporal_denoiser and (num_frames == 1 or variant == "release"):
+            raise InputError("model.temporal_denoiser needs clips and another variant than release")
         self.skeleton = skeletons.get(skeleton)
         self.context_checkpoint = context_checkpoint
         self.first_stage_epochs = context_epochs if context_checkpoint is None else 0
@@ -172,11 +172,11 @@ class DiffPose(SpreadMethod, StagedMethod):
         steps, sampling_steps = settings.num_diffusion_steps, settings.num_sampling_steps
 
         def new_denoiser(channels: int, context_channels: int) -> GraphDenoiser | ResidualDenoiser:
+            clip = num_frames if temporal_denoiser else 1
             if denoiser == "residual":
                 sizes = (settings.width, settings.num_blocks, dropout, self.skeleton.num_joints)
-                return ResidualDenoiser(channels, *sizes, context_channels)
+                return ResidualDenoiser(channels, *sizes, context_channels, clip, causal)
             sizes = (settings.width, settings.num_blocks, num_heads, dropout)
-            clip = num_frames if temporal_denoiser else 1
             return GraphDenoiser(channels, *sizes, self.skeleton.parents, context_channels, clip, causal)
 
         self.diffusion: ReleasedDiffusion | MixtureDiffusion | Regression

@@ -21,6 +21,10 @@ METHODS = {
     "diffpose_residual": lambda: DiffPose(
         variant="paper", encoder="residual", denoiser="residual", normalisation="limbs", **SMALL_DIFFPOSE
     ),
+    "diffpose_residual_clip": lambda: DiffPose(
+        variant="paper", temporal_denoiser=True, denoiser="residual", normalisation="limbs", context_loss="distance",
+        **SMALL_DIFFPOSE, **{**SMALL_CLIP, "encoder": "residual"},
+    ),
     "standard": lambda: DiffPose(variant="standard", **SMALL_DIFFPOSE),
     "single_step": lambda: DiffPose(variant="single_step", **SMALL_DIFFPOSE),
     "stacked": lambda: DiffPose(variant="stacked", **SMALL_DIFFPOSE),
@@ -35,6 +39,7 @@ GOLDEN = {
     "diffpose_clip": [0.17792, 0.16467, 0.206, 23.29794, 10.8039, 19.7132],
     "diffpose_joint_mixtures": [1.22141, 1.07079, 1.07989, 46.30117, 14.42094, 22.12385],
     "diffpose_residual": [0.37581, 0.31848, 0.17093, 12.83968, 6.85901, 10.80288],
+    "diffpose_residual_clip": [0.64426, 0.99234, 0.45056, 7.50981, 4.51587, 6.06057],
     "standard": [1.22141, 1.07079, 1.07989, 70.90803, 50.87997, 67.77532],
     "single_step": [1.22141, 1.07079, 1.07989, 164.32976, 175.07109, 142.38034],
     "stacked": [1.22141, 1.07079, 1.07989, 164.32976, 148.0712, 108.70146],

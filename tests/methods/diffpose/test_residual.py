@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from methods.diffpose.residual import ResidualDenoiser, ResidualLifter
@@ -35,3 +36,31 @@ def test_the_denoiser_starts_as_no_correction_and_sees_state_step_and_context():
 def test_without_context_the_denoiser_takes_the_released_state():
     network = ResidualDenoiser(5, 8, 1, 0.0, 17)
     assert network(torch.randn(2, 17, 5), torch.zeros(2)).shape == (2, 17, 5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("causal", [False, True])
+def test_frames_of_a_clip_see_each_other_and_causal_ones_the_past_alone(causal):
+    torch.manual_seed(0)
+    lifter = ResidualLifter(8, 2, 0.0, 17, in_channels=3, num_frames=6, causal=causal).eval()
+    denoiser = ResidualDenoiser(3, 8, 2, 0.0, 17, context_channels=8, clip=6, causal=causal).eval()
+    denoiser.output.weight.normal_()
+    joints, state, steps = torch.randn(2, 6, 17, 3), torch.randn(12, 17, 3), torch.full((12,), 7)
+    alone = lifter(joints)
+    assert alone.shape == (2, 6, 17, 3)
+    for network in (lifter, denoiser):  # as made, a temporal layer changes nothing
+        for layer in network.temporal:
+            torch.nn.init.normal_(layer.contract.weight)
+
+    def answers(joints):
+        features = lifter.features(joints)
+        return lifter.output(features), denoiser(state, steps, features.flatten(0, 1)).view(2, 6, 17, 3)
+
+    before = answers(joints)
+    assert not torch.allclose(before[0], alone, atol=1e-3)
+    changed = joints.clone()
+    changed[0, 3] += 1.0
+    for one, other in zip(before, answers(changed), strict=True):
+        assert torch.allclose(one[1], other[1], atol=1e-6)
+        differs = (one[0] - other[0]).abs().amax(dim=(1, 2)) > 1e-5
+        assert differs.tolist() == [not causal] * 3 + [True] * 3
