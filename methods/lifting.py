@@ -17,8 +17,10 @@ from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch
 
 Normalisation = Literal["screen", "limbs"]
+PointLoss = Literal["squared", "distance"]
 
 _LEAST_DEPTH = 0.05  # of a ray, where an unseen joint is put behind the turned camera
+_SMOOTH = 1e-3  # metres, below which a distance counts as a square: it has no slope at zero
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
@@ -142,6 +144,20 @@ def screen_joints(batch: PoseBatch, skeleton: skeletons.Skeleton, num_frames: in
         )
     size = batch["camera"]["image_size"]
     return cameras.to_screen(keypoints[..., :2], size.view(-1, *[1] * (keypoints.ndim - 2), 2))
+
+
+def joint_errors(offset: Float[Tensor, "*batch J 3"], loss: PointLoss) -> Float[Tensor, "*batch J"]:
+    """How much a loss counts each joint: its `squared` distance, or its `distance` itself.
+
+    Where one view may be of several poses, the first asks for their mean, whose limbs are too short, the second for
+    something like their median.
+
+    Args:
+        offset: from the truth, metres.
+        loss: which.
+    """
+    squared = offset.square().sum(dim=-1)
+    return squared if loss == "squared" else (squared + _SMOOTH**2).sqrt()
 
 
 def centred(pose: Float[Tensor, "*batch J 3"], root: int) -> Float[Tensor, "*batch J 3"]:

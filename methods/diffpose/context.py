@@ -1,7 +1,7 @@
 """The context encoder of DiffPose: it lifts 2-D joints directly, and is the baseline of every table.
 
-For single frames it is the graph network of the release (GraFormer), for clips MixSTE, for either a residual one that is
-faster.
+For single frames it is the graph network of the release (GraFormer), for clips MixSTE, for either a residual one, which
+is faster.
 
 Shape letters: B batch, F frames (clips only), J joints, W width.
 """
@@ -21,9 +21,11 @@ from methods.diffpose.residual import ResidualLifter
 from methods.diffpose.variants import Lifted
 from methods.lifting import (
     Normalisation,
+    PointLoss,
     centred,
     input_channels,
     input_joints,
+    joint_errors,
     maybe_mirrored,
     towards_person,
     turned_back,
@@ -37,11 +39,9 @@ from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch, mirror_pose
 
 Encoder = Literal["graph", "residual", "mixste"]
-PointLoss = Literal["squared", "distance"]
 Network = GraphLifter | ResidualLifter | MixSTE
 _GAUSSIAN = 43  # stream of keyed_random
 _LEAST_DEVIATION, _DEVIATION_SCALE = 1e-3, 0.1  # metres
-_SMOOTH = 1e-3  # metres, below which a distance counts as a square; it has no slope at zero
 
 
 class ContextEncoder(PoseMethod):
@@ -67,7 +67,7 @@ class ContextEncoder(PoseMethod):
         normalisation: of the 2-D joints: `screen` coordinates as published, or the seen `limbs` within their box, for
             people at any place and size in images of any camera.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
-        loss: points only: see `encoder_loss`.
+        loss: points only: mean `squared` error, as published, or mean `distance`.
         learning_rate: of Adam, at its peak.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
     """
@@ -213,18 +213,11 @@ def encoder_loss(
     normalisation: Normalisation = "screen",
     loss: PointLoss = "squared",
 ) -> Float[Tensor, ""]:
-    """How far root-relative joints are off, over the valid ones.
-
-    The mean `squared` error, as published, or the mean `distance` (MPJPE). Where one view may be of several poses, the
-    first asks for their mean, which has short limbs, the second for something like their median.
-    """
+    """Mean squared error of the coordinates of root-relative joints, over the valid ones, or their mean distance."""
     pose = centred(network(input_joints(batch, skeleton, num_frames, normalisation)), skeleton.root)
-    target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3:]
-    offset = pose - centred(target, skeleton.root)
-    if loss == "squared":
-        return (offset.square() * valid).sum() / (3.0 * valid.sum()).clamp_min(1.0)
-    distance = (offset.square().sum(dim=-1, keepdim=True) + _SMOOTH**2).sqrt()
-    return (distance * valid).sum() / valid.sum().clamp_min(1.0)
+    target, valid = batch["keypoints_3d"].split((3, 1), dim=-1)
+    errors = joint_errors(pose - centred(target, skeleton.root), loss) * valid[..., 0]
+    return errors.sum() / ((3.0 if loss == "squared" else 1.0) * valid.sum()).clamp_min(1.0)
 
 
 def likelihood_loss(

@@ -11,7 +11,6 @@ from methods.diffpose import initialisation
 from methods.diffpose.answers import Aggregation, aggregate, centred_hypotheses
 from methods.diffpose.context import (
     Encoder,
-    PointLoss,
     build_encoder,
     encode,
     encoder_loss,
@@ -22,7 +21,16 @@ from methods.diffpose.mixture_diffusion import MixtureDiffusion, StandardDiffusi
 from methods.diffpose.residual import ResidualDenoiser
 from methods.diffpose.settings import Variant, resolve_settings
 from methods.diffpose.variants import Lifted, Regression, ReleasedDiffusion
-from methods.lifting import Normalisation, as_frames, centred, frame_keys, maybe_mirrored, towards_person, turned_back
+from methods.lifting import (
+    Normalisation,
+    PointLoss,
+    as_frames,
+    centred,
+    frame_keys,
+    maybe_mirrored,
+    towards_person,
+    turned_back,
+)
 from methods.spread import SpreadMethod, SpreadSource
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
@@ -57,7 +65,7 @@ class DiffPose(SpreadMethod, StagedMethod):
         dropout: of the attention sub-layers.
         context_width: channels of the context encoder.
         context_blocks: of the context encoder.
-        context_loss: of the context encoder: mean `squared` error as published, or mean `distance`; see `encoder_loss`.
+        context_loss: of the context encoder: mean `squared` error as published, or mean `distance`.
         context_heads, context_dropout, context_learning_rate: of the context encoder, where it differs from the
             denoiser; null for the same.
         flip_augmentation: mirror half of the batches, at random, while training.
@@ -86,6 +94,7 @@ class DiffPose(SpreadMethod, StagedMethod):
         covariance: paper only: of the components, `diagonal` or `full`.
         num_mixture_samples: paper only: N_GMM, samples of H_K for the fit of a mixture.
         num_em_iterations: paper only: of the fit.
+        loss: paper and standard only: `squared` error of the estimated pose, as published, or its `distance`.
         learning_rate: of Adam, at its peak.
         warmup_steps: optimiser steps of linear warm-up before each cosine.
     """
@@ -134,6 +143,7 @@ class DiffPose(SpreadMethod, StagedMethod):
         covariance: Literal["diagonal", "full"] = "diagonal",
         num_mixture_samples: int = 64,
         num_em_iterations: int = 10,
+        loss: PointLoss = "squared",
         learning_rate: float = 1e-3,
         context_learning_rate: float | None = None,
         warmup_steps: int = 100,
@@ -187,7 +197,7 @@ class DiffPose(SpreadMethod, StagedMethod):
         else:
             chain = (
                 *(steps, sampling_steps, self.skeleton.num_joints, num_frames),
-                *(settings.answer_calls, state_skip),
+                *(settings.answer_calls, state_skip, loss),
             )
             if variant == "standard":
                 self.diffusion = StandardDiffusion(new_denoiser(3, context_width), *chain)

@@ -53,6 +53,10 @@ class ResidualVelocity(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(channels, dropout) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(channels)
         self.output = nn.Linear(channels, num_joints * 3)
+        # How much of the pose the velocity undoes at each time: the norms hide how far a pose is off.
+        self.skip = nn.Linear(TIME_WIDTH, num_joints * 3)
+        nn.init.zeros_(self.skip.weight)
+        nn.init.zeros_(self.skip.bias)
 
     def condition(self, pose_2d: Float[Tensor, "B J C"]) -> Float[Tensor, "B J W"]:
         """What the 2-D joints add to the first layer."""
@@ -66,7 +70,7 @@ class ResidualVelocity(nn.Module):
         hidden = condition.flatten(1) + self.pose(pose.flatten(1))
         for block in self.blocks:
             hidden = block(hidden, embedding)
-        return self.output(self.norm(hidden)).view(pose.shape)
+        return (self.output(self.norm(hidden)) + self.skip(embedding) * pose.flatten(1)).view(pose.shape)
 
     def forward(
         self, pose_2d: Float[Tensor, "B J C"], pose: Float[Tensor, "B J 3"], time: Float[Tensor, " B"]
