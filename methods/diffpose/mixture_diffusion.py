@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from methods.diffpose import diffusion, gmm
 from methods.diffpose.variants import STATE_SCALE, Denoiser, Lifted, Samples
-from methods.lifting import PointLoss, joint_errors
 from noise2pose import keyed_random
 
 _VARIANCE_FLOOR = 1e-6  # square metres, of the components
@@ -50,7 +49,6 @@ class MixtureDiffusion(nn.Module):
         num_frames: F of clips, whose frames share step and random numbers in training too; 1 for single frames.
         answer_calls: calls after which the answer is taken.
         state_skip: whether the network corrects the linear estimate; until `loss` has been called, w is zero.
-        point_loss: how `loss` counts the error of a joint.
         num_components, mixture_of, covariance, num_em_iterations: as in `DiffPose`. Components of a `joint` are drawn
             independently, as in the release's file.
     """
@@ -68,7 +66,6 @@ class MixtureDiffusion(nn.Module):
         num_frames: int = 1,
         answer_calls: int = 1,
         state_skip: bool = True,
-        point_loss: PointLoss = "squared",
         num_components: int = 5,
         mixture_of: Literal["pose", "joint"] = "pose",
         covariance: gmm.Covariance = "diagonal",
@@ -79,7 +76,6 @@ class MixtureDiffusion(nn.Module):
         self.num_frames = num_frames
         self.answer_calls = answer_calls
         self.state_skip = state_skip
-        self.point_loss: PointLoss = point_loss
         self.num_components = num_components
         self.mixture_of = mixture_of
         self.covariance: gmm.Covariance = covariance
@@ -154,7 +150,7 @@ class MixtureDiffusion(nn.Module):
         steps = steps.repeat_interleave(self.num_frames)
         state = diffusion.add_noise(target, noise[0], self.alphas_cumprod[steps, None, None], mean[0])
         error = (self.predict_clean(state, steps, lifted, self.moments(lifted)) - target) / STATE_SCALE
-        return (joint_errors(error, self.point_loss) * valid).sum(dim=-1).mean()
+        return (error.square().sum(dim=-1) * valid).sum(dim=-1).mean()
 
     @torch.no_grad()
     def _update_residual(self, error: Float[Tensor, "B J 3"], valid: Float[Tensor, "B J"]) -> None:

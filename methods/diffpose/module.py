@@ -94,7 +94,6 @@ class DiffPose(SpreadMethod, StagedMethod):
         covariance: paper only: of the components, `diagonal` or `full`.
         num_mixture_samples: paper only: N_GMM, samples of H_K for the fit of a mixture.
         num_em_iterations: paper only: of the fit.
-        loss: paper and standard only: `squared` error of the estimated pose, as published, or its `distance`.
         learning_rate: of Adam, at its peak.
         warmup_steps: optimiser steps of linear warm-up before each cosine.
     """
@@ -143,7 +142,6 @@ class DiffPose(SpreadMethod, StagedMethod):
         covariance: Literal["diagonal", "full"] = "diagonal",
         num_mixture_samples: int = 64,
         num_em_iterations: int = 10,
-        loss: PointLoss = "squared",
         learning_rate: float = 1e-3,
         context_learning_rate: float | None = None,
         warmup_steps: int = 100,
@@ -197,7 +195,7 @@ class DiffPose(SpreadMethod, StagedMethod):
         else:
             chain = (
                 *(steps, sampling_steps, self.skeleton.num_joints, num_frames),
-                *(settings.answer_calls, state_skip, loss),
+                *(settings.answer_calls, state_skip),
             )
             if variant == "standard":
                 self.diffusion = StandardDiffusion(new_denoiser(3, context_width), *chain)
