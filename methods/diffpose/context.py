@@ -67,12 +67,15 @@ class ContextEncoder(PoseMethod):
         normalisation: of the 2-D joints: `screen` coordinates as published, or the seen `limbs` within their box, for
             people at any place and size in images of any camera.
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
+        frame_checkpoint: residual clips only: a trained encoder of single frames, with the same width and blocks, from
+            which the training of this one starts, or null.
         loss: points only: mean `squared` error, as published, or mean `distance`.
         learning_rate: of Adam, at its peak.
         warmup_steps: optimiser steps of linear warm-up before the cosine.
     """
 
     title = "context encoder"
+    weight_files = ("frame_checkpoint",)
     deviation: nn.Linear | None
 
     def __init__(
@@ -90,6 +93,7 @@ class ContextEncoder(PoseMethod):
         flip_test: bool = False,
         normalisation: Normalisation = "screen",
         skeleton: str = "h36m_17",
+        frame_checkpoint: str | None = None,
         loss: PointLoss = "squared",
         learning_rate: float = 1e-3,
         warmup_steps: int = 100,
@@ -104,9 +108,11 @@ class ContextEncoder(PoseMethod):
         self.loss: PointLoss = loss
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
-        self.network = build_encoder(
-            encoder, width, num_blocks, num_heads, dropout, num_frames, causal, self.skeleton, normalisation
-        )
+        if frame_checkpoint is not None and (encoder != "residual" or num_frames == 1):
+            raise InputError("model.frame_checkpoint needs clips and encoder residual")
+        self.frame_checkpoint = frame_checkpoint
+        self._sizes = (encoder, width, num_blocks, num_heads, dropout)
+        self.network = build_encoder(*self._sizes, num_frames, causal, self.skeleton, normalisation)
         # Beside the network, which DiffPose takes with either head.
         self.deviation = None
         if head == "gaussian":
@@ -115,6 +121,13 @@ class ContextEncoder(PoseMethod):
             self.deviation = nn.Linear(width, 3)
             nn.init.zeros_(self.deviation.weight)
             nn.init.zeros_(self.deviation.bias)
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and self.frame_checkpoint is not None and not self.resumed:
+            frames = build_encoder(*self._sizes, 1, False, self.skeleton, self.normalisation)
+            weights = read_encoder(self.frame_checkpoint, frames, "model.frame_checkpoint")
+            self.network.load_state_dict(weights, strict=False)  # what only clips have starts as no change
 
     def forward(self, batch: PoseBatch) -> Prediction:
         batch, rotation = towards_person(batch, self.skeleton, self.normalisation)
@@ -241,12 +254,13 @@ def likelihood_loss(
     return (0.5 * (error / deviation).square() + deviation.log()).sum() / max(error.numel(), 1)
 
 
-def read_encoder(path_or_name: str, encoder: Network) -> dict[str, Tensor]:
+def read_encoder(path_or_name: str, encoder: Network, option: str = "model.context_checkpoint") -> dict[str, Tensor]:
     """Weights of a trained `ContextEncoder` for an encoder.
 
     Args:
         path_or_name: of its checkpoint or model.
         encoder: which the weights are for.
+        option: that names the checkpoint, for errors.
 
     Raises:
         InputError: if the checkpoint is missing or damaged, or of another size.
@@ -255,7 +269,7 @@ def read_encoder(path_or_name: str, encoder: Network) -> dict[str, Tensor]:
         state = read_checkpoint(path_or_name)["state_dict"]
     except InputError as error:
         raise InputError(
-            f"model.context_checkpoint: {error}; train one with `noise2pose train fit -c "
+            f"{option}: {error}; train one with `noise2pose train fit -c "
             "configs/experiments/context_....yaml`, or set it to null"
         ) from error
     weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
@@ -263,6 +277,5 @@ def read_encoder(path_or_name: str, encoder: Network) -> dict[str, Tensor]:
         return check(encoder, weights, "an encoder of this size")
     except InputError as error:
         raise InputError(
-            f"model.context_checkpoint: {path_or_name}: {error}; set model.context_width and model.context_blocks to "
-            "what it was trained with"
+            f"{option}: {path_or_name}: {error}; set the encoder's width and blocks to what it was trained with"
         ) from error

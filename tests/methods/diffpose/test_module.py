@@ -93,7 +93,7 @@ def test_a_given_encoder_is_used_and_must_fit(tmp_path):
     fit(method, tmp_path)
     for key, value in encoder.network.state_dict().items():
         assert torch.equal(method.encoder.state_dict()[key], value), key
-    with pytest.raises(InputError, match="set model.context_width and model.context_blocks"):
+    with pytest.raises(InputError, match="set the encoder's width and blocks"):
         fit(DiffPose(**{**options, "context_width": 8}), tmp_path)
     (tmp_path / "broken.ckpt").write_bytes(path.read_bytes()[:500])
     with pytest.raises(InputError, match="broken.ckpt cannot be read as a checkpoint"):

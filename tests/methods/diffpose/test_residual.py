@@ -1,7 +1,11 @@
 import pytest
 import torch
 
+from methods.diffpose import ContextEncoder
 from methods.diffpose.residual import ResidualDenoiser, ResidualLifter
+from noise2pose.errors import InputError
+from tests.methods.diffpose.contract import SMALL, SMALL_CLIP
+from tests.methods.test_contract import fit
 
 
 @torch.no_grad()
@@ -64,3 +68,21 @@ def test_frames_of_a_clip_see_each_other_and_causal_ones_the_past_alone(causal):
         assert torch.allclose(one[1], other[1], atol=1e-6)
         differs = (one[0] - other[0]).abs().amax(dim=(1, 2)) > 1e-5
         assert differs.tolist() == [not causal] * 3 + [True] * 3
+
+
+def test_the_encoder_of_clips_starts_as_that_of_frames(tmp_path):
+    frames = ContextEncoder(**{**SMALL, "encoder": "residual"})
+    trainer, _ = fit(frames, tmp_path)
+    trainer.save_checkpoint(tmp_path / "frames.ckpt")
+    options = {**SMALL, **SMALL_CLIP, "encoder": "residual", "learning_rate": 1e-12}
+    clips = ContextEncoder(frame_checkpoint=str(tmp_path / "frames.ckpt"), **options)
+    fit(clips, tmp_path)
+    joints = torch.randn(2, 4, 17, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        alone = frames.eval().network(joints.flatten(0, 1)).view(2, 4, 17, 3)
+        assert torch.allclose(clips.eval().network(joints), alone, atol=1e-6)
+    wider = ContextEncoder(frame_checkpoint=str(tmp_path / "frames.ckpt"), **{**options, "width": 24})
+    with pytest.raises(InputError, match="model.frame_checkpoint: .*set the encoder's width and blocks"):
+        fit(wider, tmp_path)
+    with pytest.raises(InputError, match="frame_checkpoint needs clips"):
+        ContextEncoder(frame_checkpoint="frames.ckpt", **SMALL)
