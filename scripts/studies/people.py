@@ -41,7 +41,7 @@ def errors_by_person(folder: Path, checkpoint: Path) -> dict[str, Any]:
     """
     config = yaml.safe_load((folder / "config_test.yaml").read_text())
     method = _with_options(checkpoint, config["model"]["init_args"])
-    data = _data_module(config["data"])
+    data = make_data_module(config["data"])
     found: dict[str, Any] = {}
     for protocol, batches in zip(data.protocols("test"), _loaders(data, "test"), strict=True):
         totals: dict[str, dict[str, list[float]]] = {}
@@ -78,7 +78,7 @@ def changes(
     """
     answers: dict[str, Tensor] = {}
     for row, (of_method, of_data) in options.items():
-        module = _data_module({**data, "init_args": {**data["init_args"], **of_data}})
+        module = make_data_module({**data, "init_args": {**data["init_args"], **of_data}})
         batch = next(iter(_loaders(module, "val")[0]))
         number = min(_COMPARED, len(batch["sample_id"]))
         batch = module.finish(select(batch, torch.arange(number)), training=False)
@@ -125,7 +125,8 @@ def _with_options(checkpoint: Path, options: dict[str, Any]) -> PoseMethod:
     return method.eval()
 
 
-def _data_module(config: dict[str, Any]) -> PoseDataModule:
+def make_data_module(config: dict[str, Any]) -> PoseDataModule:
+    """The data module of a configuration, ready to test."""
     module, _, name = config["class_path"].rpartition(".")
     data: PoseDataModule = getattr(importlib.import_module(module), name)(**config["init_args"])
     data.prepare_data()

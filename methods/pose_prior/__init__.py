@@ -1,0 +1,5 @@
+"""A diffusion prior of body poses for several uses. See README.md in this folder."""
+
+from methods.pose_prior.module import PosePrior
+
+__all__ = ["PosePrior"]
