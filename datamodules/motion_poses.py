@@ -10,7 +10,8 @@ from torch import Tensor
 from datamodules.base import PoseDataModule, Split, check_keypoints, check_range
 from datamodules.cmu_mocap import DATASET, clips_of, read_clips
 from datamodules.motion import activities
-from datamodules.prepared.folder import PreparedFolder
+from datamodules.motion_capture import split_by_person
+from datamodules.prepared.folder import PreparedFolder, read_manifest
 from datamodules.rendered.people import SKELETON, UPRIGHT, Poses, draw_betas, photograph
 from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch
@@ -21,6 +22,8 @@ from noise2pose.metrics.protocols import Protocol
 _FRAMES = 100  # of a synthetic clip, at 50 Hz
 _STREAM = 240  # of keyed_random
 
+_FOLDERS = {"cmu": "cmu_mocap", "motion": "uiprmd"}  # of `data`, where the name is not the source's
+
 Rotvecs = tuple[str, str, str, Tensor]  # name, subject, action and (F, 24, 3) axis-angle of a clip, y up
 
 
@@ -30,12 +33,12 @@ class MotionPoses(PoseDataModule):
     A sample is a pose of a clip on a body of random shape in front of a random camera, not cut by the image but for a
     hand or a foot, with exact 2-D joints, so that methods that take joints can be trained on the same poses. Splits
     share no clip: synthetic clips have seeds of their own, those of CMU are `CMUMocap`'s, those of AMASS are VPoser's
-    (`scripts/prepare.py amass --help`).
+    (`scripts/prepare.py amass --help`), and those of other motion have other people, as `MotionCapture` splits them.
 
     Args:
-        source: `synthetic`, which needs no file, `cmu` or `amass`.
-        root: for `cmu` and `amass`: folder written by `scripts/prepare.py`; by default `data/cmu_mocap` and
-            `data/amass`.
+        source: `synthetic`, which needs no file; `cmu`, `amass`, or `motion` for any prepared motion that has body
+            rotations.
+        root: folder written by `scripts/prepare.py`; by default `data/cmu_mocap`, `data/amass` and `data/uiprmd`.
         train_stride: every how many frames of a clip one is taken for training: synthetic and CMU have 50 a second,
             AMASS as many as it was prepared with.
         eval_stride: the same for validation and test.
@@ -47,7 +50,7 @@ class MotionPoses(PoseDataModule):
 
     def __init__(
         self,
-        source: Literal["synthetic", "cmu", "amass"] = "synthetic",
+        source: Literal["synthetic", "cmu", "amass", "motion"] = "synthetic",
         root: str | None = None,
         train_stride: int = 1,
         eval_stride: int = 5,
@@ -60,8 +63,8 @@ class MotionPoses(PoseDataModule):
     ) -> None:
         super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
         check_range(1, train_stride=train_stride, eval_stride=eval_stride, clips_per_activity=clips_per_activity)
-        self.source: Literal["synthetic", "cmu", "amass"] = source
-        self.root = Path(root if root is not None else f"data/{'cmu_mocap' if source == 'cmu' else source}")
+        self.source: Literal["synthetic", "cmu", "amass", "motion"] = source
+        self.root = Path(root if root is not None else f"data/{_FOLDERS.get(source, source)}")
         self.strides: dict[Split, int] = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.clips_per_activity = clips_per_activity
         self.noise_seed = noise_seed
@@ -69,11 +72,11 @@ class MotionPoses(PoseDataModule):
 
     @property
     def dataset(self) -> str:
-        return f"{self.source}_poses"
+        return f"{self.root.name if self.source == 'motion' else self.source}_poses"
 
     def prepare_data(self) -> None:
         if self.source != "synthetic":
-            PreparedFolder(self.root, DATASET if self.source == "cmu" else self.source)
+            self._folder()
 
     def protocols(self, split: Split) -> list[Protocol]:
         number = activities.number_of_clips(split, self.clips_per_activity)
@@ -81,6 +84,7 @@ class MotionPoses(PoseDataModule):
             "synthetic": f"{number} clips of each of {len(activities.ACTIVITIES)} activities",
             "cmu": "clips of CMU as cmu_mocap splits them",
             "amass": "data sets as VPoser splits them",
+            "motion": f"people of {self.root.name}",
         }
         return [
             Protocol(
@@ -109,7 +113,7 @@ class MotionPoses(PoseDataModule):
         if self.source == "cmu":
             clips = read_clips(self.root, split, "poses")
         else:
-            clips = self._synthetic(split) if self.source == "synthetic" else self._amass(split)
+            clips = self._synthetic(split) if self.source == "synthetic" else self._recorded(split)
         stride = self.strides[split]
         if not clips:
             raise InputError(f"data.root: {self.root} has no poses for {split}")
@@ -132,6 +136,12 @@ class MotionPoses(PoseDataModule):
             for kind, number, motion in activities.clips(split, self.clips_per_activity, _FRAMES)
         ]
 
-    def _amass(self, split: Split) -> list[Rotvecs]:
-        folder = PreparedFolder(self.root, "amass")
-        return clips_of(folder, "poses", [motion for motion in folder.sequences if motion["split"] == split])
+    def _recorded(self, split: Split) -> list[Rotvecs]:
+        folder = self._folder()
+        publisher = folder.manifest["dataset"].removesuffix("_mocap")
+        chosen = [motion for motion in folder.sequences if split_by_person(motion, publisher) == split]
+        return clips_of(folder, "poses", chosen)
+
+    def _folder(self) -> PreparedFolder:
+        known = {"cmu": DATASET, "amass": "amass"}.get(self.source)
+        return PreparedFolder(self.root, known or read_manifest(self.root)["dataset"])

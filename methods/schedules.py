@@ -25,15 +25,23 @@ class Schedule(LambdaLR):
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
 
-def scheduled(optimizer: Optimizer, warmup_steps: int, *spans: range) -> dict[str, Any]:
-    """An optimiser whose learning rate follows `warmup_cosine`, as `configure_optimizers` returns it.
+def scheduled(optimizer: Optimizer, warmup_steps: int, *spans: range, final_steps: int = 0) -> dict[str, Any]:
+    """An optimiser whose learning rate follows a schedule, as `configure_optimizers` returns it.
 
     Args:
         optimizer: of the training.
         warmup_steps: optimiser steps of linear warm-up, at most half of a span.
         spans: optimiser steps in which each parameter group is trained; or one span for all groups.
+        final_steps: last steps of each span, with a tenth of the learning rate (`warmup_step`); 0 for `warmup_cosine`.
     """
-    factors = [warmup_cosine(len(span), min(warmup_steps, len(span) // 2), span.start) for span in spans]
+
+    def factor(span: range) -> Callable[[int], float]:
+        warm = min(warmup_steps, len(span) // 2)
+        if final_steps:
+            return warmup_step(len(span), warm, final_steps, span.start)
+        return warmup_cosine(len(span), warm, span.start)
+
+    factors = [factor(span) for span in spans]
     schedule = Schedule(optimizer, factors if len(factors) > 1 else factors[0])
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -57,6 +65,25 @@ def warmup_cosine(num_steps: int, warmup_steps: int, start: int = 0) -> Callable
         if step < warmup_steps:
             return (step + 1) / warmup_steps
         return 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / (num_steps - warmup_steps)))
+
+    return factor
+
+
+def warmup_step(num_steps: int, warmup_steps: int, final_steps: int, start: int = 0) -> Callable[[int], float]:
+    """Learning rate factor per optimiser step: linear warm-up, then 1, and a tenth in the last steps; zero outside.
+
+    Args:
+        num_steps: length of the schedule.
+        warmup_steps: number of these that warm up.
+        final_steps: number of these with a tenth.
+        start: first step of the schedule.
+    """
+
+    def factor(step: int) -> float:
+        step -= start
+        if step < 0 or step >= num_steps:
+            return 0.0
+        return min((step + 1) / max(warmup_steps, 1), 1.0) * (0.1 if step >= num_steps - final_steps else 1.0)
 
     return factor
 

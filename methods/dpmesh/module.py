@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods.dpmesh.backbone.attention import Context
-from methods.dpmesh.backbone.unet import LatentConvention, LoRAScope, Training
+from methods.dpmesh.backbone.unet import HeatmapInput, LatentConvention, LoRAScope, Training
 from methods.dpmesh.conditions import RELEASED, Observation, Observer, TrainingKeypoints
 from methods.dpmesh.losses import WEIGHTS, Reasoning, reasoning_losses, stack_views, supervised_losses, token_loss
 from methods.dpmesh.networks import MeshNetwork, PoseHeadName, make_network, make_pose_head, make_teacher, read_teacher
@@ -23,7 +23,7 @@ from noise2pose.bodies import BodyModel
 
 _TITLES = {"diffusion": "DPMesh", "resnet50": "DPMesh (ResNet-50)", "transformer": "DPMesh (transformer)"}
 _OF_BACKBONE = (
-    *("latent", "timestep", "unet_training", "lora_scope", "lora_rank", "train_controlnet"),
+    *("heatmap_input", "latent", "timestep", "unet_training", "lora_scope", "lora_rank", "train_controlnet"),
     *("gradient_checkpointing", "channels_last", "compile"),
 )
 _MAPS = {"8-16": (8, 16), "8-16-32": (8, 16, 32)}
@@ -45,6 +45,8 @@ class DPMesh(StagedMethod):
             with `pretrained` (paper: that of OpenPose); by default it starts from the U-Net's weights.
         prior_checkpoint: checkpoint of a `methods.dpmesh.Prior` that training starts from, instead of `pretrained`.
         heatmaps: give the heat-maps of the joints to the backbone.
+        heatmap_input: how they enter the diffusion backbone: `control` beside the latents, through a ControlNet (paper);
+            `add` adds a linear map of them to the latents (paper, Table 4: z0 + c_add).
         context: how joints become tokens of the cross-attention: `mlp2_visible` (paper), `linear30` (release), `none`.
         maps: sides of the levels that cross-attention maps join: `8-16` (release) or `8-16-32` (paper).
         unet_training: `lora` (paper), `full` or `frozen`.
@@ -81,7 +83,8 @@ class DPMesh(StagedMethod):
             this.
         learning_rate: of AdamW, at its peak.
         weight_decay: of AdamW.
-        warmup_steps: optimiser steps of linear warm-up before the cosine.
+        warmup_steps: optimiser steps of linear warm-up.
+        final_epochs: last epochs of each stage, with a tenth of the learning rate (paper: 5); 0 for half a cosine.
     """
 
     input = "image"
@@ -105,6 +108,7 @@ class DPMesh(StagedMethod):
         control_pretrained: str | None = None,
         prior_checkpoint: str | None = None,
         heatmaps: bool = True,
+        heatmap_input: HeatmapInput = "control",
         context: Context = "mlp2_visible",
         maps: Literal["8-16", "8-16-32"] = "8-16",
         unet_training: Training = "lora",
@@ -143,6 +147,7 @@ class DPMesh(StagedMethod):
         learning_rate: float = 1e-4,
         weight_decay: float = 1e-6,
         warmup_steps: int = 100,
+        final_epochs: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -156,6 +161,7 @@ class DPMesh(StagedMethod):
         self.first_stage_epochs, self.teacher_checkpoint = teacher_epochs, teacher_checkpoint
         self.weights = {name: self.hparams[f"{name}_weight"] for name in WEIGHTS} | {"tokens": token_weight}
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
+        self.final_epochs = final_epochs
         self.release = release
         self.skeleton = skeletons.get(skeleton)
         self.body: BodyModel = BodyModel.load(body)

@@ -90,6 +90,12 @@ def check_settings(settings: Any) -> None:
     for name in ("prior_checkpoint", "control_pretrained"):
         if settings[name] and settings.backbone != "diffusion":
             raise InputError(f"model.{name} is for the diffusion backbone, and model.backbone is {settings.backbone}")
+    if settings.heatmap_input != "control" and not (settings.backbone == "diffusion" and settings.heatmaps):
+        raise InputError(
+            f"model.heatmap_input {settings.heatmap_input} is for the diffusion backbone with model.heatmaps true"
+        )
+    if settings.heatmap_input != "control" and settings.control_pretrained:
+        raise InputError("model.control_pretrained is for a ControlNet: set model.heatmap_input to control")
     if settings.teacher_epochs and settings.teacher_checkpoint:
         raise InputError(
             "model.teacher_epochs trains a teacher and model.teacher_checkpoint gives one: take one of them"

@@ -9,17 +9,22 @@ from noise2pose.metrics.keys import named
 from scripts.studies import runs
 
 PRIOR = "dpmesh_prior"  # experiment and run
+CODEBOOK = "dpmesh_codebook_motion"  # the same
 ROWS = {  # experiment -> what it is: in the order of the paper's table, then what the paper does not have
     "z0": "latents alone",
     "heatmap": "+ heat-maps",
+    "add": "+ heat-maps, added to the latents",
     "context": "+ context",
     "nkr": "+ reasoning",
+    "vq_soft": "context, codebook, averages of codes",
+    "vq_ce": "context, codebook, most probable codes",
     "random": "context, random weights",
     "random_full": "context, random weights, all trained",
     "full": "context, all trained",
     "resnet50": "ResNet-50",
     "transformer": "transformer",
 }
+WITH_CODEBOOK = ("vq_soft", "vq_ce")
 WITHOUT_PRIOR = ("random", "random_full", "resnet50", "transformer")
 
 
@@ -31,13 +36,15 @@ def measure(row: str, seed: int, threads: int) -> None:
     """Trains, unless it is trained, and tests one row.
 
     Raises:
-        InputError: if it starts from the prior, which is not trained.
+        InputError: if it starts from the prior or needs the codebook, which is not trained.
     """
     name, file = run_name(row, seed), f"dpmesh_{row}"
     if runs.record(name, "test.json"):
         return
-    if row not in WITHOUT_PRIOR and not _prior_is_trained():
+    if row not in WITHOUT_PRIOR and not _is_trained(PRIOR):
         raise InputError(f"train the prior first: noise2pose train fit -c configs/experiments/{PRIOR}.yaml")
+    if row in WITH_CODEBOOK and not _is_trained(CODEBOOK):
+        raise InputError(f"train the codebook first: noise2pose train fit -c configs/experiments/{CODEBOOK}.yaml")
     runs.fit(file, name, seed, [], threads)
     runs.test(file, name, seed, [], threads)
 
@@ -60,12 +67,12 @@ def table(seeds: Sequence[int]) -> str:
     return runs.markdown(header, rows) if rows else ""
 
 
-def _prior_is_trained() -> bool:
-    """Whether the prior's run has all its epochs."""
+def _is_trained(name: str) -> bool:
+    """Whether a run has all its epochs."""
     from omegaconf import OmegaConf
 
-    fit = runs.record(PRIOR, "fit.json")
+    fit = runs.record(name, "fit.json")
     if fit is None:
         return False
-    config: Any = OmegaConf.load(runs.folder_of(PRIOR) / "config.yaml")
+    config: Any = OmegaConf.load(runs.folder_of(name) / "config.yaml")
     return fit["epochs"] >= config.trainer.max_epochs

@@ -4,9 +4,9 @@
 
 Keypoints are exact, off by two hundredths of the box's side, or those of one limb are hidden; further views are exact.
 Every row starts from the same body: the mean pose in the two orientations that fit the keypoints best, or the answer of
-a front end. The weight of the keypoints, and the learning rate of SMPLify-style fitting, are chosen for each row on
-validation people. SMPLify-style fitting (`methods.diffannot.fitting`) has a Gaussian of the same training poses, and so many
-iterations that it takes as long as `guided` on the processor; `linear` is `guided` without the network.
+a front end. SMPLify-style fitting (`methods.diffannot.fitting`) has a Gaussian of the same training poses, and so many
+iterations that it takes as long as `guided` on the processor; `linear` is `guided` without the network. The weight of
+the keypoints, and the learning rate of SMPLify-style fitting, are chosen for each row on validation people.
 
 Shape letters: B samples, R starts.
 """

@@ -52,6 +52,14 @@ def test_no_pose_is_in_two_splits(source, roots):
     assert all(names) and not (names[0] & names[1] | names[0] & names[2] | names[1] & names[2])
 
 
+def test_other_motion_is_split_by_person(roots):
+    module = MotionPoses("motion", root=str(roots / "cmu"))
+    subjects = {split: set(module.poses(split).subjects) for split in ("train", "test")}
+    assert subjects == {"train": {"01"}, "test": {"02"}} and module.dataset == "cmu_poses"
+    with pytest.raises(InputError, match="has no poses for val"):
+        module.poses("val")
+
+
 def test_poses_are_those_of_the_clips_and_stand_upright(roots):
     poses = data("cmu", roots, train_stride=3).poses("train")
     clips = read_clips(roots / "cmu", "train", "poses")

@@ -9,7 +9,7 @@ import torch
 
 from datamodules.base import EpochOrder
 from methods.diffpose import ContextEncoder
-from methods.schedules import scheduled, step_of, warmup_cosine
+from methods.schedules import scheduled, step_of, warmup_cosine, warmup_step
 from tests.methods.diffpose.contract import SMALL
 from tests.methods.test_base import train
 
@@ -113,3 +113,18 @@ def test_schedule_warms_up_and_ends_at_zero():
     values = [factor(step) for step in range(17)]
     assert values[:5] == [0.0] * 5 and values[5:8] == [0.5, 1.0, 1.0] and values[15:] == [0.0, 0.0]
     assert all(a >= b for a, b in zip(values[7:], values[8:], strict=False))
+
+
+def test_the_last_steps_have_a_tenth_of_the_rate():
+    factor = warmup_step(10, 2, 3, start=5)
+    rates = [factor(step) for step in range(4, 16)]
+    assert rates == [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.0]
+    assert warmup_step(4, 0, 1)(0) == 1.0
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    schedule = scheduled(optimizer, 0, range(4), range(4, 8), final_steps=1)["lr_scheduler"]["scheduler"]
+    found = []
+    for step in range(8):
+        schedule.go_to(step)
+        found.append(rates_now(schedule))
+    assert found == [[1.0, 0.0]] * 3 + [[0.1, 0.0]] + [[0.0, 1.0]] * 3 + [[0.0, 0.1]]

@@ -46,6 +46,15 @@ def test_runs_that_need_the_prior_ask_for_it(project, epochs, capsys):
     assert "failed: ablation_dpmesh_context_seed0: train the prior first: " in capsys.readouterr().err
 
 
+def test_rows_with_a_codebook_ask_for_it(project, capsys):
+    folder = project / "runs" / "dpmesh_prior"
+    folder.mkdir()
+    (folder / "fit.json").write_text(json.dumps({"epochs": 2}))
+    (folder / "config.yaml").write_text("trainer: {max_epochs: 2}")
+    assert ablations.main(["dpmesh", "--rows", "vq_soft", "--seeds", "0"]) == 1
+    assert "failed: ablation_dpmesh_vq_soft_seed0: train the codebook first: " in capsys.readouterr().err
+
+
 def test_unknown_rows_are_refused(project, capsys):
     with pytest.raises(SystemExit):
         ablations.main(["dpmesh", "--rows", "gmm_5"])

@@ -64,7 +64,7 @@ class DiffusionFeatures(ImageFeatures):
     Args:
         num_joints: J.
         width: F.
-        heatmaps: make a ControlNet, which takes the heat-maps.
+        heatmaps: take the heat-maps.
         context: how joints become tokens.
         settings: further arguments of `Backbone`.
     """
@@ -88,7 +88,7 @@ class DiffusionFeatures(ImageFeatures):
     def _pyramid(self, image: Float[Tensor, "B 3 S S"], conditions: Conditions) -> dict[str, Float[Tensor, "B _ _ _"]]:
         latents = self.backbone.encode(image)
         tokens = self.context(conditions.joints, conditions.present)
-        heatmaps = conditions.heatmaps if self.backbone.controlnet is not None else None
+        heatmaps = conditions.heatmaps if self.backbone.takes_heatmaps else None
         return self.backbone(latents, heatmaps, tokens)
 
     def load_pretrained(self, source: str) -> None:

@@ -20,6 +20,7 @@ from noise2pose.errors import InputError
 
 LatentConvention = Literal["sd", "release"]
 Training = Literal["lora", "full", "frozen"]
+HeatmapInput = Literal["control", "add"]
 LoRAScope = Literal["attn2", "attn", "attn_ff"]
 # Linear layers that LoRA is added to: those of the paper, and two wider choices, of which the last is the release's.
 LORA_LAYERS: dict[LoRAScope, str] = {
@@ -42,7 +43,7 @@ class Backbone(nn.Module):
 
     `requires_grad` says what is trained, and is set here once: of the U-Net (`unet.*`) its LoRA layers (`*.lora_A.*`,
     `*.lora_B.*`), all of it or nothing, see `unet_training`; the ControlNet (`controlnet.*`), see `train_controlnet`.
-    The autoencoder (`autoencoder.*`) is frozen.
+    The autoencoder (`autoencoder.*`) is frozen; the linear map of added heat-maps (`to_latents.*`) is trained.
 
     Args:
         num_joints: J, the number of heat-maps and of context tokens.
@@ -54,7 +55,9 @@ class Backbone(nn.Module):
             leaves pixels in [0, 1] and latents as they are.
         timestep: of the one step.
         maps: sides of the levels that attention maps are appended to: 8, 16 and 32.
-        control: make a ControlNet for heat-maps.
+        control: take heat-maps.
+        heatmap_input: `control` for a ControlNet, which takes them beside the latents; `add` for a linear map of them
+            that is added to the latents. The paper does not say how N maps are added to four channels.
         unet_training: `lora`, `full` or `frozen`.
         lora_scope: which layers have LoRA.
         lora_rank: of LoRA; its scale is 1.
@@ -77,6 +80,7 @@ class Backbone(nn.Module):
         timestep: int = 1,
         maps: Iterable[int] = (8, 16),
         control: bool = True,
+        heatmap_input: HeatmapInput = "control",
         unet_training: Training = "lora",
         lora_scope: LoRAScope = "attn2",
         lora_rank: int = 64,
@@ -91,13 +95,15 @@ class Backbone(nn.Module):
         self.num_joints, self.size, self.latent, self.timestep = num_joints, size, latent, timestep
         self.lora_scope, self.lora_rank = lora_scope, lora_rank if unet_training == "lora" else 0
         if networks is None:
-            networks = _networks(size, num_joints, weights, control, control_weights)
+            networks = _networks(size, num_joints, weights, control and heatmap_input == "control", control_weights)
         self.unet, self.autoencoder, self.controlnet = networks
         self.latent_scale: Tensor
         self.register_buffer("latent_scale", torch.tensor(LATENT_SCALE[size]))
         if not generative:
             self.drop_outputs()
         self._choose_trained(unet_training, lora_scope, lora_rank, train_controlnet)
+        added = control and heatmap_input == "add"
+        self.to_latents = nn.Conv2d(num_joints, self.unet.config["in_channels"], 1, bias=False) if added else None
         self._record = Record()
         self._map_layers = {side: _cross_attention(self.unet, side) for side in sorted(set(maps))}
         widths = self.unet.config["block_out_channels"]
@@ -118,6 +124,11 @@ class Backbone(nn.Module):
                 self.controlnet.compile()
 
     @property
+    def takes_heatmaps(self) -> bool:
+        """Whether `forward` needs heat-maps."""
+        return self.controlnet is not None or self.to_latents is not None
+
+    @property
     def context_width(self) -> int:
         """D, width of a context token."""
         return self.unet.config["cross_attention_dim"]
@@ -132,7 +143,7 @@ class Backbone(nn.Module):
 
         Args:
             latents: of the image, see `encode`.
-            heatmaps: of the joints; None without a ControlNet.
+            heatmaps: of the joints; None where none are taken.
             context: tokens of the joints; if they are a plain tensor, all are attended to.
 
         Returns:
@@ -201,7 +212,8 @@ class Backbone(nn.Module):
     def load_pretrained(self, state_dict: Mapping[str, Tensor]) -> None:
         """Loads the weights of another backbone of the same sizes, such as a trained prior's.
 
-        The other one may be `generative` and may lack LoRA; the LoRA layers of this one stay as they are.
+        The other one may be `generative` and may lack LoRA; the LoRA layers of this one stay as they are, and so does
+        the linear map of heat-maps.
 
         Raises:
             InputError: if a weight is missing or of another shape.
@@ -210,7 +222,7 @@ class Backbone(nn.Module):
         names = {name: name.replace(".base_layer.", ".") for name in own}
         known = set(names.values())
         weights = {key: value for key, value in state_dict.items() if key in known}
-        weights |= {name: value for name, value in own.items() if ".lora_" in name}
+        weights |= {name: value for name, value in own.items() if ".lora_" in name or name.startswith("to_latents.")}
         load(self, weights, "this backbone", names)
 
     def _step(self, latents: Tensor, heatmaps: Tensor | None, context: ContextTokens | Tensor, times: Tensor) -> Tensor:
@@ -221,6 +233,9 @@ class Backbone(nn.Module):
             controlled = torch.cat((latents, heatmaps.to(latents.dtype)), dim=1)
             down, middle = self.controlnet(controlled, times, tokens, None, return_dict=False)
             residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        if self.to_latents is not None:
+            assert heatmaps is not None, "heat-maps are added to the latents"
+            latents = latents + self.to_latents(heatmaps.to(latents.dtype))
         return self.unet(latents, times, tokens, encoder_attention_mask=present, return_dict=False, **residuals)[0]
 
     def drop_outputs(self) -> None:

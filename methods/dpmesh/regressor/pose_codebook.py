@@ -1,9 +1,10 @@
 """DPMesh's pose codebook: a VQ-VAE that encodes the pose of a body as a few entries of a learned codebook.
 
 The networks are those of the release (`vq_model.py`, after PCT: Geng et al., "Human Pose as Compositional Tokens", CVPR
-2023) with its tensor names. Three things differ. The codebook is updated only by `learn` and `revive`; the release
+2023) with its tensor names. Four things differ. The codebook is updated only by `learn` and `revive`; the release
 updates it in every forward pass, also in evaluation. The decoder's numbers become the nearest rotations; the release
-puts them into a formula for quaternions as they are. Codes that are not used any more are replaced.
+puts them into a formula for quaternions as they are. Codes that are not used any more are replaced. Tokens may be
+encoded relative to their means.
 
 Shape letters: B batch, T tokens, K codes, D width of a code.
 """
@@ -57,11 +58,14 @@ class PoseCodebook(nn.Module):
         rotation_format: `matrix` for nine numbers a joint, as released, which become the nearest rotation (SVD); `6d`
             for the first two columns of the matrix, which become a rotation by Gram-Schmidt.
         decay: of the codes, which are moving averages of features.
+        centre_tokens: encode what a token differs from its own mean. All tokens share the codes, and what a token
+            always holds would otherwise take codes of its own: about K / T a token are then left. The release does not.
     """
 
     codebook: Tensor
     ema_cluster_size: Tensor
     ema_w: Tensor
+    token_mean: Tensor
 
     def __init__(
         self,
@@ -77,15 +81,19 @@ class PoseCodebook(nn.Module):
         token_hidden: int = 64,
         rotation_format: RotationFormat = "matrix",
         decay: float = 0.9,
+        centre_tokens: bool = False,
     ) -> None:
         super().__init__()
         self.num_tokens, self.num_codes, self.code_width = num_tokens, num_codes, code_width
         self.rotation_format = rotation_format
         self.decay = decay
+        self.centre_tokens = centre_tokens
         values = 9 if rotation_format == "matrix" else 6
         self.register_buffer("codebook", torch.zeros(num_codes, code_width))
         self.register_buffer("ema_cluster_size", torch.zeros(num_codes))
         self.register_buffer("ema_w", torch.zeros(num_codes, code_width))
+        # Zero, and no part of the weights, where tokens are not centred.
+        self.register_buffer("token_mean", torch.zeros(num_tokens, code_width), persistent=centre_tokens)
         self.start_embed = nn.Linear(values, encoder_width)
         self.encoder = nn.ModuleList(
             Mixer(NUM_JOINTS, token_hidden, encoder_width, encoder_hidden) for _ in range(encoder_blocks)
@@ -133,7 +141,7 @@ class PoseCodebook(nn.Module):
         for layer in self.encoder:
             x = layer(x)
         x = self.encoder_layer_norm(x)
-        return self.feature_embed(self.token_mlp(x.transpose(1, 2)).transpose(1, 2))
+        return self.feature_embed(self.token_mlp(x.transpose(1, 2)).transpose(1, 2)) - self.token_mean
 
     @torch.no_grad()
     def nearest(self, features: Float[Tensor, "B T D"]) -> Int[Tensor, "B T"]:
@@ -145,6 +153,7 @@ class PoseCodebook(nn.Module):
 
     def decode(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B 23 values"]:
         """The decoder's numbers for each joint, see `rotations`."""
+        tokens = tokens + self.token_mean
         x = self.decoder_start(self.decoder_token_mlp(tokens.transpose(1, 2)).transpose(1, 2))
         for layer in self.decoder:
             x = layer(x)
@@ -171,17 +180,22 @@ class PoseCodebook(nn.Module):
         """
         if not self.training:
             raise RuntimeError("the codebook learns in training mode only")
-        tokens = features.detach().float().flatten(0, 1)
-        # Counts and sums are one tensor, so that processes exchange only one.
-        used = self.ema_w.new_zeros(self.num_codes, 1 + self.code_width)
-        used.index_add_(0, indices.flatten(), torch.cat((torch.ones_like(tokens[:, :1]), tokens), dim=-1))
-        _add_processes(used)
+        features = features.detach().float()
+        counted = torch.cat((torch.ones_like(features[..., :1]), features), dim=-1)
+        # Counts and sums of codes and of tokens are one tensor, so that processes exchange only one.
+        sums = self.ema_w.new_zeros(self.num_codes + self.num_tokens, 1 + self.code_width)
+        sums.index_add_(0, indices.flatten(), counted.flatten(0, 1))
+        sums[self.num_codes :] = counted.sum(dim=0)
+        _add_processes(sums)
+        used, of_tokens = sums.split((self.num_codes, self.num_tokens))
         self.ema_cluster_size.lerp_(used[:, 0], 1.0 - self.decay)
         total = self.ema_cluster_size.sum()
         smoothed = (self.ema_cluster_size + _SMOOTHING) / (total + self.num_codes * _SMOOTHING) * total
         self.ema_cluster_size.copy_(smoothed)
         self.ema_w.lerp_(used[:, 1:], 1.0 - self.decay)
         self.codebook.copy_(self.ema_w / self.ema_cluster_size[:, None])
+        if self.centre_tokens:
+            self.token_mean += (1.0 - self.decay) * of_tokens[:, 1:] / of_tokens[:, :1]
 
     def dead(self, share: float) -> Bool[Tensor, " K"]:
         """Codes whose use is at most this share of the average; in a new codebook, all of them."""

@@ -73,6 +73,8 @@ def test_weights_in_low_precision_are_refused():
     [
         ({"nkr": "mse"}, "model.nkr mse needs a teacher"),
         ({"nkr": "mse", "teacher_epochs": 2}, r"trainer.max_epochs \(1\) must exceed model.teacher_epochs \(2\)"),
+        ({"final_epochs": 1}, r"model.final_epochs \(1\) must be less than the epochs of each stage"),
+        ({"heatmap_input": "add"}, "model.heatmap_input add is for the diffusion backbone with model.heatmaps true"),
         ({"teacher_epochs": 1}, "model.teacher_epochs is for noisy keypoint reasoning, and model.nkr is off"),
         ({"nkr": "mse", "teacher_epochs": 1, "teacher_checkpoint": "a"}, "take one of them"),
         ({"pretrained": "a", "prior_checkpoint": "b"}, "take one of them"),

@@ -174,10 +174,30 @@ def test_a_share_of_zero_revives_nothing_that_was_filled():
     assert codebook.codebook.isfinite().all()
 
 
+@torch.no_grad()
+def test_centred_tokens_share_the_codes():
+    """What a token always holds is learnt apart from the codes, and given back to the decoder."""
+    assert "token_mean" not in small().state_dict()  # the release's names
+    constant = torch.tensor([-3.0, -1.0, 1.0, 3.0])[:, None].expand(4, 6)
+    codebook = small(centre_tokens=True)
+    assert "token_mean" in codebook.state_dict()
+    torch.manual_seed(1)
+    for _ in range(60):
+        features = constant - codebook.token_mean + 0.01 * torch.randn(12, 4, 6)
+        codebook.revive(features, 0.0, seed=0)
+        codebook.learn(features, codebook.nearest(features))
+    assert torch.allclose(codebook.token_mean, constant, atol=0.05)
+    tokens = torch.randn(3, 4, 6)
+    decoded = codebook.decode(tokens)
+    mean = codebook.token_mean.clone()
+    codebook.token_mean.zero_()
+    assert torch.allclose(decoded, codebook.decode(tokens + mean), atol=1e-5)
+
+
 def _learn_in_two(rank, folder):
     """What each of two processes does with its half of the batch."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    codebook = small()
+    codebook = small(centre_tokens=True)
     half = torch.load(folder / "features.pt")[rank::2]
     codebook.revive(half, 0.1, seed=1)
     filled = codebook.codebook.clone()
@@ -188,7 +208,7 @@ def _learn_in_two(rank, folder):
 
 @pytest.mark.slow
 def test_two_processes_learn_as_one(tmp_path):
-    features = small().features(poses(12)).detach()
+    features = small(centre_tokens=True).features(poses(12)).detach()
     torch.save(features, tmp_path / "features.pt")  # a process of its own could compute others, with other threads
     forks.call_in_two(_learn_in_two, tmp_path)
     (filled, learnt), (filled_other, learnt_other) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
@@ -196,7 +216,7 @@ def test_two_processes_learn_as_one(tmp_path):
     assert all(torch.equal(value, learnt_other[key]) for key, value in learnt.items())
     of_halves = [(filled[:, None] == features[rank::2].flatten(0, 1)).all(dim=-1).any(dim=1).sum() for rank in (0, 1)]
     assert of_halves == [4, 4]
-    one = small()
+    one = small(centre_tokens=True)
     one.codebook.copy_(filled)
     one.ema_w.copy_(filled)
     one.ema_cluster_size.fill_(1.0)
