@@ -110,7 +110,7 @@ def test_all_or_nothing_of_the_unet_can_be_trained():
     assert not trained_parameters(make(unet_training="frozen", train_controlnet=False))
 
 
-@pytest.mark.parametrize("options", [{}, {"unet_training": "full"}, {"control": False}])
+@pytest.mark.parametrize("options", [{}, {"unet_training": "full"}, {"control": False}, {"heatmap_input": "add"}])
 def test_everything_trained_gets_a_gradient(options):
     backbone = make(**options)
     wake(backbone)
@@ -192,6 +192,18 @@ def test_null_tokens_always_take_part_in_the_gradient():
     context = VisibleContext(JOINTS, 8)
     context(torch.rand(BATCH, JOINTS, 2), torch.ones(BATCH, JOINTS, dtype=torch.bool)).tokens.sum().backward()
     assert all(p.grad is not None for p in context.parameters())
+
+
+@torch.no_grad()
+def test_added_heatmaps_change_the_latents_and_need_no_controlnet():
+    latents, heatmaps, tokens = inputs()
+    added, plain = make(heatmap_input="add"), make(control=False)
+    assert added.controlnet is None and added.takes_heatmaps and not plain.takes_heatmaps
+    added.load_pretrained(make(generative=True, unet_training="full").state_dict())  # which has no such map
+    plain.load_state_dict({key: value for key, value in added.state_dict().items() if key != "to_latents.weight"})
+    moved = latents + torch.einsum("cj,bjhw->bchw", added.to_latents.weight[..., 0, 0], heatmaps)
+    for name, level in plain(moved, None, tokens).items():
+        torch.testing.assert_close(added(latents, heatmaps, tokens)[name], level, rtol=1e-4, atol=1e-4)
 
 
 def test_a_prior_becomes_a_backbone():
