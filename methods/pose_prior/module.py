@@ -1,5 +1,6 @@
 """A diffusion prior of body poses: trained on poses alone, used for completion, denoising and fitting to 2-D joints."""
 
+import math
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from noise2pose.images.mirroring import mirror_smpl
 
 Answer = Literal["guided", "linear"]
 _STATISTICS_BATCHES = 50
-_STREAM = 250  # of keyed_random: this and the next
+_STREAM = 390  # of keyed_random: this and the next
 # SMPL's joints, without the root and from 0, of what may be hidden from the prior.
 LIMBS = {
     "left leg": (0, 3, 6, 9),
@@ -66,6 +67,10 @@ class PosePrior(PoseMethod):
     """
 
     title = "Pose prior"
+    ranges = {
+        **dict.fromkeys(("largest_level", "least_level", "restart_level"), (1e-3, 10.0)),
+        "guidance_iterations": (1, math.inf),
+    }
 
     def __init__(
         self,

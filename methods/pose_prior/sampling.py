@@ -20,7 +20,7 @@ from noise2pose import keyed_random
 
 LARGEST, LEAST = 2.0, 0.01  # noise levels of the training: pure noise, and half a degree
 _KNOWN = 1e-3  # radians: a known rotation is known so exactly
-_STREAM = 260  # of keyed_random: this and the next ones
+_STREAM = 400  # of keyed_random: this and one for each level
 
 Noise = Callable[[int], Tensor]  # (number of a level) -> standard normal (B, D)
 

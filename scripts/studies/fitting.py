@@ -48,7 +48,7 @@ _CHOSEN_ON = 4  # a quarter of the people is enough to choose a weight by
 _DISTANCE = 5.0  # metres from a person to the further cameras
 _RATES = (0.003, 0.01, 0.03)  # of SMPLify-style fitting to choose from
 _NOISE = 0.02  # of noisy keypoints, box sides
-_STREAM = 270  # of keyed_random: this and the next
+_STREAM = 380  # of keyed_random: this and the next
 _FURTHER_VIEWS = {2: (90.0,), 4: (90.0, 180.0, 270.0)}  # degrees around the person
 
 _NAMES = skeletons.get("h36m_17").joints

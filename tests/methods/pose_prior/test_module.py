@@ -91,6 +91,8 @@ def test_the_answer_agrees_with_the_keypoints(tmp_path):
     assert method.title == "Pose prior (linear)"
     with pytest.raises(InputError, match="model.answer is best, expected guided or linear"):
         method.choose("best")
+    with pytest.raises(InputError, match="model.least_level is 0.0, expected 0.001 to 10.0"):
+        prior(least_level=0.0)
 
 
 def test_a_hidden_limb_is_one_side_and_mirrors_to_the_other():
