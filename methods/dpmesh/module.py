@@ -45,8 +45,8 @@ class DPMesh(StagedMethod):
             with `pretrained` (paper: that of OpenPose); by default it starts from the U-Net's weights.
         prior_checkpoint: checkpoint of a `methods.dpmesh.Prior` that training starts from, instead of `pretrained`.
         heatmaps: give the heat-maps of the joints to the backbone.
-        heatmap_input: how they enter the diffusion backbone: `control` beside the latents, through a ControlNet (paper);
-            `add` adds a linear map of them to the latents (paper, Table 4: z0 + c_add).
+        heatmap_input: of the diffusion backbone: `control` gives them beside the latents to a ControlNet (paper), `add`
+            adds a linear map of them to the latents (paper, Table 4: z0 + c_add).
         context: how joints become tokens of the cross-attention: `mlp2_visible` (paper), `linear30` (release), `none`.
         maps: sides of the levels that cross-attention maps join: `8-16` (release) or `8-16-32` (paper).
         unet_training: `lora` (paper), `full` or `frozen`.
