@@ -91,7 +91,7 @@ class Fitters:
         self.prior, self.front_end = prior, front_end
         self.posed = PosedBody(prior.body, prior.skeleton.name, project=True)
         self.gaussian = fitting.PosePrior.fit(states_of(poses[:, 0], poses))
-        self.iterations = _ITERATIONS
+        self.iterations: tuple[int, int] = _ITERATIONS
 
     def guided(self, answer: Answer, views: int = 1, from_front_end: bool = False) -> Row:
         """The prior's own fit, with or without its network."""
