@@ -5,6 +5,7 @@ import smplx.lbs
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from noise2pose import skeletons
 from noise2pose.bodies import BodyModel
 from noise2pose.bodies import files as body_files
 from noise2pose.errors import InputError
@@ -99,6 +100,21 @@ def test_the_rest_pose_stands_upright_with_the_left_at_plus_x():
     assert rest[16, 0] > 0 > rest[17, 0]
     tall = body.rest_joints(torch.tensor([2.0] + [0.0] * 9))
     assert abs(float(tall[15, 1] - tall[7, 1]) - float(rest[15, 1] - rest[7, 1])) > 0.1  # the first beta is height
+
+
+def test_regressed_limbs_stay_at_their_joints_in_any_pose():
+    """A regressor that takes vertices of other limbs agrees in the rest pose alone."""
+    body, angles = BodyModel.load("free"), np.random.default_rng(0).normal(0.0, 0.6, (50, 24, 3))
+    rotations = roma.rotvec_to_rotmat(torch.from_numpy(angles).float())
+    given = (rotations[:, 0], rotations[:, 1:], torch.randn(50, 10, generator=torch.Generator().manual_seed(0)))
+    h36m, smpl = (skeletons.get(name).joints for name in ("h36m_17", "smpl_24"))
+    regressed, kinematic = body.joints(*given), body.joints(*given, regressor="smpl_24")
+    for joint in h36m:
+        if joint in smpl and joint != "pelvis":
+            error = (regressed[:, h36m.index(joint)] - kinematic[:, smpl.index(joint)]).norm(dim=-1)
+            assert error.mean() < 0.01 and error.max() < 0.03, joint
+    hips = (kinematic[:, 1] + kinematic[:, 2]) / 2.0
+    assert (regressed[:, 0] - hips).norm(dim=-1).max() < 0.02
 
 
 @pytest.mark.parametrize(
