@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.preparation import Part, Plan, Rows
+from datamodules.sources.common.body_fitting import FITTED, rotations_of_joints
 from noise2pose.errors import InputError
 
 SUMMARY = "clips of CMU and UI-PRMD motion in one npz file, split by person"
@@ -44,6 +45,7 @@ what goes in: an npz file of C clips and N frames with
 
 what comes out, in DIR, one row a frame:
   joints_world.npy   (N, 17, 3) Human3.6M-17 joints, metres, world with z up
+  poses.npy          (N, 24, 3) SMPL-24 axis-angle fitted to the joints; the first turns the body (y up) into that world
   dataset.json       clips with subject, action, source, licence, skeleton and split; counts; checksum
 
 Clips of {", ".join(UNKNOWN_PEOPLE)} are left out: their person is not recorded, and most are takes of people who are in
@@ -56,10 +58,11 @@ licence: that of each clip, printed when it is done. CMU: {PAGE}
 """
 _FACTS = {
     "fps": FPS,
-    "skeletons": {"joints_world": "h36m_17"},
+    "skeletons": {"joints_world": "h36m_17", "poses": "smpl_24"},
     "axes": {
         "world": "right-handed, z up, metres",
         "joints_world": "the first joint is 8 to 10 cm above the middle of the hips",
+        "poses": FITTED,
     },
 }
 _CREDIT = (
@@ -128,7 +131,11 @@ def read_source(path: Path, source: str) -> Rows:
         counts[f"{about['split']}: clips"] += 1
         counts[f"{about['split']}: frames"] += int(end - start)
     return Rows(
-        arrays={"joints_world": joints, "frame": np.concatenate([np.arange(n) for n in ends - starts])},
+        arrays={
+            "joints_world": joints,
+            "poses": rotations_of_joints(joints).astype(np.float32),
+            "frame": np.concatenate([np.arange(n) for n in ends - starts]),
+        },
         sequences=facts,
         of=np.repeat(np.arange(len(chosen)), ends - starts),
         images=[],

@@ -3,14 +3,13 @@
 Shape letters: F frames, B bones (the root first).
 """
 
-from functools import cache
-from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from datamodules.sources.cmu_mocap.asf_amc import Array, Skeleton
+from datamodules.sources.common.body_fitting import smpl_rest_pose
 
 # The bone at whose end each Human3.6M-17 joint lies. The first is CMU's root, 11 cm above the middle of the hips.
 _H36M_ENDS = (
@@ -93,7 +92,7 @@ def retarget(skeleton: Skeleton, motion: dict[str, Array], source_fps: float, ta
     ends = ends @ _Z_UP.as_matrix().T
     joints = ends[:, [skeleton.index(bone) for bone in _H36M_ENDS]]
 
-    names, parents, rest = _smpl_rest_pose()
+    names, parents, rest = smpl_rest_pose()
     whole: list[Rotation] = []
     for number, name in enumerate(names):
         if name not in _SMPL_BONES:
@@ -179,11 +178,3 @@ def forward_kinematics(skeleton: Skeleton, rotations: list[Rotation], position: 
             turned.append(turned[bone.parent] * own)
             ends[:, number] = ends[:, bone.parent] + turned[number].apply(bone.offset)
     return turned, ends
-
-
-@cache
-def _smpl_rest_pose() -> tuple[list[str], list[int], Array]:
-    """Joint names, parents and rest positions (24, 3) of the shipped body."""
-    with (files("noise2pose") / "assets" / "free_body.npz").open("rb") as file, np.load(file) as body:
-        rest = body["J_regressor"].astype(np.float64) @ body["v_template"]
-        return [str(name) for name in body["joint_names"]], body["kintree_table"][0].astype(np.int32).tolist(), rest

@@ -12,6 +12,7 @@ import numpy as np
 
 from datamodules.preparation import Part, Plan, Rows, concatenate
 from datamodules.sources.common.archives import file_names, read_file
+from datamodules.sources.common.body_fitting import FITTED, rotations_of_joints
 from datamodules.sources.common.motion import FPS, cut_clip
 from datamodules.sources.uiprmd import PAGE, kinect
 from datamodules.sources.uiprmd.markers import MARKERS, joints_of_markers
@@ -40,6 +41,7 @@ repetitions.
 
 what comes out, in DIR, one row a frame:
   joints_world.npy    (N, 17, 3) Human3.6M-17 joints of the Vicon, metres, world with z up
+  poses.npy           (N, 24, 3) SMPL-24 axis-angle fitted to them; not with --kinect
   joints_sensor.npy   with --kinect: the Kinect's joints at the same moment, put on the Vicon's clip by clip, unscaled
   dataset.json        repetitions with subject, exercise and split; counts; what was left out and why
 
@@ -58,6 +60,7 @@ _FACTS: dict[str, Any] = {
         "world": "right-handed, z up, floor near 0, metres",
         "joints_world": "the first joint is the middle of the pelvis's markers, 8 to 10 cm above the hips; head_top is "
         "the middle of the head's markers",
+        "poses": FITTED,
     },
 }
 _FILE = re.compile(r"(?:^|/)Vicon/Positions/((m\d\d)_(s\d\d)_e\d\d)_positions(_inc)?\.txt$", re.IGNORECASE)
@@ -91,8 +94,8 @@ def plan(sources: list[Path], output: Path, options: argparse.Namespace) -> Plan
         InputError: if there are no repetitions, or two sources hold the same.
     """
     dataset, rate = ("uiprmd_kinect", kinect.FPS) if options.kinect else ("uiprmd", FPS)
-    columns = ("joints_world", "joints_sensor") if options.kinect else ("joints_world",)
-    facts = {"fps": rate, "skeletons": dict.fromkeys(columns, "h36m_17"), **_FACTS}
+    other = {"joints_sensor": "h36m_17"} if options.kinect else {"poses": "smpl_24"}
+    facts = {"fps": rate, "skeletons": {"joints_world": "h36m_17", **other}, **_FACTS}
     parts, found = [], {}
     for number, source in enumerate(sources):
         if options.kinect and source.suffix == ".npz":
@@ -159,7 +162,8 @@ def _read_clip(source: Path, repetition: Repetition) -> Rows:
     joints = _vicon(source, repetition)[:: int(kinect.VICON_FPS) // FPS]
     about = {**_about(repetition), "source_fps": kinect.VICON_FPS}
     rows = cut_clip(repetition.name, {"joints_world": joints.astype(np.float32)}, about, repetition.markers)
-    return rows._replace(counts={"repetitions": 1, **rows.counts})
+    poses = rotations_of_joints(rows.arrays["joints_world"]).astype(np.float32)
+    return rows._replace(arrays={**rows.arrays, "poses": poses}, counts={"repetitions": 1, **rows.counts})
 
 
 def _read_pair(source: Path, repetition: Repetition) -> Rows:

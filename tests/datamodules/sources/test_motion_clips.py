@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from datamodules.prepared.folder import PreparedFolder
+from datamodules.sources.common.body_fitting import rotations_of_joints
 from scripts.prepare import main as prepare
 from tests.places import SHARED
 
@@ -54,6 +55,7 @@ def test_clips_keep_their_split_and_unknown_people_are_left_out(tmp_path):
         name: facts for name, facts in CLIPS.items() if facts[0] != "CMUx"
     }
     joints = folder.column("joints_world")
+    assert np.allclose(folder.column("poses"), rotations_of_joints(joints), atol=1e-5)
     for number, name in enumerate(CLIPS):
         if name in found:
             rows = slice(number * FRAMES, (number + 1) * FRAMES)
