@@ -65,7 +65,7 @@ class MotionCapture(VirtualCameraMotion):
             raise InputError(f"data.roots is {roots!r}, expected different folders with commas between them")
         self.weights = _numbers(weights, len(self.roots))
         self.hold_out: HoldOut = hold_out
-        self.dataset = f"motion_{hold_out}"
+        self.dataset = _dataset(hold_out, self.bodies is not None)
         self._options = {"cameras": cameras, **options}
 
     def prepare_data(self) -> None:
@@ -139,9 +139,14 @@ class MotionSource(VirtualCameraMotion):
         self.folder = folder
         self.name = name
         self.hold_out: HoldOut = hold_out
-        self.dataset = f"motion_{hold_out}_{name}"
+        self.dataset = f"{_dataset(hold_out, self.bodies is not None)}_{name}"
         split_of = split_by_person if hold_out == "people" else split_by_activity
         publisher = _publisher(folder)
+        if self.column not in folder:
+            raise InputError(
+                f"data.roots: {folder.root} has no {self.column}, which data.body moves by; prepare it again with this "
+                "version into another folder"
+            )
         self._sequences: dict[Split, list[dict[str, Any]]] = {"train": [], "val": [], "test": []}
         for sequence in folder.sequences:
             self._sequences[split_of(sequence, publisher)].append(sequence)
@@ -153,7 +158,7 @@ class MotionSource(VirtualCameraMotion):
     def clips(self, split: Split) -> list[Clip]:
         return [
             Clip(f"{self.name}/{name}", subject, action, joints)
-            for name, subject, action, joints in clips_of(self.folder, "joints_world", self._sequences[split])
+            for name, subject, action, joints in clips_of(self.folder, self.column, self._sequences[split])
         ]
 
     def number(self, split: Split) -> int:
@@ -231,6 +236,10 @@ def split_by_activity(sequence: dict[str, Any], publisher: str) -> Split:
 def activity_of(sequence: dict[str, Any]) -> str:
     """What is done, without how: `sit to stand` of `Sit to stand (non-optimal)`."""
     return re.split(r" \(| - |,", str(sequence["action"]))[0].strip().lower()
+
+
+def _dataset(hold_out: HoldOut, with_bodies: bool) -> str:
+    return f"motion_{hold_out}_bodies" if with_bodies else f"motion_{hold_out}"
 
 
 def _by_hash(name: str) -> Split:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, Stream, Take, check_keypoints, check_range, select
+from datamodules.motion.bodies import MovingBodies
 from datamodules.motion.detections import detect_sampled, simulate_detections
 from datamodules.motion.frames import Clip, MotionFrames
 from datamodules.motion.heatmaps import with_heatmaps
@@ -27,13 +28,14 @@ from datamodules.sources.human36m.cameras import H36M_INTRINSICS
 from noise2pose import cameras
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
-from noise2pose.metrics.protocols import Protocol
+from noise2pose.metrics.protocols import MESH_JOINTS, Protocol
 
 SKELETON = "h36m_17"
 _AZIMUTHS = (70.0, -70.0, 110.0, -110.0)  # degrees, where Human3.6M's four cameras stand around the person
 _UP = torch.tensor([0.0, 0.0, 1.0])
 _HALF_FIELD = 0.435  # half image over focal length of Human3.6M's cameras
 _MARGIN = 0.9  # share of the half image that the motion may fill
+_OF_BODIES: dict[str, Any] = {"joints": MESH_JOINTS, "ground_truth": "random bodies in the poses of the motion"}
 _FRAMES_AT_ONCE = 2048  # whose sampled cameras are drawn together
 
 
@@ -66,6 +68,9 @@ class VirtualCameraMotion(PoseDataModule):
         recombined: sampled only: share of the training samples that get the upper body or some limbs of another one.
         heatmaps: single frames only: whether batches have heat-maps with the peaks of a detector that is not sure (see
             `keypoints.heatmaps.detection_heatmaps`), from which DiffPose draws.
+        body: sampled cameras and single frames only: `free`, or the npz of a body (`scripts/prepare.py body`), which
+            then moves as the clips do: samples are bodies of random shapes, with parameters, boxes and joints of their
+            own. `body_scale` and `limb_scale` are not used.
         batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`; in samples.
     """
 
@@ -94,6 +99,7 @@ class VirtualCameraMotion(PoseDataModule):
         exact: float = 0.0,
         recombined: float = 0.0,
         heatmaps: bool = False,
+        body: str | None = None,
         batch_size: int = 256,
         eval_batch_size: int = 1024,
         mixed_keypoints_2d: bool = False,
@@ -102,7 +108,11 @@ class VirtualCameraMotion(PoseDataModule):
         check_range(1, num_frames=num_frames, train_stride=train_stride, eval_stride=eval_stride)
         if heatmaps and num_frames > 1:
             raise InputError("data.heatmaps is for single frames: set data.num_frames to 1, or data.heatmaps to false")
+        if body is not None and (num_frames > 1 or cameras == "fixed"):
+            raise InputError("data.body is for single frames: set data.num_frames to 1 and data.cameras to sampled")
         self.heatmaps = heatmaps
+        self.bodies = None if body is None else MovingBodies(body)
+        self.column = "joints_world" if body is None else "poses"
         self.keypoints_2d: Literal["gt", "synthetic"] = keypoints_2d
         self.strides = {"train": train_stride, "val": eval_stride, "test": eval_stride}
         self.noise_seed = noise_seed
@@ -135,6 +145,7 @@ class VirtualCameraMotion(PoseDataModule):
                 + ("4 cameras" if fixed else f"4 cameras drawn for each {'frame' if single else 'clip'}"),
                 skeleton=SKELETON,
                 keypoints_2d=self.keypoints_2d,
+                **({} if self.bodies is None else _OF_BODIES),
             )
         ]
 
@@ -174,9 +185,8 @@ class VirtualCameraMotion(PoseDataModule):
         training = split == "train"
         views = 1 if training else len(_AZIMUTHS)
         frames = MotionFrames(self._some_clips(split), self.num_frames, self._stride(split), views, device)
-        check_keypoints(
-            {"keypoints_2d": frames.joints, "keypoints_3d": frames.joints}, f"{self.dataset} {split}", num_joints=17
-        )
+        points: PoseBatch = {"keypoints_2d": frames.joints, "keypoints_3d": frames.joints}
+        check_keypoints(points, f"{self.dataset} {split}", num_joints=17 if self.bodies is None else 24)
         if training:
             self._training_frames = frames
         return partial(frames.take, named=not training), len(frames)
@@ -194,25 +204,26 @@ class VirtualCameraMotion(PoseDataModule):
             together: list[Any] = [first, *islice(batches, _FRAMES_AT_ONCE // max(frames, 1))]
             keys, joints = (torch.cat([batch[key] for batch in together]) for key in ("key", "keypoints_3d"))
             seen = self._seen(split, keys, joints, epoch)
-            sizes = [len(batch["keypoints_3d"]) for batch in together]
-            parts = {key: value.split(sizes) for key, value in seen.items()}
-            for number, batch in enumerate(together):
-                part = {key: values[number] for key, values in parts.items()}
-                names = {key: batch[key] for key in ("sample_id", "subject", "action") if key in batch}
-                camera = {key: part.pop(key) for key in ("focal", "principal_point", "image_size")}
-                complete: Any = {**part, "camera": camera, **names}
-                yield complete
+            places = torch.arange(len(keys)).split([len(batch["keypoints_3d"]) for batch in together])
+            for batch, place in zip(together, places, strict=True):
+                names: Any = {key: batch[key] for key in ("sample_id", "subject", "action") if key in batch}
+                yield {**select(seen, place), **names}
 
-    def _seen(self, split: Split, keys: Tensor, joints: Float[Tensor, "B F J 4"], epoch: int) -> dict[str, Tensor]:
+    def _seen(self, split: Split, keys: Tensor, joints: Float[Tensor, "B F J 4"], epoch: int) -> PoseBatch:
         """Samples and their cameras."""
         ranges = self.ranges if split == "train" else EVALUATION
         seed = self.noise_seed * 1_000_003 + (1 + epoch if split == "train" else 0)
         world, counted = joints.split((3, 1), dim=-1)
+        others, more = None, {}
         if ranges.recombined > 0.0 and self._training_frames is not None:
-            frames = self._training_frames
-            others, _, _ = frames.window(partners(keys, len(frames), seed))
-            world = recombined(world, others, keys, share=ranges.recombined, skeleton=SKELETON, seed=seed)
-        seen = see(world, draw(keys, ranges, SKELETON, seed), SKELETON)
+            others, _, _ = self._training_frames.window(partners(keys, len(self._training_frames), seed))
+        if self.bodies is not None:
+            seen, more = self.bodies.see(world, others, keys, ranges, seed)
+            counted = torch.ones_like(seen.joints[..., :1])
+        else:
+            if others is not None:
+                world = recombined(world, others, keys, share=ranges.recombined, skeleton=SKELETON, seed=seed)
+            seen = see(world, draw(keys, ranges, SKELETON, seed), SKELETON)
         if self.keypoints_2d == "gt":
             keypoints = torch.cat((seen.pixels, torch.ones_like(seen.pixels[..., :1])), dim=-1)
         else:
@@ -221,12 +232,16 @@ class VirtualCameraMotion(PoseDataModule):
             "keypoints_2d": keypoints,
             "keypoints_3d": torch.cat((seen.joints, counted), dim=-1),
         }
-        return {
+        complete: Any = {
             **(sample if self.num_frames > 1 else {key: value[:, 0] for key, value in sample.items()}),
-            "focal": seen.focal[:, None].repeat(1, 2),
-            "principal_point": seen.principal_point,
-            "image_size": torch.full_like(seen.principal_point, IMAGE_SIDE),
+            "camera": {
+                "focal": seen.focal[:, None].repeat(1, 2),
+                "principal_point": seen.principal_point,
+                "image_size": torch.full_like(seen.principal_point, IMAGE_SIDE),
+            },
+            **more,
         }
+        return complete
 
     def count(self, lengths: list[int], split: Split) -> int:
         """How many samples clips of these lengths give."""

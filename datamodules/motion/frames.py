@@ -25,7 +25,8 @@ class Clip:
         name: unique in the data set.
         subject: who moves.
         action: what they do.
-        joints: (F, 17, 3) Human3.6M-17 joints in the world, metres, z up.
+        joints: (F, 17, 3) Human3.6M-17 joints in the world, metres, z up; or of bodies the rotations (F, 24, 3) of
+            SMPL's joints, axis-angle.
     """
 
     name: str
@@ -57,12 +58,12 @@ class MotionFrames:
         return self.views * len(self.windows)
 
     def window(self, index: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B F J 3"], Tensor, Tensor]:
-        """Joints of some samples, in the world; numbers (B, F) of their frames, and whether these count."""
+        """What the clips hold of some samples; numbers (B, F) of their frames, and whether these count."""
         numbers, counted = self.windows.frames((index.cpu() % len(self)) // self.views)
         return self.joints[numbers.to(self.joints.device)], numbers, counted
 
     def take(self, index: Int[Tensor, " B"], named: bool) -> PoseBatch:
-        """Some samples, with `key` of their random numbers, and `keypoints_3d` (B, F, J, 4) in the world.
+        """Some samples, with `key` of their random numbers, and `keypoints_3d` (B, F, J, 4): what the clips hold.
 
         Args:
             index: which samples; numbers beyond the last repeat them, with other keys.

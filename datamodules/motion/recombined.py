@@ -9,7 +9,7 @@ Shape letters: B samples, F frames of a sample, J joints.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from noise2pose import keyed_random, skeletons
@@ -18,6 +18,8 @@ _STREAM = 210  # of keyed_random: this and the next
 _UPPER_BODY = 0.5  # share of the new poses that have the other's trunk, head and arms; the rest have limbs of the other
 _LIMB = 0.5  # chance of each limb of the rest to be the other's
 
+_SMPL_UPPER = ("spine1", "spine2", "spine3", "neck", "skull_base", "collar", "shoulder", "elbow", "wrist", "hand")
+_SMPL_LIMBS = (("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot"))
 _ABOVE_PELVIS = ("spine", "thorax", "neck", "chin", "head", "head_top", "shoulder", "elbow", "wrist")
 
 
@@ -51,9 +53,7 @@ def recombined(
     """
     known = skeletons.get(skeleton)
     at = {joint: number for number, joint in enumerate(known.joints)}
-    drawn = keyed_random.uniform(keys, (6,), stream=_STREAM + 1, seed=seed)
-    changed = drawn[:, 0] < share
-    upper = changed & (drawn[:, 1] < _UPPER_BODY)
+    upper, chosen_limbs = _parts(keys, share, seed)
     result = joints.clone()
 
     def take(parts: list[int], placed: Tensor, chosen: Tensor) -> None:
@@ -74,11 +74,44 @@ def recombined(
     limbs = [(f"{side}_{start}", parts, rotation) for start, parts, rotation in (
         ("shoulder", ("elbow", "wrist"), by_shoulders), ("hip", ("knee", "ankle"), by_hips)
     ) for side in ("left", "right")]  # fmt: skip
-    for number, (start, parts, rotation) in enumerate(limbs):
-        chosen = changed & ~upper & (drawn[:, 2 + number] < _LIMB)
+    for (start, parts, rotation), chosen in zip(limbs, chosen_limbs.unbind(dim=-1), strict=True):
         side = start.split("_")[0]
         take([at[f"{side}_{part}"] for part in parts], turned(start, rotation), chosen)
     return result
+
+
+def recombined_rotations(
+    rotations: Float[Tensor, "B 24 3 3"],
+    others: Float[Tensor, "B 24 3 3"],
+    keys: Int[Tensor, " B"],
+    *,
+    share: float,
+    seed: int,
+) -> Float[Tensor, "B 24 3 3"]:
+    """`recombined` for the rotations of SMPL's joints, which are relative to their parents and need no turning.
+
+    Args:
+        rotations: of the poses.
+        others: from which the parts are taken.
+        keys: of the samples.
+        share: of the samples that are changed.
+        seed: which repetition this is.
+    """
+    joints = skeletons.get("smpl_24").joints
+    upper, chosen = _parts(keys, share, seed)
+    taken = upper[:, None] & torch.tensor([joint.endswith(_SMPL_UPPER) for joint in joints], device=keys.device)
+    limbs = [[f"{side}_{part}" for part in parts] for parts in _SMPL_LIMBS for side in ("left", "right")]
+    for number, limb in enumerate(limbs):
+        taken = taken | chosen[:, number, None] & torch.tensor([joint in limb for joint in joints], device=keys.device)
+    return torch.where(taken[..., None, None], others, rotations)
+
+
+def _parts(keys: Int[Tensor, " B"], share: float, seed: int) -> tuple[Bool[Tensor, " B"], Bool[Tensor, "B 4"]]:
+    """Which samples have another's upper body, and which another's left arm, right arm, left leg or right leg."""
+    drawn = keyed_random.uniform(keys, (6,), stream=_STREAM + 1, seed=seed)
+    changed = drawn[:, 0] < share
+    upper = changed & (drawn[:, 1] < _UPPER_BODY)
+    return upper, (changed & ~upper)[:, None] & (drawn[:, 2:] < _LIMB)
 
 
 def _axes(joints: Float[Tensor, "B F J 3"], left: int, right: int, low: int, high: int) -> Float[Tensor, "B F 3 3"]:

@@ -48,9 +48,13 @@ class Poses(NamedTuple):
 
 
 def draw_betas(names: list[str], stream: int, seed: int) -> Float[Tensor, "N 10"]:
-    """Body shapes of N different names, from a standard normal distribution cut at `_BETA_LIMIT`."""
-    betas = keyed_random.normal(keyed_random.keys_of(names), (10,), stream=stream, seed=seed)
-    return betas.clamp(-_BETA_LIMIT, _BETA_LIMIT)
+    """`betas_of` N different names."""
+    return betas_of(keyed_random.keys_of(names), stream, seed)
+
+
+def betas_of(keys: Int[Tensor, " N"], stream: int, seed: int) -> Float[Tensor, "N 10"]:
+    """Body shapes of N people, from a standard normal distribution cut at `_BETA_LIMIT`."""
+    return keyed_random.normal(keys, (10,), stream=stream, seed=seed).clamp(-_BETA_LIMIT, _BETA_LIMIT)
 
 
 def photograph(
@@ -109,11 +113,15 @@ def photograph(
 
 
 def boxes(
-    pixels: Float[Tensor, "N J 2"], seen: Bool[Tensor, "N J"], keys: Int[Tensor, " N"], seed: int
+    pixels: Float[Tensor, "N J 2"],
+    seen: Bool[Tensor, "N J"],
+    keys: Int[Tensor, " N"],
+    seed: int,
+    stream: int = _STREAM + 2,
 ) -> Float[Tensor, "N 3"]:
     """Centre and side of a square around the joints that are seen, as inexact as a detector's box."""
     exact = box_of_keypoints(torch.cat((pixels, seen[..., None].float()), dim=-1))
-    uniform = keyed_random.uniform(keys, (3,), stream=_STREAM + 2, seed=seed)
+    uniform = keyed_random.uniform(keys, (3,), stream=stream, seed=seed)
     side = exact[:, 2] * _between(uniform[:, 0], _BOX_SCALE_ERROR)
     shift = _BOX_SHIFT * side[:, None] * (2.0 * uniform[:, 1:] - 1.0)
     return torch.cat((exact[:, :2] + shift, side[:, None]), dim=-1)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from datamodules.preparation import Part, Plan, Rows, prepare
+from datamodules.sources.common.body_fitting import rotations_of_joints
 from noise2pose import skeletons
 
 FRAMES = 40
@@ -15,7 +16,7 @@ STANDING = np.array([
 SKELETON = skeletons.get("h36m_17")
 
 
-def write(root, dataset, clips, frames=FRAMES):
+def write(root, dataset, clips, frames=FRAMES, columns=("joints_world", "poses")):
     """A folder with a clip for each dictionary of name, subject, action and what else its sequence says."""
     generator = np.random.default_rng(len(clips))
     joints = []
@@ -25,8 +26,15 @@ def write(root, dataset, clips, frames=FRAMES):
         wave = np.zeros((frames, 17, 3))
         wave[:, [12, 13], 2] = np.linspace(0, 0.3, frames)[:, None]
         joints.append(pose + walk + wave)
+    everything = np.concatenate(joints)
+    values = {"joints_world": everything, "poses": rotations_of_joints(everything)}
     rows = Rows(
-        {"joints_world": np.concatenate(joints)}, list(clips), np.repeat(np.arange(len(clips)), frames), [], {}, []
+        {column: values[column] for column in columns},
+        list(clips),
+        np.repeat(np.arange(len(clips)), frames),
+        [],
+        {},
+        [],
     )
     prepare(Plan(dataset, "none", {}, None, [Part("all", rows_of, (rows,), ())], [], []), root, 0)
     return root
