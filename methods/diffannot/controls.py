@@ -176,6 +176,7 @@ def _answers(
     batch: PoseBatch,
 ) -> Iterator[tuple[_Key, Errors, float]]:
     """Errors of all answers to one batch and the seconds that they took; the front end also with half of the joints."""
+    batch, _ = method.facing(batch)
     theta = to_state(method.frontend(batch)["smpl"])
     evidence = method.evidence(batch, theta)._replace(target=batch["keypoints_3d"])
     kept = Refined(theta, torch.zeros_like(evidence.keys))
@@ -217,9 +218,10 @@ def choose(
     by_step = torch.zeros(method.refiner.max_steps + 1, dtype=torch.float64)
     guided, fitted = torch.zeros(2, len(STRENGTHS), dtype=torch.float64)
     for batch in validation:
+        batch, _ = method.facing(batch)
         theta = to_state(method.frontend(batch)["smpl"])
         evidence = method.evidence(batch, theta)
-        score = truth_score(method.posed_body, batch["keypoints_3d"], MESH_JOINTS)
+        score = truth_score(method.posed_body, batch["keypoints_3d"], MESH_JOINTS, method.refiner.select_by)
         rows = torch.arange(len(theta))
         losses = method.refiner.losses_of_fixed_steps(network, theta, score, evidence)
         by_step += losses.double().sum(dim=0)

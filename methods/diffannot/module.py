@@ -7,13 +7,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from methods.base import PoseMethod
-from methods.checkpoints import describe_method, load_method, make_described_method
+from methods.checkpoints import describe_method
 from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
 from methods.diffannot.diffusion import Clip, GaussianDiffusion, Schedule, clip_mask, schedule_betas
 from methods.diffannot.fitting import Guidance
-from methods.diffannot.refinement import SELECTORS, Evidence, Refiner, Search, Selector
+from methods.diffannot.front_end import error_scale, front_end
+from methods.diffannot.refinement import SELECTORS, Evidence, Refiner, Search, SelectBy, Selector
 from methods.diffannot.reprojection import Keypoints, loss_2d, loss_3d
 from methods.diffannot.states import STATE_SIZE, Condition, PosedBody, condition_of, condition_size, to_smpl, to_state
+from methods.facing import Normalisation, towards_person, turned_back
 from methods.schedules import scheduled
 from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction, Smpl
@@ -37,6 +39,7 @@ class DiffAnnot(PoseMethod):
             `reproj2d`: the candidate nearest to the 2-D keypoints. `consistency`: the one with the least noise left.
             `guided`: no candidates, the keypoints guide each step. `none`: no steps. With ground truth, and never
             deployable: `oracle` (the paper's), `half_joints` (by every other joint).
+        select_by: error by which `oracle` and `half_joints` choose: `pa_mpjpe`, or `mpjpe` relative to the pelvis.
         search: candidates of the selector: `paper` (Algorithm 1), `trajectory` (the states of one chain), `single_step`
             (the release: one call from each time).
         max_steps: s_max of the search. Candidate i takes i calls, so the cost grows with the square.
@@ -51,6 +54,8 @@ class DiffAnnot(PoseMethod):
         condition: further input of the residual denoiser: `none`, the `frontend`'s answer, the `keypoints`, or `both`.
         condition_dropout: share of training samples without their condition.
         x_start: what is diffused in training: `gt` parameters, or those of the `frontend` (release).
+        noise: of the forward process: `isotropic`, or the errors of the `frontend` (see `front_end`), trained at the
+            times that `max_steps` and `guidance_start` reach. The latter needs `x_start: gt` and `sampler: ddim`.
         schedule: `linear` or `cosine`.
         num_diffusion_steps: of the schedule.
         learned_range: learn the variance as well (improved DDPM).
@@ -76,6 +81,7 @@ class DiffAnnot(PoseMethod):
         frontend_checkpoint: str | None = None,
         frontend: str | None = None,
         selector: Selector = "guided",
+        select_by: SelectBy = "pa_mpjpe",
         search: Search = "paper",
         max_steps: int = 100,
         patience: int = 10,
@@ -89,6 +95,7 @@ class DiffAnnot(PoseMethod):
         condition: Condition = "none",
         condition_dropout: float = 0.1,
         x_start: Literal["gt", "frontend"] = "gt",
+        noise: Literal["isotropic", "frontend"] = "isotropic",
         schedule: Schedule = "linear",
         num_diffusion_steps: int = 1000,
         learned_range: bool = False,
@@ -112,11 +119,14 @@ class DiffAnnot(PoseMethod):
         self.condition: Condition = condition
         self.condition_dropout = condition_dropout
         self.x_start = x_start
+        self.noise = noise
         self.weight_3d, self.weight_2d = weight_3d, weight_2d
         self.ema_decay = ema_decay
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
-        self.frontend = _front_end(frontend_checkpoint, frontend)
+        self.frontend = front_end(frontend_checkpoint, frontend)
+        limbs = getattr(self.frontend, "normalisation", "") == "limbs"
+        self.normalisation: Normalisation = "limbs" if limbs else "box"
         self.hparams["frontend"] = describe_method(self.frontend)
         self.body = self.frontend.body
         self.input = self.frontend.input
@@ -124,6 +134,12 @@ class DiffAnnot(PoseMethod):
         self.diffusion = GaussianDiffusion(
             schedule_betas(schedule, num_diffusion_steps), learned_range, clip_mask(clip)
         )
+        self.times = num_diffusion_steps
+        if noise == "frontend":
+            if x_start != "gt" or sampler != "ddim":
+                raise InputError("model.noise frontend needs model.x_start gt and model.sampler ddim")
+            self.times = min(num_diffusion_steps, max(max_steps, guidance_start))
+            self.register_buffer("error_scale", torch.ones(()))
         self.denoiser: ReleasedDenoiser | ResidualDenoiser
         if denoiser == "released":
             if condition != "none":
@@ -139,7 +155,7 @@ class DiffAnnot(PoseMethod):
         guidance = Guidance(guidance_start, guidance_stride, guidance_rounds, guidance_strength, guidance_scale)
         self.refiner = Refiner(
             self.diffusion, self.posed_body, MESH_JOINTS, search, sampler == "ddim", max_steps, patience, fixed_step,
-            residual_step, guidance,
+            residual_step, guidance, select_by,
         )  # fmt: skip
         self.choose(selector)
 
@@ -167,13 +183,20 @@ class DiffAnnot(PoseMethod):
     def needs_ground_truth(self) -> bool:
         return self.selector in ("oracle", "half_joints")
 
+    def facing(self, batch: PoseBatch) -> tuple[PoseBatch, Tensor | None]:
+        """The batch as front end and denoiser see it, and the rotation of the camera (`methods.facing`)."""
+        return towards_person(batch, self.skeleton, self.normalisation)
+
     def forward(self, batch: PoseBatch) -> Prediction:
+        batch, rotation = self.facing(batch)
         first = self.frontend(batch)
         theta = to_state(first["smpl"])
         evidence = self.evidence(batch, theta)
         refined = self.refiner.refine(self.denoiser, theta, self.selector, evidence)
         kept = (refined.step == 0)[:, None]
-        return self.answer(torch.where(kept, theta, refined.state), refined.step, first, evidence.keypoints)
+        answer = self.answer(torch.where(kept, theta, refined.state), refined.step, first, evidence.keypoints)
+        assert self.body is not None
+        return turned_back(answer, rotation, self.body.rest_joints(answer["smpl"]["betas"])[:, 0])
 
     def evidence(self, batch: PoseBatch, theta: Float[Tensor, "B D"]) -> Evidence:
         """The input of the selectors; the ground truth only for those that need it."""
@@ -216,14 +239,20 @@ class DiffAnnot(PoseMethod):
         return self.body.joints(**smpl, regressor=self.skeleton.name), self.body(**smpl).vertices
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        batch, _ = self.facing(batch)
         with torch.no_grad():
-            answers = self.x_start == "frontend" or self.condition in ("frontend", "both") or self.weight_2d > 0
-            first = self.frontend(batch) if answers else None
-        start, known = self._start(batch, first)
-        t = torch.randint(self.diffusion.num_steps, (len(start),), device=start.device)
-        noise = torch.randn_like(start)
+            answers = "frontend" in (self.x_start, self.noise) or self.condition in ("frontend", "both")
+            first = self.frontend(batch) if answers or self.weight_2d > 0 else None
+        theta = None if first is None else to_state(first["smpl"])
+        start, known = self._start(batch, theta)
+        t = torch.randint(self.times, (len(start),), device=start.device)
+        if self.noise == "frontend":
+            assert theta is not None
+            noise = (theta - start) / self.error_scale
+        else:
+            noise = torch.randn_like(start)
         state = self.diffusion.q_sample(start, t, noise)
-        condition = self._condition(batch, None if first is None else to_state(first["smpl"]))
+        condition = self._condition(batch, theta)
         if condition is not None:
             condition = condition * (torch.rand_like(condition[:, :1]) >= self.condition_dropout)
         output = self.denoiser(state, t, condition)
@@ -251,21 +280,26 @@ class DiffAnnot(PoseMethod):
         if isinstance(self.denoiser, ResidualDenoiser) and not self.trainer.ckpt_path:
             # Of the states in the first training batches, the same on every process.
             loader: Any = self.trainer.datamodule.training_loader()  # pyright: ignore[reportAttributeAccessIssue]
-            starts = []
+            starts, thetas = [], []
             for batch, _ in zip(loader, range(_STATISTICS_BATCHES), strict=False):
-                batch = self.trainer.strategy.batch_to_device(batch, self.device)
-                start, known = self._start(batch, self.frontend(batch) if self.x_start == "frontend" else None)
+                batch, _ = self.facing(self.trainer.strategy.batch_to_device(batch, self.device))
+                needed = "frontend" in (self.x_start, self.noise)
+                theta = to_state(self.frontend(batch)["smpl"]) if needed else None
+                start, known = self._start(batch, theta)
                 starts.append(start[known])
+                thetas += [] if theta is None else [theta[known]]
             states = torch.cat(starts)
             self.denoiser.set_statistics(*self.trainer.strategy.broadcast((states.mean(dim=0), states.std(dim=0))))
+            if self.noise == "frontend":
+                scale = error_scale(states, torch.cat(thetas))
+                self.error_scale.copy_(self.trainer.strategy.broadcast(scale))
 
-    def _start(self, batch: PoseBatch, first: Prediction | None) -> tuple[Float[Tensor, "B D"], Bool[Tensor, " B"]]:
+    def _start(self, batch: PoseBatch, theta: Tensor | None) -> tuple[Float[Tensor, "B D"], Bool[Tensor, " B"]]:
         """x_0 of each sample, and whether it has one."""
         if self.x_start == "gt":
             return to_state(batch["smpl"]), batch["has_smpl"]
-        assert first is not None
-        start = to_state(first["smpl"])
-        return start, torch.ones(len(start), dtype=torch.bool, device=start.device)
+        assert theta is not None
+        return theta, torch.ones(len(theta), dtype=torch.bool, device=theta.device)
 
     def _condition(self, batch: PoseBatch, theta: Tensor | None) -> Tensor | None:
         """The denoiser's condition; None where it takes none."""
@@ -281,25 +315,3 @@ class DiffAnnot(PoseMethod):
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = torch.optim.AdamW(self.denoiser.parameters(), lr=self.learning_rate, weight_decay=0.0)
         return scheduled(optimizer, self.warmup_steps, range(int(self.trainer.estimated_stepping_batches)))
-
-
-def _front_end(checkpoint: str | None, description: str | None) -> PoseMethod:
-    """The frozen front end: from its checkpoint, or from its description, with weights that are loaded later."""
-    if checkpoint:
-        try:
-            frontend = load_method(checkpoint)
-        except InputError as error:
-            raise InputError(
-                f"model.frontend_checkpoint: {error}. Train a front end first (configs/experiments/hmr_*.yaml), or "
-                "use the shipped one: --model.frontend_checkpoint hmr-keypoints"
-            ) from error
-    elif description:
-        frontend = make_described_method(description)
-    else:
-        raise InputError(
-            "DiffAnnot needs a front end: give model.frontend_checkpoint, the file of a trained method that predicts "
-            "a body (runs/NAME/checkpoints/best.ckpt), or the name of a shipped one"
-        )
-    if frontend.body is None:
-        raise InputError(f"{checkpoint}: {frontend.title} predicts joints only, and DiffAnnot needs a body to refine")
-    return frontend.requires_grad_(False)

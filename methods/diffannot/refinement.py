@@ -36,6 +36,7 @@ from noise2pose.metrics import functional
 
 Selector = Literal["none", "fixed", "reproj2d", "consistency", "guided", "oracle", "half_joints"]
 SELECTORS: tuple[Selector, ...] = get_args(Selector)
+SelectBy = Literal["pa_mpjpe", "mpjpe"]
 Search = Literal["paper", "trajectory", "single_step"]
 
 
@@ -77,6 +78,7 @@ class Refiner:
         fixed_step: of `fixed`.
         residual_step: of `consistency`.
         guidance: of `guided`.
+        select_by: error of `oracle` and `half_joints`.
     """
 
     diffusion: GaussianDiffusion
@@ -89,6 +91,7 @@ class Refiner:
     fixed_step: int
     residual_step: int
     guidance: Guidance
+    select_by: SelectBy = "pa_mpjpe"
 
     def calls(self, selector: Selector) -> int:
         """Denoiser calls of one answer that depend on each other; for a search, those of its last candidate."""
@@ -163,7 +166,7 @@ class Refiner:
         if evidence.target is None:
             raise InputError(f"selector `{selector}` chooses with the ground truth, and the data has no keypoints_3d")
         joints = self.joints if selector == "oracle" else half_of_the_joints(self.joints)[0]
-        return truth_score(self.posed_body, evidence.target, joints)
+        return truth_score(self.posed_body, evidence.target, joints, self.select_by)
 
     def _step(self, network: nn.Module | None, evidence: Evidence) -> ReverseStep:
         def random_walk(state: Tensor, t: int, sample: Tensor, noise: Tensor | None) -> Step:
@@ -198,20 +201,25 @@ class Refiner:
         return estimate
 
 
-def truth_score(posed_body: PosedBody, target: Float[Tensor, "B J 4"], joints: Sequence[int]) -> Score:
+def truth_score(
+    posed_body: PosedBody, target: Float[Tensor, "B J 4"], joints: Sequence[int], select_by: SelectBy = "pa_mpjpe"
+) -> Score:
     """`oracle` and `half_joints`: error of some joints, metres.
 
     Args:
         posed_body: of the candidates.
         target: ground truth and its validity.
         joints: to compare.
+        select_by: after Procrustes alignment, or relative to the first joint.
     """
-    truth, valid = target[..., :3], target[..., 3]
+    truth, valid = target[..., :3] - target[:, :1, :3], target[..., 3]
     chosen = list(joints)
+    error = functional.pa_mpjpe if select_by == "pa_mpjpe" else functional.mpjpe
 
     def score(states: Tensor, sample: Tensor) -> Tensor:
-        pose = posed_body.joints(states)[:, chosen]
-        return functional.pa_mpjpe(pose, truth[sample][:, chosen], valid[sample][:, chosen])
+        pose = posed_body.joints(states)
+        pose = (pose - pose[:, :1])[:, chosen]
+        return error(pose, truth[sample][:, chosen], valid[sample][:, chosen])
 
     return score
 

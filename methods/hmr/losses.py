@@ -3,8 +3,9 @@
 Shape letters: B batch, J joints, R real bodies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from methods.hmr.regressor import NUM_BETAS, NUM_ROTATIONS, Estimate
 from methods.mesh_batches import known_bodies, masked_loss, root_relative_loss, rotations_of
 from noise2pose.batch import PoseBatch, Smpl
 from noise2pose.bodies import BodyModel
+
+Measure = Literal["squares", "distance"]
 
 _NUM_JOINTS = NUM_ROTATIONS - 1  # without the root: people may face any direction
 _JOINT_WIDTH = 32
@@ -28,6 +31,7 @@ def supervised_losses(
     batch: PoseBatch,
     root: int,
     body: BodyModel | None,
+    measure: Measure = "squares",
 ) -> dict[str, Float[Tensor, ""]]:
     """Every term that the batch has ground truth for, not yet weighted; named as they are logged.
 
@@ -39,15 +43,19 @@ def supervised_losses(
         batch: `keypoints_3d` (with validity), `keypoints_2d` (with confidence) and `smpl` (with `has_smpl`) are used.
         root: joint that both poses are centred on.
         body: compared vertex by vertex, or None to leave that out.
+        measure: of joints and rotations: `squares` as published (smooth L1, of which errors below one metre or half box
+            side are squares), or the `distance`, for which a joint that nobody can tell counts less.
     """
     terms = {"camera": camera_prior(estimate.camera)}
+    of_joints = F.smooth_l1_loss if measure == "squares" else distances
     if "keypoints_3d" in batch:
-        terms["joints_3d"] = root_relative_loss(F.smooth_l1_loss, joints, batch["keypoints_3d"], root)
+        terms["joints_3d"] = root_relative_loss(of_joints, joints, batch["keypoints_3d"], root)
     if "keypoints_2d" in batch:
-        terms["joints_2d"] = joints_2d_loss(pixels, batch["keypoints_2d"], box)
+        terms["joints_2d"] = joints_2d_loss(pixels, batch["keypoints_2d"], box, of_joints)
     if "smpl" in batch:
         smpl, known = batch["smpl"], known_bodies(batch)
-        terms["pose"] = masked_loss(F.mse_loss, estimate.rotations, rotations_of(smpl), known)
+        ours, theirs = estimate.rotations.flatten(-2), rotations_of(smpl).flatten(-2)
+        terms["pose"] = masked_loss(F.mse_loss if measure == "squares" else distances, ours, theirs, known)
         terms["betas"] = masked_loss(F.mse_loss, estimate.betas, smpl["betas"], known)
         if body is not None:
             terms["vertices"] = vertex_loss(estimate, smpl, known, body)
@@ -55,11 +63,21 @@ def supervised_losses(
 
 
 def joints_2d_loss(
-    pixels: Float[Tensor, "B J 2"], target: Float[Tensor, "B J 3"], box: Float[Tensor, "B 3"]
+    pixels: Float[Tensor, "B J 2"],
+    target: Float[Tensor, "B J 3"],
+    box: Float[Tensor, "B 3"],
+    loss: Callable[..., Tensor] = F.smooth_l1_loss,
 ) -> Float[Tensor, ""]:
     """Smooth L1 of the projected joints in units of half the box's side, weighted by the confidence of the target."""
     half_side = box[:, None, 2:] / 2.0
-    return masked_loss(F.smooth_l1_loss, pixels / half_side, target[..., :2] / half_side, target[..., 2])
+    return masked_loss(loss, pixels / half_side, target[..., :2] / half_side, target[..., 2])
+
+
+def distances(
+    estimate: Float[Tensor, "*batch D"], target: Float[Tensor, "*batch D"], reduction: Literal["none"]
+) -> Float[Tensor, "*batch"]:
+    """Euclidean distance of each pair of vectors, as a loss of `torch.nn.functional` is called."""
+    return torch.linalg.vector_norm(estimate - target, dim=-1)
 
 
 def vertex_loss(estimate: Estimate, smpl: Smpl, known: Bool[Tensor, " B"], body: BodyModel) -> Float[Tensor, ""]:

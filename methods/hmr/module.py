@@ -8,7 +8,8 @@ from torch import Tensor
 
 from methods.backbones import Backbone, EfficientNetLite0, ResNet50
 from methods.base import PoseMethod
-from methods.hmr.losses import Discriminators, discriminator_loss, prior_loss, supervised_losses
+from methods.facing import Normalisation, towards_person, turned_back
+from methods.hmr.losses import Discriminators, Measure, discriminator_loss, prior_loss, supervised_losses
 from methods.hmr.official import load_pretrained
 from methods.hmr.regressor import Estimate, KeypointFeatures, Regressor
 from methods.mesh_batches import (
@@ -28,7 +29,7 @@ from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
-from noise2pose.images import crops
+from noise2pose.images.crops import joints_in_box
 
 _SMALLEST_SCALE = 0.05  # of the camera: forty metres across the box
 
@@ -49,10 +50,15 @@ class HMR(PoseMethod):
         num_blocks: keypoints only: residual blocks of the features.
         hidden: units of the regressor.
         num_iterations: of the regressor.
+        normalisation: keypoints only: `box` for all joints in the box of the batch, or `limbs` for the twelve limb
+            joints in a box around them, seen by a camera that is turned to the person (`methods.facing`): then it does
+            not matter where in the image they are, nor what a detector calls spine, chin and top of the head.
+        dropout: of the regressor's layers (published: 0.5).
         box_input: give the regressor the place and the size of the box in the field of view (CLIFF). A crop alone does
             not show from which direction the camera sees the person.
         body: `free`, or the path of a body file.
         skeleton: joint order of the data, a name in `noise2pose.skeletons` that the body has a regressor for.
+        measure: of the losses on joints and rotations: `squares` as published, or `distance`.
         keypoints_3d_weight: of the loss on root-relative joints, metres.
         keypoints_2d_weight: of the loss on projected joints, half box sides.
         vertex_weight: of the loss on vertices; at 0 no mesh is computed, and training is much faster.
@@ -82,9 +88,12 @@ class HMR(PoseMethod):
         num_blocks: int = 2,
         hidden: int = 1024,
         num_iterations: int = 3,
+        normalisation: Normalisation = "box",
+        dropout: float = 0.5,
         box_input: bool = False,
         body: str = "free",
         skeleton: str = "h36m_17",
+        measure: Measure = "squares",
         keypoints_3d_weight: float = 100.0,
         keypoints_2d_weight: float = 10.0,
         vertex_weight: float = 2.0,
@@ -108,6 +117,8 @@ class HMR(PoseMethod):
         self.freeze_backbone = freeze_backbone
         self.box_input = box_input
         self.skeleton = skeletons.get(skeleton)
+        self.normalisation: Normalisation = normalisation
+        self.measure: Measure = measure
         self.weights = {
             "joints_3d": keypoints_3d_weight,
             "joints_2d": keypoints_2d_weight,
@@ -130,13 +141,16 @@ class HMR(PoseMethod):
                 raise InputError("model.pretrained is for images: leave it out with model.input keypoints")
             self.backbone = KeypointFeatures(self.skeleton.num_joints, width, num_blocks)
         else:
+            if normalisation != "box":
+                raise InputError(f"model.normalisation {normalisation} is for keypoints: set model.input to keypoints")
             self.backbone = ResNet50() if backbone == "resnet50" else EfficientNetLite0()
         self.backbone.requires_grad_(not freeze_backbone)
-        self.regressor = Regressor(self.backbone.width + 3 * box_input, hidden, num_iterations)
+        self.regressor = Regressor(self.backbone.width + 3 * box_input, hidden, num_iterations, dropout)
         self.discriminators = Discriminators() if adversarial else None
         self.train()  # the Trainer keeps the modes that it finds, and a frozen backbone is in evaluation mode
 
     def forward(self, batch: PoseBatch) -> Prediction:
+        batch, rotation = towards_person(batch, self.skeleton, self.normalisation)
         box, camera = box_of(batch), camera_of(batch)
         estimate = self.estimate(batch, box, camera)
         joints = self._joints(estimate)
@@ -149,16 +163,17 @@ class HMR(PoseMethod):
         }
         if not self.training:
             prediction["vertices"] = self.body(orient, pose, estimate.betas).vertices - root
-        return prediction
+        return turned_back(prediction, rotation, self.body.rest_joints(estimate.betas)[:, 0])
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        batch, _ = towards_person(batch, self.skeleton, self.normalisation)
         box, camera = box_of(batch), camera_of(batch)
         estimate = self.estimate(batch, box, camera)
         joints = self._joints(estimate)
         translation = full_translation(estimate.camera, box, camera)
         pixels = project_to_image(joints + translation[:, None], camera)
         body = self.body if self.weights["vertices"] else None
-        terms = supervised_losses(estimate, joints, pixels, box, batch, self.skeleton.root, body)
+        terms = supervised_losses(estimate, joints, pixels, box, batch, self.skeleton.root, body, self.measure)
         if self.discriminators is not None:
             terms["adversarial"] = prior_loss(self.discriminators, estimate.rotations, estimate.betas)
         loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
@@ -219,7 +234,7 @@ class HMR(PoseMethod):
         if self.training and self.keypoint_dropout:
             seen = torch.rand_like(keypoints[..., 2:]) >= self.keypoint_dropout
             keypoints = torch.cat((keypoints[..., :2], keypoints[..., 2:] * seen), dim=-1)
-        joints = crops.joints_in_box(keypoints, box)
+        joints = joints_in_box(keypoints, box)
         if self.training and self.keypoint_noise:
             seen = keypoints[..., 2:] > 0
             noise = self.keypoint_noise * torch.randn_like(joints[..., :2]) * seen

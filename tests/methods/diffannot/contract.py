@@ -19,6 +19,6 @@ METHODS = {
 }  # fmt: skip
 # Training loss of each step of two epochs: a refactoring must leave them as they are. Reset only with a reason.
 GOLDEN = {
-    "diffannot": [0.36393, 0.5268, 0.14093, 0.24051, 0.21993, 0.29158],
+    "diffannot": [0.36567, 0.53088, 0.14315, 0.24253, 0.22119, 0.29259],
     "diffannot_search": [1.02031, 0.95092, 0.99205, 1.0126, 1.02071, 1.06439],
 }

@@ -9,9 +9,12 @@ import torch
 from datamodules.base import select
 from methods.checkpoints import load_method
 from methods.diffannot import DiffAnnot
+from methods.diffannot.front_end import error_step
 from methods.diffannot.states import to_state
 from methods.hmr import HMR
 from noise2pose.errors import InputError
+from noise2pose.metrics import functional
+from noise2pose.metrics.protocols import MESH_JOINTS
 from scripts import export
 from tests.tiny import TinyPeople
 
@@ -143,3 +146,73 @@ def test_files_hold_the_body_that_was_measured():
     assert torch.allclose(joints - joints[:, :1], prediction["joints_3d"], atol=1e-5)
     identity = prediction["smpl"]["body_pose"].mT @ prediction["smpl"]["body_pose"]
     assert torch.allclose(identity, torch.eye(3).expand_as(identity), atol=1e-5)
+
+
+def test_the_oracle_chooses_by_the_error_that_is_asked_for():
+    batch = TinyPeople().load("val")
+    target = batch["keypoints_3d"][..., :3]
+    target = target - target[:, :1]
+    chosen = list(MESH_JOINTS)
+    errors = {}
+    for select_by in ("pa_mpjpe", "mpjpe"):
+        joints = answer(make(selector="oracle", select_by=select_by), batch)["joints_3d"]
+        errors[select_by] = [
+            float(error(joints[:, chosen], target[:, chosen]).mean())
+            for error in (functional.pa_mpjpe, functional.mpjpe)
+        ]
+    assert errors["pa_mpjpe"][0] < errors["mpjpe"][0] and errors["mpjpe"][1] < errors["pa_mpjpe"][1]
+
+
+def test_the_paper_losses_are_not_zero_and_reach_the_denoiser():
+    """Alone, with the weights of the paper's configuration."""
+    batch = TinyPeople().load("train")
+    gradients = {}
+    for name, options in (("none", {}), ("3d", {"weight_3d": 5.0}), ("2d", {"weight_2d": 1.0})):
+        method = make(**options).train()
+        logged = {}
+        method.log_dict = logged.update
+        method.log = lambda *arguments, **_: None
+        torch.manual_seed(5)
+        method.training_step(batch, 0).backward()
+        assert (name == "none") == (set(logged) == {"train/loss_mse"})
+        if name != "none":
+            assert logged[f"train/loss_{name}"] > 0.005
+        gradients[name] = method.denoiser.output.weight.grad.clone()
+    for name in ("3d", "2d"):
+        assert (gradients[name] - gradients["none"]).norm() > 0.01 * gradients["none"].norm()
+
+
+def test_front_end_errors_as_noise(tmp_path):
+    """Training learns to undo them: one step from the time at which the answer lies is nearer to the truth."""
+    method = make(noise="frontend", sampler="ddim", learning_rate=1e-2, width=64, max_steps=1000)
+    trainer(tmp_path, max_epochs=20, limit_val_batches=0).fit(method, datamodule=TinyPeople(image_size=1))
+    batch = TinyPeople().load("train")
+    known = batch["has_smpl"]
+    with torch.no_grad():
+        theta, truth = to_state(method.frontend(batch)["smpl"])[known], to_state(batch["smpl"])[known]
+        scale = (theta - truth).square().mean().sqrt()
+        assert float(method.error_scale) == pytest.approx(float(scale), rel=0.1)
+        step = error_step(method.diffusion, method.error_scale)
+        level = method.diffusion.alphas_cumprod[step - 1]
+        assert float((1.0 / level - 1.0).sqrt()) == pytest.approx(float(scale), rel=0.1)
+        state = level.sqrt().float() * theta
+        noise = method.denoiser(state, method.diffusion.network_time(step - 1))
+        clean = method.diffusion.start_from_noise(state, step - 1, noise)
+    assert (clean - truth).square().mean() < 0.5 * (theta - truth).square().mean()
+
+
+def test_front_end_noise_needs_the_truth_and_no_noise_of_its_own():
+    for options in ({"sampler": "ddpm"}, {"sampler": "ddim", "x_start": "frontend"}):
+        with pytest.raises(InputError, match="model.noise frontend needs model.x_start gt and model.sampler ddim"):
+            make(noise="frontend", **options)
+
+
+@pytest.mark.parametrize("selector", ["none", "oracle", "guided"])
+def test_with_a_front_end_of_limbs_the_whole_method_looks_at_the_person(selector):
+    front = json.dumps({"class_path": "methods.hmr.HMR", "arguments": {**SMALL_HMR, "normalisation": "limbs"}})
+    method, batch = make(frontend=front, selector=selector, condition="both"), TinyPeople().load("val")
+    refined = answer(method, batch)
+    joints = method.body.joints(**refined["smpl"])
+    assert torch.allclose(joints - joints[:, :1], refined["joints_3d"], atol=1e-5)
+    if selector == "none":
+        assert torch.allclose(refined["joints_3d"], answer(method.frontend, batch)["joints_3d"], atol=0.02)

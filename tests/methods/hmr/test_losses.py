@@ -34,6 +34,18 @@ def test_the_truth_has_no_loss():
     assert all(value < 1e-7 for value in found.values())
 
 
+def test_by_distance_each_joint_counts_by_how_far_it_is_off():
+    off = torch.zeros(8, 17, 3)
+    off[:, 3, 0], off[:, 5, 1] = 0.3, 0.4
+    joints, pixels = BATCH["keypoints_3d"][..., :3] + off, BATCH["keypoints_2d"][..., :2]
+    turned = truth()._replace(rotations=roma.rotvec_to_rotmat(torch.full((8, 24, 3), 0.1)) @ truth().rotations)
+    found = losses.supervised_losses(turned, joints, pixels, BATCH["box"], BATCH, ROOT, None, "distance")
+    assert found["joints_3d"] == pytest.approx(0.7 / 17) and found["joints_2d"] == 0.0
+    known = BATCH["has_smpl"]
+    apart = (turned.rotations - truth().rotations)[known].square().sum(dim=(-1, -2)).sqrt()
+    assert float(found["pose"]) == pytest.approx(float(apart.mean()), rel=1e-5)
+
+
 def test_terms_without_ground_truth_are_absent():
     only_2d = {key: BATCH[key] for key in ("keypoints_2d", "box", "camera")}
     assert set(terms(only_2d)) == {"joints_2d", "camera"}
