@@ -7,6 +7,7 @@ import shlex
 import statistics
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,12 @@ EPILOG = """how to read it:
   steps, ms                  denoising steps of the answer, milliseconds of a sample including all candidates
 
 The paper searches up to s_max = 1000; here --max_steps is 60 by default, which includes the paper's own figure (57).
-The command writes DIR/tables.md and DIR/numbers.json.
+The command writes DIR/tables.md and DIR/numbers.json, and with --curve_people DIR/curves.csv and DIR/curves.png: L'(s),
+the error after s steps, of trained denoiser and controls; `best` is chosen for each sample with its ground truth.
 """
 # Columns of the tables: errors, and further values as (attribute of a row, heading, format).
 _ERRORS = named("mpjpe", "pa_mpjpe")
+_BY_NAME = {key.name: key for key in _ERRORS}
 _FURTHER = (
     ("improved", "improved", ".0%"),
     ("pixels", "2-D error, px", ".1f"),
@@ -61,6 +64,10 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--max_people", type=int, default=1000, help="of the test split, evenly spread (default: 1000)")
     parser.add_argument("--max_steps", type=int, default=60, help="s_max of the searches (default: 60)")
+    parser.add_argument(
+        "--select_by", choices=["pa_mpjpe", "mpjpe"], help="error by which the ground truth chooses (default: trained)"
+    )
+    parser.add_argument("--curve_people", type=int, default=0, help="people of the curves of L'(s) (default: none)")
     parser.add_argument("--threads", type=int, metavar="N", help="of PyTorch (default: all cores)")
     arguments = parser.parse_args(args)
     if arguments.threads is not None:
@@ -90,10 +97,12 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
         if not isinstance(method, DiffAnnot):
             raise InputError(f"{path} holds {method.title}, expected DiffAnnot")
         method.refiner.max_steps = arguments.max_steps
+        method.refiner.select_by = arguments.select_by or method.refiner.select_by
         methods.append(method)
     module = _data_module(arguments.data)
     module.setup("test")
-    protocol = module.protocols("test")[0]
+    protocols = module.protocols("test")
+    protocol = replace(protocols[0], dataset=" and ".join(each.dataset for each in protocols))
     for method in methods:
         (protocol,) = with_training_source([protocol], method.trained_on, module.mixed_keypoints_2d, method.title)
     samples = module.load("train")
@@ -112,6 +121,7 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
         "people": people,
         "protocol": protocol.as_dict(),
         "max_steps": arguments.max_steps,
+        "select_by": [method.refiner.select_by for method in methods],
         "patience": [method.refiner.patience for method in methods],
         "settings": [{name: each._asdict() for name, each in one.settings.items()} for one in measured],
     }
@@ -122,7 +132,35 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
     write_text(arguments.output / "numbers.json", json.dumps({**about, **tables}, indent=2) + "\n")
     text = _markdown(protocol, about, tables, len(measured))
     write_text(arguments.output / "tables.md", text)
-    return text + f"\n{arguments.output / 'tables.md'}, {arguments.output / 'numbers.json'}"
+    written = ["tables.md", "numbers.json"]
+    if arguments.curve_people:
+        _write_curves(methods, _batches(module, "test", arguments.curve_people), arguments.output)
+        written += ["curves.csv", "curves.png"]
+    return text + "\n" + ", ".join(str(arguments.output / name) for name in written)
+
+
+def _write_curves(methods: Sequence[Any], batches: list[Any], output: Path) -> None:
+    """The curves of every checkpoint as a table, and their means as a picture."""
+    from methods.diffannot.curves import METRICS, loss_curves
+    from noise2pose.reports.figures import lines_png
+
+    found = [loss_curves(method, batches) for method in methods]
+    lines = ["checkpoint,denoiser,metric,step,fixed,best"]
+    panels: dict[str, dict[str, list[float]]] = {}
+    for metric in METRICS:
+        drawn = panels.setdefault(_BY_NAME[metric].caption, {})
+        for control in found[0]:
+            curves = [each[control][metric] for each in found]
+            lines += [
+                f"{number},{control},{metric},{step},{fixed:.3f},{best:.3f}"
+                for number, curve in enumerate(curves)
+                for step, (fixed, best) in enumerate(zip(curve.fixed.tolist(), curve.best.tolist(), strict=True))
+            ]
+            for kind in ("fixed", "best"):
+                values = [getattr(curve, kind).tolist() for curve in curves]
+                drawn[f"{control}, {kind}"] = [statistics.mean(at) for at in zip(*values, strict=True)]
+    write_text(output / "curves.csv", "\n".join(lines) + "\n")
+    (output / "curves.png").write_bytes(lines_png(panels, "denoising steps s", "mean error (mm)"))
 
 
 def _data_module(path: Path) -> Any:
@@ -155,9 +193,10 @@ def _markdown(protocol: Protocol, about: dict[str, Any], tables: dict[str, Any],
         f"`{about['command']}`, commit {about['commit']}, {about['device']}.",
         "",
     ]
+    by = " or ".join(dict.fromkeys(_BY_NAME[name].caption for name in about["select_by"]))
     titles = {
         "deployable": "Deployable: nothing was chosen with the ground truth",
-        "oracle": "Oracle, as published: the ground truth of each sample chooses (never deployable)",
+        "oracle": f"Oracle, as published: the ground truth of each sample chooses, by {by} (never deployable)",
         "half_joints": "Seven joints choose, errors of the other seven (never deployable)",
     }
     headings = ["selector", "denoiser", *(key.caption for key in _ERRORS), *(heading for _, heading, _ in _FURTHER)]

@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -139,6 +139,29 @@ def sample_errors(run: Run) -> np.ndarray:
 def _samples(run: Run) -> Samples:
     assert run.samples is not None
     return run.samples
+
+
+def lines_png(panels: Mapping[str, Mapping[str, Sequence[float]]], x: str, y: str) -> bytes:
+    """A PNG with a panel beside each other for each heading, each with the same lines over 0, 1, 2, ...
+
+    Args:
+        panels: heading to lines, label to values.
+        x, y: titles of the axes.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * len(panels), 3.6), facecolor="none", layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False).flat
+    drawn = []
+    for panel, (ax, (heading, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
+        for i, (label, values) in enumerate(lines.items()):
+            style = {"color": _COLORS[i // 2 % len(_COLORS)], "linestyle": _DASHES[i % 2]}
+            (line,) = ax.plot(range(len(values)), values, linewidth=1.8, label=label, **style)
+            drawn += [line] if panel == 0 else []
+        ax.set_title(heading, color=NEUTRAL, fontsize=10)
+        _style(ax, x, y if panel == 0 else "")
+    _legend(figure, drawn, 2)
+    return _png(figure)
 
 
 def _curves_figure(runs: Sequence[Run], dataset: str, columns: int) -> "Figure":

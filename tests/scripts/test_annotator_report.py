@@ -41,7 +41,7 @@ def data_file(folder, class_path="datamodules.rendered_people.RenderedPeople", *
 
 
 def run(data, output, *checkpoints):
-    given = ["--data", data, "--output", output, "--max_steps", 4, "--max_people", 3, *checkpoints]
+    given = ["--data", data, "--output", output, "--max_steps", 4, "--max_people", 3, "--curve_people", 3, *checkpoints]
     return annotator_report.main([str(argument) for argument in given])
 
 
@@ -64,6 +64,12 @@ def test_tables_and_numbers_of_several_seeds(tmp_path, checkpoints, capsys, monk
         low, high = sorted(rows[line]["mpjpe"] for rows in first)
         said = f"| {name} | {control} | {(low + high) / 2:.1f} ({low:.1f} to {high:.1f}) |"
         assert tables[0][2 + line].startswith(said)
+    curves = (output / "curves.csv").read_text().splitlines()
+    assert curves[0] == "checkpoint,denoiser,metric,step,fixed,best" and len(curves) == 1 + 2 * 3 * 2 * 5
+    front_end = {line.split(",")[4] for line in curves[1:] if line.split(",")[2:4] == ["pa_mpjpe", "0"]}
+    assert len(front_end) == 2, "no step is the answer of the front end, one of each checkpoint"
+    assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "chooses, by PA-MPJPE" in text
     assert text.count("never deployable") == 2 and "never deployable" not in text.split("**Oracle")[0]
 
 
