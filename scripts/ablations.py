@@ -4,16 +4,19 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from noise2pose.errors import InputError
 from noise2pose.files import write_text
-from scripts.studies import diffpose, dpmesh, page
+from scripts.studies import diffannot, diffpose, dpmesh, page
 
 DESCRIPTION = """Train and test every ablation of a method with several seeds, and write a page of what is finished.
 
 diffpose  DiffPose, its baselines and controls, other methods and a sweep of calls, on people and on activities that
           were held out of motion capture, and on synthetic people. All rows of a seed and split start from one encoder;
           the seed also draws cameras, detection errors and the synthetic people.
+diffannot what the losses L_3D and L_2D, conditions, front-end errors as noise and the paper's settings are worth, every
+          row beside its null control. All runs refine one front end, hmr_people, which must be trained first.
 dpmesh    configs/experiments/dpmesh_*.yaml: what heat-maps, context, reasoning and the diffusion prior are worth, and
           other backbones. All runs start from one prior, which must be trained first.
 
@@ -25,9 +28,11 @@ page of all.
   noise2pose ablations diffpose --seeds 0 1 --threads 1    and beside it, on the other core, --seeds 2 3 4
   noise2pose ablations diffpose --splits synthetic --rows encoder diffpose calls_1 calls_10
   noise2pose ablations diffpose --quick --seeds 0          tiny sizes, to see that everything runs
+  noise2pose ablations diffannot --seeds 0                 the rows of one seed; then --seeds 1, ...
   noise2pose ablations dpmesh --table                      trains nothing, writes the page of what is finished
 """
-ROWS = {"diffpose": diffpose.ROWS, "dpmesh": dpmesh.ROWS}
+ROWS = {"diffpose": diffpose.ROWS, "dpmesh": dpmesh.ROWS, "diffannot": diffannot.ROWS}
+_OTHERS: dict[str, Any] = {"dpmesh": dpmesh, "diffannot": diffannot}  # whose rows do not come in splits
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -48,8 +53,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true", help="train nothing, write what is finished")
     parser.add_argument("--output", type=Path, help="Markdown file (default: report/ablations_METHOD.md)")
     arguments = parser.parse_args(args)
-    if arguments.method == "dpmesh" and arguments.quick:
-        parser.error("--quick is for diffpose; dpmesh has no smaller size")
+    if arguments.method in _OTHERS and arguments.quick:
+        parser.error(f"--quick is for diffpose; {arguments.method} has no smaller size")
     known = ROWS[arguments.method]
     if unknown := set(arguments.rows or ()) - set(known):
         parser.error(f"--rows {' '.join(sorted(unknown))}: expected some of {', '.join(known)}")
@@ -58,7 +63,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if arguments.threads < 1:
         parser.error(f"--threads is {arguments.threads}, expected at least 1")
     try:
-        failed = (_dpmesh if arguments.method == "dpmesh" else _diffpose)(arguments, rows, output)
+        failed = (_rows if arguments.method in _OTHERS else _diffpose)(arguments, rows, output)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -88,14 +93,15 @@ def _diffpose(arguments: argparse.Namespace, rows: Sequence[str], output: Path) 
     return failed
 
 
-def _dpmesh(arguments: argparse.Namespace, rows: Sequence[str], output: Path) -> dict[str, str]:
+def _rows(arguments: argparse.Namespace, rows: Sequence[str], output: Path) -> dict[str, str]:
     """Runs the rows, and writes the page; returns which failed, and why."""
-    seeds, failed = arguments.seeds or list(range(3)), {}
+    study = _OTHERS[arguments.method]
+    seeds, failed = arguments.seeds or list(range(study.NUM_SEEDS)), {}
     for seed in [] if arguments.table else seeds:
         for row in rows:
-            name = dpmesh.run_name(row, seed)
-            _attempt(name, lambda row=row, seed=seed: dpmesh.measure(row, seed, arguments.threads), failed)
-    text = dpmesh.table(seeds)
+            name = study.run_name(row, seed)
+            _attempt(name, lambda row=row, seed=seed: study.measure(row, seed, arguments.threads), failed)
+    text = study.table(seeds)
     if text:
         write_text(output, text + "\n")
     _show(text, output)

@@ -8,6 +8,7 @@ from noise2pose.errors import InputError
 from noise2pose.metrics.keys import named
 from scripts.studies import runs
 
+NUM_SEEDS = 3
 PRIOR = "dpmesh_prior"  # experiment and run
 CODEBOOK = "dpmesh_codebook_motion"  # the same
 ROWS = {  # experiment -> what it is: in the order of the paper's table, then what the paper does not have

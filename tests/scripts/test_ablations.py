@@ -1,12 +1,14 @@
 """What is run and what is refused; tests/scripts/studies cover the rows and the page."""
 
+import inspect
 import json
 
 import pytest
 
+from methods.diffannot import DiffAnnot
 from noise2pose.errors import InputError
-from scripts import ablations
-from scripts.studies import diffpose, runs
+from scripts import ROOT, ablations
+from scripts.studies import diffannot, diffpose, runs
 
 
 @pytest.fixture
@@ -53,6 +55,40 @@ def test_rows_with_a_codebook_ask_for_it(project, capsys):
     (folder / "config.yaml").write_text("trainer: {max_epochs: 2}")
     assert ablations.main(["dpmesh", "--rows", "vq_soft", "--seeds", "0"]) == 1
     assert "failed: ablation_dpmesh_vq_soft_seed0: train the codebook first: " in capsys.readouterr().err
+
+
+def test_rows_of_diffannot_stand_beside_their_null_controls(project, capsys):
+    for seed in (0, 1):
+        folder = project / "runs" / f"ablation_diffannot_3d_seed{seed}" / "report"
+        folder.mkdir(parents=True)
+        rows = {
+            (name, control): {"name": name, "control": control, "mpjpe": error + seed, "pa_mpjpe": error / 2}
+            for error, (name, control) in enumerate(
+                [("front end", ""), *((n, c) for n in ("fixed", "guided", "oracle") for c in ("none", "trained"))], 80
+            )
+        }
+        parts = {"oracle": [rows["oracle", "none"], rows["oracle", "trained"]], "deployable": list(rows.values())[:5]}
+        (folder / "numbers.json").write_text(json.dumps({part: [found] for part, found in parts.items()}))
+    assert ablations.main(["diffannot", "--table", "--seeds", "0", "1"]) == 0
+    table = (project / "report" / "ablations_diffannot.md").read_text().splitlines()
+    assert len(table) == 2 + 4 and table[2].startswith("| 3d | L_3D | front end | 80.5 (80.0 to 81.0) |")
+    assert table[-1].split(" | ")[2:4] == ["oracle", "86.5 (86.0 to 87.0)"], "trained comes before the null control"
+    assert table[-1].split(" | ")[5] == "85.5 (85.0 to 86.0)" and capsys.readouterr().out.startswith("| row |")
+
+
+def test_options_of_the_rows_of_diffannot_are_those_of_the_method():
+    known = inspect.signature(DiffAnnot).parameters
+    for _, options in diffannot.ROWS.values():
+        for name, value in zip(options[::2], options[1::2], strict=True):
+            assert (ROOT / value).is_file() if name == "--model" else name.removeprefix("--model.") in known
+
+
+def test_the_front_end_of_diffannot_must_be_trained(project, monkeypatch, capsys):
+    monkeypatch.setattr(diffannot, "ROOT", project)
+    assert ablations.main(["diffannot", "--rows", "none", "--seeds", "0"]) == 1
+    assert (
+        "train the front end first: noise2pose train fit -c configs/experiments/hmr_people" in capsys.readouterr().err
+    )
 
 
 def test_unknown_rows_are_refused(project, capsys):
