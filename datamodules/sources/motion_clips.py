@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.preparation import Part, Plan, Rows
-from datamodules.sources.common.body_fitting import FITTED, rotations_of_joints
+from datamodules.sources.common.body_fitting import FITTED, with_poses
 from noise2pose.errors import InputError
 
 SUMMARY = "clips of CMU and UI-PRMD motion in one npz file, split by person"
@@ -130,18 +130,15 @@ def read_source(path: Path, source: str) -> Rows:
     for about, start, end in zip(facts, starts, ends, strict=True):
         counts[f"{about['split']}: clips"] += 1
         counts[f"{about['split']}: frames"] += int(end - start)
-    return Rows(
-        arrays={
-            "joints_world": joints,
-            "poses": rotations_of_joints(joints).astype(np.float32),
-            "frame": np.concatenate([np.arange(n) for n in ends - starts]),
-        },
+    rows_of_source = Rows(
+        arrays={"joints_world": joints, "frame": np.concatenate([np.arange(n) for n in ends - starts])},
         sequences=facts,
         of=np.repeat(np.arange(len(chosen)), ends - starts),
         images=[],
         counts=dict(counts),
         skipped=[],
     )
+    return with_poses(rows_of_source)
 
 
 def read_clips(path: Path) -> dict[str, np.ndarray]:

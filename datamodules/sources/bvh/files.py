@@ -17,6 +17,7 @@ from datamodules.sources.bvh.format import parse
 from datamodules.sources.bvh.person import UNITS, joints_of_motion
 from datamodules.sources.cmu_mocap.frame_rates import MAX_FALL, fastest_fall, frame_rate, plain_number, stated_rates
 from datamodules.sources.common.archives import file_names, read_file
+from datamodules.sources.common.body_fitting import FITTED, with_poses
 from datamodules.sources.common.motion import FPS, MAX_SPEED, cut_clip
 from noise2pose.errors import InputError
 
@@ -34,6 +35,7 @@ Human3.6M-17 and the names in the files, NAME.end for the End Site of NAME; only
 
 what comes out, in DIR, one row a frame:
   joints_world.npy   (N, 17, 3) Human3.6M-17 joints, metres, world with z up
+  poses.npy          (N, 24, 3) SMPL-24 axis-angle fitted to the joints; the first turns the body (y up) into that world
   dataset.json       clips with subject, action, skeleton, unit and up axis of their files, what was left out and why
 
 A BVH file says neither its unit nor which way is up. The unit is that in which the legs are as long as a person's
@@ -50,6 +52,7 @@ licence: that of the files, which you know; write it beside the data with --lice
 _AXES = {
     "world": "right-handed, z up, metres",
     "joints_world": "joints of the file's own skeleton; where its hips, shoulders and head lie differs",
+    "poses": FITTED,
 }
 
 
@@ -97,7 +100,7 @@ def plan(sources: list[Path], output: Path, options: argparse.Namespace) -> Plan
         parts.append(Part(unlike_others, read_clip, arguments, (source if source.is_file() else source / file,)))
     if missing := sorted(stated.keys() - used):
         raise InputError(f"--source_fps: {', '.join(missing)} is neither a subject nor a clip of the source")
-    facts = {"fps": FPS, "skeletons": {"joints_world": "h36m_17"}, "axes": _AXES}
+    facts = {"fps": FPS, "skeletons": {"joints_world": "h36m_17", "poses": "smpl_24"}, "axes": _AXES}
     return Plan("bvh", f"licence of the BVH files: {options.licence}", facts, None, parts, [], [])
 
 
@@ -144,7 +147,8 @@ def read_clip(
         "source_sha256": hashlib.sha256(content).hexdigest(),
         **person.facts,
     }
-    rows = cut_clip(file[: -len(".bvh")], {"joints_world": person.joints.astype(np.float32)}, about, file)
+    joints = person.joints.astype(np.float32)
+    rows = with_poses(cut_clip(file[: -len(".bvh")], {"joints_world": joints}, about, file))
     for number, sequence in enumerate(rows.sequences):
         fall = fastest_fall(rows.arrays["joints_world"][rows.of == number], FPS)
         if fall > MAX_FALL:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from datamodules.preparation import Rows
 from noise2pose import skeletons
 
 Vectors = np.ndarray  # (F, 3)
@@ -45,6 +46,12 @@ def smpl_rest_pose() -> tuple[list[str], list[int], np.ndarray]:
     with (files("noise2pose") / "assets" / "free_body.npz").open("rb") as file, np.load(file) as body:
         rest = body["J_regressor"].astype(np.float64) @ body["v_template"]
         return [str(name) for name in body["joint_names"]], body["kintree_table"][0].astype(np.int32).tolist(), rest
+
+
+def with_poses(rows: Rows) -> Rows:
+    """Rows of `joints_world` with the column `poses`."""
+    poses = rotations_of_joints(rows.arrays["joints_world"]).astype(np.float32)
+    return rows._replace(arrays={**rows.arrays, "poses": poses})
 
 
 def rotations_of_joints(joints: Float[np.ndarray, "F 17 3"]) -> Float[np.ndarray, "F 24 3"]:

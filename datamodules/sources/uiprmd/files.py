@@ -12,7 +12,7 @@ import numpy as np
 
 from datamodules.preparation import Part, Plan, Rows, concatenate
 from datamodules.sources.common.archives import file_names, read_file
-from datamodules.sources.common.body_fitting import FITTED, rotations_of_joints
+from datamodules.sources.common.body_fitting import FITTED, with_poses
 from datamodules.sources.common.motion import FPS, cut_clip
 from datamodules.sources.uiprmd import PAGE, kinect
 from datamodules.sources.uiprmd.markers import MARKERS, joints_of_markers
@@ -162,8 +162,7 @@ def _read_clip(source: Path, repetition: Repetition) -> Rows:
     joints = _vicon(source, repetition)[:: int(kinect.VICON_FPS) // FPS]
     about = {**_about(repetition), "source_fps": kinect.VICON_FPS}
     rows = cut_clip(repetition.name, {"joints_world": joints.astype(np.float32)}, about, repetition.markers)
-    poses = rotations_of_joints(rows.arrays["joints_world"]).astype(np.float32)
-    return rows._replace(arrays={**rows.arrays, "poses": poses}, counts={"repetitions": 1, **rows.counts})
+    return with_poses(rows)._replace(counts={"repetitions": 1, **rows.counts})
 
 
 def _read_pair(source: Path, repetition: Repetition) -> Rows:
