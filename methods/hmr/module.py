@@ -11,7 +11,7 @@ from methods.base import PoseMethod
 from methods.facing import Normalisation, towards_person, turned_back
 from methods.hmr.losses import Discriminators, Measure, discriminator_loss, prior_loss, supervised_losses
 from methods.hmr.official import load_pretrained
-from methods.hmr.regressor import Estimate, KeypointFeatures, Regressor
+from methods.hmr.regressor import Estimate, KeypointFeatures, Regressor, mean_of, mirrored
 from methods.mesh_batches import (
     PinholeCamera,
     box_of,
@@ -54,6 +54,7 @@ class HMR(PoseMethod):
             joints in a box around them, seen by a camera that is turned to the person (`methods.facing`): then it does
             not matter where in the image they are, nor what a detector calls spine, chin and top of the head.
         dropout: of the regressor's layers (published: 0.5).
+        flip_test: the answer is the mean of those to the keypoints or the image and to their mirror image.
         box_input: give the regressor the place and the size of the box in the field of view (CLIFF). A crop alone does
             not show from which direction the camera sees the person.
         body: `free`, or the path of a body file.
@@ -90,6 +91,7 @@ class HMR(PoseMethod):
         num_iterations: int = 3,
         normalisation: Normalisation = "box",
         dropout: float = 0.5,
+        flip_test: bool = False,
         box_input: bool = False,
         body: str = "free",
         skeleton: str = "h36m_17",
@@ -119,6 +121,7 @@ class HMR(PoseMethod):
         self.skeleton = skeletons.get(skeleton)
         self.normalisation: Normalisation = normalisation
         self.measure: Measure = measure
+        self.flip_test = flip_test
         self.weights = {
             "joints_3d": keypoints_3d_weight,
             "joints_2d": keypoints_2d_weight,
@@ -218,10 +221,17 @@ class HMR(PoseMethod):
 
     def estimate(self, batch: PoseBatch, box: Float[Tensor, "B 3"], camera: PinholeCamera) -> Estimate:
         """The regressor's estimate of each person."""
-        features = self.backbone(self._input(batch, box))
-        if self.box_input:
-            features = torch.cat((features, box_in_view(box, camera)), dim=-1)
-        return self.regressor(features)
+        seen, place = self._input(batch, box), box_in_view(box, camera)
+        estimate = self._regress(seen, place)
+        if not self.flip_test or self.training:
+            return estimate
+        mirror = seen.new_tensor([-1.0, 1.0, 1.0])
+        flipped = seen[:, list(self.skeleton.flip_order)] * mirror if self.input == "keypoints" else seen.flip(-1)
+        return mean_of(estimate, mirrored(self._regress(flipped, place * mirror)))
+
+    def _regress(self, seen: Tensor, place: Float[Tensor, "B 3"]) -> Estimate:
+        features = self.backbone(seen)
+        return self.regressor(torch.cat((features, place), dim=-1) if self.box_input else features)
 
     def _input(self, batch: PoseBatch, box: Float[Tensor, "B 3"]) -> Tensor:
         if self.input == "keypoints":

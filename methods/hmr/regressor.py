@@ -7,11 +7,13 @@ Shape letters: J joints, W width of the features.
 
 from typing import NamedTuple
 
+import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from noise2pose import rotations
+from noise2pose.images.mirroring import mirror_smpl
 
 NUM_ROTATIONS, NUM_BETAS, NUM_CAMERA = 24, 10, 3
 NUM_POSE = 6 * NUM_ROTATIONS
@@ -29,6 +31,22 @@ class Estimate(NamedTuple):
     rotations: Float[Tensor, "*batch 24 3 3"]
     betas: Float[Tensor, "*batch 10"]
     camera: Float[Tensor, "*batch 3"]
+
+
+def mirrored(estimate: Estimate) -> Estimate:
+    """The estimate of the mirror image, about the vertical middle line of the crop. Its own inverse."""
+    smpl = mirror_smpl(
+        {"global_orient": estimate.rotations[..., 0, :, :], "body_pose": estimate.rotations[..., 1:, :, :]}
+    )
+    turned = torch.cat((smpl["global_orient"][..., None, :, :], smpl["body_pose"]), dim=-3)
+    return Estimate(turned, estimate.betas, estimate.camera * estimate.camera.new_tensor([1.0, -1.0, 1.0]))
+
+
+def mean_of(first: Estimate, second: Estimate) -> Estimate:
+    """The mean of two estimates; of rotations, the rotation nearest to the mean of the matrices."""
+    turned = roma.special_procrustes((first.rotations + second.rotations) / 2.0)
+    assert isinstance(turned, Tensor)
+    return Estimate(turned, (first.betas + second.betas) / 2.0, (first.camera + second.camera) / 2.0)
 
 
 class Regressor(nn.Module):

@@ -8,8 +8,10 @@ from methods.hmr import HMR
 from methods.hmr.module import box_in_view, full_translation
 from methods.hmr.regressor import Regressor
 from methods.mesh_batches import PinholeCamera, camera_of, project_to_image
+from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.images.crops import joints_in_box
+from noise2pose.images.mirroring import mirror_batch, mirror_pose, mirror_smpl
 from scripts import export
 from tests.tiny import TinyPeople
 
@@ -199,3 +201,20 @@ def test_a_little_training_helps(tmp_path):
     before = error()
     fit(method, tmp_path, data, epochs=12, limit_val_batches=0)
     assert error() < 0.8 * before
+
+
+@pytest.mark.parametrize("options", [{"box_input": True}, {"normalisation": "limbs"}])
+def test_with_flip_test_a_mirrored_person_has_the_mirrored_body(options):
+    method, batch = make(flip_test=True, **options).eval(), TinyPeople(image_size=1).load("val")
+    skeleton = skeletons.get("h36m_17")
+    with torch.no_grad():
+        answer, other = method(batch), method(mirror_batch(batch, skeleton))
+        alone = make(**options).eval()(batch)
+    expected = mirror_smpl(answer["smpl"])
+    for key in ("global_orient", "body_pose", "betas"):
+        assert torch.allclose(other["smpl"][key], expected[key], atol=1e-4)
+    # The free body is symmetric but for a few millimetres.
+    assert (other["joints_3d"] - mirror_pose(answer["joints_3d"], skeleton)).norm(dim=-1).mean() < 0.01
+    mirrored = answer["camera_translation"] * torch.tensor([-1.0, 1.0, 1.0])
+    assert torch.allclose(other["camera_translation"], mirrored, atol=0.02)
+    assert (alone["smpl"]["body_pose"] - answer["smpl"]["body_pose"]).abs().max() > 1e-3
