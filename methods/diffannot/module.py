@@ -11,7 +11,7 @@ from methods.checkpoints import describe_method
 from methods.diffannot.denoiser import ReleasedDenoiser, ResidualDenoiser
 from methods.diffannot.diffusion import Clip, GaussianDiffusion, Schedule, clip_mask, schedule_betas
 from methods.diffannot.fitting import Guidance
-from methods.diffannot.front_end import error_scale, front_end
+from methods.diffannot.front_end import error_scale, error_step, front_end
 from methods.diffannot.refinement import SELECTORS, Evidence, Refiner, Search, SelectBy, Selector
 from methods.diffannot.reprojection import Keypoints, loss_2d, loss_3d
 from methods.diffannot.states import STATE_SIZE, Condition, PosedBody, condition_of, condition_size, to_smpl, to_state
@@ -54,8 +54,9 @@ class DiffAnnot(PoseMethod):
         condition: further input of the residual denoiser: `none`, the `frontend`'s answer, the `keypoints`, or `both`.
         condition_dropout: share of training samples without their condition.
         x_start: what is diffused in training: `gt` parameters, or those of the `frontend` (release).
-        noise: of the forward process: `isotropic`, or the errors of the `frontend` (see `front_end`), trained at the
-            times that `max_steps` and `guidance_start` reach. The latter needs `x_start: gt` and `sampler: ddim`.
+        noise: of the forward process: `isotropic`, or the errors of the `frontend` (see `front_end`), trained up to the
+            time at which Theta1 lies, or `max_steps` and `guidance_start` reach. The latter needs `x_start: gt` and
+            `sampler: ddim`.
         schedule: `linear` or `cosine`.
         num_diffusion_steps: of the schedule.
         learned_range: learn the variance as well (improved DDPM).
@@ -293,6 +294,8 @@ class DiffAnnot(PoseMethod):
             if self.noise == "frontend":
                 scale = error_scale(states, torch.cat(thetas))
                 self.error_scale.copy_(self.trainer.strategy.broadcast(scale))
+        if self.noise == "frontend":
+            self.times = max(self.times, error_step(self.diffusion, self.error_scale))
 
     def _start(self, batch: PoseBatch, theta: Tensor | None) -> tuple[Float[Tensor, "B D"], Bool[Tensor, " B"]]:
         """x_0 of each sample, and whether it has one."""
