@@ -206,8 +206,9 @@ class VirtualCameraMotion(PoseDataModule):
             seen = self._seen(split, keys, joints, epoch)
             places = torch.arange(len(keys)).split([len(batch["keypoints_3d"]) for batch in together])
             for batch, place in zip(together, places, strict=True):
-                names: Any = {key: batch[key] for key in ("sample_id", "subject", "action") if key in batch}
-                yield {**select(seen, place), **names}
+                names = {key: batch[key] for key in ("sample_id", "subject", "action") if key in batch}
+                complete: Any = {**select(seen, place), **names}
+                yield complete
 
     def _seen(self, split: Split, keys: Tensor, joints: Float[Tensor, "B F J 4"], epoch: int) -> PoseBatch:
         """Samples and their cameras."""

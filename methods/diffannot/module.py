@@ -75,6 +75,7 @@ class DiffAnnot(PoseMethod):
         warmup_steps: optimiser steps of linear warm-up before the cosine.
     """
 
+    error_scale: Tensor  # with `noise: frontend` only
     weight_files = ("frontend_checkpoint",)
 
     def __init__(
@@ -247,11 +248,9 @@ class DiffAnnot(PoseMethod):
         theta = None if first is None else to_state(first["smpl"])
         start, known = self._start(batch, theta)
         t = torch.randint(self.times, (len(start),), device=start.device)
-        if self.noise == "frontend":
-            assert theta is not None
+        noise = torch.randn_like(start)
+        if self.noise == "frontend" and theta is not None:
             noise = (theta - start) / self.error_scale
-        else:
-            noise = torch.randn_like(start)
         state = self.diffusion.q_sample(start, t, noise)
         condition = self._condition(batch, theta)
         if condition is not None:
