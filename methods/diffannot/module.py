@@ -55,8 +55,8 @@ class DiffAnnot(PoseMethod):
         condition_dropout: share of training samples without their condition.
         x_start: what is diffused in training: `gt` parameters, or those of the `frontend` (release).
         noise: of the forward process: `isotropic`, or the errors of the `frontend` (see `front_end`), trained up to the
-            time at which Theta1 lies, or `max_steps` and `guidance_start` reach. The latter needs `x_start: gt` and
-            `sampler: ddim`.
+            time at which Theta1 lies, or `max_steps` and `guidance_start` reach. The latter needs `x_start: gt`,
+            `sampler: ddim` and the residual denoiser.
         schedule: `linear` or `cosine`.
         num_diffusion_steps: of the schedule.
         learned_range: learn the variance as well (improved DDPM).
@@ -138,8 +138,8 @@ class DiffAnnot(PoseMethod):
         )
         self.times = num_diffusion_steps
         if noise == "frontend":
-            if x_start != "gt" or sampler != "ddim":
-                raise InputError("model.noise frontend needs model.x_start gt and model.sampler ddim")
+            if (x_start, sampler, denoiser) != ("gt", "ddim", "residual"):
+                raise InputError("model.noise frontend needs model.x_start gt, sampler ddim and denoiser residual")
             self.times = min(num_diffusion_steps, max(max_steps, guidance_start))
             self.register_buffer("error_scale", torch.ones(()))
         self.denoiser: ReleasedDenoiser | ResidualDenoiser

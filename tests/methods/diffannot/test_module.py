@@ -203,8 +203,12 @@ def test_front_end_errors_as_noise(tmp_path):
 
 
 def test_front_end_noise_needs_the_truth_and_no_noise_of_its_own():
-    for options in ({"sampler": "ddpm"}, {"sampler": "ddim", "x_start": "frontend"}):
-        with pytest.raises(InputError, match="model.noise frontend needs model.x_start gt and model.sampler ddim"):
+    for options in (
+        {"sampler": "ddpm"},
+        {"sampler": "ddim", "x_start": "frontend"},
+        {"sampler": "ddim", "denoiser": "released"},
+    ):
+        with pytest.raises(InputError, match="model.noise frontend needs model.x_start gt, sampler ddim and"):
             make(noise="frontend", **options)
 
 
