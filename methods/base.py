@@ -45,6 +45,7 @@ class PoseMethod(L.LightningModule):
         input: `image` for a method that needs the image, `keypoints` for one that does not.
         ema_decay: of the moving average of its weights in long runs; None for the decay of `WarmupEMA`.
         weight_files: constructor arguments that name files of initial weights, which are not needed with a checkpoint.
+        answers_mesh: whether predictions have vertices; false in a method that asks for the body's parameters alone.
         ranges: least and largest value of constructor arguments whose names do not say it (see `methods.ranges`).
         body: whose parameters the method predicts; None for a method that predicts joints only.
         resumed: whether the fit resumes from a checkpoint, so that files of initial weights may be missing; to be set
@@ -59,6 +60,7 @@ class PoseMethod(L.LightningModule):
     input: str = "keypoints"
     ema_decay: float | None = None
     weight_files: tuple[str, ...] = ()
+    answers_mesh: bool = True
     ranges: Mapping[str, Range] = {}
 
     def __init__(self) -> None:

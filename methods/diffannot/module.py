@@ -127,6 +127,7 @@ class DiffAnnot(PoseMethod):
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.frontend = front_end(frontend_checkpoint, frontend)
+        self.frontend.answers_mesh = False
         limbs = getattr(self.frontend, "normalisation", "") == "limbs"
         self.normalisation: Normalisation = "limbs" if limbs else "box"
         self.hparams["frontend"] = describe_method(self.frontend)

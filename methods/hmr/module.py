@@ -164,7 +164,7 @@ class HMR(PoseMethod):
             "smpl": {"global_orient": orient, "body_pose": pose, "betas": estimate.betas},
             "camera_translation": full_translation(estimate.camera, box, camera),
         }
-        if not self.training:
+        if self.answers_mesh and not self.training:
             prediction["vertices"] = self.body(orient, pose, estimate.betas).vertices - root
         return turned_back(prediction, rotation, self.body.rest_joints(estimate.betas)[:, 0])
 
