@@ -54,8 +54,10 @@ def detect_sampled(
     noticed = keyed_random.uniform(keys, (pixels.shape[1],), stream=_STREAM, seed=seed) >= ranges.missing
     found = seen.inside.flatten(0, 1) & noticed
     area = (pixels.amax(dim=1) - pixels.amin(dim=1)).prod(dim=-1).clamp_min(1.0)
-    keypoints = simulate_detections(pixels, found, area, keys, skeleton, seed)
-    if ranges.exact > 0.0:
-        true = torch.cat((pixels, torch.ones_like(pixels[..., :1])), dim=-1) * found[..., None]
-        keypoints = torch.where(exact[:, None, None], true, keypoints)
+    if ranges.exact > 0.0:  # simulating errors is most of the work
+        keypoints = torch.cat((pixels, torch.ones_like(pixels[..., :1])), dim=-1) * found[..., None]
+        rows = (~exact).nonzero()[:, 0]
+        keypoints[rows] = simulate_detections(pixels[rows], found[rows], area[rows], keys[rows], skeleton, seed)
+    else:
+        keypoints = simulate_detections(pixels, found, area, keys, skeleton, seed)
     return skeletons.place_hidden(keypoints, skeleton).view(*seen.pixels.shape[:-1], 3)
