@@ -217,6 +217,8 @@ def test_some_samples_are_exact_and_say_so(root):
     assert torch.equal(some[~sure], noisy[~sure])
     assert torch.equal(some[sure][found[sure]], truth[sure][found[sure]])
     assert torch.equal(found, noisy[..., 2] > 0)  # a joint that is missed or out of the image is so either way
+    everybody = CMUMocap(**options, exact=1.0).load("train")["keypoints_2d"]
+    assert torch.equal(everybody[everybody[..., 2] > 0], truth[everybody[..., 2] > 0])
     test = CMUMocap(**options, exact=1.0).load("test")["keypoints_2d"]
     assert torch.equal(test, CMUMocap(**options).load("test")["keypoints_2d"])
 
