@@ -205,18 +205,23 @@ def _changed(method: "PoseMethod", changes: Mapping[str, Any]) -> "PoseMethod":
 
 
 def _converted(method: "PoseMethod", dtype: str | None) -> "dict[str, Tensor]":
-    """The state dict in the type that was asked for; what is computed in double precision stays so.
+    """The state dict in the type that was asked for.
+
+    What is computed in double precision stays so, and counts that are too large for the type stay as they are.
 
     Raises:
-        InputError: if a value is too large for the type.
+        InputError: if a weight is too large for the type.
     """
     import torch
 
     weights = {key: value.detach() for key, value in method.state_dict().items()}
+    parameters = {key for key, _ in method.named_parameters()}
     for key, value in weights.items():
         if dtype is not None and value.dtype in (torch.float32, torch.float16, torch.bfloat16):
-            weights[key] = value.to(getattr(torch, dtype))
-            if not torch.equal(weights[key].isfinite(), value.isfinite()):
+            rounded = value.to(getattr(torch, dtype))
+            if torch.equal(rounded.isfinite(), value.isfinite()):
+                weights[key] = rounded
+            elif key in parameters:
                 raise InputError(f"--dtype {dtype}: values of {key} are too large for it")
     return weights
 

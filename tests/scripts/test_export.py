@@ -5,13 +5,16 @@ import json
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from methods.checkpoints import load_method
+from methods.diffpose import DiffPose
 from methods.hmr import HMR
 from methods.model_folders import shipped_models
 from noise2pose.files import sha256
 from scripts.export import main
 from scripts.train import main as train
+from tests.methods.diffpose.contract import SMALL_DIFFPOSE
 from tests.methods.hmr.contract import SMALL_HMR
 from tests.methods.test_checkpoints import save
 from tests.tiny import TinyPeople, TinyPoses
@@ -162,3 +165,12 @@ def test_values_too_large_for_a_type_are_refused(tmp_path, capsys):
         method.regressor.fc1.bias[0] = 1e6
     export(save(tmp_path / "a.ckpt", method), tmp_path / "model", "--dtype", "float16", status=2)
     assert "--dtype float16: values of regressor.fc1.bias are too large for it" in capsys.readouterr().err
+
+
+def test_counts_that_are_too_large_for_the_type_stay_as_they_are(tmp_path):
+    method = DiffPose(variant="paper", **SMALL_DIFFPOSE)
+    method.depth_histogram.fill_(1e6)
+    export(save(tmp_path / "a.ckpt", method), tmp_path / "model", "--dtype", "float16")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    assert weights["depth_histogram"].dtype == torch.float32 and (weights["depth_histogram"] == 1e6).all()
+    assert weights["encoder.output_layer.weight"].dtype == torch.float16
