@@ -39,7 +39,7 @@ def load_method(path_or_name: str | Path) -> PoseMethod:
     """A trained method in evaluation mode, on the CPU.
 
     Args:
-        path_or_name: folder of a model, file of a checkpoint, or the name of a shipped model, such as `diffpose-cmu`.
+        path_or_name: folder of a model, file of a checkpoint, or the name of a shipped model (`diffpose-people`).
 
     Raises:
         InputError: if it is missing or damaged, or does not hold a whole method of this project.

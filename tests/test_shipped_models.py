@@ -46,7 +46,7 @@ def as_coco(keypoints):
 
 
 def test_there_are_models_for_frames_clips_and_bodies():
-    assert {"diffpose-cmu", "diffpose-cmu-27"} == set(LIFTERS) and {"hmr-keypoints", "diffannot-keypoints"} == set(
+    assert {"diffpose-people", "diffpose-cmu-27"} == set(LIFTERS) and {"hmr-keypoints", "diffannot-keypoints"} == set(
         BODIES
     )
 
@@ -54,7 +54,7 @@ def test_there_are_models_for_frames_clips_and_bodies():
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_small_and_has_a_card(name):
     weights = MODELS[name] / WEIGHTS
-    assert weights.stat().st_size < 8e6
+    assert weights.stat().st_size < 10e6
     card = (MODELS[name] / CARD).read_text()
     for said in ("mocap.cs.cmu.edu", "NSF EIA-0196217", "scripts/train.py", "scripts/export.py", "Protocol", "commit"):
         assert said in card

@@ -2,7 +2,7 @@
 
 ```python
 from methods.inference import Lifter
-poses = Lifter("diffpose-cmu").predict("keypoints.json")
+poses = Lifter("diffpose-people").predict("keypoints.json")
 print(poses.joints_3d.shape, poses.joint_names, poses.unit, poses.frame)
 print(poses.uncertainty.mean())
 poses.save("lifted")

@@ -34,7 +34,7 @@ class Lifter:
     """A trained method that lifts 2-D keypoints to 3-D poses.
 
     Args:
-        model: a shipped name such as `diffpose-cmu`, a model folder, or the file of a checkpoint; loaded at the first
+        model: a shipped name (`diffpose-people`), a model folder, or the file of a checkpoint; loaded at the first
             prediction.
         device: cpu, cuda or mps.
 

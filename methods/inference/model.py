@@ -15,7 +15,7 @@ class TrainedModel:
     """A trained method by name, on a device.
 
     Args:
-        name: of a shipped model, such as `diffpose-cmu`; or a model folder, or the file of a checkpoint.
+        name: of a shipped model, such as `diffpose-people`; or a model folder, or the file of a checkpoint.
         device: cpu, cuda or mps.
         selector: of a method that has several, how it chooses its answer; None for the one of the checkpoint.
 

@@ -107,7 +107,7 @@ def test_an_empty_folder(tmp_path, monkeypatch):
     for words in (
         "free  neutral; ships with the project",
         "data/detector  not there",
-        "diffpose-cmu",
+        "diffpose-people",
         "context_synthetic_frame",
     ):
         assert words in text

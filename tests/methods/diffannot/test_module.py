@@ -71,7 +71,7 @@ def test_without_a_front_end_or_with_one_that_knows_no_body_it_says_so(tmp_path)
     with pytest.raises(InputError, match="front end"):
         make(frontend=None)
     with pytest.raises(InputError, match="joints"):
-        make(frontend=None, frontend_checkpoint="diffpose-cmu")
+        make(frontend=None, frontend_checkpoint="diffpose-people")
     with pytest.raises(InputError, match="condition"):
         make(denoiser="released", condition="keypoints")
 

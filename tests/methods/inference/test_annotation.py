@@ -159,8 +159,8 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys):
         ((folder, "--keypoints", tmp_path / "other.json"), "no pose is of any of the images"),
         ((keypoints, "--keypoints", keypoints), "is a keypoint file itself"),
         ((folder, "--focal", "-1", "--keypoints", keypoints), "focal is -1.0"),
-        (("--checkpoint", "diffpose-cmu", folder, "--keypoints", keypoints), "give it a keypoint file, not images"),
-        (("--checkpoint", "diffpose-cmu", keypoints, "--focal", "100"), "does not use a focal length"),
+        (("--checkpoint", "diffpose-people", folder, "--keypoints", keypoints), "give it a keypoint file, not images"),
+        (("--checkpoint", "diffpose-people", keypoints, "--focal", "100"), "does not use a focal length"),
     ):
         assert predict(checkpoint, *arguments, "--output", tmp_path / "out") == 2
         assert message in capsys.readouterr().err

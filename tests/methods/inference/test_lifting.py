@@ -152,7 +152,7 @@ def test_the_frame_rate_says_how_fast_people_move(tmp_path):
 
 def test_the_frames_of_a_video_are_levelled_alike_and_photographs_one_by_one():
     points = coco_walker(5)
-    lifter = LIFTERS.setdefault("diffpose-cmu", Lifter("diffpose-cmu"))
+    lifter = LIFTERS.setdefault("diffpose-people", Lifter("diffpose-people"))
     as_video = lifter.predict(points, names=[f"v/{frame}.jpg" for frame in range(5)])
     as_photos = lifter.predict(points, names=[f"IMG_{number:04d}.jpg" for number in (3, 9, 20, 21, 40)])
     assert np.array_equal(as_video.joints_3d, as_photos.joints_3d)
@@ -164,7 +164,7 @@ def test_the_frames_of_a_video_are_levelled_alike_and_photographs_one_by_one():
 
 
 def test_a_given_pitch_turns_the_pictures_and_not_the_numbers(tmp_path):
-    lifter, points = LIFTERS.setdefault("diffpose-cmu", Lifter("diffpose-cmu")), coco_walker(1)
+    lifter, points = LIFTERS.setdefault("diffpose-people", Lifter("diffpose-people")), coco_walker(1)
     saved = []
     for pitch in (None, 40.0):
         lifter.predict(points, camera_pitch=pitch).save(tmp_path / str(pitch))

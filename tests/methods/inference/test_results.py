@@ -36,7 +36,7 @@ def test_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
     exec(example, {})
     said = capsys.readouterr().out
     assert "(3, 17, 3) ('pelvis'," in said and " m camera: x right, y down, z forward" in said
-    command = ["--checkpoint", "diffpose-cmu", "keypoints.json", "--output", "command"]
+    command = ["--checkpoint", "diffpose-people", "keypoints.json", "--output", "command"]
     assert main(command) == 0
     names = sorted(path.name for path in (tmp_path / "lifted").iterdir())
     assert names == ["0.png", "1.png", "2.png", "poses.gif", "poses.npz"]
@@ -47,7 +47,7 @@ def test_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
 def test_arrays_files_and_records_are_lifted_alike(tmp_path):
     np.savez(tmp_path / "pose.npz", keypoints=people())
     record = read_keypoints(tmp_path / "pose.npz")
-    lifter = Lifter("diffpose-cmu")
+    lifter = Lifter("diffpose-people")
     of_array = lifter.predict(people(), image_size=(1000, 1000))
     assert of_array.names == record.names and of_array.image_size is not None and of_array.image_size.shape == (3, 2)
     for given in (tmp_path / "pose.npz", str(tmp_path / "pose.npz"), record, torch.from_numpy(people())):
@@ -62,7 +62,7 @@ def test_arrays_files_and_records_are_lifted_alike(tmp_path):
 
 
 def test_a_lifter_says_what_to_do_with_images_before_it_loads(tmp_path):
-    lifter = Lifter("diffpose-cmu")
+    lifter = Lifter("diffpose-people")
     for images in ("photo.JPG", tmp_path, [tmp_path / "a.png"], np.zeros((9, 9, 3), np.uint8)):
         with pytest.raises(InputError, match="give it a keypoint file or an array .* not images"):
             lifter.predict(images)
@@ -78,8 +78,8 @@ def test_a_lifter_says_what_to_do_with_images_before_it_loads(tmp_path):
             lifter.predict(**wrong)
     with pytest.raises(InputError, match=r"predicts bodies: use Annotator\('hmr-keypoints'\)"):
         Lifter("hmr-keypoints").predict(people())
-    with pytest.raises(InputError, match=r"predicts joints from keypoints: use Lifter\('diffpose-cmu'\)"):
-        Annotator("diffpose-cmu").predict(people())
+    with pytest.raises(InputError, match=r"predicts joints from keypoints: use Lifter\('diffpose-people'\)"):
+        Annotator("diffpose-people").predict(people())
     with pytest.raises(InputError, match="no model named"):
         Lifter("no-such-name")
 
