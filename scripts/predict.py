@@ -12,7 +12,7 @@ from noise2pose.skeleton_tables import SKELETONS
 DESCRIPTION = """Predict the 3-D poses or bodies of people in images or keypoint files with a trained method.
 
   noise2pose predict --checkpoint diffpose-people person_keypoints.json --output lifted
-  noise2pose predict --checkpoint diffpose-cmu-27 openpose_folder --fps 30 --output clip
+  noise2pose predict --checkpoint diffpose-people-27 openpose_folder --fps 30 --output clip
   noise2pose predict --checkpoint diffannot-keypoints photo.jpg --output one
   noise2pose predict --checkpoint diffannot-keypoints photos --keypoints photos.json --output all
 

@@ -46,7 +46,7 @@ def as_coco(keypoints):
 
 
 def test_there_are_models_for_frames_clips_and_bodies():
-    assert {"diffpose-people", "diffpose-cmu-27"} == set(LIFTERS) and {"hmr-keypoints", "diffannot-keypoints"} == set(
+    assert {"diffpose-people", "diffpose-people-27"} == set(LIFTERS) and {"hmr-keypoints", "diffannot-keypoints"} == set(
         BODIES
     )
 

@@ -88,7 +88,7 @@ def test_a_method_without_uncertainty():
     assert lifted.uncertainty is None and lifted.hypotheses is None
 
 
-def lifted(tmp_path, entries, model="diffpose-cmu-27"):
+def lifted(tmp_path, entries, model="diffpose-people-27"):
     path = tmp_path / "keypoints.json"
     path.write_text(json.dumps(entries))
     poses = LIFTERS.setdefault(model, Lifter(model)).predict(path)
@@ -136,7 +136,7 @@ def test_order_and_names_change_nobodys_pose(tmp_path_factory, seed, spelling):
 
 def test_the_frame_rate_says_how_fast_people_move(tmp_path):
     points = coco_walker(40)
-    lifter = Lifter("diffpose-cmu-27")
+    lifter = Lifter("diffpose-people-27")
     every = lifter.predict(points)
     half = lifter.predict(points[::2], fps=25.0)
     assert half.about.endswith("1 clip at 25 frames a second") and len(half) == 20
