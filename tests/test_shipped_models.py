@@ -46,9 +46,8 @@ def as_coco(keypoints):
 
 
 def test_there_are_models_for_frames_clips_and_bodies():
-    assert {"diffpose-people", "diffpose-people-27"} == set(LIFTERS) and {"hmr-keypoints", "diffannot-keypoints"} == set(
-        BODIES
-    )
+    assert set(LIFTERS) == {"diffpose-people", "diffpose-people-27"}
+    assert set(BODIES) == {"hmr-keypoints", "diffannot-keypoints"}
 
 
 @pytest.mark.parametrize("name", NAMES)
