@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from methods.modulation import ModulatedBlock
+
 
 def sinusoidal_embedding(time: Shaped[Tensor, " B"], size: int) -> Float[Tensor, "B W"]:
     """Cosines, then sines, of the time at frequencies from 1 down to almost 1/10000; an odd size ends with a zero.
@@ -118,7 +120,7 @@ class ResidualDenoiser(nn.Module):
         self.time_embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.input = nn.Linear(size, width)
         self.condition = nn.Linear(condition_size, width, bias=False) if condition_size else None
-        self.blocks = nn.ModuleList(_ResidualBlock(width) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(ModulatedBlock(width) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, 2 * size if learned_range else size)
         nn.init.zeros_(self.output.weight)
@@ -165,19 +167,3 @@ class ResidualDenoiser(nn.Module):
             return filtered + output
         correction, choice = output.chunk(2, dim=-1)
         return torch.cat((filtered + correction, choice), dim=-1)
-
-
-class _ResidualBlock(nn.Module):
-    """LayerNorm, scaled and shifted by the time, then two linear layers with a SiLU between, added to the input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = nn.Linear(width, 2 * width)
-        self.expand = nn.Linear(width, width)
-        self.contract = nn.Linear(width, width)
-
-    def forward(self, hidden: Float[Tensor, "B W"], embedding: Float[Tensor, "#B W"]) -> Float[Tensor, "B W"]:
-        scale, shift = self.modulation(embedding).chunk(2, dim=-1)
-        modulated = self.norm(hidden) * (1 + scale) + shift
-        return hidden + self.contract(nn.functional.silu(self.expand(modulated)))

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from methods.modulation import ModulatedBlock
 from noise2pose import rotations
 
 NUM_JOINTS = 23  # of SMPL without the root
@@ -85,7 +86,7 @@ class Denoiser(LinearDenoiser):
         super().__init__()
         self.level = nn.Sequential(nn.Linear(2 * _FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.input = nn.Linear(STATE_SIZE, width)
-        self.blocks = nn.ModuleList(_Block(width) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(ModulatedBlock(width) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, STATE_SIZE)
         nn.init.zeros_(self.output.weight)
@@ -106,18 +107,3 @@ class Denoiser(LinearDenoiser):
         for block in self.blocks:
             hidden = block(hidden, level)
         return super().forward(state, sigma) + self.error(sigma) * self.output(self.norm(hidden))
-
-
-class _Block(nn.Module):
-    """LayerNorm, scaled and shifted by the noise level, then two linear layers, added to the input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = nn.Linear(width, 2 * width)
-        self.expand = nn.Linear(width, width)
-        self.contract = nn.Linear(width, width)
-
-    def forward(self, hidden: Float[Tensor, "B W"], level: Float[Tensor, "B W"]) -> Float[Tensor, "B W"]:
-        scale, shift = self.modulation(level).chunk(2, dim=-1)
-        return hidden + self.contract(nn.functional.silu(self.expand(self.norm(hidden) * (1 + scale) + shift)))
