@@ -53,6 +53,7 @@ class HMR(PoseMethod):
         normalisation: keypoints only: `box` for all joints in the box of the batch, or `limbs` for the twelve limb
             joints in a box around them, seen by a camera that is turned to the person (`methods.facing`): then it does
             not matter where in the image they are, nor what a detector calls spine, chin and top of the head.
+        feature_dropout: keypoints only: in the blocks of the features.
         dropout: of the regressor's layers (published: 0.5).
         flip_test: the answer is the mean of those to the keypoints or the image and to their mirror image.
         box_input: give the regressor the place and the size of the box in the field of view (CLIFF). A crop alone does
@@ -90,6 +91,7 @@ class HMR(PoseMethod):
         hidden: int = 1024,
         num_iterations: int = 3,
         normalisation: Normalisation = "box",
+        feature_dropout: float = 0.1,
         dropout: float = 0.5,
         flip_test: bool = False,
         box_input: bool = False,
@@ -142,7 +144,7 @@ class HMR(PoseMethod):
         if input == "keypoints":
             if pretrained is not None:
                 raise InputError("model.pretrained is for images: leave it out with model.input keypoints")
-            self.backbone = KeypointFeatures(self.skeleton.num_joints, width, num_blocks)
+            self.backbone = KeypointFeatures(self.skeleton.num_joints, width, num_blocks, feature_dropout)
         else:
             if normalisation != "box":
                 raise InputError(f"model.normalisation {normalisation} is for keypoints: set model.input to keypoints")
