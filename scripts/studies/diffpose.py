@@ -14,10 +14,11 @@ from scripts.studies import runs
 EXPERIMENT = "diffpose_ablation"
 REFERENCE = "diffpose"  # the row whose weights the sweeps test, and which frames are compared with
 # The encoder, what is trained on it, and as long as both together for what is trained in one piece.
-EPOCHS = {"encoder": 80, "twice": 160, "on_encoder": 32, "whole": 112, "no": 32}
-VALIDATED_EVERY = {"frames": 4, "clips": 16}  # epochs; validation of clips costs more than their training
+EPOCHS = {"encoder": 24, "twice": 48, "on_encoder": 12, "whole": 36, "no": 12}
+VALIDATED_EVERY = {"frames": 4, "clips": 12}  # epochs; validation of clips costs more than their training
 _CONTEXT = "--model methods.diffpose.ContextEncoder"
-_CLIP = "--model.num_frames 27 --model.normalisation limbs --model.width 32 --model.num_blocks 2"
+_POINTS = f"{_CONTEXT} --model.loss distance"
+_CLIP = "--model.num_frames 27 --model.normalisation limbs --model.width 24 --model.num_blocks 2 --model.num_heads 2"
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,15 @@ class Row:
 
 # In this order: a row comes after the rows whose weights it needs.
 ROWS = {
-    "encoder": Row("context encoder", f"{_CONTEXT} --model.width 32", "encoder"),
-    "encoder_long": Row("control: the encoder, trained twice as long", f"{_CONTEXT} --model.width 32", "twice"),
-    "compute": Row("control: encoder with the operations of DiffPose", f"{_CONTEXT} --model.width 68", "whole"),
-    "parameters": Row(
-        "control: encoder with the parameters of DiffPose", f"{_CONTEXT} --model.width 50 --model.num_heads 1", "whole"
+    "encoder": Row("context encoder", f"{_POINTS} --model.width 20", "encoder"),
+    "encoder_long": Row("control: the encoder, trained twice as long", f"{_POINTS} --model.width 20", "twice"),
+    "compute": Row(
+        "control: encoder with the operations of DiffPose", f"{_POINTS} --model.width 43 --model.num_heads 1", "whole"
     ),
-    "gaussian": Row("encoder with a Gaussian head", f"{_CONTEXT} --model.width 32 --model.head gaussian", "whole"),
+    "parameters": Row(
+        "control: encoder with the parameters of DiffPose", f"{_POINTS} --model.width 31 --model.num_heads 1", "whole"
+    ),
+    "gaussian": Row("encoder with a Gaussian head", f"{_CONTEXT} --model.width 20 --model.head gaussian", "whole"),
     "diffpose": Row("DiffPose, M = 5", ""),
     "single_step": Row("Baseline A, a single step", "--model.variant single_step"),
     "stacked": Row("Baseline B, five networks stacked", "--model.variant stacked"),
@@ -61,7 +64,10 @@ ROWS = {
     "m_9_peaks": Row("DiffPose, M = 9, several peaks", "--model.num_components 9 --data.heatmaps true"),
     "release": Row("DiffPose as released", "--model.variant release"),
     "fmpose": Row(
-        "FMPose3D", "--model configs/methods/fmpose_residual.yaml --model.width 48 --model.num_blocks 2", "whole"
+        "FMPose3D",
+        "--model configs/methods/fmpose_residual.yaml --model.width 30 --model.num_heads 1 --model.num_blocks 2 "
+        "--model.dropout 0.0",
+        "whole",
     ),
     **{
         f"calls_{calls}": Row(
@@ -72,7 +78,11 @@ ROWS = {
         for calls in (1, 2, 5, 10, 15)
     },
     "mixste": Row(
-        "clips: MixSTE", f"--model configs/methods/context_clip_small.yaml {_CLIP}", "whole", "clips", "mixste"
+        "clips: MixSTE",
+        f"--model configs/methods/context_clip_small.yaml {_CLIP} --model.loss distance",
+        "whole",
+        "clips",
+        "mixste",
     ),
     "d3dp": Row(
         "clips: D3DP",
