@@ -13,6 +13,7 @@ from datamodules.synthetic_motion import SyntheticMotion
 from methods.checkpoints import load_method
 from methods.diffannot import DiffAnnot
 from methods.diffpose import DiffPose
+from methods.fmpose import FMPose
 from methods.hmr import HMR
 from methods.inference.lifting import lift
 from methods.model_folders import CARD, WEIGHTS, shipped_models
@@ -46,7 +47,7 @@ def as_coco(keypoints):
 
 
 def test_there_are_models_for_frames_clips_and_bodies():
-    assert set(LIFTERS) == {"diffpose-people", "diffpose-people-27"}
+    assert set(LIFTERS) == {"diffpose-people", "diffpose-people-27", "fmpose-people"}
     assert set(BODIES) == {"hmr-keypoints", "diffannot-keypoints"}
 
 
@@ -65,7 +66,7 @@ def test_each_is_small_and_has_a_card(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_outlives_a_move_of_its_methods_files(name, monkeypatch):
-    for kind in (DiffAnnot, DiffPose, HMR):
+    for kind in (DiffAnnot, DiffPose, FMPose, HMR):
         package, old = sys.modules[kind.__module__.rpartition(".")[0]], kind.__module__
         monkeypatch.setattr(package, kind.__name__, kind)
         monkeypatch.setattr(kind, "__module__", f"{old}_moved")
