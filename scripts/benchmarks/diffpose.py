@@ -3,8 +3,6 @@
 Shape letters: B problems, S samples, D dimensions, J joints.
 """
 
-import copy
-import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,23 +10,18 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import BatchLoader, select
+from datamodules.base import select
 from datamodules.synthetic_motion import SyntheticMotion
 from methods.diffpose import diffusion, gmm, official
-from methods.diffpose.context import encoder_loss
-from methods.diffpose.denoisers import GraphLifter
 from noise2pose import skeletons
-from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from scripts.benchmarks.diffpose_textbook import TextbookDenoiser
+from scripts.benchmarks.diffpose_training import sampled_cameras, training_epoch
 from scripts.benchmarks.measure import Comparison, Prepared, Side
+from scripts.benchmarks.mixste_textbook import TextbookMixSTE
 
 _NUM_COMPONENTS = 5
-_BATCH_SIZE = 1024  # the release's
-_SMALL_BATCH = 256  # of the configurations
-_NUM_WORKERS = 2  # of the DataLoader that training is compared with
 _LIKELIHOOD_LOSS = 0.01  # of |theirs|: how much lower our mean log-likelihood may be
 _LEAST_LOSS = 0.02  # nats, where |theirs| is small
 _SAME = 1e-5  # of the largest value: float32 results of two orders of summation
@@ -40,6 +33,7 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
     on_gpu = device.type == "cuda"
     poses, their_poses, batch = (10, 1, 64) if quick else (300, 3, 1024)
     wholes, their_wholes = (8, 2) if quick else (96, 16)
+    clips, frames = (1, 27) if quick else (2, 243)
     one_at_a_time = "scikit-learn GaussianMixture, one problem at a time on one CPU thread"
     rows = [
         Comparison(
@@ -79,6 +73,14 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
                 prepare=lambda: _mixtures(_clusters(17 * poses), 17 * their_poses, 17 if quick else 204, device),
             ),
             Comparison(
+                name="MixSTE lifting",
+                setting=f"{clips} clips of {frames} frames, width 512, 8 blocks, 8 heads, float32 both",
+                against="the same network written plainly",
+                at_least=1.2,
+                unit="clip",
+                prepare=lambda: _clips(clips, frames),
+            ),
+            Comparison(
                 name="answer of DiffPose",
                 setting=f"batch {batch}, paper's variant at the size of diffpose_paper_small.yaml, one call, flip_test",
                 against="five hypotheses of five calls, whose mean is the answer as in the paper",
@@ -86,9 +88,17 @@ def comparisons(device: torch.device, quick: bool) -> list[Comparison]:
                 unit="pose",
                 prepare=lambda: _answer(batch),
             ),
-            _training_epoch(quick, width=16, num_blocks=1, at_least=2.0),
-            _training_epoch(quick, width=64, num_blocks=3, at_least=None),
-            _sampled_cameras(quick),
+            Comparison(
+                name="answer of diffpose-people",
+                setting=f"batch {batch}, as `predict` answers: one call, and five hypotheses of ten calls around it",
+                against="five hypotheses of five calls of diffpose_paper_small.yaml, the default before it",
+                at_least=5.0,
+                unit="pose",
+                prepare=lambda: _answer(batch, shipped=True),
+            ),
+            training_epoch(quick, width=16, num_blocks=1, at_least=2.0),
+            training_epoch(quick, width=64, num_blocks=3, at_least=None),
+            sampled_cameras(quick),
         ]
     return rows
 
@@ -165,6 +175,22 @@ def _lifting(batch: int, device: torch.device) -> Prepared:
     return Prepared(Side(run, batch), Side(lambda: _ddim(textbook, state), batch), values, complaint)
 
 
+def _clips(clips: int, frames: int) -> Prepared:
+    """MixSTE of `methods`, against the textbook network."""
+    torch.manual_seed(0)
+    textbook = TextbookMixSTE(frames).eval()
+    fast = official.load_mixste(textbook.state_dict())
+    clip = torch.randn(clips, frames, 17, 2)
+
+    def answer(network: nn.Module) -> Tensor:
+        with torch.inference_mode():
+            return network(clip)
+
+    values = {"pose_difference": _difference(answer(fast), answer(textbook))}
+    complaint = "the two networks answer differently" if values["pose_difference"] > _SAME else ""
+    return Prepared(Side(lambda: answer(fast), clips), Side(lambda: answer(textbook), clips), values, complaint)
+
+
 def _blobs(problems: int, num_samples: int, dimensions: int) -> Float[Tensor, "B S D"]:
     """Samples of two to four blobs, whose centres lie within metres and whose spread is centimetres."""
     generator = torch.Generator().manual_seed(0)
@@ -197,9 +223,11 @@ def _clusters(problems: int) -> Float[Tensor, "B S 3"]:
     return centres.gather(1, chosen) + 0.15 * torch.randn(problems, 100, 3, generator=generator)
 
 
-def _answer(batch: int) -> Prepared:
-    """DiffPose with one hypothesis and as the paper describes it, with the same random weights."""
-    from methods.diffpose import DiffPose  # loads Lightning
+def _answer(batch: int, shipped: bool = False) -> Prepared:
+    """DiffPose with one hypothesis, or the shipped model, and DiffPose as the paper describes it."""
+    from methods.base import PoseMethod  # these load Lightning
+    from methods.checkpoints import load_method
+    from methods.diffpose import DiffPose
 
     torch.manual_seed(0)
     sizes: Any = {"width": 64, "num_blocks": 3, "context_width": 64, "context_blocks": 3, "flip_test": True}
@@ -207,111 +235,18 @@ def _answer(batch: int) -> Prepared:
     ours.denoiser_steps.fill_(1)
     theirs = DiffPose("paper", num_sampling_steps=5, answer_calls=5, **sizes).eval()
     theirs.load_state_dict(ours.state_dict())
+    answered = load_method("diffpose-people") if shipped else ours
     samples = SyntheticMotion(clips_per_activity=10, eval_stride=2).load("val")
     poses = select(samples, torch.arange(min(batch, len(samples["keypoints_2d"]))))
 
-    def answer(method: DiffPose) -> None:
+    def answer(method: PoseMethod) -> None:
         with torch.inference_mode():
             method(poses)
 
     number = len(poses["keypoints_2d"])
-    return Prepared(Side(lambda: answer(ours), number), Side(lambda: answer(theirs), number), {"poses": number})
+    return Prepared(Side(lambda: answer(answered), number), Side(lambda: answer(theirs), number), {"poses": number})
 
 
 def _difference(ours: Tensor, theirs: Tensor) -> float:
     """Largest difference, relative to the largest value."""
     return float((ours.float().cpu() - theirs).abs().max() / theirs.abs().max())
-
-
-def _training_epoch(quick: bool, width: int, num_blocks: int, at_least: float | None) -> Comparison:
-    """One epoch of the context encoder: batches cut from whole tensors against samples collated by workers."""
-
-    def prepare() -> Prepared:
-        module = SyntheticMotion(clips_per_activity=1 if quick else 6, batch_size=_BATCH_SIZE)
-        module.setup("fit")
-        ours = module.train_dataloader()
-        assert isinstance(ours, BatchLoader)
-        theirs = DataLoader(
-            _SampleDataset(module.load("train")), _BATCH_SIZE, shuffle=True, drop_last=True, num_workers=_NUM_WORKERS
-        )
-        torch.manual_seed(0)
-        network = GraphLifter(width, num_blocks, 2, 0.25, skeletons.get(official.SKELETON).parents)
-        samples = len(ours) * _BATCH_SIZE
-        return Prepared(
-            Side(_training(network, ours), samples),
-            Side(_training(network, theirs), samples),
-            {"batches": len(ours)},
-            "" if len(ours) == len(theirs) else "epochs of different length",
-        )
-
-    return Comparison(
-        name=f"training epoch, width {width}, {num_blocks} block{'s' if num_blocks > 1 else ''}",
-        setting=f"context encoder with 2 heads on synthetic motion, batch {_BATCH_SIZE}, Adam",
-        against=f"the same loop over a DataLoader of single samples, {_NUM_WORKERS} workers",
-        at_least=at_least,
-        unit="sample",
-        prepare=prepare,
-    )
-
-
-def _sampled_cameras(quick: bool) -> Comparison:
-    """One epoch of the context encoder on cameras that are drawn for each sample, against views that stay the same."""
-
-    def prepare() -> Prepared:
-        loaders = []
-        for cameras, stride in (("sampled", 5), ("fixed", 20)):  # the four fixed cameras make four samples of a frame
-            module = SyntheticMotion(
-                clips_per_activity=1 if quick else 4, cameras=cameras, train_stride=stride, batch_size=_SMALL_BATCH
-            )
-            module.setup("fit")
-            loaders.append(module.train_dataloader())
-        torch.manual_seed(0)
-        network = GraphLifter(64, 3, 4, 0.1, skeletons.get(official.SKELETON).parents)
-        ours, theirs = (Side(_training(network, loader), len(loader) * _SMALL_BATCH) for loader in loaders)
-        return Prepared(ours, theirs, {"our_batches": len(loaders[0]), "their_batches": len(loaders[1])})
-
-    return Comparison(
-        name="training on sampled cameras",
-        setting=f"context encoder of the shipped size (width 64, 3 blocks, 4 heads) on synthetic motion, batch "
-        f"{_SMALL_BATCH}, Adam; camera, proportions and detection errors anew for every sample and epoch",
-        against="the same on views and detections that were made once and lie in memory",
-        at_least=0.87,  # 15 % more time for a step
-        unit="sample",
-        prepare=prepare,
-        repeats=7,
-    )
-
-
-class _SampleDataset(Dataset):
-    """The samples of a split one by one, as data sets are usually written."""
-
-    def __init__(self, samples: PoseBatch) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples["keypoints_2d"])
-
-    def __getitem__(self, index: int) -> Any:
-        return _at(self.samples, index)
-
-
-def _at(tree: Any, index: int) -> Any:
-    return {key: _at(value, index) for key, value in tree.items()} if isinstance(tree, dict) else tree[index]
-
-
-def _training(network: GraphLifter, batches: BatchLoader | DataLoader) -> Callable[[], None]:
-    """Trains a copy of a network, one epoch a call."""
-    network = copy.deepcopy(network)
-    skeleton, epochs = skeletons.get(official.SKELETON), itertools.count()
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-
-    def run() -> None:
-        if isinstance(batches, BatchLoader):
-            batches.sampler.set_epoch(next(epochs))
-        for batch in batches:
-            loss = encoder_loss(network, batch, skeleton, num_frames=1)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-    return run

@@ -42,7 +42,7 @@ def test_every_row_is_measured_and_written(tmp_path):
     assert report["quick"] and report["machine"]["threads"] == 1
     assert "--quick" in report["command"] and report["date"]
     rows = {row["name"]: row for row in report["rows"]}
-    assert list(rows)[:3] == MIXTURES_AND_LIFTING and len(rows) == 8
+    assert list(rows)[:3] == MIXTURES_AND_LIFTING and len(rows) == 10
     for name, row in rows.items():
         assert row["ratio"] > 0 and row["our_seconds"] > 0 and row["their_seconds"] > 0
         assert f"{row['ratio']:.2f}x" in printed and name in printed
