@@ -60,10 +60,7 @@ class MotionCapture(VirtualCameraMotion):
         super().__init__(cameras=cameras, **options)
         if hold_out not in ("people", "activities"):
             raise InputError(f"data.hold_out is {hold_out}, expected people or activities")
-        self.roots = [Path(root.strip()) for root in roots.split(",") if root.strip()]
-        if not self.roots or len(set(self.roots)) < len(self.roots):
-            raise InputError(f"data.roots is {roots!r}, expected different folders with commas between them")
-        self.weights = _numbers(weights, len(self.roots))
+        self.roots, self.weights = roots_and_weights(roots, weights)
         self.hold_out: HoldOut = hold_out
         self.dataset = _dataset(hold_out, self.bodies is not None)
         self._options = {"cameras": cameras, **options}
@@ -74,8 +71,8 @@ class MotionCapture(VirtualCameraMotion):
     @cached_property
     def sources(self) -> list["MotionSource"]:
         """The folders; two of one publisher are called after their own names."""
-        folders = [_open(root) for root in self.roots]
-        names = [_publisher(folder) for folder in folders]
+        folders = [open_motion(root) for root in self.roots]
+        names = [publisher_of(folder) for folder in folders]
         names = [
             name if names.count(name) == 1 else folder.root.name for name, folder in zip(names, folders, strict=True)
         ]
@@ -141,7 +138,7 @@ class MotionSource(VirtualCameraMotion):
         self.hold_out: HoldOut = hold_out
         self.dataset = f"{_dataset(hold_out, self.bodies is not None)}_{name}"
         split_of = split_by_person if hold_out == "people" else split_by_activity
-        publisher = _publisher(folder)
+        publisher = publisher_of(folder)
         if self.column not in folder:
             raise InputError(
                 f"data.roots: {folder.root} has no {self.column}, which data.body moves by; prepare it again with this "
@@ -215,6 +212,47 @@ class WeightedOrder(EpochOrder):
         return everything[torch.randperm(len(everything), generator=generator)]
 
 
+def roots_and_weights(roots: str, weights: str) -> tuple[list[Path], list[float]]:
+    """The folders, and the weight of each or nothing, of `data.roots` and `data.weights`.
+
+    Raises:
+        InputError: if a folder is named twice, or the weights are not one positive number for each.
+    """
+    folders = [Path(root.strip()) for root in roots.split(",") if root.strip()]
+    if not folders or len(set(folders)) < len(folders):
+        raise InputError(f"data.roots is {roots!r}, expected different folders with commas between them")
+    try:
+        numbers = [float(weight) for weight in weights.split(",") if weight.strip()]
+    except ValueError:
+        numbers = [0.0]
+    if numbers and (len(numbers) != len(folders) or not min(numbers) > 0.0):
+        raise InputError(
+            f"data.weights is {weights!r}, expected {len(folders)} numbers above 0 with commas between them"
+        )
+    return folders, numbers
+
+
+def open_motion(root: Path) -> PreparedFolder:
+    """A folder of prepared motion of any publisher.
+
+    Raises:
+        InputError: if it has not been prepared, or is damaged.
+    """
+    path = root / MANIFEST
+    if not path.is_file():
+        raise InputError(
+            f"data.roots: {path} does not exist; prepare it with `noise2pose prepare WHAT --source SOURCE --output "
+            f"{root}` (`noise2pose prepare --help` lists what there is)"
+        )
+    return PreparedFolder(root, read_manifest(root)["dataset"])
+
+
+def clips_of_people(folder: PreparedFolder, split: Split, column: str) -> list[tuple[str, str, str, Tensor]]:
+    """Name, subject, action and (F, ...) values of a column of the clips of the people of a split."""
+    publisher = publisher_of(folder)
+    return clips_of(folder, column, [one for one in folder.sequences if split_by_person(one, publisher) == split])
+
+
 def split_by_person(sequence: dict[str, Any], publisher: str) -> Split:
     """The folder's own split, the people listed in `PEOPLE`, or a hash of the name."""
     if sequence.get("split"):
@@ -247,32 +285,11 @@ def _by_hash(name: str) -> Split:
     return "test" if number < 2 else "val" if number == 2 else "train"
 
 
-def _publisher(folder: PreparedFolder) -> str:
+def publisher_of(folder: PreparedFolder) -> str:
     """`cmu` or `uiprmd` for clips of theirs, whoever passed them on; otherwise the name of the data set."""
     sources = {str(sequence.get("source", "")).split("-")[0] for sequence in folder.sequences}
     known = sources.pop() if len(sources) == 1 else ""
     return known or folder.manifest["dataset"].removesuffix("_mocap")
-
-
-def _open(root: Path) -> PreparedFolder:
-    path = root / MANIFEST
-    if not path.is_file():
-        raise InputError(
-            f"data.roots: {path} does not exist; prepare it with `noise2pose prepare WHAT --source SOURCE --output "
-            f"{root}` (`noise2pose prepare --help` lists what there is)"
-        )
-    return PreparedFolder(root, read_manifest(root)["dataset"])
-
-
-def _numbers(weights: str, expected: int) -> list[float]:
-    """The weights, or none."""
-    try:
-        numbers = [float(weight) for weight in weights.split(",") if weight.strip()]
-    except ValueError:
-        numbers = [0.0]
-    if numbers and (len(numbers) != expected or not min(numbers) > 0.0):
-        raise InputError(f"data.weights is {weights!r}, expected {expected} numbers above 0 with commas between them")
-    return numbers
 
 
 def _in_shares(sizes: Sequence[int], weights: Sequence[float]) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from datamodules.base import PoseDataModule, Split, check_keypoints, check_range
-from datamodules.cmu_mocap import DATASET, clips_of, read_clips
+from datamodules.cmu_mocap import DATASET, read_clips
 from datamodules.motion import activities
-from datamodules.motion_capture import split_by_person
+from datamodules.motion_capture import clips_of_people
 from datamodules.prepared.folder import PreparedFolder, read_manifest
 from datamodules.rendered.people import SKELETON, UPRIGHT, Poses, draw_betas, photograph
 from noise2pose import keyed_random
@@ -137,10 +137,7 @@ class MotionPoses(PoseDataModule):
         ]
 
     def _recorded(self, split: Split) -> list[Rotvecs]:
-        folder = self._folder()
-        publisher = folder.manifest["dataset"].removesuffix("_mocap")
-        chosen = [motion for motion in folder.sequences if split_by_person(motion, publisher) == split]
-        return clips_of(folder, "poses", chosen)
+        return clips_of_people(self._folder(), split, "poses")
 
     def _folder(self) -> PreparedFolder:
         known = {"cmu": DATASET, "amass": "amass"}.get(self.source)

@@ -1,5 +1,6 @@
 """People whose body parameters are known exactly: the free body in synthetic or CMU poses, rendered or as keypoints."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from datamodules.base import PoseDataModule, Split, check_keypoints, check_range
 from datamodules.cmu_mocap import DATASET, read_clips
 from datamodules.motion import activities
 from datamodules.motion.detections import simulate_detections
+from datamodules.motion_capture import clips_of_people, open_motion, publisher_of, roots_and_weights
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.rendered.cache import render_cache
 from datamodules.rendered.people import MIN_SEEN, SKELETON, UPRIGHT, Poses, draw_betas, photograph
@@ -31,11 +33,14 @@ class RenderedPeople(PoseDataModule):
     """Images of rendered people with exact labels; the names of all data sets of this kind begin with `rendered`.
 
     Splits share no clip: synthetic ones have seeds of their own, those of CMU are `CMUMocap`'s (test subjects are in no
-    other split). Each person is a pose of a clip, drawn at random, with a camera and a body shape of their own.
+    other split), and `people` have the splits of `MotionCapture`, which share nobody. Each person is a pose of a clip,
+    drawn at random, with a camera and a body shape of their own.
 
     Args:
-        motion: `synthetic`, which needs no file, `cmu`, or `both`, half of each.
+        motion: `synthetic`, which needs no file; `cmu`; `both`, half of each; `people` for those of all `roots`.
         root: for `cmu` and `both`: folder written by `scripts/prepare.py cmu_mocap`.
+        roots: for `people`: folders of motion with rotations, written by `scripts/prepare.py`, commas between them.
+        weights: for `people`: share of each of these folders, commas between them; equal by default.
         images: whether to render images; without, a batch has keypoints only and takes seconds to make.
         num_people: training samples; validation has a fortieth and test a twentieth as many.
         keypoints_2d: `gt` for exact projections, `synthetic` for simulated detection errors, fixed by `noise_seed`.
@@ -53,8 +58,10 @@ class RenderedPeople(PoseDataModule):
 
     def __init__(
         self,
-        motion: Literal["synthetic", "cmu", "both"] = "synthetic",
+        motion: Literal["synthetic", "cmu", "both", "people"] = "synthetic",
         root: str = "data/cmu_mocap",
+        roots: str = "data/cmu_mocap,data/uiprmd",
+        weights: str = "",
         images: bool = True,
         num_people: int = 20_000,
         keypoints_2d: Literal["gt", "synthetic"] = "synthetic",
@@ -74,6 +81,7 @@ class RenderedPeople(PoseDataModule):
         super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
         self.motion = motion
         self.root = Path(root)
+        self.roots, self.weights = roots_and_weights(roots, weights)
         self.images = images
         self.sizes: dict[Split, int] = {"train": num_people, "val": num_people // 40, "test": num_people // 20}
         self.keypoints_2d: Literal["gt", "synthetic"] = keypoints_2d
@@ -99,7 +107,10 @@ class RenderedPeople(PoseDataModule):
         return f"rendered_{self.motion}"  # with or without images: the people and their keypoints are the same
 
     def prepare_data(self) -> None:
-        if self.motion != "synthetic":
+        if self.motion == "people":
+            for root in self.roots:
+                open_motion(root)
+        elif self.motion != "synthetic":
             PreparedFolder(self.root, DATASET)
         if self.images and self.trainer:  # in the first process only; the others then find them
             stage = self.trainer.state.fn
@@ -110,6 +121,7 @@ class RenderedPeople(PoseDataModule):
     def protocols(self, split: Split) -> list[Protocol]:
         source = "clips of no other split" + (", CMU subjects neither" if split == "test" else "")
         source = "clips of no other split" if self.motion == "synthetic" else source
+        source = "people of no other split" if self.motion == "people" else source
         source += f", turned at most {self.max_turn:g} degrees" if self.max_turn < 180.0 else ""
         return [
             Protocol(
@@ -149,13 +161,9 @@ class RenderedPeople(PoseDataModule):
         count = self.sizes[split]
         if self.motion == "both":
             synthetic, cmu = self._synthetic(split, count // 2), self._cmu(split, count - count // 2)
-            return Poses(
-                torch.cat((synthetic.rotations, cmu.rotations)),
-                torch.cat((synthetic.betas, cmu.betas)),
-                synthetic.names + cmu.names,
-                synthetic.subjects + cmu.subjects,
-                synthetic.actions + cmu.actions,
-            )
+            return _joined([synthetic, cmu])
+        if self.motion == "people":
+            return self._people(split, count)
         return self._synthetic(split, count) if self.motion == "synthetic" else self._cmu(split, count)
 
     def _synthetic(self, split: Split, count: int) -> Poses:
@@ -184,10 +192,33 @@ class RenderedPeople(PoseDataModule):
         )
 
     def _cmu(self, split: Split, count: int) -> Poses:
-        """Frames at equal distances through all clips of the split, each on a body of its own."""
         clips = read_clips(self.root, split, "poses")
         if not clips:
             raise InputError(f"data.root: {self.root} has no clips for {split}")
+        return self._frames(clips, count)
+
+    def _people(self, split: Split, count: int) -> Poses:
+        """The share of each folder that has people for the split."""
+        found = []
+        for root, weight in zip(self.roots, self.weights or [1.0] * len(self.roots), strict=True):
+            folder = open_motion(root)
+            publisher = publisher_of(folder)
+            clips = [  # people of two publishers may have the same number
+                (f"{publisher}_{name}", f"{publisher}_{subject}", action, rotvecs)
+                for name, subject, action, rotvecs in clips_of_people(folder, split, "poses")
+            ]
+            found += [(clips, weight)] if clips else []
+        if not found:
+            raise InputError(f"data.roots: {', '.join(map(str, self.roots))} have no people for {split}")
+        total = sum(weight for _, weight in found)
+        ends = [round(count * sum(weight for _, weight in found[: n + 1]) / total) for n in range(len(found))]
+        starts = [0, *ends[:-1]]
+        return _joined(
+            [self._frames(clips, end - start) for (clips, _), start, end in zip(found, starts, ends, strict=True)]
+        )
+
+    def _frames(self, clips: Sequence[tuple[str, str, str, torch.Tensor]], count: int) -> Poses:
+        """Frames at equal distances through all clips, each on a body of its own."""
         frames = torch.cat([rotvecs for *_, rotvecs in clips])
         owner = torch.cat([torch.full((len(rotvecs),), i) for i, (*_, rotvecs) in enumerate(clips)])
         start = torch.tensor([0, *(len(rotvecs) for *_, rotvecs in clips)]).cumsum(0)
@@ -215,3 +246,11 @@ class RenderedPeople(PoseDataModule):
         seen = torch.where(seen.sum(dim=-1, keepdim=True) >= MIN_SEEN, seen, exact[..., 2] > 0)
         area = 0.5 * (people["box"][:, 2] / BOX_SCALE).square()  # a person fills about half of the square around them
         return simulate_detections(exact[..., :2], seen, area, keys, SKELETON, self.noise_seed)
+
+
+def _joined(parts: Sequence[Poses]) -> Poses:
+    return Poses(
+        torch.cat([part.rotations for part in parts]),
+        torch.cat([part.betas for part in parts]),
+        *([value for part in parts for value in part[field]] for field in range(2, 5)),
+    )

@@ -12,7 +12,7 @@ from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.images.crops import BOX_SCALE
 from noise2pose.keyed_random import keys_of
-from tests.datamodules import acclaim
+from tests.datamodules import acclaim, motion_folder
 
 SPLITS = ("train", "val", "test")
 PEOPLE = 400
@@ -103,6 +103,38 @@ def test_both_is_half_synthetic_and_half_cmu(cmu):
             alone = wanted.load(split)
             assert alone["sample_id"] == both["sample_id"][part]
             assert torch.equal(alone["smpl"]["body_pose"], both["smpl"]["body_pose"][part])
+
+
+def test_people_of_several_folders_share_nobody_between_splits(tmp_path):
+    """CMU's lists hold out 2 and 11; of a studio without a list the name decides."""
+    clips = {
+        "a": [{"name": f"{subject}_01", "subject": subject, "action": "walk"} for subject in ("01", "02", "11", "05")],
+        "b": [{"name": f"b{subject}", "subject": f"b{subject}", "action": "wave"} for subject in range(12)],
+    }
+    roots = [
+        motion_folder.write(tmp_path / name, f"{dataset}_mocap", clips[name])
+        for name, dataset in zip("ab", ("cmu", "other"), strict=True)
+    ]
+    options = {"motion": "people", "roots": ",".join(map(str, roots)), "weights": "3,1"}
+    people = {split: make("", **options).load(split) for split in SPLITS}
+    subjects = {split: set(people[split]["subject"]) for split in SPLITS}
+    assert not any(subjects[a] & subjects[b] for a, b in (("train", "val"), ("train", "test"), ("val", "test")))
+    assert {"cmu_01", "cmu_05"} <= subjects["train"] and "cmu_11" in subjects["val"] and "cmu_02" in subjects["test"]
+    from_first = [name.startswith("cmu_") for name in people["train"]["sample_id"]]
+    assert sum(from_first) == 3 * PEOPLE // 4
+    names = [name for split in SPLITS for name in people[split]["sample_id"]]
+    assert len(set(names)) == len(names)
+    posed = BodyModel.load("free").joints(**people["train"]["smpl"], regressor=SKELETON)
+    upright = posed[:, 10, 1] < posed[:, [3, 6], 1].amax(dim=1)
+    assert upright.float().mean() > 0.8
+    assert "people of no other split" in make("", **options).protocols("test")[0].split
+    with pytest.raises(InputError, match="data.weights is '3', expected 2 numbers"):
+        make("", **{**options, "weights": "3"})
+    with pytest.raises(InputError, match=r"data.roots: .*dataset.json does not exist; prepare it with"):
+        make("", **{**options, "roots": "nothing", "weights": ""}).prepare_data()
+    bare = motion_folder.write(tmp_path / "bare", "bare_mocap", clips["b"], columns=("joints_world",))
+    with pytest.raises(InputError, match="has no poses here"):
+        make("", **{**options, "roots": str(bare), "weights": ""}).load("train")
 
 
 def test_too_few_people_are_refused(cmu):
