@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import BatchLoader
 from datamodules.synthetic_motion import SyntheticMotion
 from methods.diffpose import official
-from methods.diffpose.context import build_encoder, encoder_loss
+from methods.diffpose.context import Network, build_encoder, encoder_loss
 from methods.diffpose.denoisers import GraphLifter
 from methods.lifting import Normalisation, PointLoss, towards_person
 from noise2pose import skeletons
@@ -103,7 +102,7 @@ def _at(tree: Any, index: int) -> Any:
 
 
 def _training(
-    network: nn.Module,
+    network: Network,
     batches: BatchLoader | DataLoader,
     normalisation: Normalisation = "screen",
     kind: PointLoss = "squared",
