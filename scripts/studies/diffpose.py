@@ -14,8 +14,8 @@ from scripts.studies import runs
 EXPERIMENT = "diffpose_ablation"
 REFERENCE = "diffpose"  # the row whose weights the sweeps test, and which frames are compared with
 # The encoder, what is trained on it, and as long as both together for what is trained in one piece.
-EPOCHS = {"encoder": 24, "twice": 48, "on_encoder": 12, "whole": 36, "no": 12}
-VALIDATED_EVERY = {"frames": 4, "clips": 12}  # epochs; validation of clips costs more than their training
+EPOCHS = {"encoder": 40, "twice": 80, "on_encoder": 16, "whole": 56, "no": 16}
+VALIDATED_EVERY = {"frames": 8, "clips": 14}  # epochs; validation of clips costs more than their training
 _CONTEXT = "--model methods.diffpose.ContextEncoder"
 _POINTS = f"{_CONTEXT} --model.loss distance"
 _CLIP = "--model.num_frames 27 --model.normalisation limbs --model.width 24 --model.num_blocks 2 --model.num_heads 2"
@@ -44,15 +44,15 @@ class Row:
 
 # In this order: a row comes after the rows whose weights it needs.
 ROWS = {
-    "encoder": Row("context encoder", f"{_POINTS} --model.width 20", "encoder"),
-    "encoder_long": Row("control: the encoder, trained twice as long", f"{_POINTS} --model.width 20", "twice"),
+    "encoder": Row("context encoder", f"{_POINTS} --model.width 16", "encoder"),
+    "encoder_long": Row("control: the encoder, trained twice as long", f"{_POINTS} --model.width 16", "twice"),
     "compute": Row(
-        "control: encoder with the operations of DiffPose", f"{_POINTS} --model.width 43 --model.num_heads 1", "whole"
+        "control: encoder with the operations of DiffPose", f"{_POINTS} --model.width 35 --model.num_heads 1", "whole"
     ),
     "parameters": Row(
-        "control: encoder with the parameters of DiffPose", f"{_POINTS} --model.width 31 --model.num_heads 1", "whole"
+        "control: encoder with the parameters of DiffPose", f"{_POINTS} --model.width 25 --model.num_heads 1", "whole"
     ),
-    "gaussian": Row("encoder with a Gaussian head", f"{_CONTEXT} --model.width 20 --model.head gaussian", "whole"),
+    "gaussian": Row("encoder with a Gaussian head", f"{_CONTEXT} --model.width 16 --model.head gaussian", "whole"),
     "diffpose": Row("DiffPose, M = 5", ""),
     "single_step": Row("Baseline A, a single step", "--model.variant single_step"),
     "stacked": Row("Baseline B, five networks stacked", "--model.variant stacked"),
@@ -65,7 +65,7 @@ ROWS = {
     "release": Row("DiffPose as released", "--model.variant release"),
     "fmpose": Row(
         "FMPose3D",
-        "--model configs/methods/fmpose_residual.yaml --model.width 30 --model.num_heads 1 --model.num_blocks 2 "
+        "--model configs/methods/fmpose_residual.yaml --model.width 24 --model.num_blocks 2 "
         "--model.dropout 0.0",
         "whole",
     ),

@@ -88,7 +88,7 @@ def test_the_command_line_takes_the_options_of_a_row(row, split, capsys, monkeyp
     config = yaml.safe_load(capsys.readouterr().out)
     model, data = config["model"]["init_args"], config["data"]["init_args"]
     assert model["normalisation"] == "limbs" and data["noise_seed"] == 3
-    assert model["width"] == (24 if row == "d3dp" else 20)
+    assert model["width"] == (24 if row == "d3dp" else 16)
     assert data["cameras"] == "sampled"
     if split == "synthetic":
         assert (data["draw"], data["clips_per_activity"]) == (3, 20)
