@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,10 @@ class Photograph:
     focal: float | None
     turned: bool = False
 
+    def pixels(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB; as `read_image`."""
+        return read_image(self.path)
+
 
 def find_images(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
     """The images among files and folders, in the order of the inputs; folders recursively, sorted by name.
@@ -76,6 +80,11 @@ def find_images(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
         else:
             named = [(given.name, given)]
         found |= {path: name for name, path in named}
+    return told_apart(found)
+
+
+def told_apart(found: Mapping[Path, str]) -> list[tuple[str, Path]]:
+    """Name and path of some files; where two have the same name, all names are paths below the folder they share."""
     if len(set(found.values())) < len(found):
         root = Path(os.path.commonpath([path.absolute().parent for path in found]))
         found = {path: path.absolute().relative_to(root).as_posix() for path in found}

@@ -38,6 +38,8 @@ class Keypoints:
         people: T identities that a tracker gave; None where it gave none.
         frames: T positions in a video; None where the source says none.
         fps: frames of the video in a second; None where the source does not say.
+        times: T times in seconds from the first frame of the video; empty where frames and fps are all that is known.
+        filled: T marks of poses that nobody saw, put between two that were; empty where there are none.
         relative: whether coordinates are shares of the width and height of the image instead of pixels.
         form: what the source was read as, for example `OpenPose`.
         notes: what was left out or assumed, each in a few words.
@@ -53,6 +55,8 @@ class Keypoints:
     people: list[str | None] = field(default_factory=list)
     frames: list[int | None] = field(default_factory=list)
     fps: float | None = None
+    times: list[float] = field(default_factory=list)
+    filled: list[bool] = field(default_factory=list)
     relative: bool = False
     form: str = "array"
     notes: tuple[str, ...] = ()
@@ -67,9 +71,11 @@ class Keypoints:
         """The fields that have one value for each pose, of some poses, for `dataclasses.replace`."""
         index = torch.tensor(list(chosen), dtype=torch.int64)
         listed = {key: [getattr(self, key)[row] for row in chosen] for key in ("names", "images", "people", "frames")}
-        ids = [self.image_ids[row] for row in chosen] if self.image_ids else []
+        for key in ("image_ids", "times", "filled"):
+            known = getattr(self, key)
+            listed[key] = [known[row] for row in chosen] if known else []
         sizes = None if self.image_sizes is None else self.image_sizes[index]
-        return {**listed, "image_ids": ids, "points": self.points[index], "image_sizes": sizes}
+        return {**listed, "points": self.points[index], "image_sizes": sizes}
 
     def about(self) -> str:
         """What was read, in words."""

@@ -42,7 +42,7 @@ class Track(NamedTuple):
     times: list[float]
 
 
-def tracks(read: Keypoints, fps: float) -> list[Track]:
+def tracks(read: Keypoints, fps: float, longest_gap: float = LONGEST_GAP) -> list[Track]:
     """The tracks of a record.
 
     People are told apart by their identities. Without identities all poses of a video are of one person, if they are of
@@ -55,24 +55,14 @@ def tracks(read: Keypoints, fps: float) -> list[Track]:
     Args:
         read: the poses.
         fps: frames in a second where the source does not say; one frame is then the usual distance of two poses.
+        longest_gap: seconds without the person, at most, within a track.
 
     Raises:
         InputError: if frames of a video show several people without identities, or an identity twice.
     """
-    videos: dict[str, list[tuple[int, int]]] = {}
-    found: list[Track] = []
-    for row, (image, frame) in enumerate(zip(read.images, read.frames, strict=True)):
-        video, number = (str(PurePosixPath(image).parent), frame) if frame is not None else frame_number(image)
-        if frame is None and read.fps is None and read.people[row] is None and is_photograph(image):
-            number = None
-        if number is None:
-            found.append(Track([row], [0.0]))
-        else:
-            videos.setdefault(video, []).append((number, row))
-    for frames in _with_negative(videos).values():
-        if not _is_regular([frame for frame, _ in frames]) or _sizes(read, [row for _, row in frames]) > 1:
-            found += [Track([row], [0.0]) for _, row in frames]
-            continue
+    videos, alone = frames_of_videos(read)
+    found = [Track([row], [0.0]) for row in alone]
+    for frames in videos.values():
         people: dict[str | None, list[tuple[int, int]]] = {}
         for frame, row in sorted(frames):
             people.setdefault(read.people[row], []).append((frame, row))
@@ -80,8 +70,30 @@ def tracks(read: Keypoints, fps: float) -> list[Track]:
             found += [Track([row], [0.0]) for _, row in people.pop(None, [])]
         for person in people.values():
             _check_one_person(read, person)
-            found += _unbroken(read, person, fps)
+            found += _unbroken(read, person, fps, longest_gap)
     return sorted(found, key=lambda track: track.rows[0])
+
+
+def frames_of_videos(read: Keypoints) -> tuple[dict[str, list[tuple[int, int]]], list[int]]:
+    """Number and row of the poses of each video, and the rows of poses that are in none, as `tracks` describes it."""
+    videos: dict[str, list[tuple[int, int]]] = {}
+    alone: list[int] = []
+    for row, (image, frame) in enumerate(zip(read.images, read.frames, strict=True)):
+        video, number = (str(PurePosixPath(image).parent), frame) if frame is not None else frame_number(image)
+        if frame is None and read.fps is None and read.people[row] is None and is_photograph(image):
+            number = None
+        if number is None:
+            alone.append(row)
+        else:
+            videos.setdefault(video, []).append((number, row))
+    regular: dict[str, list[tuple[int, int]]] = {}
+    for video, frames in _with_negative(videos).items():
+        rows = [row for _, row in frames]
+        if (read.times or _is_regular([frame for frame, _ in frames])) and _sizes(read, rows) == 1:
+            regular[video] = frames
+        else:
+            alone += rows
+    return regular, alone
 
 
 def _with_negative(videos: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:
@@ -112,29 +124,45 @@ def _check_one_person(read: Keypoints, frames: Sequence[tuple[int, int]]) -> Non
         if frame == following_frame:
             raise InputError(
                 f"{source}: {read.names[row]} and {read.names[following]} are of one frame, and no identities "
-                "(track_id, idx or person_id) say who is who: give each person's keypoints in a file of their own, or "
-                "use a model for single frames"
+                "(track_id, idx or person_id) say who is who: say --track (track=True) to find out, or use a model for "
+                "single frames"
             )
 
 
-def _unbroken(read: Keypoints, frames: Sequence[tuple[int, int]], assumed: float) -> list[Track]:
-    """The frames and rows of one person, cut at long gaps and at leaps."""
-    step = _step([frame for frame, _ in frames])
+def times_of(read: Keypoints, frames: Sequence[tuple[int, int]], assumed: float) -> tuple[list[float], float]:
+    """Seconds of some frames of a video, and the usual time between two.
+
+    Args:
+        read: the poses.
+        frames: number and row of each, in the order of the numbers.
+        assumed: usual distances of two frames in a second, where the source says no rate.
+    """
+    step = step_of([frame for frame, _ in frames])
     rate = assumed * step if read.fps is None else read.fps
+    if not read.times:
+        return [frame / rate for frame, _ in frames], step / rate
+    times = [read.times[row] for _, row in frames]
+    between = sorted(later - earlier for earlier, later in pairwise(times) if later > earlier)
+    return times, between[len(between) // 2] if between else step / rate
+
+
+def _unbroken(read: Keypoints, frames: Sequence[tuple[int, int]], assumed: float, longest_gap: float) -> list[Track]:
+    """The frames and rows of one person, cut at long gaps and at leaps."""
+    times, usual = times_of(read, frames, assumed)
     parts: list[Track] = []
-    start = last = 0
-    for frame, row in frames:
-        away = (frame - last) / rate
+    start = last = 0.0
+    for (_, row), time in zip(frames, times, strict=True):
+        away = time - last
         if (
             not parts
-            or away - step / rate > LONGEST_GAP
+            or away - usual > longest_gap
             or _moved(read, parts[-1].rows[-1], row) > _MOST_MOVED + _FASTEST * away
         ):
             parts.append(Track([], []))
-            start = frame
+            start = time
         parts[-1].rows.append(row)
-        parts[-1].times.append((frame - start) / rate)
-        last = frame
+        parts[-1].times.append(time - start)
+        last = time
     return parts
 
 
@@ -163,12 +191,12 @@ def is_photograph(image: str) -> bool:
 def _is_regular(frames: Sequence[int]) -> bool:
     """Whether numbers of images count frames; photographs of a data set have numbers too, at no regular distance."""
     distinct = sorted(set(frames))
-    step = _step(distinct)
+    step = step_of(distinct)
     usual = sum(later - earlier == step for earlier, later in pairwise(distinct))
     return len(distinct) > 1 and (step == 1 or (len(distinct) > 3 and 2 * usual >= len(distinct) - 1))
 
 
-def _step(frames: Sequence[int]) -> int:
+def step_of(frames: Sequence[int]) -> int:
     """The usual distance of two frames, the smallest of several."""
     steps = Counter(later - earlier for earlier, later in pairwise(frames))
     return min(steps, key=lambda step: (-steps[step], step), default=1) or 1
