@@ -20,7 +20,7 @@ from noise2pose.keypoints.tracks import frames_of_videos, step_of, times_of
 from noise2pose.tracking.identities import identities
 
 MAX_GAP = 0.5  # seconds without detection that are filled by default
-SHORTEST = 0.2  # seconds that somebody must be seen in all, in a video of at least five times that
+SHORTEST = 0.5  # seconds that somebody must be seen in all, in a video of at least five times that
 _LAST_NUMBER = re.compile(r"[0-9]+(?=[^0-9]*$)")
 
 
@@ -58,7 +58,7 @@ def with_identities(read: Keypoints, max_gap: float = MAX_GAP, fps: float = 50.0
     videos, alone = frames_of_videos(read)
     source = str(read.source or "keypoints")
     if not videos:
-        raise InputError(f"{source}: --track (track=True) needs frames of a video, and these images do not count frames")
+        raise InputError(f"{source}: --track (track=True) needs frames of a video; these images do not count any")
     poses: list[_Pose] = []
     said: Counter[str] = Counter()
     for video, unsorted in enumerate(videos.values()):
