@@ -1,7 +1,7 @@
 """2-D joints of the people in videos, detected frame by frame and kept as they come.
 
-A file of lines keeps what was detected in a video, so that a killed process goes on where it was. Its first line says of
-which video and by which models; then there is a line for each frame, and a last one when the video has ended:
+A file of lines keeps what was detected in a video, so that a killed process goes on where it was. Its first line says
+of which video and by which models; then there is a line for each frame, and a last one when the video has ended:
 
     {"video": "clip.mp4", "sha256": ..., "models": [...], "skeleton": "coco_17", "size": [1280, 720]}
     {"frame": 0, "time": 0.0, "people": [[x, y, confidence, x, y, confidence, ...], ...]}

@@ -39,8 +39,8 @@ def with_identities(read: Keypoints, max_gap: float = MAX_GAP, fps: float = 50.0
     """The same poses with the identity of each person, and with those between that were not detected.
 
     A gap of at most `max_gap` is filled: its poses are interpolated and marked as `filled`. A longer one ends a clip,
-    and the person keeps the number if they are found again within `identities.REMEMBERED`. Poses of whom is seen too
-    shortly are left out; the notes say how many. Identities that the source gives are kept.
+    and the person keeps the number if they are found again within `identities.REMEMBERED`. Who is seen too
+    shortly is left out; the notes say how many. Identities that the source gives are kept.
 
     Args:
         read: the poses; those that are no frames of a video stay as they are, without identities, and come last.
@@ -71,7 +71,7 @@ def with_identities(read: Keypoints, max_gap: float = MAX_GAP, fps: float = 50.0
             said["found"] += max(numbers) + 1
         poses += _clips(read, video, frames, people, max_gap, fps, said)
     if not poses:
-        raise InputError(f"{source}: nobody is seen for {SHORTEST:g} seconds, so nobody can be tracked")
+        raise InputError(f"{source}: nobody can be tracked ({'; '.join(_notes(0, said, max_gap))})")
     named = {(pose.video, pose.person) for pose in poses}
     poses += [_Pose(len(videos), 0, None, row) for row in alone]
     tracked = _joined(read, sorted(poses, key=lambda pose: (pose.video, pose.frame, natural(pose.person or ""))))
@@ -109,7 +109,7 @@ def _clips(
     for person, shown in of_person.items():
         if len(shown) * usual < shortest - 1e-6:
             said["short"] += 1
-            said["poses"] += len(shown)
+            said["short poses"] += len(shown)
             continue
         poses += [_Pose(video, frame, person, row) for frame, row, _ in shown]
         for (frame, row, time), (following, later, then) in pairwise(shown):
@@ -132,7 +132,7 @@ def _notes(number: int, said: Counter[str], max_gap: float) -> list[str]:
     notes = [f"{counted(number, 'identity', 'identities')} {'by OC-SORT' if said['found'] else 'as the source gives'}"]
     if said["short"]:
         who = counted(said["short"], "identity", "identities")
-        notes.append(f"{who} dropped, seen for less than {SHORTEST:g} s ({counted(said['poses'], 'pose')})")
+        notes.append(f"{who} dropped, seen for less than {SHORTEST:g} s ({counted(said['short poses'], 'pose')})")
     if said["single"]:
         notes.append(f"{counted(said['single'], 'pose')} dropped, in one frame only")
     if said["filled"]:

@@ -109,7 +109,7 @@ def test_short_appearances_are_dropped_and_said():
     missing = {(name, frame) for name in (RIGHT, LEFT) for frame in range(200) if kept.get(frame) != name}
     tracked = with_identities(scene(missing=missing)[0])
     assert set(tracked.people) == {"2"}, "numbers of those who were dropped are not given again"
-    assert "1 identity dropped, seen for less than 0.2 s (3 poses)" in tracked.notes
+    assert "1 identity dropped, seen for less than 0.5 s (3 poses)" in tracked.notes
     assert "1 pose dropped, in one frame only" in tracked.notes
 
 
