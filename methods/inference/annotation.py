@@ -1,42 +1,39 @@
-"""Annotates people in images, or of keypoints alone, with a trained method that answers with a body.
-
-Shape letters: B batch.
-"""
+"""Annotates people in images and videos, or of keypoints alone, with a trained method that answers with a body."""
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 from tqdm import tqdm
 
 from methods.base import PoseMethod
-from methods.inference.model import SAMPLE, TrainedModel
+from methods.inference.bodies import annotate_people
+from methods.inference.inputs import FPS, as_paths
+from methods.inference.model import TrainedModel
 from methods.inference.results import Annotations, as_folder
 from methods.model_folders import weights_sha256
-from noise2pose.annotation.layout import annotate_batch
-from noise2pose.annotation.people import Person, Skipped, Subjects, detect_people, find_subjects
-from noise2pose.annotation.suspicion import disagreement_with_mirror, disagreement_with_noise
+from noise2pose.annotation.people import Skipped, Subjects, Tracking, detect_people, find_subjects
 from noise2pose.annotation.writer import (
     AnnotationWriter,
     Part,
     fingerprint,
     join_parts,
+    read_about,
     read_annotations,
     read_skipped,
 )
-from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
-from noise2pose.images import crops
-from noise2pose.images.photographs import Photograph, find_images, read_image
-from noise2pose.keypoints.arrays import Keypoints
-from noise2pose.keypoints.files import as_keypoints, is_keypoint_file
+from noise2pose.images.photographs import Photograph
+from noise2pose.images.sources import Sources, find_sources
+from noise2pose.images.video import FramesByNumber, Video, frame_of
+from noise2pose.keypoints.arrays import Keypoints, frame_rate
+from noise2pose.keypoints.files import as_keypoints
 from noise2pose.rendering.levelling import check_pitch
+from noise2pose.tracking.gaps import MAX_GAP
 
 
 class Annotator:
@@ -75,12 +72,15 @@ class Annotator:
         command: str | None = None,
         skeleton: str | None = None,
         camera_pitch: float | None = None,
+        track: bool = False,
+        max_gap: float = MAX_GAP,
+        fps: float | None = None,
     ) -> Annotations:
-        """Annotates everybody in some images, or everybody of some keypoints.
+        """Annotates everybody in some images or videos, or everybody of some keypoints.
 
         Args:
-            inputs: path of an image, of a folder of images or of a keypoint file; a list of images and folders; or
-                keypoints as `Lifter.predict` takes them.
+            inputs: path of an image, of a video, of a folder of them or of a keypoint file; a list of them; what
+                `find_sources` found; or keypoints as `Lifter.predict` takes them.
             keypoints: of the people in the images, as a file or a record that names its images, or of one image as an
                 array (people, J, 2 or 3); None to detect them.
             focal: focal length in pixels, of all images; None for the EXIF data of each, else its diagonal.
@@ -91,6 +91,10 @@ class Annotator:
             skeleton: of the keypoints, as `Lifter.predict` takes it.
             camera_pitch: degrees that the cameras of all images look down, negative up, for the pictures; None for what
                 people who stand tell, else level (see `noise2pose.rendering.levelling`).
+            track: whether to find out who is who in the frames of a video.
+            max_gap: seconds without detection in which poses are put between those that were seen, when people are
+                tracked; these poses have no observed joint and are suspect.
+            fps: frames of the video in a second, for `max_gap`; None for what the source says.
 
         Raises:
             InputError: if the inputs do not fit the model or each other, or `output` holds other annotations.
@@ -101,9 +105,14 @@ class Annotator:
         # As the hash of the options has them.
         focal, camera_pitch = (None if number is None else float(number) for number in (focal, camera_pitch))
         folder = None if output is None else as_folder(output)
-        images, keypoints = _images_and_keypoints(inputs, keypoints, skeleton)
-        method = self._method(alone=not images)
-        subjects = find_subjects(images, keypoints, focal, None if detector is None else Path(detector))
+        sources, keypoints = _sources_and_keypoints(inputs, keypoints, skeleton, folder)
+        method = self._method(alone=not sources.images and not sources.videos)
+        if keypoints is not None and fps is not None:
+            keypoints = replace(keypoints, fps=frame_rate("keypoints", fps), times=[])
+        tracking = Tracking(max_gap, FPS) if track else None
+        place = None if detector is None else Path(detector)
+        subjects = find_subjects(sources.images, keypoints, focal, place, sources.videos, tracking)
+        keypoints = subjects.keypoints
         made_from = {
             "checkpoint": weights_sha256(self.model.path),
             "options": fingerprint(
@@ -113,6 +122,7 @@ class Annotator:
                 self.batch_size,
                 None if keypoints is None else keypoints.skeleton,
                 camera_pitch,
+                *([*tracking, fps] if tracking is not None else []),
             ),
             **subjects.made_from,
         }
@@ -128,11 +138,11 @@ class Annotator:
             "command": command or shlex.join(["python", *sys.argv]),
         }
         writer = None if folder is None else AnnotationWriter(folder, info, made_from)
-        arrays, skipped = self._annotate(subjects, writer)
+        arrays, skipped, about = self._annotate(subjects, writer)
+        info["keypoints_about"] = about or info["keypoints_about"]
+        photographs = _frames_of(arrays, sources.videos) or subjects.photographs
         assert method.body is not None
-        return Annotations(
-            arrays, skipped, method.body, subjects.photographs, focal, info, made_from, method.joint_maps
-        )
+        return Annotations(arrays, skipped, method.body, photographs, focal, info, made_from, method.joint_maps)
 
     def _method(self, alone: bool) -> PoseMethod:
         """The loaded method.
@@ -150,14 +160,18 @@ class Annotator:
             raise InputError(f"{method.title} needs images: give it images, and the keypoint file as their keypoints")
         return method
 
-    def _annotate(self, subjects: Subjects, writer: AnnotationWriter | None) -> tuple[dict[str, np.ndarray], Skipped]:
-        """Computes the parts of the set that the writer does not have yet.
+    def _annotate(
+        self, subjects: Subjects, writer: AnnotationWriter | None
+    ) -> tuple[dict[str, np.ndarray], Skipped, str]:
+        """Computes the parts of the set that the writer does not have yet; gives what was detected in words, too.
 
         A part is a batch, always of the same people, so that a resumed set has the same numbers to the last bit.
         """
         if writer is not None and writer.finished:
-            return read_annotations(writer.folder), read_skipped(writer.folder)
-        subjects = detect_people(subjects, None if writer is None else writer.folder / "detections.json")
+            return read_annotations(writer.folder), read_skipped(writer.folder), read_about(writer.folder)
+        subjects = detect_people(subjects, None if writer is None else writer.folder)
+        if writer is not None and subjects.about:
+            writer.info["keypoints_about"] = subjects.about
         people = subjects.people or []
         batches = [people[start : start + self.batch_size] for start in range(0, len(people), self.batch_size)]
         parts: list[Part] = []
@@ -169,9 +183,9 @@ class Annotator:
                     writer.write(number, *annotate_people(self.model.method, chosen))
                 bar.update(len(chosen))
         if writer is None:
-            return join_parts(parts, subjects.skipped)
+            return *join_parts(parts, subjects.skipped), subjects.about
         writer.finish(len(batches), subjects.skipped)
-        return read_annotations(writer.folder), read_skipped(writer.folder)
+        return read_annotations(writer.folder), read_skipped(writer.folder), subjects.about
 
 
 def _source(keypoints: Keypoints | None) -> str:
@@ -181,103 +195,42 @@ def _source(keypoints: Keypoints | None) -> str:
     return "array" if keypoints.source is None else keypoints.source.name
 
 
-def _images_and_keypoints(
-    inputs: Any, keypoints: Any, skeleton: str | None
-) -> tuple[list[tuple[str, Path]], Keypoints | None]:
-    """The images by name, none where keypoints come alone; and the keypoints, where they are given.
+def _sources_and_keypoints(
+    inputs: Any, keypoints: Any, skeleton: str | None, output: Path | None
+) -> tuple[Sources, Keypoints | None]:
+    """The images or videos, none where keypoints come alone; and the keypoints, where they are given.
 
     Raises:
-        InputError: if either cannot be read, or keypoints are given twice.
+        InputError: if either cannot be read, or keypoints are given twice or for a video.
     """
-    paths = [inputs] if isinstance(inputs, str | Path) else inputs
-    if isinstance(paths, list | tuple) and paths and all(isinstance(path, str | Path) for path in paths):
-        paths = [Path(path) for path in paths]
-        if len(paths) > 1 or not is_keypoint_file(paths[0]):
-            images = find_images(paths)
-            if keypoints is None:
-                return images, None
-            if isinstance(keypoints, str | Path | Keypoints):
-                return images, as_keypoints(keypoints, skeleton)
-            if len(images) > 1:
-                raise InputError("an array of keypoints belongs to one image: for several give a file or a record")
-            found = as_keypoints(keypoints, skeleton)
-            return images, as_keypoints(found, names=[images[0][1].name] * len(found.names))
-        inputs = paths[0]
-    if keypoints is not None:
-        raise InputError("keypoints are given twice: `keypoints` is for images")
-    return [], as_keypoints(inputs, skeleton)
+    paths = as_paths(inputs)
+    if paths is None and not isinstance(inputs, Sources):
+        sources, alone = Sources([], [], None), inputs
+    else:
+        sources = inputs if isinstance(inputs, Sources) else find_sources(paths or [], output)
+        alone = sources.keypoints
+    if alone is not None:
+        if keypoints is not None:
+            raise InputError("keypoints are given twice: `keypoints` is for images")
+        return sources, as_keypoints(alone, skeleton)
+    if keypoints is None:
+        return sources, None
+    if sources.videos:
+        raise InputError("keypoints are for images: those of a video are detected, or give the keypoint file alone")
+    if isinstance(keypoints, str | Path | Keypoints):
+        return sources, as_keypoints(keypoints, skeleton)
+    if len(sources.images) > 1:
+        raise InputError("an array of keypoints belongs to one image: for several give a file or a record")
+    found = as_keypoints(keypoints, skeleton)
+    return sources, as_keypoints(found, names=[sources.images[0][1].name] * len(found.names))
 
 
-@torch.no_grad()
-def annotate_people(method: PoseMethod, chosen: Sequence[Person]) -> Part:
-    """One batch: annotations of those whose images can be read, and what is left out with the reason.
-
-    Args:
-        method: in evaluation mode, with a body.
-        chosen: all with images, or all without.
-    """
-    assert method.body is not None, "only methods with a body annotate"
-    found, images, skipped = [], [], []
-    read: dict[str, np.ndarray | InputError] = {}  # people of one image follow one another
-    for person in chosen:
-        if person.photograph is not None:
-            if person.file_name not in read:
-                read = {person.file_name: _read(person.photograph)}
-            pixels = read[person.file_name]
-            if isinstance(pixels, InputError):
-                skipped.append((person.file_name, str(pixels)))
-                continue
-            images.append(crops.crop(pixels, crops.box_of_keypoints(person.keypoints)))
-        found.append(person)
-    if not found:
-        return None, list(dict.fromkeys(skipped))
-    keypoints = torch.stack([person.keypoints for person in found])
-    corner = torch.stack([torch.zeros(2) if person.corner is None else person.corner for person in found])
-    batch = _batch(found, _moved(keypoints, -corner), images, method.device)
-    prediction = method(batch)
-    others = (method, batch, prediction, method.body)
-    mirrored, noisy = disagreement_with_mirror(*others), disagreement_with_noise(*others)
-    size_known = torch.tensor([person.corner is None for person in found], device=method.device)
-    camera = batch["camera"]
-    corner = corner.to(method.device)
-    in_image: PoseBatch = {  # the same in the pixels of the keypoints
-        "keypoints_2d": keypoints.to(method.device),
-        "box": torch.cat((batch["box"][:, :2] + corner, batch["box"][:, 2:]), dim=-1),
-        "camera": {
-            "focal": camera["focal"],
-            "principal_point": camera["principal_point"] + corner,
-            "image_size": torch.where(size_known[:, None], camera["image_size"], 0.0),
-        },
-        "sample_id": [person.name for person in found],
-    }
-    names = [person.file_name for person in found]
-    arrays = annotate_batch(in_image, prediction, method.body, names, mirrored, noisy)
-    return arrays, list(dict.fromkeys(skipped))
-
-
-def _batch(
-    people: Sequence[Person], keypoints: Float[Tensor, "B 17 3"], images: Sequence[Tensor], device: torch.device
-) -> PoseBatch:
-    size = torch.tensor([person.size for person in people], dtype=torch.float32, device=device)
-    focal = torch.tensor([person.focal for person in people], dtype=torch.float32, device=device)
-    keypoints = keypoints.to(device)
-    batch: PoseBatch = {
-        "keypoints_2d": keypoints,
-        "box": crops.box_of_keypoints(keypoints),
-        "camera": {"focal": focal[:, None].expand(-1, 2), "principal_point": size / 2.0, "image_size": size},
-        "sample_id": [SAMPLE] * len(people),
-    }
-    if images:
-        batch["image"] = torch.stack(list(images)).to(device)
-    return batch
-
-
-def _read(photograph: Photograph) -> np.ndarray | InputError:
-    try:
-        return read_image(photograph.path)
-    except InputError as error:
-        return error
-
-
-def _moved(keypoints: Float[Tensor, "B J 3"], by: Float[Tensor, "B 2"]) -> Float[Tensor, "B J 3"]:
-    return torch.cat((keypoints[..., :2] + by[:, None], keypoints[..., 2:]), dim=-1)
+def _frames_of(arrays: Mapping[str, np.ndarray], videos: Sequence[Video]) -> list[Photograph]:
+    """The frames of videos that some annotations are of."""
+    frames: dict[str, Photograph] = {}
+    for video in videos:
+        shared = FramesByNumber(video)
+        for name, number in zip(arrays["file_names"].tolist(), arrays["frames"].tolist(), strict=True):
+            if name == video.frame_name(number) and name not in frames:
+                frames[name] = frame_of(shared, number)
+    return list(frames.values())

@@ -4,29 +4,27 @@ Shape letters: T poses, F frames of a window, W windows, J joints, N hypotheses.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from methods.base import PoseMethod
+from methods.inference.inputs import FPS, read_poses
 from methods.inference.model import SAMPLE, TrainedModel
-from methods.inference.results import LiftedPoses
+from methods.inference.results import LiftedPoses, as_folder
 from noise2pose import cameras, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
-from noise2pose.images.photographs import ENDINGS as IMAGE_ENDINGS
 from noise2pose.keypoints.arrays import Keypoints, counted, frame_rate
-from noise2pose.keypoints.files import as_keypoints, in_pixels, is_keypoint_file
 from noise2pose.keypoints.images import frame_number
 from noise2pose.keypoints.tracks import Track, at_places, is_photograph, resample, tracks
 from noise2pose.rendering.levelling import check_pitch, level_poses
+from noise2pose.timing import stage
+from noise2pose.tracking.gaps import MAX_GAP
 
-FPS = 50.0  # frames a second of the clips that methods are trained on: those of Human3.6M and of the motion here
 _BATCH_FRAMES = 512
 
 
@@ -53,6 +51,10 @@ class Lifter:
         names: Any = None,
         fps: float | None = None,
         camera_pitch: float | None = None,
+        track: bool = False,
+        max_gap: float = MAX_GAP,
+        detector: str | Path | None = None,
+        output: str | Path | None = None,
     ) -> LiftedPoses:
         """Lifts poses; a method for clips takes those of each person in the order of their frames.
 
@@ -61,34 +63,41 @@ class Lifter:
 
         Args:
             keypoints: (T, J, 2 or 3) or (J, 2 or 3) pixels and confidence; or the path of a keypoint file, in any
-                format of `noise2pose.keypoints.files`; or the record that `read_keypoints` returns.
+                format of `noise2pose.keypoints.files`; or the record that `read_keypoints` returns; or paths of images
+                or videos (see `noise2pose.images.sources`), whose people are detected.
             skeleton: of the joints, such as `coco_17`, `halpe_26` or `h36m_17`; None for what the file says, else to
                 tell by the number of joints (17 is taken for COCO's).
             image_size: (2,) or (T, 2) width and height in pixels, for the pictures; None for what the file says.
             names: T names of the images; None for those of the file.
-            fps: frames of the video in a second, for a method for clips; None for what the file says, else 50.
+            fps: frames of the video in a second, for a method for clips; None for what the file says, else 50. With it,
+                the times that a video says are not used.
             camera_pitch: degrees that the camera looks down on the people, negative up, for the pictures; None for what
                 people who stand tell, else level (see `noise2pose.rendering.levelling`).
+            track: whether to find out who is who in the frames of a video, so that each person is a clip.
+            max_gap: seconds without detection that are filled then; a longer gap begins another clip.
+            detector: folder of the 2-D detector of images and videos; None for `data/detector`.
+            output: folder that keeps what was detected, so that the same call after an interruption resumes; None to
+                keep nothing.
 
         Raises:
-            InputError: if images are given, the keypoints or the pitch are wrong, or the model does not lift keypoints;
-                also if a method for clips is given several people without identities.
+            InputError: if the inputs or the pitch are wrong, or the model does not lift keypoints; also if a method for
+                clips is given several people without identities.
         """
-        _refuse_images(keypoints)
         check_pitch(camera_pitch)
         fps = None if fps is None else frame_rate("keypoints", fps)
-        read = in_pixels(as_keypoints(keypoints, skeleton, image_size, names))
-        if read.relative:
-            raise InputError(
-                f"{read.source}: coordinates are shares of the image: give its width and height with --image_size"
-            )
-        read = read if fps is None else replace(read, fps=fps)
         method = self.model.method
         if method.body is not None:
             raise InputError(f"{method.title} predicts bodies: use Annotator({self.model.name!r})")
+        folder = None if output is None else as_folder(output)
+        read = read_poses(keypoints, skeleton, image_size, names, fps, track, max_gap, detector, folder)
         points = skeletons.to_input(read.points, read.skeleton, LiftedPoses.skeleton)
+        filled = torch.tensor(read.filled or [False] * len(points))
+        observed = torch.cat((points[..., :2], torch.where(filled[:, None, None], 0.0, points[..., 2:])), dim=-1)
         found = tracks(read, FPS) if method.num_frames > 1 else [Track([row], [0.0]) for row in range(len(points))]
-        lifted = lift_tracks(method, points, found)
+        with stage("lift"):
+            # A method for clips takes poses that were filled in from the frames around them, others from the keypoints.
+            lifted = lift_tracks(method, observed if method.num_frames > 1 else points, found)
+        points = observed
         motion = _motion(read)
         moving = sum(len(track.rows) > 1 for track in motion)
         joints, skeleton_of_joints = lifted.joints_3d.numpy(), skeletons.get(LiftedPoses.skeleton)
@@ -107,10 +116,13 @@ class Lifter:
             method=method.title,
             checkpoint=self.model.name,
             input_skeleton=read.skeleton,
-            num_hidden=int((read.points[..., 2] == 0).sum()),
+            num_hidden=int((read.points[..., 2] == 0)[~filled].sum()),
             about=_about(read, found, method.num_frames) + no_gif,
             is_clip=any(len(track.rows) == len(points) > 1 for track in motion),
             levels=level_poses(joints, seen, skeleton_of_joints, _cameras(read, motion), camera_pitch),
+            fps=read.fps,
+            times=read.times,
+            clips=_clips(len(points), motion),
         )
 
 
@@ -120,6 +132,15 @@ def _motion(read: Keypoints) -> list[Track]:
         return tracks(read, FPS)
     except InputError:
         return []
+
+
+def _clips(number: int, motion: Sequence[Track]) -> list[int]:
+    """The number of the clip of each pose, -1 for those that are in none."""
+    clips = [-1] * number
+    for clip, track in enumerate(motion):
+        for row in track.rows:
+            clips[row] = clip
+    return clips
 
 
 def _cameras(read: Keypoints, motion: Sequence[Track]) -> list[str]:
@@ -150,20 +171,6 @@ def _about(read: Keypoints, found: Sequence[Track], num_frames: int) -> str:
     alone = len(found) - len(moving)
     others = f", {counted(alone, 'pose')} alone" if alone else ""
     return f"{read.about()}; {counted(len(moving), 'clip')} at {rate}{others}"
-
-
-def _refuse_images(given: Any) -> None:
-    """Says what to do with images, before anything is loaded."""
-    paths = given if isinstance(given, list | tuple) else [given]
-    is_image = isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.ndim >= 3
-    for path in paths:
-        if isinstance(path, str | Path) and not is_keypoint_file(Path(path)):
-            is_image |= Path(path).suffix.lower() in IMAGE_ENDINGS or Path(path).is_dir()
-    if is_image:
-        raise InputError(
-            "a lifter predicts joints from 2-D keypoints: give it a keypoint file or an array (poses, joints, 2 or 3), "
-            "not images; methods that predict bodies take images: Annotator('diffannot-keypoints').predict(...)"
-        )
 
 
 class Lifted(NamedTuple):

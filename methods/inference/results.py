@@ -4,7 +4,7 @@ Shape letters: T poses, P people, J joints, N hypotheses, V vertices.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from noise2pose.errors import InputError
 from noise2pose.files import write_npz
 from noise2pose.images.photographs import Photograph
 from noise2pose.keypoints.arrays import counted
-from noise2pose.rendering.figures import write_pose_gif, write_pose_pictures
+from noise2pose.rendering.figures import drawn_rows, write_pose_gif, write_pose_pictures
 from noise2pose.rendering.levelling import Levels, summarise
 
 
@@ -51,6 +51,9 @@ class LiftedPoses:
         about: what the keypoints were read as, and what was left out or assumed.
         is_clip: whether the poses may be consecutive frames.
         levels: how drawings turn the poses so that people who stand are upright, and why; `joints_3d` is not turned.
+        fps: frames of the video in a second; None where it is unknown.
+        times: seconds of each pose from the first frame of its video; empty where only `frames` and `fps` are known.
+        clips: number of the clip of each pose, the unbroken motion of one person; -1 where it is in none.
     """
 
     joints_3d: np.ndarray
@@ -69,6 +72,9 @@ class LiftedPoses:
     about: str
     is_clip: bool
     levels: Levels
+    fps: float | None = None
+    times: list[float] = field(default_factory=list)
+    clips: list[int] = field(default_factory=list)
     skeleton: ClassVar[str] = SKELETON
     unit: ClassVar[str] = "m"
     frame: ClassVar[str] = "camera: x right, y down, z forward; relative to the pelvis"
@@ -86,7 +92,10 @@ class LiftedPoses:
 
     @property
     def valid(self) -> np.ndarray:
-        """(T, 17) bool: joints whose keypoint was visible; the others are guessed from the rest of the pose."""
+        """(T, 17) bool: joints whose keypoint was visible; the others are guessed from the rest of the pose.
+
+        A pose without any was put between two frames in which the person was seen.
+        """
         return self.keypoints_2d[..., 2] > 0
 
     def summary(self) -> str:
@@ -106,7 +115,7 @@ class LiftedPoses:
 
         Args:
             folder: made if it is missing; files of the same name are replaced.
-            pictures: of the first poses, NAME.png; 0 for none.
+            pictures: at most, NAME.png: of the first poses, or spread over a video; 0 for none.
             gif: whether to draw poses.gif, where the poses may be consecutive frames.
 
         Returns:
@@ -118,6 +127,8 @@ class LiftedPoses:
         folder = as_folder(folder)
         known = {"joints_3d": self.joints_3d, "uncertainty": self.uncertainty, "hypotheses": self.hypotheses}
         known |= {"keypoints_2d": self.keypoints_2d, "image_size": self.image_size}
+        known |= {"times": np.array(self.times) if self.times else None}
+        known |= {"fps": None if self.fps is None else np.array(self.fps)}
         known |= {"level_rotation": self.levels.rotation, "level": np.array(self.levels.about)}
         arrays = {key: value for key, value in known.items() if value is not None}
         written = [folder / "poses.npz"]
@@ -129,10 +140,12 @@ class LiftedPoses:
             images=np.array(self.images),
             people=np.array([person or "" for person in self.people]),
             frames=np.array([-1 if frame is None else frame for frame in self.frames]),
+            clips=np.array(self.clips),
             skeleton=np.array(self.skeleton),
             checkpoint=np.array(self.checkpoint),
         )
-        written += write_pose_pictures(folder, arrays, self.names[: max(pictures, 0)])
+        rows = drawn_rows(len(self), pictures, spread=bool(self.times))
+        written += write_pose_pictures(folder, arrays, self.names, rows)
         if gif and self.is_clip and len(self) > 1:
             written.append(write_pose_gif(folder, arrays, self.names))
         return written
@@ -272,7 +285,7 @@ class Annotations:
 
         Args:
             folder: made if it is missing. Where it holds these annotations already, only missing pictures are drawn.
-            pictures: of the first people, NAME.png; 0 for none.
+            pictures: at most, NAME.png: of the first people, or spread over a video; 0 for none.
 
         Returns:
             The files.

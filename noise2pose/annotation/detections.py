@@ -13,8 +13,12 @@ from tqdm import tqdm
 from noise2pose.annotation.layout import to_text
 from noise2pose.errors import InputError
 from noise2pose.files import sha256, write_text
-from noise2pose.images.photographs import Photograph, read_image
+from noise2pose.images.photographs import Photograph, open_images, read_image
+from noise2pose.keypoints.arrays import Keypoints, counted
+from noise2pose.keypoints.cleaning import usable
 from noise2pose.keypoints.detector import BlazePose
+from noise2pose.keypoints.images import person_names
+from noise2pose.keypoints.videos import Detector
 
 SKELETON = "coco_17"
 FOLDER = Path("data/detector")  # where `noise2pose prepare detector` puts the files
@@ -43,6 +47,56 @@ def model_files(folder: Path | None = None) -> list[Path]:
             "the 2-D detector needs ai-edge-litert: pip install -e '.[detection]', or give --keypoints FILE"
         )
     return files
+
+
+def video_detector(folder: Path | None = None) -> Detector:
+    """The detector as `keypoints.videos` takes it.
+
+    Args:
+        folder: where its files are; None for `data/detector`.
+
+    Raises:
+        InputError: as `model_files`.
+    """
+    models = model_files(folder)
+    return Detector(lambda: BlazePose(models), SKELETON, [sha256(model) for model in models])
+
+
+def keypoints_of_images(
+    images: Sequence[tuple[str, Path]], folder: Path | None = None, cache: Path | None = None
+) -> tuple[Keypoints, list[Photograph]]:
+    """Everybody in some images as one record, in the order of the images; and the images that can be opened.
+
+    Args:
+        images: file name and path of each.
+        folder: of the detector.
+        cache: as of `detect_people`.
+
+    Raises:
+        InputError: as `model_files`, or if nobody is found.
+    """
+    models = model_files(folder)
+    photographs, skipped = open_images(images)
+    found, unreadable = detect_people(models, photographs, cache)
+    skipped = [*skipped, *unreadable]
+    notes = [f"{counted(len(skipped), 'image')} skipped, {skipped[0][0]} the first: {skipped[0][1]}"] if skipped else []
+    empty = sum(not len(people) for people in found.values())
+    if empty:
+        notes.append(f"nobody found in {counted(empty, 'image')}")
+    points = torch.cat([torch.zeros(0, 17, 3), *found.values()])
+    owners = [photograph for photograph in photographs for _ in found.get(photograph.file_name, ())]
+    kept = usable(points).nonzero().flatten().tolist()
+    if len(kept) < len(points):
+        left_out = counted(len(points) - len(kept), "person", "people")
+        notes.append(f"{left_out} left out, of whom fewer than 3 joints are seen")
+    if not kept:
+        raise InputError(f"nobody was found in {counted(len(images), 'image')}{'; '.join(['', *notes])}")
+    names = [owners[row].file_name for row in kept]
+    sizes = torch.tensor([owners[row].size for row in kept], dtype=torch.float32)
+    record = Keypoints(
+        points[kept], SKELETON, person_names(names), sizes, images=names, form="images, detected", notes=tuple(notes)
+    )
+    return record, photographs
 
 
 def detect_people(

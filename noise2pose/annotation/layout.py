@@ -14,6 +14,9 @@ annotations.npz (N people; AMASS's keys first; lengths in metres, angles in radi
   reprojection_before, reprojection_after (N,)    distance of the joints from their keypoints, a mean weighted by the
                          confidences, pixels; NaN without keypoints
   observed (N, 17)       which joints had a keypoint; the others are made up
+  people, frames, times (N,)                      identity of a tracked person, position in a video and seconds from
+                         its first frame; "", -1 and -1 where there are none. Nobody saw a pose without any observed
+                         joint: it was put between two that were seen
   suspect (N,), suspect_reasons (N,)              worth a look before it is used, and why (`suspicion`)
   level_rotation (N, 3, 3), level (N,)            from the camera frame to one with y straight down, for drawings, and
                          where that vertical comes from; all the other arrays are in the camera frame
@@ -26,6 +29,7 @@ segmentation); numbers that are not finite, and unknown ones, are null.
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -58,6 +62,9 @@ ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     "reprojection_before": ((), np.float32),
     "reprojection_after": ((), np.float32),
     "observed": ((17,), np.bool_),
+    "people": ((), np.str_),
+    "frames": ((), np.int64),
+    "times": ((), np.float64),
     "suspect": ((), np.bool_),
     "suspect_reasons": ((), np.str_),
 }
@@ -114,6 +121,7 @@ def annotate_batch(
     if file_names is None:
         file_names = batch["file_name"] if "file_name" in batch else batch["sample_id"]
     arrays["file_names"] = np.array(file_names, dtype=np.str_)
+    arrays |= {"people": np.full(count, "", dtype="<U1"), "frames": np.full(count, -1), "times": np.full(count, -1.0)}
     apart = [[0.0] * count if values is None else values.tolist() for values in (mirrored, noisy)]
     reasons = [
         "; ".join(suspicions({key: array[row] for key, array in arrays.items()}, apart[0][row], apart[1][row]))
@@ -138,13 +146,16 @@ def vertices_of(arrays: Mapping[str, np.ndarray], body: BodyModel) -> Tensor:
 
 
 def levels_of(arrays: Mapping[str, np.ndarray], camera_pitch: float | None = None) -> Levels:
-    """How to level the people of a set for drawings; those of one image have one camera.
+    """How to level the people of a set for drawings; those of one image, or of one video, have one camera.
 
     Args:
         arrays: those of `ARRAYS`.
         camera_pitch: degrees that all cameras look down; None for what the people tell.
     """
-    cameras = arrays["file_names"].tolist()
+    cameras = [
+        name if frame < 0 else str(PurePosixPath(name).parent)
+        for name, frame in zip(arrays["file_names"].tolist(), arrays["frames"].tolist(), strict=True)
+    ]
     return level_poses(arrays["joints_3d"], arrays["observed"], skeletons.get(SKELETON), cameras, camera_pitch)
 
 
@@ -210,6 +221,9 @@ def _reprojection(joints: Tensor, keypoints: Tensor, focal: Tensor, principal_po
 def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray], gender: str) -> dict[str, Any]:
     confidence = person["keypoints_2d"][:, 2]
     seen = person["observed"]
+    tracked: dict[str, Any] = {"track_id": str(person["people"])} if str(person["people"]) else {}
+    if person["frames"] >= 0:
+        tracked["frame_id"] = int(person["frames"])
     # COCO's visibility: 0 not labelled, 1 hidden, 2 visible, which are confidences of 0, 0.5 and 1 when they are read.
     visibility = np.where(confidence >= 0.75, 2, 1)
     keypoints = [
@@ -226,6 +240,7 @@ def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray
         "image_id": image_id,
         "category_id": 1,
         "name": str(person["names"]),
+        **tracked,
         "bbox": _numbers(np.array([centre_x - side / 2.0, centre_y - side / 2.0, side, side]), 3),
         "area": round(area, 3) if math.isfinite(area) else 0.0,
         "iscrowd": 0,

@@ -42,7 +42,7 @@ def match(
     """
     source = "the keypoints" if read.source is None else str(read.source)
     stated = list(dict.fromkeys(read.images))
-    meant = _images_meant(source, photographs, stated)
+    meant = images_meant(source, photographs, stated)
     if photographs and not meant:
         raise InputError(f"{source}: the first pose is of {read.images[0]}, and no pose is of any of the images")
     rows: dict[str, list[int]] = {}
@@ -81,7 +81,7 @@ def match(
     return found, list(dict.fromkeys(skipped))
 
 
-def _images_meant(source: str, photographs: Sequence[Photograph], stated: Sequence[str]) -> dict[str, str]:
+def images_meant(source: str, photographs: Sequence[Photograph], stated: Sequence[str]) -> dict[str, str]:
     """Which image each stated path means, where it means one.
 
     Raises:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,14 +16,19 @@ from jaxtyping import Float
 from noise2pose import cameras, skeletons
 from noise2pose.annotation import detections
 from noise2pose.annotation.layout import SKELETON
-from noise2pose.annotation.matching import Skipped, match
+from noise2pose.annotation.matching import Skipped, images_meant, match
 from noise2pose.annotation.writer import fingerprint
 from noise2pose.errors import InputError
 from noise2pose.files import sha256
 from noise2pose.images import crops
-from noise2pose.images.photographs import Photograph, focal_of_diagonal, open_image
+from noise2pose.images.photographs import Photograph, focal_of_diagonal, open_images
+from noise2pose.images.sources import fingerprints
+from noise2pose.images.video import FramesByNumber, Video, frame_of
 from noise2pose.keypoints.arrays import Keypoints
 from noise2pose.keypoints.files import in_pixels
+from noise2pose.keypoints.videos import FOLDER, detect_in_videos
+from noise2pose.timing import stage
+from noise2pose.tracking.gaps import with_identities
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,10 @@ class Person:
         focal: pixels.
         corner: (2,) upper left corner of that virtual image in the pixels of the keypoints; None for a real image.
         photograph: None for keypoints without their image.
+        identity: that a tracker gave; None where there is none.
+        frame: position in a video; None where it is unknown.
+        time: seconds from the first frame of the video; None where they are unknown.
+        filled: whether nobody saw this pose: it lies between two that were seen.
     """
 
     name: str
@@ -46,6 +56,22 @@ class Person:
     focal: float
     corner: Float[torch.Tensor, "2"] | None
     photograph: Photograph | None
+    identity: str | None = None
+    frame: int | None = None
+    time: float | None = None
+    filled: bool = False
+
+
+class Tracking(NamedTuple):
+    """How people are followed over the frames of a video.
+
+    Attributes:
+        max_gap: seconds without detection that are filled.
+        fps: frames in a second where the source does not say it.
+    """
+
+    max_gap: float
+    fps: float
 
 
 @dataclass(frozen=True)
@@ -53,10 +79,13 @@ class Subjects:
     """What is to be annotated, found in the inputs of a call.
 
     Attributes:
-        photographs: the images that can be opened; none where keypoints come alone.
+        photographs: the images that can be opened; none where keypoints come alone or of videos.
+        videos: in which people are detected; none where there are images or keypoints.
+        tracking: how identities are found; None to find none.
+        about: what was detected, in words; empty until it was.
         keypoints: those that were given; None where the detector finds them.
         focal: pixels, of all images; None to take each image's own.
-        detector: files of the detector, where it is needed.
+        detector: folder of the detector; None for the usual one.
         people: who is annotated, in a fixed order; None until `detect_people` has found them.
         skipped: what is left out.
         made_from: hashes of the keypoints and of the images, by which an interrupted set is recognised.
@@ -65,70 +94,124 @@ class Subjects:
     photographs: list[Photograph]
     keypoints: Keypoints | None
     focal: float | None
-    detector: list[Path] = field(default_factory=list)
+    detector: Path | None = None
+    videos: Sequence[Video] = ()
+    tracking: Tracking | None = None
+    about: str = ""
     people: list[Person] | None = None
     skipped: Skipped = field(default_factory=list)
     made_from: dict[str, str] = field(default_factory=dict)
 
 
 def find_subjects(
-    images: Sequence[tuple[str, Path]], keypoints: Keypoints | None, focal: float | None, detector: Path | None
+    images: Sequence[tuple[str, Path]],
+    keypoints: Keypoints | None,
+    focal: float | None,
+    detector: Path | None,
+    videos: Sequence[Video] = (),
+    tracking: Tracking | None = None,
 ) -> Subjects:
     """Opens the images and gives everybody whose keypoints are known a camera.
 
     Args:
-        images: file name and path of each; none to annotate the keypoints alone.
+        images: file name and path of each; none to annotate keypoints alone, or videos.
         keypoints: of the people in the images; None to detect them.
         focal: in pixels, of all images; None for the EXIF data or the diagonal of each.
         detector: folder of the 2-D detector.
+        videos: in which people are detected.
+        tracking: how the people of frames get identities; None for none.
 
     Raises:
         InputError: if the keypoints do not fit the images, or there are none and no detector either.
     """
     models = [] if keypoints is not None else detections.model_files(detector)
-    photographs, skipped = _open(images)
+    photographs, skipped = open_images(images)
+    named = [(photograph.file_name, sha256(photograph.path)) for photograph in photographs]
     made_from = {
         "keypoints": fingerprint([_hash(keypoints)] if keypoints is not None else [sha256(path) for path in models]),
-        "inputs": fingerprint([(photograph.file_name, sha256(photograph.path)) for photograph in photographs], skipped),
+        "inputs": fingerprint([*named, *fingerprints(videos)], skipped),
     }
-    subjects = Subjects(photographs, keypoints, focal, models, None, skipped, made_from)
+    subjects = Subjects(photographs, keypoints, focal, detector, videos, tracking, "", None, skipped, made_from)
     if keypoints is None:
         return subjects
+    if tracking is not None:
+        keypoints = with_identities(in_pixels(keypoints), *tracking)
+        subjects = replace(subjects, keypoints=keypoints)
     if not images:
         people, useless = people_of_keypoints(keypoints, focal)
         return replace(subjects, people=people, skipped=useless)
+    if tracking is not None:
+        meant = images_meant(str(keypoints.source or "keypoints"), photographs, list(dict.fromkeys(keypoints.images)))
+        by_name = {photograph.file_name: photograph for photograph in photographs}
+        return _of_frames(subjects, keypoints, {stated: by_name[name] for stated, name in meant.items()})
     points, other_size = match(photographs, keypoints, [file_name for file_name, _ in skipped])
     people, useless = people_of_images(photographs, points, keypoints.skeleton, focal)
     return replace(subjects, people=people, skipped=[*skipped, *other_size, *useless])
 
 
-def detect_people(subjects: Subjects, cache: Path | None = None) -> Subjects:
-    """The same with the people that the detector finds in the images.
+def detect_people(subjects: Subjects, folder: Path | None = None) -> Subjects:
+    """The same with the people that the detector finds in the images or videos.
 
     Args:
         subjects: of `find_subjects`; returned as they are if their keypoints were given.
-        cache: file that keeps what was detected, see `detections.detect_people`.
+        folder: output folder, for the files that keep what was detected.
+
+    Raises:
+        InputError: if a video cannot be read, nobody is found in it, or nobody can be tracked.
     """
     if subjects.people is not None:
         return subjects
-    points, unreadable = detections.detect_people(subjects.detector, subjects.photographs, cache)
-    people, useless = people_of_images(subjects.photographs, points, detections.SKELETON, subjects.focal)
-    return replace(subjects, people=people, skipped=[*subjects.skipped, *unreadable, *useless])
+    cache = None if folder is None else folder / "detections.json"
+    if not subjects.videos and subjects.tracking is None:
+        models = detections.model_files(subjects.detector)
+        points, unreadable = detections.detect_people(models, subjects.photographs, cache)
+        people, useless = people_of_images(subjects.photographs, points, detections.SKELETON, subjects.focal)
+        return replace(subjects, people=people, skipped=[*subjects.skipped, *unreadable, *useless], about="detected")
+    images: dict[str, Photograph] = {photograph.file_name: photograph for photograph in subjects.photographs}
+    if subjects.videos:
+        detector = detections.video_detector(subjects.detector)
+        read = detect_in_videos(subjects.videos, detector, None if folder is None else folder / FOLDER)
+    else:
+        listed = [(photograph.file_name, photograph.path) for photograph in subjects.photographs]
+        read, _ = detections.keypoints_of_images(listed, subjects.detector, cache)
+    if subjects.tracking is not None:
+        with stage("track"):
+            read = with_identities(read, *subjects.tracking)
+    for video in subjects.videos:
+        frames = FramesByNumber(video)
+        of_video = [frame for image, frame in zip(read.images, read.frames, strict=True) if frame is not None]
+        images |= {video.frame_name(number): frame_of(frames, number) for number in dict.fromkeys(of_video)}
+    return _of_frames(replace(subjects, about=read.about()), read, images)
 
 
-def people_of_keypoints(read: Keypoints, focal: float | None = None) -> tuple[list[Person], Skipped]:
-    """The people of keypoints without images.
+def _of_frames(subjects: Subjects, read: Keypoints, images: Mapping[str, Photograph]) -> Subjects:
+    """The same with the people of a record in the images that it names."""
+    people, useless = people_of_keypoints(read, subjects.focal, images)
+    elsewhere = [person.name for person in people if person.photograph is None]
+    if elsewhere:
+        useless = [*useless, (elsewhere[0], f"{len(elsewhere)} poses of other images than these, this one the first")]
+    people = [person for person in people if person.photograph is not None]
+    shown = {person.file_name: person.photograph for person in people if person.photograph is not None}
+    return replace(subjects, photographs=list(shown.values()), people=people, skipped=[*subjects.skipped, *useless])
+
+
+def people_of_keypoints(
+    read: Keypoints, focal: float | None = None, images: Mapping[str, Photograph] | None = None
+) -> tuple[list[Person], Skipped]:
+    """The people of a record, in its order.
 
     Where the size of the images is unknown, everybody gets the camera of `cameras.virtual_image`.
 
     Args:
         read: the keypoints.
-        focal: in pixels; None for the diagonal of the images.
+        focal: in pixels; None for the diagonal of the images, or for what their EXIF data say.
+        images: those that are at hand, as the record names them.
 
     Raises:
         InputError: if there is a focal length and no image size.
     """
-    if focal is not None and read.image_sizes is None:
+    images = images or {}
+    if focal is not None and read.image_sizes is None and not images:
         raise InputError("a focal length says nothing without the size of the images, which the keypoints lack")
     read = in_pixels(read)
     if read.relative:
@@ -141,13 +224,21 @@ def people_of_keypoints(read: Keypoints, focal: float | None = None) -> tuple[li
         if reason is not None:
             skipped.append((name, reason))
             continue
-        if read.image_sizes is not None:
-            width, height = read.image_sizes[row].tolist()
-            size, person_focal = (width, height), focal or focal_of_diagonal((width, height))
+        photograph = images.get(read.images[row])
+        if photograph is not None or read.image_sizes is not None:
+            sizes = read.image_sizes
+            width, height = photograph.size if photograph is not None else sizes[row].tolist()
+            stated = photograph.focal if photograph is not None else None
+            size, person_focal = (width, height), focal or stated or focal_of_diagonal((width, height))
         else:
             corner, side = cameras.virtual_image(points[:, :2])
             size, person_focal = (float(side), float(side)), cameras.VIRTUAL_FOCAL * float(side)
-        people.append(Person(name, read.images[row], points, size, person_focal, corner, None))
+        file_name = read.images[row] if photograph is None else photograph.file_name
+        person = Person(name, file_name, points, size, person_focal, corner, photograph)
+        about = {"identity": read.people[row], "frame": read.frames[row]}
+        about |= {"time": read.times[row]} if read.times else {}
+        about |= {"filled": read.filled[row]} if read.filled else {}
+        people.append(replace(person, **about))
     return people, skipped
 
 
@@ -197,17 +288,6 @@ def _names(photographs: Sequence[Photograph]) -> list[str]:
     return [
         photograph.file_name if count[name] > 1 else name for photograph, name in zip(photographs, short, strict=True)
     ]
-
-
-def _open(images: Sequence[tuple[str, Path]]) -> tuple[list[Photograph], Skipped]:
-    """The images that can be opened, and why others cannot."""
-    photographs, skipped = [], []
-    for file_name, path in images:
-        try:
-            photographs.append(open_image(file_name, path))
-        except InputError as error:
-            skipped.append((file_name, str(error)))
-    return photographs, skipped
 
 
 def _hash(keypoints: Keypoints) -> str:

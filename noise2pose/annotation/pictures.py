@@ -15,8 +15,8 @@ from noise2pose.batch import JointMaps, PoseBatch
 from noise2pose.bodies import BodyModel
 from noise2pose.files import write_png
 from noise2pose.images import crops
-from noise2pose.images.photographs import Photograph, read_image
-from noise2pose.rendering.figures import picture_names
+from noise2pose.images.photographs import Photograph
+from noise2pose.rendering.figures import drawn_rows, picture_names
 from noise2pose.rendering.levelling import Levels
 from noise2pose.rendering.skeletons import color_of_joint
 
@@ -38,7 +38,9 @@ def write_body_pictures(
     most: int,
     look: Look | None = None,
 ) -> list[Path]:
-    """Draws the first people of a set, each to DIR/NAME.png; pictures that are there already stay.
+    """Draws some people of a set, each to DIR/NAME.png; pictures that are there already stay.
+
+    These are the first ones, or those of frames that are spread over a video.
 
     Args:
         folder: DIR.
@@ -53,18 +55,19 @@ def write_body_pictures(
     Returns:
         The pictures of these people.
     """
-    paths = {photograph.file_name: photograph.path for photograph in photographs}
-    names = picture_names(arrays["names"].tolist()[: max(most, 0)])
+    by_name = {photograph.file_name: photograph for photograph in photographs}
+    rows = drawn_rows(len(arrays["names"]), most, spread=bool((arrays["frames"] >= 0).any()))
+    names = picture_names([str(arrays["names"][row]) for row in rows])
     targets = [folder / f"{name}.png" for name in names]
     read: tuple[str, np.ndarray] = ("", np.zeros(0))
-    for row, target in enumerate(targets):
+    for row, target in zip(rows, targets, strict=True):
         if target.is_file():
             continue
         person = {key: arrays[key][row] for key in ARRAYS}
         file_name = str(person["file_names"])
-        if file_name in paths and read[0] != file_name:
-            read = (file_name, read_image(paths[file_name]))
-        image = read[1] if file_name in paths else None
+        if file_name in by_name and read[0] != file_name:
+            read = (file_name, by_name[file_name].pixels())
+        image = read[1] if file_name in by_name else None
         write_png(target, _draw(person, levels.rotation[row], levels.about[row], body, image, look))
     return targets
 

@@ -172,16 +172,29 @@ def read_annotations(folder: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} cannot be read ({error})") from error
 
 
+def read_about(folder: Path) -> str:
+    """What the keypoints of a finished set were read as, in words.
+
+    Raises:
+        InputError: if annotations.json is missing or broken.
+    """
+    return str(_content(folder)["info"].get("keypoints_about", ""))
+
+
 def read_skipped(folder: Path) -> list[tuple[str, str]]:
     """File name and reason of everything that was left out of a finished set.
 
     Raises:
         InputError: if annotations.json is missing or broken.
     """
+    return [(str(entry["file_name"]), str(entry["reason"])) for entry in _content(folder)["skipped"]]
+
+
+def _content(folder: Path) -> dict[str, Any]:
     path = folder / "annotations.json"
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["skipped"]
-        return [(str(entry["file_name"]), str(entry["reason"])) for entry in listed]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"info": dict(content["info"]), "skipped": list(content["skipped"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error})") from error
 

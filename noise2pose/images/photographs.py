@@ -118,6 +118,21 @@ def open_image(file_name: str, path: Path) -> Photograph:
     return Photograph(file_name, path, (width, height), focal, turned)
 
 
+def open_images(images: Sequence[tuple[str, Path]]) -> tuple[list[Photograph], list[tuple[str, str]]]:
+    """The images that can be opened, and name and reason of the others.
+
+    Args:
+        images: file name and path of each.
+    """
+    photographs, skipped = [], []
+    for file_name, path in images:
+        try:
+            photographs.append(open_image(file_name, path))
+        except InputError as error:
+            skipped.append((file_name, str(error)))
+    return photographs, skipped
+
+
 def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned as its EXIF data say.
 

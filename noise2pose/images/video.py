@@ -96,6 +96,8 @@ def open_video(path: Path, file_name: str | None = None) -> Video:
             number = stream.frames or round((duration or 0.0) * fps) or None
             size = _shown_size(first, stream)
             return Video(file_name or path.name, path, size, number, duration, fps)
+    except InputError:
+        raise
     except _ERRORS as error:
         moov = "moov" in str(error)  # of an MP4 file, written last
         reason = "the end of the file is missing" if moov else _plain(error)

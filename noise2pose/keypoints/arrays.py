@@ -40,6 +40,7 @@ class Keypoints:
         fps: frames of the video in a second; None where the source does not say.
         times: T times in seconds from the first frame of the video; empty where frames and fps are all that is known.
         filled: T marks of poses that nobody saw, put between two that were; empty where there are none.
+        longest_gap: seconds without a person, at most, within one clip; None for the usual (see `tracks`).
         relative: whether coordinates are shares of the width and height of the image instead of pixels.
         form: what the source was read as, for example `OpenPose`.
         notes: what was left out or assumed, each in a few words.
@@ -57,6 +58,7 @@ class Keypoints:
     fps: float | None = None
     times: list[float] = field(default_factory=list)
     filled: list[bool] = field(default_factory=list)
+    longest_gap: float | None = None
     relative: bool = False
     form: str = "array"
     notes: tuple[str, ...] = ()

@@ -42,7 +42,7 @@ class Track(NamedTuple):
     times: list[float]
 
 
-def tracks(read: Keypoints, fps: float, longest_gap: float = LONGEST_GAP) -> list[Track]:
+def tracks(read: Keypoints, fps: float) -> list[Track]:
     """The tracks of a record.
 
     People are told apart by their identities. Without identities all poses of a video are of one person, if they are of
@@ -55,7 +55,6 @@ def tracks(read: Keypoints, fps: float, longest_gap: float = LONGEST_GAP) -> lis
     Args:
         read: the poses.
         fps: frames in a second where the source does not say; one frame is then the usual distance of two poses.
-        longest_gap: seconds without the person, at most, within a track.
 
     Raises:
         InputError: if frames of a video show several people without identities, or an identity twice.
@@ -70,7 +69,7 @@ def tracks(read: Keypoints, fps: float, longest_gap: float = LONGEST_GAP) -> lis
             found += [Track([row], [0.0]) for _, row in people.pop(None, [])]
         for person in people.values():
             _check_one_person(read, person)
-            found += _unbroken(read, person, fps, longest_gap)
+            found += _unbroken(read, person, fps)
     return sorted(found, key=lambda track: track.rows[0])
 
 
@@ -146,9 +145,10 @@ def times_of(read: Keypoints, frames: Sequence[tuple[int, int]], assumed: float)
     return times, between[len(between) // 2] if between else step / rate
 
 
-def _unbroken(read: Keypoints, frames: Sequence[tuple[int, int]], assumed: float, longest_gap: float) -> list[Track]:
+def _unbroken(read: Keypoints, frames: Sequence[tuple[int, int]], assumed: float) -> list[Track]:
     """The frames and rows of one person, cut at long gaps and at leaps."""
     times, usual = times_of(read, frames, assumed)
+    longest_gap = LONGEST_GAP if read.longest_gap is None else read.longest_gap
     parts: list[Track] = []
     start = last = 0.0
     for (_, row), time in zip(frames, times, strict=True):
@@ -198,7 +198,7 @@ def _is_regular(frames: Sequence[int]) -> bool:
 
 def step_of(frames: Sequence[int]) -> int:
     """The usual distance of two frames, the smallest of several."""
-    steps = Counter(later - earlier for earlier, later in pairwise(frames))
+    steps = Counter(later - earlier for earlier, later in pairwise(sorted(set(frames))))
     return min(steps, key=lambda step: (-steps[step], step), default=1) or 1
 
 

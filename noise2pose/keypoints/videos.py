@@ -13,13 +13,13 @@ Shape letters: P people of a frame, J joints.
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from tqdm import tqdm
 
 from noise2pose.errors import InputError
@@ -34,12 +34,8 @@ LONGEST = 1920  # pixels of the longer side of the frames in which people are so
 FOLDER = "detections"  # in the output folder
 
 
-class PoseDetector(Protocol):
-    """Everybody in an image: (P, J, 3) joints of `skeleton`, pixels and confidence, 0 where a joint is not seen."""
-
-    skeleton: str
-
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Float[torch.Tensor, "P J 3"]: ...
+# Everybody in an image (H, W, 3) uint8 RGB: (P, J, 3) joints, pixels and confidence, 0 where a joint is not seen.
+Detect = Callable[[np.ndarray], torch.Tensor]
 
 
 class Detector(NamedTuple):
@@ -51,7 +47,7 @@ class Detector(NamedTuple):
         models: hashes of its files, by which what it detected is recognised.
     """
 
-    load: Callable[[], PoseDetector]
+    load: Callable[[], Detect]
     skeleton: str
     models: Sequence[str]
 
@@ -156,17 +152,15 @@ def _opened(file: Path | None, header: dict[str, Any]) -> Iterator[tuple[list[di
     if file is None:
         yield [], None
         return
-    try:
-        with lock(file.parent, "wait for it, or write to another folder"):
+    with ExitStack() as stack:
+        with _writing(file):
+            stack.enter_context(lock(file.parent, "wait for it, or write to another folder"))
             known, length = _lines(file, header)
-            with file.open("a", encoding="utf-8") as output:
-                output.truncate(length)
-                if not length:
-                    _write(output, header)
-                yield known, output
-    except OSError as error:
-        reason = unwritable(error, file)
-        raise InputError(reason or f"{file} cannot be written ({error})") from error
+            output = stack.enter_context(file.open("a", encoding="utf-8"))
+            output.truncate(length)
+            if not length:
+                _write(output, header)
+        yield known, output
 
 
 def _lines(file: Path, header: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
@@ -212,5 +206,15 @@ def _rounded(joints: Float[np.ndarray, "P J 3"]) -> list[list[float]]:
 def _write(output: IO[str] | None, line: dict[str, Any]) -> None:
     """Adds a line at once, so that a process that is killed loses one frame at most."""
     if output is not None:
-        output.write(json.dumps(line, separators=(",", ":")) + "\n")
-        output.flush()
+        with _writing(Path(output.name)):
+            output.write(json.dumps(line, separators=(",", ":")) + "\n")
+            output.flush()
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Says in one line why a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(unwritable(error, file) or f"{file} cannot be written ({error})") from error

@@ -201,18 +201,27 @@ def picture_names(names: Sequence[str]) -> list[str]:
     return used
 
 
-def write_pose_pictures(output: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> list[Path]:
-    """Writes one picture for each name, which must be those of the first poses; returns the files.
+def drawn_rows(number: int, most: int, spread: bool) -> list[int]:
+    """Which of some poses are drawn: the first ones, or as many at equal distances, such as those of a video."""
+    most = max(min(most, number), 0)
+    return np.linspace(0, number - 1, most).round().astype(int).tolist() if spread else list(range(most))
+
+
+def write_pose_pictures(
+    output: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str], rows: Sequence[int]
+) -> list[Path]:
+    """Writes one picture for each of some poses; returns the files.
 
     Args:
         output: folder.
         arrays: `keypoints_2d` and `joints_3d`, `level_rotation` and `level` (see `levelling.Levels`), and `uncertainty`
             and `image_size` where known.
-        names: of the poses.
+        names: of all poses.
+        rows: of those that are drawn.
     """
-    targets = [output / f"{name}.png" for name in picture_names(names)]
-    for pose, target in enumerate(targets):
-        _figure(arrays, pose, names[pose]).savefig(target, dpi=_DPI)
+    targets = [output / f"{name}.png" for name in picture_names([names[row] for row in rows])]
+    for row, target in zip(rows, targets, strict=True):
+        _figure(arrays, row, names[row]).savefig(target, dpi=_DPI)
     return targets
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from noise2pose.errors import InputError
 from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.images import frame_number, natural, person_names, without_ending
-from noise2pose.keypoints.tracks import frames_of_videos, step_of, times_of
+from noise2pose.keypoints.tracks import LONGEST_GAP, frames_of_videos, step_of, times_of
 from noise2pose.tracking.identities import identities
 
 MAX_GAP = 0.5  # seconds without detection that are filled by default
@@ -72,10 +72,11 @@ def with_identities(read: Keypoints, max_gap: float = MAX_GAP, fps: float = 50.0
         poses += _clips(read, video, frames, people, max_gap, fps, said)
     if not poses:
         raise InputError(f"{source}: nobody can be tracked ({'; '.join(_notes(0, said, max_gap))})")
-    named = {(pose.video, pose.person) for pose in poses}
+    named = {(pose.video, pose.person) for pose in poses if pose.person is not None}
     poses += [_Pose(len(videos), 0, None, row) for row in alone]
     tracked = _joined(read, sorted(poses, key=lambda pose: (pose.video, pose.frame, natural(pose.person or ""))))
-    return replace(tracked, notes=(*read.notes, *_notes(len(named), said, max_gap)))
+    notes = (*read.notes, *_notes(len(named), said, max_gap))
+    return replace(tracked, longest_gap=min(max_gap, LONGEST_GAP), notes=notes)
 
 
 def _found(read: Keypoints, frames: Sequence[tuple[int, int]], times: Sequence[float]) -> list[int]:
@@ -100,12 +101,14 @@ def _clips(
     """The poses of a video that are kept, and those that are filled in; `said` counts what happened."""
     times, usual = times_of(read, frames, fps)
     step = step_of([frame for frame, _ in frames])
-    shortest = SHORTEST if times[-1] - times[0] >= 5.0 * SHORTEST else 0.0
+    given = any(read.people[row] is not None for _, row in frames)
+    shortest = 0.0 if given or times[-1] - times[0] < 5.0 * SHORTEST else SHORTEST
     of_person: dict[str | None, list[tuple[int, int, float]]] = {}
     for (frame, row), person, time in zip(frames, people, times, strict=True):
         of_person.setdefault(person, []).append((frame, row, time))
-    said["single"] += len(of_person.pop(None, []))
-    poses: list[_Pose] = []
+    nobody = of_person.pop(None, [])
+    poses = [_Pose(video, frame, None, row) for frame, row, _ in nobody] if given else []
+    said["single"] += len(nobody) - len(poses)
     for person, shown in of_person.items():
         if len(shown) * usual < shortest - 1e-6:
             said["short"] += 1

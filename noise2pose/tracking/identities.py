@@ -77,7 +77,7 @@ def identities(
         times: seconds of each of these frames, increasing.
 
     Returns:
-        T numbers from 0 in the order in which people appear; -1 for who is seen in one frame only.
+        T numbers from 0 in the order in which people appear; -1 for who is seen in one of several frames only.
 
     Raises:
         InputError: if the package is not installed.
@@ -98,6 +98,8 @@ def identities(
                 if first is not None:
                     numbers[first] = numbers[row]
         before = rows
+    if len(frames) == 1:
+        numbers = list(range(len(points)))
     return _in_order(numbers, frames, boxes)
 
 

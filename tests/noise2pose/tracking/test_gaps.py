@@ -97,11 +97,11 @@ def test_gaps_are_filled_and_longer_ones_end_a_clip():
     assert torch.allclose(tracked.points[rows[1]], (ends[0] + ends[1]) / 2, atol=1e-3), "a straight line"
     true = whole.points[[row for row, frame in enumerate(whole.frames) if frame == 11]][0]
     assert (tracked.points[rows[1]] - true).abs().max() < 12, "near to where the joints were"
-    assert [len(clip.rows) for clip in tracks(tracked, 50.0, 0.3) if tracked.people[clip.rows[0]] == "1"] == [50, 140]
+    assert [len(clip.rows) for clip in tracks(tracked, 50.0) if tracked.people[clip.rows[0]] == "1"] == [50, 140]
     assert sum(with_identities(read, max_gap=0.4).filled) == 13
     split = with_identities(read, max_gap=0.1)
     assert not any(split.filled)
-    assert len([clip for clip in tracks(split, 50.0, 0.1) if split.people[clip.rows[0]] == "1"]) == 3
+    assert len([clip for clip in tracks(split, 50.0) if split.people[clip.rows[0]] == "1"]) == 3
 
 
 def test_short_appearances_are_dropped_and_said():
@@ -117,6 +117,12 @@ def test_identities_of_the_source_are_kept():
     read, who = scene()
     tracked = with_identities(replace(read, people=who))
     assert set(tracked.people) == set(who) and "3 identities as the source gives" in tracked.notes
+
+
+def test_a_single_frame_has_as_many_identities_as_people():
+    read, _ = scene()
+    first = replace(read, **read.rows([0, 1, 2]))
+    assert with_identities(first).people == ["1", "2", "3"]
 
 
 def test_what_cannot_be_tracked_is_refused():
