@@ -73,6 +73,20 @@ def unwritable(error: BaseException, path: Path | None = None) -> str | None:
     return None
 
 
+def check_writable(folder: Path) -> None:
+    """Refuses a folder that cannot be written, or made, before work for it starts; nothing is made.
+
+    Raises:
+        InputError: if it, or a folder that it lies in, is a file or may not be written to.
+    """
+    for place in (folder, *folder.absolute().parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{folder} cannot be written: {place} is a file, expected a folder")
+    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written: you may not write to {nearest}; take another folder")
+
+
 def lock(folder: Path, otherwise: str) -> TextIO:
     """Locks a folder, which is made if it is missing, until the file that is returned is closed or the process ends.
 

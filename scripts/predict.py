@@ -1,4 +1,4 @@
-"""Predict the 3-D poses or bodies of people in images or keypoint files with a trained method."""
+"""Predict the 3-D poses or bodies of people in images, videos or keypoint files with a trained method."""
 
 import argparse
 import shlex
@@ -9,14 +9,20 @@ from pathlib import Path
 from noise2pose.errors import InputError
 from noise2pose.skeleton_tables import SKELETONS
 
-DESCRIPTION = """Predict the 3-D poses or bodies of people in images or keypoint files with a trained method.
+DESCRIPTION = """Predict the 3-D poses or bodies of people in images, videos or keypoint files with a trained method.
 
-  noise2pose predict --checkpoint diffpose-people person_keypoints.json --output lifted
-  noise2pose predict --checkpoint diffpose-people-27 openpose_folder --fps 30 --output clip
-  noise2pose predict --checkpoint diffannot-keypoints photo.jpg --output one
-  noise2pose predict --checkpoint diffannot-keypoints photos --keypoints photos.json --output all
+  noise2pose predict clip.mp4 --track --output lifted
+  noise2pose predict photos --output bodies
+  noise2pose predict webcam --seconds 10 --track --output me
+  noise2pose predict person_keypoints.json --checkpoint diffpose-people --output lifted
+  noise2pose predict openpose_folder --fps 30 --output clip
+  noise2pose predict photos --checkpoint diffannot-keypoints --keypoints photos.json --output all
 
-A method that predicts joints takes one keypoint file; one that predicts bodies also takes images or folders of them.
+The 2-D keypoints of images and videos are detected (`noise2pose prepare detector`). Without --checkpoint a shipped
+model is taken: one that predicts bodies for images; for keypoint files and videos one that predicts joints, for clips
+where each person is one, else for single poses. The summary says which.
+A source is an image, a video (.mp4, .mov, .avi, .mkv, .webm, .gif), a folder of them, a pattern in quotes
+("photos/*.jpg"), `webcam` or `webcam:1` (Linux; it is recorded until Ctrl-C, then read), or keypoints.
 Keypoint files are recognised by their content, and the summary says what they were read as:
   .json   COCO annotations or results (also AlphaPose, Halpe, CrowdPose, PoseTrack, JHMDB), OpenPose, MMPose,
           Ultralytics, MPII, AI Challenger, or a nested list (poses, joints, 2 or 3)
@@ -31,8 +37,9 @@ EPILOG = """what it writes for a method that predicts joints:
                         uncertainty (poses, 17) in metres and hypotheses (poses, N, 17, 3) where the method has them;
                         keypoints_2d (poses, 17, 3) in pixels of the file with confidence; skeleton, checkpoint,
                         observed (poses, 17), whether the joint was seen; image_size (poses, 2) where it is known;
-                        level_rotation (poses, 3, 3) and level, how the pictures are turned upright and why
-  DIR/NAME.png          of the first poses; discs show one standard deviation of each joint
+                        clips, the number of the unbroken motion of a person, -1 in none; times in seconds and fps
+                        where known; level_rotation (poses, 3, 3) and level, how pictures are turned upright and why
+  DIR/NAME.png          of the first poses, or spread over a video; discs are one standard deviation of each joint
   DIR/poses.gif         of one person in consecutive frames
 
 what it writes for a method that predicts bodies:
@@ -43,6 +50,8 @@ what it writes for a method that predicts bodies:
   DIR/NAME.png          of the first people: the image, the body over it, the body from the side; with DPMesh also its
                         input heat-maps and its attention, over the crop: left, right and middle joints in the colours
                         of the dots; the number is the largest rise of a joint's attention above its own minimum
+what it writes for videos and images:
+  DIR/detections/*.jsonl, DIR/detections.json       the 2-D joints that were detected, as they come
 You can interrupt it: the same command resumes and ends with the same files. A broken image is skipped and noted. Look
 at what is marked suspect before you use it: a body far from its keypoints, few visible joints, legs that were not seen
 (a portrait), a body behind the camera.
@@ -56,10 +65,13 @@ position or outside the image are no evidence: they are put at their nearest vis
 confidences is less certain about them.
 
 A method for clips takes each person's poses in the order of the frames, which `frame_id` or the number in the name of
-the image says; a missing frame is a gap in time. Several people need identities (track_id, idx). Photographs (IMG_0231
-without --fps, or images of several sizes) are no motion, and where nobody can move that fast another one begins. The
-motion that these methods were trained on has 50 frames a second: say --fps where your file does not, or fast and slow
-are confused.
+the image says; a missing frame is a gap in time. Several people need identities (track_id, idx), or --track, which
+finds them by the boxes of the joints (OC-SORT), drops who is seen for less than half a second, and fills gaps without
+detection up to --max_gap; poses in gaps have no observed joint. Who is away for longer than a second comes back as
+somebody else. The times of a video are its own, whatever its frame rate; with --fps they are not used. Photographs
+(IMG_0231 without --fps, or images of several sizes) are no motion, and where nobody can move that fast another one
+begins. The motion that these methods were trained on has 50 frames a second: say --fps where your file does not, or
+fast and slow are confused.
 
 The focal length of an image is that of --focal, else of its EXIF data, else its diagonal; the summary says which. A
 wrong one moves the body nearer or farther and hardly changes its pose.
@@ -87,7 +99,12 @@ def main(args: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if args is None else args)
     arguments = _parser().parse_args(given)
     try:
-        print(_predict(arguments, _command(given)))
+        from noise2pose.timing import measured
+
+        with measured() as stages:
+            print(_predict(arguments, _command(given)))
+        if arguments.profile:
+            print(stages.table())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -104,8 +121,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="keypoint file, images or folders")
-    parser.add_argument("--checkpoint", required=True, help="model folder, checkpoint, or the name of a shipped model")
+    parser.add_argument("inputs", nargs="+", metavar="SOURCE", help="images, videos, folders, webcam or keypoint file")
+    parser.add_argument(
+        "--checkpoint", help="model folder, checkpoint, or the name of a shipped model (default: see above)"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--keypoints", type=Path, metavar="FILE", help="2-D keypoints of the images")
     parser.add_argument(
@@ -130,6 +149,15 @@ def _parser() -> argparse.ArgumentParser:
         help=f"format of a JSON file, if it is not recognised: {', '.join(FORMATS)}",
     )
     parser.add_argument("--fps", type=float, metavar="RATE", help="frames of the video in a second")
+    parser.add_argument("--track", action="store_true", help="find out who is who over the frames of a video")
+    parser.add_argument(
+        "--max_gap",
+        type=float,
+        default=0.5,
+        metavar="SECONDS",
+        help="with --track, gaps without detection that are filled; longer ones begin another clip (default: 0.5)",
+    )
+    parser.add_argument("--seconds", type=float, help="with webcam, length of the recording (default: until Ctrl-C)")
     parser.add_argument(
         "--image_size",
         type=int,
@@ -153,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch_size", type=int, default=32, help="people at a time, for bodies (default: 32)")
     parser.add_argument("--max_pictures", type=int, default=20, help="drawings at most (default: 20; 0 for none)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument("--profile", action="store_true", help="print the milliseconds of each stage at the end")
     return parser
 
 
@@ -168,75 +197,81 @@ def _command(given: Sequence[str]) -> str:
     return shlex.join(["python", "scripts/predict.py", *kept])
 
 
-def _check_inputs(arguments: argparse.Namespace) -> None:
-    """Refuses other files, and images where the model's card says that it lifts, before anything heavy is loaded."""
-    from noise2pose.files import ASSETS
-    from noise2pose.images.photographs import ENDINGS, OTHER_ENDINGS
-    from noise2pose.keypoints.images import KEYPOINT_ENDINGS, instead
-    from noise2pose.reports.model_card import LIFTS, tags
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuses what cannot be written, before anything is read or computed."""
+    from noise2pose.files import check_writable
 
-    shipped = ASSETS / "models" / arguments.checkpoint
-    for path in arguments.inputs:
-        if path.is_file() and path.suffix.lower() not in (*ENDINGS, *OTHER_ENDINGS, *KEYPOINT_ENDINGS):
-            raise InputError(
-                f"{path}: neither keypoints ({', '.join(KEYPOINT_ENDINGS)}) nor an image ({', '.join(ENDINGS)})"
-                f"{instead(path)}"
-            )
-    images = any(path.suffix.lower() in ENDINGS for path in arguments.inputs)
-    if images and LIFTS in tags(shipped if shipped.is_dir() else Path(arguments.checkpoint)):
-        raise InputError(
-            f"{arguments.checkpoint} lifts 2-D keypoints: give it a keypoint file, not images; for images use a model "
-            "that answers with bodies, such as diffannot-keypoints"
-        )
+    check_writable(arguments.output)
+    if arguments.max_gap < 0.0:
+        raise InputError(f"--max_gap is {arguments.max_gap:g}, expected seconds from 0 on")
 
 
 def _predict(arguments: argparse.Namespace, command: str) -> str:
     """Writes the files; returns the summary."""
-    _check_inputs(arguments)
-    from noise2pose.keypoints.files import as_keypoints, is_keypoint_file, read_keypoints  # these load PyTorch
+    _check(arguments)
+    from methods.inference import Annotator, Lifter, TrainedModel
+    from methods.inference.inputs import default_model, read_poses
+    from noise2pose.images.sources import find_sources
+    from noise2pose.keypoints.files import as_keypoints, read_keypoints  # these load PyTorch
+    from noise2pose.timing import stage
 
-    source = arguments.inputs[0]
-    alone = len(arguments.inputs) == 1 and is_keypoint_file(source)
-    if alone and arguments.keypoints is not None:
-        raise InputError(f"--keypoints: {source} is a keypoint file itself; --keypoints is for images")
-    file = source if alone else arguments.keypoints
+    def model(name: str) -> TrainedModel:
+        return TrainedModel(name, arguments.device, arguments.selector)
+
+    output, most = arguments.output, arguments.max_pictures
+    named = None if arguments.checkpoint is None else model(arguments.checkpoint)
+    sources = find_sources(arguments.inputs, output, arguments.seconds)
+    if sources.keypoints is not None and arguments.keypoints is not None:
+        raise InputError(f"--keypoints: {sources.keypoints} is a keypoint file itself; --keypoints is for images")
+    file = sources.keypoints or arguments.keypoints
     skeleton = None if arguments.skeleton == "auto" else arguments.skeleton
     keypoints = None if file is None else read_keypoints(file, skeleton, arguments.format)
     if keypoints is not None and arguments.image_size is not None:
         keypoints = as_keypoints(keypoints, image_size=arguments.image_size)
 
-    from methods.inference import Annotator, Lifter, TrainedModel
-    from methods.inference.results import as_folder
-
-    output, most = as_folder(arguments.output), arguments.max_pictures
-    model = TrainedModel(arguments.checkpoint, arguments.device, arguments.selector)
-
-    if alone and model.method.body is None:
+    lifts = not sources.images if named is None else named.method.body is None
+    if lifts:
         if arguments.focal is not None:
-            raise InputError(f"--focal: {model.method.title} lifts in a virtual image and does not use a focal length")
-        poses = Lifter(model).predict(keypoints, fps=arguments.fps, camera_pitch=arguments.camera_pitch)
-        written = poses.save(output, most)
+            raise InputError("--focal: a method that predicts joints lifts in a virtual image, without a focal length")
+        if sources.images and keypoints is not None:
+            raise InputError(
+                f"{arguments.checkpoint} does not look at images: give it {file} alone, without --keypoints"
+            )
+        given = sources if keypoints is None else keypoints
+        tracking = {"fps": arguments.fps, "track": arguments.track, "max_gap": arguments.max_gap}
+        read = read_poses(given, **tracking, detector=arguments.detector, output=output)
+        lifter = Lifter(named or model(default_model(read)))
+        poses = lifter.predict(read, camera_pitch=arguments.camera_pitch)
+        with stage("write"):
+            written = poses.save(output, most)
         drawn = sum(path.suffix == ".png" for path in written)
         files = ", ".join(str(path) for path in written if path.suffix != ".png")
-        return f"{poses.summary()}; wrote {files}{f' and {drawn} pictures' if drawn else ''}"
+        summary = f"{poses.summary()}; wrote {files}{f' and {drawn} pictures' if drawn else ''}"
+        return summary if named else f"{lifter.model.name}, taken because no --checkpoint was given: {summary}"
 
-    if arguments.fps is not None:
-        raise InputError(f"--fps: {model.method.title} takes single images and does not use a frame rate")
-    annotations = Annotator(model, batch_size=arguments.batch_size).predict(
-        keypoints if alone else arguments.inputs,
-        None if alone else keypoints,
+    if arguments.fps is not None and not arguments.track:
+        raise InputError("--fps: a method that predicts bodies takes single images: a frame rate is for --track")
+    annotator = Annotator(named or model(default_model(None)), batch_size=arguments.batch_size)
+    annotations = annotator.predict(
+        sources if keypoints is None or sources.keypoints is None else keypoints,
+        None if sources.keypoints is not None else keypoints,
         arguments.focal,
         arguments.detector,
         output=output,
         command=command,
         camera_pitch=arguments.camera_pitch,
+        track=arguments.track,
+        max_gap=arguments.max_gap,
+        fps=arguments.fps,
     )
     for file_name, reason in annotations.skipped[:_NAMED]:
         print(f"skipped {file_name}: {reason}", file=sys.stderr)
     if len(annotations.skipped) > _NAMED:
         print(f"and {len(annotations.skipped) - _NAMED} more, see `skipped` in annotations.json", file=sys.stderr)
-    arrays, listed, *drawn = annotations.save(output, most)
-    return f"{annotations.summary()}; wrote {arrays}, {listed}{f'; pictures: {len(drawn)}' if drawn else ''}"
+    with stage("write"):
+        arrays, listed, *drawn = annotations.save(output, most)
+    summary = f"{annotations.summary()}; wrote {arrays}, {listed}{f'; pictures: {len(drawn)}' if drawn else ''}"
+    return summary if named else f"{annotator.model.name}, taken because no --checkpoint was given: {summary}"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from noise2pose.keypoints.tracks import tracks
 from noise2pose.keypoints.videos import FOLDER, detect_in_videos
 from noise2pose.timing import stage
 from noise2pose.tracking.gaps import with_identities
+from noise2pose.tracking.identities import check_installed
 
 FPS = 50.0  # frames a second of the clips that methods are trained on: those of Human3.6M and of the motion here
 # The shipped models that are taken where none is named.
@@ -69,6 +70,8 @@ def read_poses(
     Raises:
         InputError: if the inputs cannot be read, nobody is found, or nobody can be tracked.
     """
+    if track:
+        check_installed()  # before detection, which takes long
     paths = as_paths(given)
     if paths is None and not isinstance(given, Sources):
         if isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.ndim >= 3:

@@ -19,8 +19,7 @@ from noise2pose.annotation.pictures import write_body_pictures
 from noise2pose.annotation.writer import AnnotationWriter
 from noise2pose.batch import JointMaps, PoseBatch
 from noise2pose.bodies import BodyModel
-from noise2pose.errors import InputError
-from noise2pose.files import write_npz
+from noise2pose.files import check_writable, write_npz
 from noise2pose.images.photographs import Photograph
 from noise2pose.keypoints.arrays import counted
 from noise2pose.rendering.figures import drawn_rows, write_pose_gif, write_pose_pictures
@@ -305,10 +304,7 @@ def as_folder(path: str | Path) -> Path:
     """The path of a folder that may be missing yet.
 
     Raises:
-        InputError: if it, or a folder that it lies in, is a file.
+        InputError: as `check_writable`.
     """
-    folder = Path(path)
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise InputError(f"{folder} cannot be written: {place} is a file, expected a folder")
-    return folder
+    check_writable(Path(path))
+    return Path(path)

@@ -29,6 +29,7 @@ from noise2pose.keypoints.files import in_pixels
 from noise2pose.keypoints.videos import FOLDER, detect_in_videos
 from noise2pose.timing import stage
 from noise2pose.tracking.gaps import with_identities
+from noise2pose.tracking.identities import check_installed
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def find_subjects(
     Raises:
         InputError: if the keypoints do not fit the images, or there are none and no detector either.
     """
+    if tracking is not None:
+        check_installed()
     models = [] if keypoints is not None else detections.model_files(detector)
     photographs, skipped = open_images(images)
     named = [(photograph.file_name, sha256(photograph.path)) for photograph in photographs]

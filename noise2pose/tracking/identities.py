@@ -7,6 +7,7 @@ longer than `REMEMBERED` comes back as somebody else.
 Shape letters: D detections of a frame, J joints.
 """
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,12 @@ _DIRECTION = 0.2  # weight of the direction of motion, as published
 _MARGIN = 0.1  # of the box of the joints, on each side: an arm at the side is a narrow box
 
 
+def check_installed() -> None:
+    """Raises an InputError if the package is not installed; it is not imported, which takes seconds."""
+    if importlib.util.find_spec("trackers") is None:
+        raise InputError("--track (track=True) needs the package trackers: pip install -e '.[tracking]'")
+
+
 class Identifier:
     """Gives the people of one frame after another their numbers.
 
@@ -34,13 +41,10 @@ class Identifier:
     """
 
     def __init__(self, fps: float) -> None:
-        try:
-            import supervision
-            import trackers
-        except ImportError as error:
-            raise InputError(
-                f"--track (track=True) needs the package trackers: pip install -e '.[tracking]' ({error})"
-            ) from error
+        check_installed()
+        import supervision
+        import trackers
+
         self._detections: Any = supervision.Detections
         self._tracker = trackers.OCSORTTracker(
             lost_track_buffer=round(REMEMBERED * _TRACKERS_RATE),
