@@ -264,6 +264,8 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         max_gap=arguments.max_gap,
         fps=arguments.fps,
     )
+    for note in sources.notes:
+        print(note, file=sys.stderr)
     for file_name, reason in annotations.skipped[:_NAMED]:
         print(f"skipped {file_name}: {reason}", file=sys.stderr)
     if len(annotations.skipped) > _NAMED:

@@ -11,6 +11,7 @@ from noise2pose.files import sha256
 from noise2pose.images import photographs, webcam
 from noise2pose.images.video import ENDINGS as VIDEO_ENDINGS
 from noise2pose.images.video import Video, open_video
+from noise2pose.keypoints.arrays import counted
 from noise2pose.keypoints.files import is_keypoint_file
 from noise2pose.keypoints.images import KEYPOINT_ENDINGS, instead, natural
 
@@ -66,7 +67,9 @@ def find_sources(given: Sequence[str | Path], output: Path | None = None, second
         if path.is_dir() and not (inside and not _has_images(path)):
             images.append(path)
             if inside:
-                notes.append(f"{path}: its {len(inside)} videos are not read beside images: give them in another call")
+                notes.append(
+                    f"{path}: {counted(len(inside), 'video')} in it not read beside images: give them in another call"
+                )
         elif path.is_dir():
             videos |= {video: video.relative_to(path).as_posix() for video in inside}
         elif path.suffix.lower() in VIDEO_ENDINGS or (path.exists() and not path.is_file()):
@@ -79,9 +82,8 @@ def find_sources(given: Sequence[str | Path], output: Path | None = None, second
             f"{images[0]} is an image or a folder of images and {next(iter(videos))} a video: give them in two calls"
         )
     if videos:
-        return Sources(
-            [], [open_video(path, name) for name, path in photographs.told_apart(videos)], None, tuple(notes)
-        )
+        opened, broken = _opened(photographs.told_apart(videos), strict=paths)
+        return Sources([], opened, None, (*notes, *broken))
     return Sources(photographs.find_images(images), [], None, tuple(notes))
 
 

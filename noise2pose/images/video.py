@@ -99,8 +99,7 @@ def open_video(path: Path, file_name: str | None = None) -> Video:
     except InputError:
         raise
     except _ERRORS as error:
-        moov = "moov" in str(error)  # of an MP4 file, written last
-        reason = "the end of the file is missing" if moov else _plain(error)
+        reason = "the end of the file is missing" if _lacks_index(path) else _plain(error)
         raise InputError(f"{path}: cannot be read as a video ({reason})") from None
 
 
@@ -207,6 +206,20 @@ def frame_of(frames: FramesByNumber, number: int) -> VideoFrame:
     """A frame as an image."""
     video = frames.video
     return VideoFrame(video.frame_name(number), video.path, video.size, None, number=number, frames=frames)
+
+
+def _lacks_index(path: Path) -> bool:
+    """Whether a file is one of MP4's family without its index, which many cameras write last (ISO/IEC 14496-12)."""
+    size, place, kinds = path.stat().st_size, 0, list[bytes]()
+    with path.open("rb") as file:
+        while place + 8 <= size:
+            file.seek(place)
+            header = file.read(16)
+            length = int.from_bytes(header[:4])
+            length = int.from_bytes(header[8:16]) if length == 1 else length or size
+            kinds.append(header[4:8])
+            place += max(length, 8)
+    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
 
 
 def _decoded(container: Any, stream: Any, problems: list[str]) -> Iterator[av.VideoFrame]:

@@ -11,7 +11,7 @@ import av
 from noise2pose.errors import InputError
 from noise2pose.files import replacing
 
-_FORMAT = "v4l2"  # Video4Linux
+_FORMAT, _DEVICE = "v4l2", "/dev/video{}"  # of Video4Linux
 _TICKS = 1000  # a second, of the times in the file
 _BIT_RATE = 8_000_000
 
@@ -34,7 +34,7 @@ def record(number: int, output: Path, seconds: float | None = None) -> Path:
     if path.is_file():
         print(f"{path} is there already: it is used instead of the camera", file=sys.stderr)
         return path
-    device = Path(f"/dev/video{number}")
+    device = Path(_DEVICE.format(number))
     if not device.exists():
         found = sorted(place.name.removeprefix("video") for place in Path("/dev").glob("video[0-9]*"))
         raise InputError(f"webcam:{number}: there is no camera {device}; found: {', '.join(found) or 'none'}")

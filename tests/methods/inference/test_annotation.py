@@ -159,8 +159,8 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys):
         ((folder, "--keypoints", tmp_path / "other.json"), "no pose is of any of the images"),
         ((keypoints, "--keypoints", keypoints), "is a keypoint file itself"),
         ((folder, "--focal", "-1", "--keypoints", keypoints), "focal is -1.0"),
-        (("--checkpoint", "diffpose-people", folder, "--keypoints", keypoints), "give it a keypoint file, not images"),
-        (("--checkpoint", "diffpose-people", keypoints, "--focal", "100"), "does not use a focal length"),
+        (("--checkpoint", "diffpose-people", folder, "--keypoints", keypoints), "does not look at images: give it"),
+        (("--checkpoint", "diffpose-people", keypoints, "--focal", "100"), "without a focal length"),
     ):
         assert predict(checkpoint, *arguments, "--output", tmp_path / "out") == 2
         assert message in capsys.readouterr().err
@@ -257,9 +257,7 @@ def test_a_body_that_disagrees_with_its_mirror_is_suspect(tmp_path, monkeypatch)
     folder, keypoints = photos(tmp_path, 2)
     checkpoint = save(tmp_path / "fake.ckpt")
     assert predict(checkpoint, folder, "--keypoints", keypoints, "--output", tmp_path / "agree") == 0
-    monkeypatch.setattr(
-        "methods.inference.annotation.disagreement_with_mirror", lambda *_: torch.tensor([0.3] + [0.0] * 2)
-    )
+    monkeypatch.setattr("methods.inference.bodies.disagreement_with_mirror", lambda *_: torch.tensor([0.3] + [0.0] * 2))
     assert predict(checkpoint, folder, "--keypoints", keypoints, "--output", tmp_path / "apart") == 0
     agree, apart = (read_annotations(tmp_path / name)["suspect_reasons"].tolist() for name in ("agree", "apart"))
     assert "300 mm" in apart[0] and agree[1:] == apart[1:]
