@@ -228,11 +228,11 @@ def people_of_keypoints(
             skipped.append((name, reason))
             continue
         photograph = images.get(read.images[row])
-        if photograph is not None or read.image_sizes is not None:
-            sizes = read.image_sizes
-            width, height = photograph.size if photograph is not None else sizes[row].tolist()
-            stated = photograph.focal if photograph is not None else None
-            size, person_focal = (width, height), focal or stated or focal_of_diagonal((width, height))
+        if photograph is not None:
+            size, person_focal = photograph.size, focal or photograph.focal or focal_of_diagonal(photograph.size)
+        elif read.image_sizes is not None:
+            width, height = read.image_sizes[row].tolist()
+            size, person_focal = (width, height), focal or focal_of_diagonal((width, height))
         else:
             corner, side = cameras.virtual_image(points[:, :2])
             size, person_focal = (float(side), float(side)), cameras.VIRTUAL_FOCAL * float(side)

@@ -65,7 +65,8 @@ class Identifier:
         numbers = [-1] * len(boxes)
         given = self._detections(xyxy=boxes[order].reshape(-1, 4), data={"row": order})
         found = self._tracker.update(given, timestamp=time)
-        for row, number in zip(found.data.get("row", ()), found.tracker_id, strict=True):
+        given_numbers = [] if found.tracker_id is None else found.tracker_id
+        for row, number in zip(found.data.get("row", ()), given_numbers, strict=True):
             numbers[int(row)] = int(number)
         return numbers
 
