@@ -118,9 +118,11 @@ def _opened(videos: Sequence[tuple[str, Path]], strict: Sequence[Path]) -> tuple
 
 
 def _check(path: Path) -> None:
-    """Refuses files that are neither images nor videos nor keypoints."""
+    """Refuses files that are missing, or neither images nor videos nor keypoints."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
     endings = (*photographs.ENDINGS, *photographs.OTHER_ENDINGS)
-    if path.is_file() and path.suffix.lower() not in (*endings, *KEYPOINT_ENDINGS):
+    if path.suffix.lower() not in (*endings, *KEYPOINT_ENDINGS):
         raise InputError(
             f"{path}: neither keypoints ({', '.join(KEYPOINT_ENDINGS)}) nor an image "
             f"({', '.join(photographs.ENDINGS)}) nor a video ({', '.join(VIDEO_ENDINGS)}){instead(path)}"
