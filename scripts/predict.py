@@ -79,6 +79,7 @@ to the person. A person who is cut off by the border of the image fills the virt
 answer.
 """
 FORMATS = ("openpose", "alphapose", "mmpose", "ultralytics", "aic", "mpii", "coco")  # noise2pose.keypoints.formats
+DETECTORS = {"person_detector": "people", "pose_model": "the joints of people"}  # flags, and what their models find
 _NAMED = 3  # skipped files that are told at the end; annotations.json has all
 
 
@@ -115,6 +116,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of the 2-D detector (default: data/detector); not used with --keypoints",
     )
+    for flag, what in DETECTORS.items():
+        parser.add_argument(
+            f"--{flag}",
+            type=Path,
+            metavar="FILE",
+            help=f"ONNX or LiteRT model that finds {what} (default: that of --detector); docs/photos.md",
+        )
     parser.add_argument(
         "--skeleton",
         choices=["auto", *SKELETONS],
@@ -200,6 +208,8 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
     if alone and arguments.keypoints is not None:
         raise InputError(f"--keypoints: {source} is a keypoint file itself; --keypoints is for images")
     file = source if alone else arguments.keypoints
+    if file is not None and (unused := [flag for flag in DETECTORS if getattr(arguments, flag) is not None]):
+        raise InputError(f"--{unused[0]}: the keypoints are given, in {file}")
     skeleton = None if arguments.skeleton == "auto" else arguments.skeleton
     keypoints = None if file is None else read_keypoints(file, skeleton, arguments.format)
     if keypoints is not None and arguments.image_size is not None:
@@ -222,7 +232,12 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
 
     if arguments.fps is not None:
         raise InputError(f"--fps: {model.method.title} takes single images and does not use a frame rate")
-    annotations = Annotator(model, batch_size=arguments.batch_size).predict(
+    annotations = Annotator(
+        model,
+        batch_size=arguments.batch_size,
+        person_detector=arguments.person_detector,
+        pose_model=arguments.pose_model,
+    ).predict(
         keypoints if alone else arguments.inputs,
         None if alone else keypoints,
         arguments.focal,

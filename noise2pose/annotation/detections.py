@@ -14,9 +14,9 @@ from noise2pose.annotation.layout import to_text
 from noise2pose.errors import InputError
 from noise2pose.files import sha256, write_text
 from noise2pose.images.photographs import Photograph, read_image
-from noise2pose.keypoints.detector import BlazePose
+from noise2pose.keypoints.detectors.finder import SKELETON, DetectorFiles, PeopleFinder
 
-SKELETON = "coco_17"
+__all__ = ["SKELETON", "detect_people", "detector_files", "model_files"]
 FOLDER = Path("data/detector")  # where `noise2pose prepare detector` puts the files
 MODELS = ("pose_detection.tflite", "pose_landmark_full.tflite")
 _SAVE_EVERY = 20  # images
@@ -45,59 +45,83 @@ def model_files(folder: Path | None = None) -> list[Path]:
     return files
 
 
+def detector_files(
+    folder: Path | None = None, person_detector: Path | None = None, pose_model: Path | None = None
+) -> DetectorFiles:
+    """Which models find people and joints: those that are given, else BlazePose's.
+
+    Args:
+        folder: of BlazePose; None for `data/detector`.
+        person_detector: .onnx or .tflite; None for BlazePose's.
+        pose_model: .onnx or .tflite; None for BlazePose's.
+
+    Raises:
+        InputError: as `model_files`, unless both are given or the pose model is all that there is.
+    """
+    if pose_model is None:
+        people, joints = model_files(folder)
+        return DetectorFiles(person_detector or people, joints)
+    people = (folder or FOLDER) / MODELS[0]
+    return DetectorFiles(person_detector or (people if people.is_file() else None), pose_model)
+
+
 def detect_people(
-    models: Sequence[Path], photographs: Sequence[Photograph], cache: Path | None = None
+    finder: PeopleFinder, photographs: Sequence[Photograph], cache: Path | None = None
 ) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
     """Everybody in some images.
 
     Args:
-        models: of `model_files`.
+        finder: the detectors.
         photographs: the images.
         cache: COCO file that keeps what was detected, so that an interrupted call resumes; None to keep nothing. What
             the file says of other images, or by other models, is not used.
 
     Returns:
-        (P, 17, 3) for each image by file name, and the images that cannot be read with the reason.
+        (P, 17, 3) for each image by file name; and what is left out with the reason: images that cannot be read, and
+        people of images that can.
     """
-    hashes = [sha256(model) for model in models]
+    hashes = finder.files.hashes
     known = {} if cache is None else _read(cache, hashes)
     found: dict[str, dict[str, Any]] = {}
-    detector: BlazePose | None = None
+    detected = False
     with tqdm(photographs, unit=" images", desc="2-D joints", disable=None) as bar:
         for number, photograph in enumerate(bar, start=1):
             content = sha256(photograph.path)
             entry = known.get(photograph.file_name, {})
             if entry.get("sha256") != content:
-                detector = detector or BlazePose(models)
-                entry = {**_detect(detector, photograph), "sha256": content, "size": list(photograph.size)}
+                entry = {**_detect(finder, photograph), "sha256": content, "size": list(photograph.size)}
+                detected = True
             found[photograph.file_name] = entry
-            if cache is not None and detector is not None and (number % _SAVE_EVERY == 0 or number == len(photographs)):
-                write_text(cache, to_text(_to_coco({**known, **found}, hashes)))
+            if cache is not None and detected and (number % _SAVE_EVERY == 0 or number == len(photographs)):
+                write_text(cache, to_text(_to_coco({**known, **found}, finder.files)))
     skipped = [(name, entry["reason"]) for name, entry in found.items() if entry["reason"]]
+    skipped += [(name, reason) for name, entry in found.items() for reason in entry["left_out"]]
     readable = {name: entry["people"] for name, entry in found.items() if not entry["reason"]}
     return {name: torch.tensor(people).reshape(-1, 17, 3) for name, people in readable.items()}, skipped
 
 
-def _detect(detector: BlazePose, photograph: Photograph) -> dict[str, Any]:
+def _detect(finder: PeopleFinder, photograph: Photograph) -> dict[str, Any]:
     try:
-        people = detector(read_image(photograph.path)).flatten(1).tolist()
+        found = finder(read_image(photograph.path))
     except InputError as error:
-        return {"people": [], "reason": str(error)}
-    return {"people": [[round(number, 3) for number in person] for person in people], "reason": ""}
+        return {"people": [], "left_out": [], "reason": str(error)}
+    people = [[round(number, 3) for number in person] for person in found.joints.flatten(1).tolist()]
+    return {"people": people, "left_out": found.left_out, "reason": ""}
 
 
-def _to_coco(entries: Mapping[str, Mapping[str, Any]], hashes: Sequence[str]) -> dict[str, Any]:
+def _to_coco(entries: Mapping[str, Mapping[str, Any]], files: DetectorFiles) -> dict[str, Any]:
     """The layout of COCO's results: the third number of a joint is a confidence."""
     images, annotations = [], []
     for identity, (name, entry) in enumerate(sorted(entries.items()), start=1):
         width, height = entry["size"]
         images.append({"id": identity, "file_name": name, "width": width, "height": height})
-        images[-1] |= {"sha256": entry["sha256"], "reason": entry["reason"]}
+        images[-1] |= {key: entry[key] for key in ("sha256", "reason", "left_out")}
         for person in entry["people"]:
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": identity, "category_id": 1, "keypoints": person}
             )
-    return {"info": {"detector": "blazepose", "models": list(hashes)}, "images": images, "annotations": annotations}
+    info = {"detector": files.title, "models": files.hashes}
+    return {"info": info, "images": images, "annotations": annotations}
 
 
 def _read(cache: Path, hashes: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -110,8 +134,7 @@ def _read(cache: Path, hashes: Sequence[str]) -> dict[str, dict[str, Any]]:
         entries = {
             image["file_name"]: {
                 "people": [],
-                "reason": image["reason"],
-                "sha256": image["sha256"],
+                **{key: image[key] for key in ("sha256", "reason", "left_out")},
                 "size": [image["width"], image["height"]],
             }
             for image in content["images"]

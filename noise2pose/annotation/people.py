@@ -22,6 +22,7 @@ from noise2pose.files import sha256
 from noise2pose.images import crops
 from noise2pose.images.photographs import Photograph, focal_of_diagonal, open_image
 from noise2pose.keypoints.arrays import Keypoints
+from noise2pose.keypoints.detectors.finder import DetectorFiles, PeopleFinder
 from noise2pose.keypoints.files import in_pixels
 
 
@@ -56,7 +57,7 @@ class Subjects:
         photographs: the images that can be opened; none where keypoints come alone.
         keypoints: those that were given; None where the detector finds them.
         focal: pixels, of all images; None to take each image's own.
-        detector: files of the detector, where it is needed.
+        finder: the detectors, where they are needed.
         people: who is annotated, in a fixed order; None until `detect_people` has found them.
         skipped: what is left out.
         made_from: hashes of the keypoints and of the images, by which an interrupted set is recognised.
@@ -65,14 +66,14 @@ class Subjects:
     photographs: list[Photograph]
     keypoints: Keypoints | None
     focal: float | None
-    detector: list[Path] = field(default_factory=list)
+    finder: PeopleFinder | None = None
     people: list[Person] | None = None
     skipped: Skipped = field(default_factory=list)
     made_from: dict[str, str] = field(default_factory=dict)
 
 
 def find_subjects(
-    images: Sequence[tuple[str, Path]], keypoints: Keypoints | None, focal: float | None, detector: Path | None
+    images: Sequence[tuple[str, Path]], keypoints: Keypoints | None, focal: float | None, files: DetectorFiles | None
 ) -> Subjects:
     """Opens the images and gives everybody whose keypoints are known a camera.
 
@@ -80,18 +81,18 @@ def find_subjects(
         images: file name and path of each; none to annotate the keypoints alone.
         keypoints: of the people in the images; None to detect them.
         focal: in pixels, of all images; None for the EXIF data or the diagonal of each.
-        detector: folder of the 2-D detector.
+        files: models that find people and joints; None for BlazePose's in its usual folder.
 
     Raises:
         InputError: if the keypoints do not fit the images, or there are none and no detector either.
     """
-    models = [] if keypoints is not None else detections.model_files(detector)
+    finder = PeopleFinder(files or detections.detector_files()) if keypoints is None else None
     photographs, skipped = _open(images)
     made_from = {
-        "keypoints": fingerprint([_hash(keypoints)] if keypoints is not None else [sha256(path) for path in models]),
+        "keypoints": fingerprint(finder.files.hashes if finder is not None else [_hash(keypoints)]),
         "inputs": fingerprint([(photograph.file_name, sha256(photograph.path)) for photograph in photographs], skipped),
     }
-    subjects = Subjects(photographs, keypoints, focal, models, None, skipped, made_from)
+    subjects = Subjects(photographs, keypoints, focal, finder, None, skipped, made_from)
     if keypoints is None:
         return subjects
     if not images:
@@ -109,9 +110,9 @@ def detect_people(subjects: Subjects, cache: Path | None = None) -> Subjects:
         subjects: of `find_subjects`; returned as they are if their keypoints were given.
         cache: file that keeps what was detected, see `detections.detect_people`.
     """
-    if subjects.people is not None:
+    if subjects.finder is None:
         return subjects
-    points, unreadable = detections.detect_people(subjects.detector, subjects.photographs, cache)
+    points, unreadable = detections.detect_people(subjects.finder, subjects.photographs, cache)
     people, useless = people_of_images(subjects.photographs, points, detections.SKELETON, subjects.focal)
     return replace(subjects, people=people, skipped=[*subjects.skipped, *unreadable, *useless])
 
