@@ -19,20 +19,19 @@ from torch import Tensor
 
 from noise2pose.keypoints.detectors.contract import People, Poses, Region, region_of_box, turn
 from noise2pose.keypoints.detectors.networks import LiteNetwork
-from noise2pose.keypoints.detectors.sampling import turned_crop
+from noise2pose.keypoints.detectors.sampling import part_of, turned_crop
 from noise2pose.keypoints.detectors.suppression import overlaps, suppress
-from noise2pose.keypoints.detectors.tiles import tiles
+from noise2pose.keypoints.detectors.tiles import LEVELS, SMALL, tiles
 
 MIN_SCORE = 0.5  # of a person
 MIN_CONFIDENCE = 0.3  # of a joint; below it the joint counts as not seen
 _MAX_OVERLAP = 0.3  # intersection over union of the boxes of two people in one input
-_LEVELS = 4  # of tiles at most: the whole image and three finer ones
-_SMALL = 0.35  # radius of the circle around a person, in sides of the tile, below which finer tiles are searched too
 _NEAR = 0.25  # distance between two detections of the same person in different tiles, in radii of its circle
 _OUTSIDE = 0.15  # taken from the score of somebody whose hips are outside the tile: guessed
 _STRIDES = (8, 16, 32, 32, 32)  # of the detector's layers; each has two anchors in each cell
 _DETECTOR_SIZE, _LANDMARK_SIZE = 224, 256
 _MARGIN = 1.25  # of the square for the landmarks, around the circle that the detector draws around a person
+_BOX_MARGIN = 0.1  # of a box that says where a person is, on each side: nothing outside it is looked at
 _WINDOW = 7  # cells of the heat-maps around a landmark
 _SAME_REGION = 0.75  # intersection over union of the square looked at and that of the landmarks found in it
 # BlazePose's landmarks in COCO's order: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left first.
@@ -76,13 +75,13 @@ class BlazePeople:
         """The people of an image, the most certain first; their boxes are squares around the whole body."""
         height, width = image.shape[:2]
         found: list[tuple[Detections, Tensor]] = []
-        for level in range(_LEVELS if self._tiled else 1):
+        for level in range(LEVELS if self._tiled else 1):
             squares = tiles(width, height, level)
             if level > 0 and squares[0].side < _DETECTOR_SIZE:
                 break
             found += [self._search(image, square) for square in squares]
             radii = torch.cat([radii_of(each.points) for each, _ in found[-len(squares) :]]) / squares[0].side
-            if level > 0 and not (len(radii) and float(radii.median()) < _SMALL):
+            if level > 0 and not (len(radii) and float(radii.median()) < SMALL):
                 break
         everybody = Detections(*(torch.cat(parts) for parts in zip(*(each for each, _ in found), strict=True)))
         rows = _different(everybody, torch.cat([rank for _, rank in found]))
@@ -118,20 +117,24 @@ class BlazeJoints:
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"], people: People) -> Poses:
         """The joints of people; 0, 0 and 0 where a joint is not seen."""
-        found = []
-        for number, box in enumerate(people.boxes):
-            if people.regions is not None:
-                found.append(self._landmarks(image, people.regions[number])[:2])
-                continue
-            # A box says neither where the hips are nor how the person leans: the landmarks do, as in a video.
-            region = region_of_box(box, _MARGIN)
-            joints, seen, better = self._landmarks(image, region)
-            if _overlap(region, better) < _SAME_REGION and better.side > 1.0:
-                again = self._landmarks(image, better)
-                joints, seen = again[:2] if again[1] >= seen else (joints, seen)
-            found.append((joints, seen))
-        joints, seen = zip(*found, strict=True) if found else ([torch.zeros(17, 3)], [0.0])
-        return Poses(torch.stack(list(joints))[: len(found)], torch.tensor(seen)[: len(found)])
+        if people.regions is None:
+            found = [self._in_box(image, box) for box in people.boxes]
+        else:
+            found = [self._landmarks(image, region)[:2] for region in people.regions]
+        if not found:
+            return Poses(torch.zeros(0, 17, 3), torch.zeros(0))
+        joints, seen = zip(*found, strict=True)
+        return Poses(torch.stack(joints), torch.tensor(seen))
+
+    def _in_box(self, image: np.ndarray, box: Tensor) -> tuple[Tensor, float]:
+        """A box says neither where the hips are nor how the person leans: the landmarks do, as they do in a video."""
+        part, corner = part_of(image, box, _BOX_MARGIN)
+        region = region_of_box(box - corner.repeat(2), _MARGIN)
+        joints, seen, better = self._landmarks(part, region)
+        if _overlap(region, better) < _SAME_REGION and better.side > 1.0:
+            again = self._landmarks(part, better)
+            joints, seen = again[:2] if again[1] >= seen else (joints, seen)
+        return torch.cat((joints[:, :2] + corner * (joints[:, 2:] > 0), joints[:, 2:]), dim=1), seen
 
     def _landmarks(self, image: np.ndarray, region: Region) -> tuple[Tensor, float, Region]:
         """(17, 3), how certain a person is there, and the region that follows from the landmarks."""

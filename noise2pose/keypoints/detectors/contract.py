@@ -6,6 +6,7 @@ Shape letters: H, W image; P people; J joints.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -76,9 +77,9 @@ class PoseDetector(Protocol):
     def __call__(self, image: UInt8[ndarray, "H W 3"]) -> tuple[People, Poses]: ...
 
 
-def no_people() -> People:
-    """Nobody."""
-    return People(torch.zeros(0, 4), torch.zeros(0))
+def joined(groups: Sequence[People]) -> People:
+    """Several groups as one, without their regions."""
+    return People(torch.cat([group.boxes for group in groups]), torch.cat([group.scores for group in groups]))
 
 
 def region_of_box(box: Float[Tensor, "4"], margin: float = 1.0) -> Region:

@@ -14,6 +14,7 @@ MODEL.yaml beside MODEL.onnx or MODEL.tflite may have these keys; without it the
   overlap: 0.6         two boxes that overlap by more are one person (intersection over union)
   person_class: 0      number of the class person
   margin: 1.25         sides of the part of the image that is looked at, in those of a person's box
+  outside: 0.1         what of the image around a box is not painted over, in its sides; left out, nothing is
   joints: [nose, ...]  names of the joints in the order of the output
   skeleton: coco_17    or the name of a skeleton with that order
 """
@@ -33,6 +34,7 @@ from noise2pose.keypoints.detectors.networks import Network, Port, described, op
 
 _CHOICES = {"layout": ("nchw", "nhwc"), "colour": ("rgb", "bgr"), "fit": ("letterbox", "corner", "stretch")}
 _LENGTHS = {"size": 2, "mean": 3, "std": 3}
+_NUMBERS = ("score", "overlap", "margin", "outside", "fill", "person_class")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Description:
     overlap: float = 0.6
     person_class: int | None = None
     margin: float = 1.25
+    outside: float | None = None
     joints: tuple[str, ...] | None = None
     skeleton: str | None = None
 
@@ -66,11 +69,11 @@ _HABITS: dict[str, dict[str, Any]] = {
     "yolo_pose": _SHARES,
     "yolox": {**_RAW, "colour": "bgr", "fit": "corner"},
     "pose_boxes": {**_RAW, "colour": "bgr", "fit": "corner"},
-    "fastest_det": {**_SHARES, "colour": "bgr", "fit": "stretch", "score": 0.35, "overlap": 0.45},
+    "fastest_det": {**_SHARES, "colour": "bgr", "fit": "stretch", "score": 0.45, "overlap": 0.45},
     "ssd": {"fit": "stretch"},
     "simcc": _IMAGENET,
     "heatmap": _IMAGENET,
-    "regression": {**_RAW, "fill": 0},
+    "regression": {**_RAW, "fill": 0, "outside": 0.1},
 }
 
 
@@ -189,6 +192,6 @@ def _read(path: Path) -> dict[str, Any]:
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
                 raise InputError(f"{path}: joints is {value!r}, expected a list of names")
             found[key] = tuple(value)
-        if key in ("score", "overlap", "margin", "fill", "person_class") and not isinstance(value, int | float):
+        if key in _NUMBERS and not isinstance(value, int | float):
             raise InputError(f"{path}: {key} is {value!r}, expected a number")
     return found

@@ -14,10 +14,11 @@ from torch import Tensor
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.keypoints.detectors import joint_heads, person_heads
-from noise2pose.keypoints.detectors.contract import People, Poses
+from noise2pose.keypoints.detectors.contract import People, Poses, joined
 from noise2pose.keypoints.detectors.description import ImageNetwork, names_in
-from noise2pose.keypoints.detectors.sampling import Window, around, cut, letterbox
+from noise2pose.keypoints.detectors.sampling import Window, around, cut, letterbox, part_of
 from noise2pose.keypoints.detectors.suppression import suppress_boxes
+from noise2pose.keypoints.detectors.tiles import LEVELS, SMALL, cut_off, tiles
 from noise2pose.keypoints.joint_names import skeleton_of, skeleton_of_names
 
 _MOST = 300  # people of an image, the most certain
@@ -45,8 +46,28 @@ class ModelPeople:
             raise self._network.refuse(what, "head and person_class") from error
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> People:
-        """The people of an image, the most certain first; boxes end at its border."""
-        window = _whole(image, self._network)
+        """The people of an image, the most certain first; boxes end at its border.
+
+        Where people are small in the network's input, or nobody is found, overlapping tiles are searched too.
+        """
+        height, width = image.shape[:2]
+        found = [self._search(image, _whole(image, self._network))]
+        for level in range(1, LEVELS):
+            before = max(width, height) * 2.0 ** (1 - level)
+            sides = (found[-1].boxes[:, 2:] - found[-1].boxes[:, :2]).amax(dim=1) / before
+            squares = tiles(width, height, level)
+            if (len(sides) and float(sides.median()) >= SMALL) or squares[0].side < max(self._network.size):
+                break
+            inside = []
+            for square in squares:
+                corner, extent = square.centre - square.side / 2.0, torch.full((2,), square.side)
+                people = self._search(image, Window(corner, extent, self._network.size))
+                inside.append(people.chosen(~cut_off(people.boxes, square, width, height)))
+            found.append(joined(inside))
+        people = joined(found)
+        return people.chosen(suppress_boxes(people.boxes, people.scores, self._network.description.overlap)[:_MOST])
+
+    def _search(self, image: np.ndarray, window: Window) -> People:
         outputs = self._network(cut(image, window, self._network.description.fill))
         head = self._network.description.head or ""
         boxes, scores = person_heads.HEADS[head](outputs, self._network.size, self._person)
@@ -73,10 +94,11 @@ class ModelJoints:
         """The joints of people."""
         about, found = self.network.description, []
         for box in people.boxes:
-            window = around(box, about.margin, self.network.size)
-            outputs = self.network(cut(image, window, about.fill))
+            part, corner = (image, torch.zeros(2)) if about.outside is None else part_of(image, box, about.outside)
+            window = around(box - corner.repeat(2), about.margin, self.network.size)
+            outputs = self.network(cut(part, window, about.fill))
             joints = joint_heads.SINGLE[about.head or ""](list(outputs.values()), self.network.size)
-            found.append(torch.cat((window.in_image(joints[:, :2]), joints[:, 2:].clamp(0.0, 1.0)), dim=1))
+            found.append(torch.cat((window.in_image(joints[:, :2]) + corner, joints[:, 2:].clamp(0.0, 1.0)), dim=1))
         joints = self._named(torch.stack(found)) if found else torch.zeros(0, len(self._order), 3)
         return Poses(joints, torch.ones(len(found)))
 

@@ -62,6 +62,23 @@ def around(box: Float[Tensor, "4"], margin: float, size: tuple[int, int]) -> Win
     return Window((box[:2] + box[2:] - extent) / 2.0, extent, size)
 
 
+def part_of(
+    image: UInt8[np.ndarray, "H W 3"], box: Float[Tensor, "4"], margin: float
+) -> tuple[UInt8[np.ndarray, "h w 3"], Float[Tensor, "2"]]:
+    """The pixels of a box, and where their corner is in the image: without the neighbours of a person in a group.
+
+    Args:
+        image: RGB.
+        box: x0, y0, x1, y1 in pixels.
+        margin: added on each side, in sides of the box.
+    """
+    wider = margin * (box[2:] - box[:2])
+    (left, top), (right, bottom) = (box[:2] - wider).floor().int().tolist(), (box[2:] + wider).ceil().int().tolist()
+    left, top = (min(max(start, 0), length - 1) for start, length in ((left, image.shape[1]), (top, image.shape[0])))
+    part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    return part, torch.tensor([left, top]).float()
+
+
 def cut(image: UInt8[np.ndarray, "H W 3"], window: Window, fill: int) -> UInt8[np.ndarray, "h w 3"]:
     """The pixels of a window, resized with a filter that averages what it shrinks.
 
