@@ -113,21 +113,23 @@ class ImageNetwork:
         self.outputs = [Port(port.name, tuple(values.shape)) for port, values in named]
         head = stated.get("head") or recognise(self.outputs, self.size)
         if head not in heads:
-            what = (
-                f"head {head}" if head else f"{described(self.outputs)} for an input of {self.size[0]} x {self.size[1]}"
-            )
-            self._ask(f"answers with {what}", f"head: {', '.join(heads)}")
+            answer = f"head {head}" if head else described(self.outputs)
+            what = f"answers an image of {self.size[0]} x {self.size[1]} with {answer}, which is no known layout of"
+            self._ask(f"{what} {about}", f"head: {', '.join(heads)}")
         self.description = replace(Description(**{**_HABITS[head], **stated}), head=head)
         if self.description.mean is None or self.description.std is None:
             if self.network.kind != "uint8":
                 self._ask("does not tell the scale of the image", "mean and std, such as [0, 0, 0] and [255, 255, 255]")
-            self.description = replace(self.description, **_RAW)
+            scale, zero = self.network.quantisation  # pixels are stored as they are
+            self.description = replace(
+                self.description, mean=(float(zero),) * 3, std=(1.0 / scale if scale else 1.0,) * 3
+            )
 
     def __call__(self, image: np.ndarray) -> dict[str, Tensor]:
         """The outputs by name, for (h, w, 3) uint8 RGB of the size of the input."""
         about = self.description
         values = image[..., ::-1] if about.colour == "bgr" else image
-        values = (values.astype(np.float32) - np.float32(about.mean)) / np.float32(about.std)
+        values = (values.astype(np.float32) - np.array(about.mean, np.float32)) / np.array(about.std, np.float32)
         found = self.network(self._arranged(values))
         return {port.name: values for port, values in zip(self.network.outputs, found, strict=True)}
 

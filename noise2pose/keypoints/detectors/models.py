@@ -16,6 +16,7 @@ from noise2pose.errors import InputError
 from noise2pose.keypoints.detectors import joint_heads, person_heads
 from noise2pose.keypoints.detectors.contract import People, Poses, joined
 from noise2pose.keypoints.detectors.description import ImageNetwork, names_in
+from noise2pose.keypoints.detectors.networks import described
 from noise2pose.keypoints.detectors.sampling import Window, around, cut, letterbox, part_of
 from noise2pose.keypoints.detectors.suppression import suppress_boxes
 from noise2pose.keypoints.detectors.tiles import LEVELS, SMALL, cut_off, tiles
@@ -39,11 +40,12 @@ class ModelPeople:
         about = self._network.description
         classes = {name: number for number, name in names_in(self._network.network.metadata, "names").items()}
         self._person = about.person_class if about.person_class is not None else classes.get("person", 0)
-        try:  # a class that is not there shows now, not at the first image
+        try:  # a class that is not there, or outputs that are not of the layout, show now, not at the first image
             self(np.zeros((2, 2, 3), np.uint8))
-        except (IndexError, RuntimeError, AssertionError, KeyError) as error:
-            what = f"has no {about.head} outputs with a class {self._person} ({error})"
-            raise self._network.refuse(what, "head and person_class") from error
+        except (IndexError, RuntimeError, ValueError, AssertionError) as error:
+            what = f"which is not {about.head} with a class {self._person}"
+            answer = described(self._network.outputs)
+            raise self._network.refuse(f"answers with {answer}, {what}", "head and person_class") from error
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> People:
         """The people of an image, the most certain first; boxes end at its border.
@@ -88,7 +90,15 @@ class ModelJoints:
         heads = [*joint_heads.SINGLE, *joint_heads.FINDS_PEOPLE]
         self.network = ImageNetwork(file, "joints", heads, joint_heads.recognise)
         self.finds_people = self.network.description.head in joint_heads.FINDS_PEOPLE
-        self.skeleton, self._order = _order(self.network)
+        try:  # outputs that are not of the layout show now, not at the first image
+            self.skeleton, self._order = _order(self.network)
+            image = np.zeros((2, 2, 3), np.uint8)
+            self.search(image) if self.finds_people else self(image, People(torch.ones(1, 4), torch.ones(1)))
+        except InputError:
+            raise
+        except (IndexError, RuntimeError, ValueError, StopIteration) as error:
+            what = f"answers with {described(self.network.outputs)}, which is not {self.network.description.head}"
+            raise self.network.refuse(what, f"head: {', '.join(heads)}") from error
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"], people: People) -> Poses:
         """The joints of people."""

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ class Port(NamedTuple):
     shape: tuple[int, ...]
 
 
-class Network(Protocol):
+class Network:
     """A network with one input that is an image.
 
     Attributes:
         file: where it came from.
         input: its input.
         kind: type of its numbers, such as `uint8`.
+        quantisation: scale and zero of integers that stand for other numbers; 0 and 0 where they do not.
         outputs: its outputs, in the order in which a call gives them.
         metadata: what the file says about itself.
     """
@@ -33,15 +34,16 @@ class Network(Protocol):
     file: Path
     input: Port
     kind: str
+    quantisation: tuple[float, int]
     outputs: list[Port]
     metadata: Mapping[str, str]
 
     def __call__(self, image: np.ndarray) -> list[Tensor]:
         """Runs it: the input as numbers of the network's own scale, the outputs as float32."""
-        ...
+        raise NotImplementedError
 
 
-class LiteNetwork:
+class LiteNetwork(Network):
     """A network of LiteRT; an integer input or output is scaled as its file says.
 
     Args:
@@ -63,6 +65,7 @@ class LiteNetwork:
             raise InputError(f"{file} is not a model that LiteRT reads ({error})") from error
         self._input, self._outputs = self._model.get_input_details()[0], self._model.get_output_details()
         self.file, self.metadata, self.kind = file, {}, np.dtype(self._input["dtype"]).name
+        self.quantisation = self._input["quantization"]
         self.input, *self.outputs = (
             Port(each["name"], tuple(int(size) for size in each["shape"])) for each in (self._input, *self._outputs)
         )
@@ -71,7 +74,7 @@ class LiteNetwork:
         """See `Network`."""
         kind = self._input["dtype"]
         if np.issubdtype(kind, np.integer):
-            scale, zero = self._input["quantization"]
+            scale, zero = self.quantisation
             image = np.rint(image / scale + zero) if scale else np.rint(image)
             image = np.clip(image, np.iinfo(kind).min, np.iinfo(kind).max)
         self._model.set_tensor(self._input["index"], np.ascontiguousarray(image, dtype=kind))
@@ -84,7 +87,7 @@ class LiteNetwork:
         return torch.from_numpy((values - zero) * scale if scale else values)
 
 
-class OnnxNetwork:
+class OnnxNetwork(Network):
     """A network of ONNX.
 
     Args:
@@ -112,6 +115,7 @@ class OnnxNetwork:
             Port(each.name, tuple(size if isinstance(size, int) else 0 for size in each.shape))
             for each in (*self._session.get_inputs(), *self._session.get_outputs())
         ]
+        self.quantisation = (0.0, 0)
         inputs = len(self._session.get_inputs())
         self.input, self.outputs = ports[0], ports[inputs:]
         types = {"tensor(uint8)": "uint8", "tensor(float16)": "float16"}

@@ -56,7 +56,7 @@ def recognise(ports: Sequence[Port], size: tuple[int, int]) -> str | None:
 
 def _parts(ports: Sequence[Port]) -> dict[str, int] | None:
     """Which output is the boxes, the scores and the classes, by shape and name; None if they are not there."""
-    shapes = [port.shape[1:] if len(port.shape) > 1 and port.shape[0] == 1 else port.shape for port in ports]
+    shapes = [list(port.shape[1:] if len(port.shape) > 1 and port.shape[0] == 1 else port.shape) for port in ports]
     parts: dict[str, int] = {}
     for number, (port, shape) in enumerate(zip(ports, shapes, strict=True)):
         name = port.name.lower()
@@ -66,10 +66,10 @@ def _parts(ports: Sequence[Port]) -> dict[str, int] | None:
             parts["classes"] = number
         elif (len(shape) == 1 and any(word in name for word in ("score", "conf", "prob"))) or len(shape) == 2:
             parts["scores"] = number
-    if "boxes" not in parts:
+    if "boxes" not in parts or ("scores" not in parts and shapes[parts["boxes"]][1] != 5):
         return None
-    whole = "scores" in parts or shapes[parts["boxes"]][1] == 5
-    return parts if whole else None
+    same = len({shapes[number][0] for number in parts.values()}) == 1
+    return parts if same else None
 
 
 def yolo_v8(outputs: Mapping[str, Tensor], size: tuple[int, int], person: int) -> Found:
