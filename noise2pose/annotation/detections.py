@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from noise2pose.files import sha256, write_text
 from noise2pose.images.photographs import Photograph, read_image
 from noise2pose.keypoints.detectors.finder import SKELETON, DetectorFiles, PeopleFinder
 
-__all__ = ["SKELETON", "detect_people", "detector_files", "model_files"]
+__all__ = ["SKELETON", "detect_people", "detector_files", "finder_of", "model_files"]
 FOLDER = Path("data/detector")  # where `noise2pose prepare detector` puts the files
 MODELS = ("pose_detection.tflite", "pose_landmark_full.tflite")
 _SAVE_EVERY = 20  # images
@@ -65,13 +66,27 @@ def detector_files(
     return DetectorFiles(person_detector or (people if people.is_file() else None), pose_model)
 
 
+def finder_of(files: DetectorFiles) -> PeopleFinder:
+    """The loaded detectors; the same files are loaded once.
+
+    Raises:
+        InputError: as `PeopleFinder`.
+    """
+    return _load(files, tuple(files.hashes))
+
+
+@lru_cache(maxsize=1)
+def _load(files: DetectorFiles, hashes: tuple[str, ...]) -> PeopleFinder:
+    return PeopleFinder(files)
+
+
 def detect_people(
-    finder: PeopleFinder, photographs: Sequence[Photograph], cache: Path | None = None
+    models: DetectorFiles, photographs: Sequence[Photograph], cache: Path | None = None
 ) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
     """Everybody in some images.
 
     Args:
-        finder: the detectors.
+        models: of `detector_files`.
         photographs: the images.
         cache: COCO file that keeps what was detected, so that an interrupted call resumes; None to keep nothing. What
             the file says of other images, or by other models, is not used.
@@ -80,20 +95,20 @@ def detect_people(
         (P, 17, 3) for each image by file name; and what is left out with the reason: images that cannot be read, and
         people of images that can.
     """
-    hashes = finder.files.hashes
+    hashes = models.hashes
     known = {} if cache is None else _read(cache, hashes)
     found: dict[str, dict[str, Any]] = {}
-    detected = False
+    finder: PeopleFinder | None = None
     with tqdm(photographs, unit=" images", desc="2-D joints", disable=None) as bar:
         for number, photograph in enumerate(bar, start=1):
             content = sha256(photograph.path)
             entry = known.get(photograph.file_name, {})
             if entry.get("sha256") != content:
+                finder = finder or finder_of(models)
                 entry = {**_detect(finder, photograph), "sha256": content, "size": list(photograph.size)}
-                detected = True
             found[photograph.file_name] = entry
-            if cache is not None and detected and (number % _SAVE_EVERY == 0 or number == len(photographs)):
-                write_text(cache, to_text(_to_coco({**known, **found}, finder.files)))
+            if cache is not None and finder is not None and (number % _SAVE_EVERY == 0 or number == len(photographs)):
+                write_text(cache, to_text(_to_coco({**known, **found}, models)))
     skipped = [(name, entry["reason"]) for name, entry in found.items() if entry["reason"]]
     skipped += [(name, reason) for name, entry in found.items() for reason in entry["left_out"]]
     readable = {name: entry["people"] for name, entry in found.items() if not entry["reason"]}

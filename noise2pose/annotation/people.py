@@ -22,7 +22,7 @@ from noise2pose.files import sha256
 from noise2pose.images import crops
 from noise2pose.images.photographs import Photograph, focal_of_diagonal, open_image
 from noise2pose.keypoints.arrays import Keypoints
-from noise2pose.keypoints.detectors.finder import DetectorFiles, PeopleFinder
+from noise2pose.keypoints.detectors.finder import DetectorFiles
 from noise2pose.keypoints.files import in_pixels
 
 
@@ -57,7 +57,7 @@ class Subjects:
         photographs: the images that can be opened; none where keypoints come alone.
         keypoints: those that were given; None where the detector finds them.
         focal: pixels, of all images; None to take each image's own.
-        finder: the detectors, where they are needed.
+        detector: the models that find people and joints, where they are needed.
         people: who is annotated, in a fixed order; None until `detect_people` has found them.
         skipped: what is left out.
         made_from: hashes of the keypoints and of the images, by which an interrupted set is recognised.
@@ -66,14 +66,14 @@ class Subjects:
     photographs: list[Photograph]
     keypoints: Keypoints | None
     focal: float | None
-    finder: PeopleFinder | None = None
+    detector: DetectorFiles | None = None
     people: list[Person] | None = None
     skipped: Skipped = field(default_factory=list)
     made_from: dict[str, str] = field(default_factory=dict)
 
 
 def find_subjects(
-    images: Sequence[tuple[str, Path]], keypoints: Keypoints | None, focal: float | None, files: DetectorFiles | None
+    images: Sequence[tuple[str, Path]], keypoints: Keypoints | None, focal: float | None, detector: DetectorFiles | None
 ) -> Subjects:
     """Opens the images and gives everybody whose keypoints are known a camera.
 
@@ -81,18 +81,23 @@ def find_subjects(
         images: file name and path of each; none to annotate the keypoints alone.
         keypoints: of the people in the images; None to detect them.
         focal: in pixels, of all images; None for the EXIF data or the diagonal of each.
-        files: models that find people and joints; None for BlazePose's in its usual folder.
+        detector: models that find people and joints; None for BlazePose's in its usual folder.
 
     Raises:
         InputError: if the keypoints do not fit the images, or there are none and no detector either.
     """
-    finder = PeopleFinder(files or detections.detector_files()) if keypoints is None else None
+    if keypoints is None:
+        detector = detector or detections.detector_files()
+        detections.finder_of(detector)  # what is wrong with its files shows before anything is written
+        found_by = detector.hashes
+    else:
+        detector, found_by = None, [_hash(keypoints)]
     photographs, skipped = _open(images)
     made_from = {
-        "keypoints": fingerprint(finder.files.hashes if finder is not None else [_hash(keypoints)]),
+        "keypoints": fingerprint(found_by),
         "inputs": fingerprint([(photograph.file_name, sha256(photograph.path)) for photograph in photographs], skipped),
     }
-    subjects = Subjects(photographs, keypoints, focal, finder, None, skipped, made_from)
+    subjects = Subjects(photographs, keypoints, focal, detector, None, skipped, made_from)
     if keypoints is None:
         return subjects
     if not images:
@@ -110,9 +115,9 @@ def detect_people(subjects: Subjects, cache: Path | None = None) -> Subjects:
         subjects: of `find_subjects`; returned as they are if their keypoints were given.
         cache: file that keeps what was detected, see `detections.detect_people`.
     """
-    if subjects.finder is None:
+    if subjects.detector is None:
         return subjects
-    points, unreadable = detections.detect_people(subjects.finder, subjects.photographs, cache)
+    points, unreadable = detections.detect_people(subjects.detector, subjects.photographs, cache)
     people, useless = people_of_images(subjects.photographs, points, detections.SKELETON, subjects.focal)
     return replace(subjects, people=people, skipped=[*subjects.skipped, *unreadable, *useless])
 

@@ -24,6 +24,7 @@ from noise2pose.skeletons import convert_partly
 SKELETON = "coco_17"
 MIN_JOINTS = 4  # of a person who is kept
 MIN_SIDE = 24.0  # pixels, of the longer side of a person's box
+_SOMEBODY = "somebody"
 _SAME_POSE = 0.5  # object keypoint similarity
 
 
@@ -64,8 +65,14 @@ class DetectorFiles:
 
     @property
     def hashes(self) -> list[str]:
-        """SHA-256 of everything that an answer depends on: the models, and the YAML files beside them."""
+        """SHA-256 of everything that an answer depends on: the models, and the YAML files beside them.
+
+        Raises:
+            InputError: if a model is missing.
+        """
         files = [file for file in (self.people, self.joints) if file is not None]
+        if missing := [file for file in files if not file.is_file()]:
+            raise InputError(f"{missing[0]} does not exist")
         beside = [file.with_suffix(".yaml") for file in files]
         return [sha256(file) for file in (*files, *(file for file in beside if file.is_file()))]
 
@@ -104,15 +111,15 @@ class PeopleFinder:
         count = (joints[..., 2] > 0).sum(dim=1)
         unsure, few = poses.seen < MIN_SCORE, count < MIN_JOINTS
         for row in (unsure | few).nonzero()[:, 0].tolist():
-            reason = "the joint detector sees nobody there"
+            reason = "seen by the people detector only"
             if not unsure[row]:
-                reason = f"fewer than {MIN_JOINTS} joints are seen"
+                reason = f"with fewer than {MIN_JOINTS} joints"
             left_out.append(f"{_where(people.boxes[row])}: {reason}")
         rows = (~(unsure | few)).nonzero()[:, 0]
         rank = (people.scores * poses.seen)[rows] * joints[rows, :, 2].sum(dim=1)
         kept = rows[suppress(pose_similarity(joints[rows], joints[rows]) > _SAME_POSE, rank)]
         again = sorted(set(rows.tolist()) - set(kept.tolist()))
-        left_out += [f"{_where(people.boxes[row])}: the same joints as somebody else, seen twice" for row in again]
+        left_out += [f"{_where(people.boxes[row])}: with the joints of somebody else" for row in again]
         kept = kept.sort().values
         return Found(joints[kept], people.boxes[kept], people.scores[kept], left_out)
 
@@ -123,15 +130,19 @@ class PeopleFinder:
             return *self._joints.search(image), []
         people = self._people(image)
         sides = (people.boxes[:, 2:] - people.boxes[:, :2]).amax(dim=1)
-        small = [f"{_where(box)}: smaller than {MIN_SIDE:.0f} pixels" for box in people.boxes[sides < MIN_SIDE]]
+        small = [f"{_where(box)}: under {MIN_SIDE:.0f} pixels" for box in people.boxes[sides < MIN_SIDE]]
         people = people.chosen(sides >= MIN_SIDE)
         return people, self._joints(image, people), small
 
 
-def counts(left_out: Sequence[str]) -> dict[str, int]:
-    """How many were left out for each reason, of `Found.left_out` of any number of images."""
-    reasons = [entry.rpartition(": ")[2] for entry in left_out]
-    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+def left_out_for(reasons: Sequence[str]) -> str:
+    """How many were left out for each reason, in words; empty if nobody was.
+
+    Args:
+        reasons: of `Found.left_out` of any number of images; other ones, such as of an image, are passed over.
+    """
+    people = [reason.rpartition(": ")[2] for reason in reasons if reason.startswith(_SOMEBODY)]
+    return ", ".join(f"{people.count(reason)} {reason}" for reason in dict.fromkeys(people))
 
 
 def _seen(joints: Float[Tensor, "P 17 3"], width: int, height: int) -> Tensor:
@@ -142,4 +153,4 @@ def _seen(joints: Float[Tensor, "P 17 3"], width: int, height: int) -> Tensor:
 
 def _where(box: Float[Tensor, "4"]) -> str:
     x0, y0, x1, y1 = (round(number) for number in box.tolist())
-    return f"somebody at {x0}, {y0} ({x1 - x0} x {y1 - y0} pixels)"
+    return f"{_SOMEBODY} at {x0}, {y0} ({x1 - x0} x {y1 - y0} pixels)"

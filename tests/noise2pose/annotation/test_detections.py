@@ -16,11 +16,13 @@ from noise2pose.keypoints.detectors.finder import DetectorFiles, Found
 class FakeFinder:
     """Finds as many people as the height of the image modulo 3, where the first pixel says; leaves out one."""
 
-    def __init__(self, *files):
-        self.files, self.calls = DetectorFiles(*files), 0
+    calls = 0
+
+    def __init__(self, files):
+        pass
 
     def __call__(self, image):
-        self.calls += 1
+        FakeFinder.calls += 1
         people = image.shape[0] % 3
         joints = torch.full((people, 17, 3), float(image[0, 0, 0]) + 1 / 3)
         return Found(joints, torch.zeros(people, 4), torch.ones(people), ["somebody at 1, 2: too small"])
@@ -42,20 +44,21 @@ def test_what_was_detected_is_not_detected_again(tmp_path, monkeypatch):
         photographs.append(open_image(f"{i}.png", tmp_path / f"{i}.png"))
     (tmp_path / "2.png").write_bytes(b"")
     cache = tmp_path / "detections.json"
-    finder = FakeFinder(*model_files(tmp_path))
-    found, skipped = detect_people(finder, photographs, cache)
+    monkeypatch.setattr("noise2pose.annotation.detections.PeopleFinder", FakeFinder)
+    files = DetectorFiles(*model_files(tmp_path))
+    found, skipped = detect_people(files, photographs, cache)
     assert [len(found[f"{i}.png"]) for i in (0, 1, 3)] == [1, 2, 1] and skipped[0] == ("2.png", "the file is empty")
     assert skipped[1:] == [(f"{i}.png", "somebody at 1, 2: too small") for i in (0, 1, 3)]
     before = cache.read_bytes()
-    again, skipped_again = detect_people(finder, photographs, cache)
-    assert finder.calls == 3 and all(torch.equal(again[name], found[name]) for name in found)
+    again, skipped_again = detect_people(files, photographs, cache)
+    assert FakeFinder.calls == 3 and all(torch.equal(again[name], found[name]) for name in found)
     assert skipped_again == skipped
     assert len(json.loads(before)["annotations"]) == 4
     Image.new("RGB", (6, 4), (9, 0, 0)).save(tmp_path / "0.png")
-    assert detect_people(finder, photographs, cache)[0]["0.png"][0, 0, 0] > 9 and finder.calls == 4
+    assert detect_people(files, photographs, cache)[0]["0.png"][0, 0, 0] > 9 and FakeFinder.calls == 4
     models[0].with_suffix(".yaml").write_text("score: 0.4")  # another detector: everything is detected again
     Image.new("RGB", (6, 4), (0, 0, 0)).save(tmp_path / "0.png")
-    detect_people(finder, photographs, cache)
-    assert finder.calls == 7
+    detect_people(files, photographs, cache)
+    assert FakeFinder.calls == 7
     content = json.loads(before)
     assert content["images"][1]["file_name"] == "1.png" and len(content["annotations"][0]["keypoints"]) == 51

@@ -8,7 +8,7 @@ from PIL import Image
 from noise2pose.annotation.detections import MODELS, detector_files
 from noise2pose.errors import InputError
 from noise2pose.keypoints.detectors.contract import People, Poses
-from noise2pose.keypoints.detectors.finder import DetectorFiles, PeopleFinder, counts
+from noise2pose.keypoints.detectors.finder import DetectorFiles, PeopleFinder, left_out_for
 from noise2pose.skeletons import get
 from tests.noise2pose.keypoints.detectors.onnx_files import blob, constant
 from tests.noise2pose.keypoints.detectors.test_models import SIZE, suppressed, yolo_pose
@@ -48,20 +48,18 @@ def test_everybody_is_found_once_and_the_others_are_told(tmp_path):
     assert found.joints.shape == (2, 17, 3) and found.scores.tolist() == pytest.approx([0.9, 0.7])
     assert (found.joints[:, :, 0].mean(dim=1) - torch.tensor([65.0, 245.0])).abs().max() < 12
     assert found.left_out == [
-        "somebody at 5, 5 (10 x 15 pixels): smaller than 24 pixels",
-        "somebody at 120, 10 (70 x 80 pixels): fewer than 4 joints are seen",
+        "somebody at 5, 5 (10 x 15 pixels): under 24 pixels",
+        "somebody at 120, 10 (70 x 80 pixels): with fewer than 4 joints",
     ]
-    assert counts([*found.left_out, *found.left_out[:1]]) == {
-        "smaller than 24 pixels": 2,
-        "fewer than 4 joints are seen": 1,
-    }
+    told = left_out_for([*found.left_out, "the file is empty", *found.left_out[:1]])
+    assert told == "2 under 24 pixels, 1 with fewer than 4 joints"
 
 
 def test_two_boxes_with_the_same_joints_are_one_person(tmp_path):
     """The second box overlaps too little to be suppressed, and its network looks at the same person."""
     boxes = [[20, 40, 110, 160, 0.9], [50, 30, 150, 170, 0.8]]
     found = PeopleFinder(files_of(tmp_path, boxes))(lit((75, 100)))
-    assert len(found.joints) == 1 and found.left_out[0].endswith(": the same joints as somebody else, seen twice")
+    assert len(found.joints) == 1 and found.left_out[0].endswith(": with the joints of somebody else")
 
 
 def test_nobody_is_found_where_nobody_is(tmp_path):
@@ -71,7 +69,9 @@ def test_nobody_is_found_where_nobody_is(tmp_path):
 
 
 def test_joints_outside_the_image_are_not_seen(tmp_path):
-    found = PeopleFinder(files_of(tmp_path, [[-40, -40, 80, 80, 0.9]]))(lit((40, 4)))  # the input reaches over the border
+    found = PeopleFinder(files_of(tmp_path, [[-40, -40, 80, 80, 0.9]]))(
+        lit((40, 4))
+    )  # the input reaches over the border
     seen = found.joints[0, :, 2] > 0
     assert 4 <= seen.sum() < 17 and (found.joints[0, ~seen] == 0).all() and (found.joints[0, seen, :2] >= 0).all()
 
@@ -136,7 +136,7 @@ def test_uncertain_people_are_told_so(tmp_path):
     finder._people = lambda image: People(torch.tensor([[50.0, 50.0, 150.0, 200.0]]), torch.ones(1))
     found = finder(IMAGE)
     assert not len(found.joints)
-    assert found.left_out == ["somebody at 50, 50 (100 x 150 pixels): the joint detector sees nobody there"]
+    assert found.left_out == ["somebody at 50, 50 (100 x 150 pixels): seen by the people detector only"]
 
 
 FASTEST, MOVENET = (
