@@ -82,13 +82,13 @@ class PeopleFinder:
 
     Args:
         files: the models.
+        tiled: whether people are also sought in overlapping tiles, as groups need; a video of one person does not.
 
     Raises:
         InputError: if a file is not such a model, or its runtime is not installed.
     """
 
-    def __init__(self, files: DetectorFiles) -> None:
-        self.files = files
+    def __init__(self, files: DetectorFiles, tiled: bool = True) -> None:
         blaze = is_blazepose(files.joints)
         self._joints: JointDetector = BlazeJoints(files.joints) if blaze else ModelJoints(files.joints)
         self._people: PeopleDetector | None = None
@@ -101,7 +101,8 @@ class PeopleFinder:
                     f"{files.joints} finds no people itself: give --person_detector FILE, or fetch one once with "
                     "`noise2pose prepare detector`"
                 )
-            self._people = BlazePeople(files.people) if is_blazepose(files.people) else ModelPeople(files.people)
+            kind = BlazePeople if is_blazepose(files.people) else ModelPeople
+            self._people = kind(files.people, tiled)
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Found:
         """Everybody in an image, the most certain first."""

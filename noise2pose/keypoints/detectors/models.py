@@ -30,12 +30,14 @@ class ModelPeople:
 
     Args:
         file: .onnx or .tflite, with a YAML file beside it if need be.
+        tiled: whether overlapping tiles are searched too, where people are small in the input or nobody is found.
 
     Raises:
         InputError: if it is no such network.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, tiled: bool = True) -> None:
+        self._tiled = tiled
         self._network = ImageNetwork(file, "people", list(person_heads.HEADS), person_heads.recognise)
         about = self._network.description
         classes = {name: number for number, name in names_in(self._network.network.metadata, "names").items()}
@@ -48,17 +50,15 @@ class ModelPeople:
             raise self._network.refuse(f"answers with {answer}, {what}", "head and person_class") from error
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> People:
-        """The people of an image, the most certain first; boxes end at its border.
-
-        Where people are small in the network's input, or nobody is found, overlapping tiles are searched too.
-        """
+        """The people of an image, the most certain first; boxes end at its border."""
         height, width = image.shape[:2]
         found = [self._search(image, _whole(image, self._network))]
-        for level in range(1, LEVELS):
+        for level in range(1, LEVELS if self._tiled else 1):
             before = max(width, height) * 2.0 ** (1 - level)
             sides = (found[-1].boxes[:, 2:] - found[-1].boxes[:, :2]).amax(dim=1) / before
             squares = tiles(width, height, level)
-            if (len(sides) and float(sides.median()) >= SMALL) or squares[0].side < max(self._network.size):
+            enough = float(sides.median()) >= SMALL if len(sides) else level > 1
+            if enough or squares[0].side < max(self._network.size):
                 break
             inside = []
             for square in squares:

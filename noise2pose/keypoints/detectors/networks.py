@@ -104,6 +104,7 @@ class OnnxNetwork(Network):
             raise InputError(f"{file} needs onnxruntime: pip install -e '.[onnx]' ({error})") from error
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves the cores to others
         options.log_severity_level = 3
         try:
             self._session: Any = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

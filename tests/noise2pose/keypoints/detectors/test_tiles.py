@@ -71,13 +71,16 @@ def detector(tmp_path):
 def test_finer_tiles_are_searched_until_people_are_large_enough(detector, monkeypatch):
     image = np.zeros((400, 400, 3), np.uint8)
     for largest, box, expected in (
-        (400.0, [10.0, 10.0, 200.0, 300.0], {400.0}),  # found, and large
-        (200.0, [120.0, 120.0, 220.0, 250.0], {400.0, 200.0}),  # not found in the whole image
-        (100.0, [310.0, 310.0, 350.0, 380.0], {400.0, 200.0, 100.0}),
-        (50.0, [310.0, 310.0, 330.0, 330.0], {400.0, 200.0, 100.0}),  # a tile of 50 has fewer pixels than the input
+        (400.0, [10.0, 10.0, 200.0, 300.0], {400}),  # found, and large
+        (400.0, [310.0, 310.0, 350.0, 380.0], {400, 200, 100}),  # found, and small: large only in the finest
+        (400.0, [310.0, 310.0, 330.0, 330.0], {400, 200, 100}),  # a tile of 50 pixels has fewer than the input
+        (200.0, [120.0, 120.0, 220.0, 250.0], {400, 200}),  # not found in the whole image
+        (100.0, [310.0, 310.0, 350.0, 380.0], {400, 200}),  # not found twice: nobody is there
     ):
         look = Looker(largest, box)
         monkeypatch.setattr(detector, "_search", look)
         people = detector(image)
         assert {round(each) for each in look.windows} == expected
-        assert len(people.boxes) == (largest > 50) and (people.boxes == torch.tensor(box)).all()
+        assert len(people.boxes) == (largest > 100) and (people.boxes == torch.tensor(box)).all()
+    monkeypatch.setattr(detector, "_tiled", False)
+    assert not len(detector(image).boxes)
