@@ -27,6 +27,7 @@ MIN_SCORE = 0.5  # of a person
 MIN_CONFIDENCE = 0.3  # of a joint; below it the joint counts as not seen
 _MAX_OVERLAP = 0.3  # intersection over union of the boxes of two people in one input
 _NEAR = 0.25  # distance between two detections of the same person in different tiles, in radii of its circle
+_SLENDER = 0.55  # half the width of a body, in radii of its circle
 _OUTSIDE = 0.15  # taken from the score of somebody whose hips are outside the tile: guessed
 _STRIDES = (8, 16, 32, 32, 32)  # of the detector's layers; each has two anchors in each cell
 _DETECTOR_SIZE, _LANDMARK_SIZE = 224, 256
@@ -72,7 +73,7 @@ class BlazePeople:
         self._network, self._tiled = LiteNetwork(file), tiled
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> People:
-        """The people of an image, the most certain first; their boxes are squares around the whole body."""
+        """The people of an image, the most certain first."""
         height, width = image.shape[:2]
         found: list[tuple[Detections, Tensor]] = []
         for level in range(LEVELS if self._tiled else 1):
@@ -85,9 +86,8 @@ class BlazePeople:
                 break
         everybody = Detections(*(torch.cat(parts) for parts in zip(*(each for each, _ in found), strict=True)))
         rows = _different(everybody, torch.cat([rank for _, rank in found]))
-        points, radii = everybody.points[rows], radii_of(everybody.points[rows])[:, None]
-        boxes = torch.cat((points[:, 0] - radii, points[:, 0] + radii), dim=1)
-        return People(boxes, everybody.scores[rows], [region_of(each) for each in points])
+        boxes = body_boxes(everybody.points[rows], width, height)
+        return People(boxes, everybody.scores[rows], [region_of(points) for points in everybody.points[rows]])
 
     def _search(self, image: np.ndarray, square: Region) -> tuple[Detections, Tensor]:
         """What is found in a square, in pixels of the image; and how reliable each is."""
@@ -202,6 +202,20 @@ def _different(found: Detections, rank: Float[Tensor, " D"]) -> Tensor:
     """Rows of one detection for each person, of those found in different tiles: the one of the highest rank."""
     places, radii = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2.0, radii_of(found.points)
     return suppress(torch.cdist(places, places) < _NEAR * torch.minimum(radii[:, None], radii), rank)
+
+
+def body_boxes(points: Float[Tensor, "D 2 2"], width: int, height: int) -> Float[Tensor, "D 4"]:
+    """Boxes around the bodies, as far as they are in the image: the circle is much wider than a person is.
+
+    Args:
+        points: of `Detections`, in pixels.
+        width: of the image.
+        height: of the image.
+    """
+    along = (points[:, 1] - points[:, 0]).abs()
+    half = along + _SLENDER * along.flip(1)
+    boxes = torch.cat((points[:, 0] - half, points[:, 0] + half), dim=1)
+    return boxes.clamp_min(0.0).minimum(torch.tensor([width, height] * 2).float())
 
 
 def radii_of(points: Float[Tensor, "D 2 2"]) -> Float[Tensor, " D"]:

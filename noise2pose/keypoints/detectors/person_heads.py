@@ -14,7 +14,7 @@ Shape letters: N candidates, C classes, h, w cells.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -56,10 +56,13 @@ def recognise(ports: Sequence[Port], size: tuple[int, int]) -> str | None:
 
 def _parts(ports: Sequence[Port]) -> dict[str, int] | None:
     """Which output is the boxes, the scores and the classes, by shape and name; None if they are not there."""
-    shapes = [list(port.shape[1:] if len(port.shape) > 1 and port.shape[0] == 1 else port.shape) for port in ports]
+    batched = _batched(port.shape for port in ports)
+    shapes = [list(port.shape[1:] if batched and len(port.shape) > 1 else port.shape) for port in ports]
     parts: dict[str, int] = {}
     for number, (port, shape) in enumerate(zip(ports, shapes, strict=True)):
         name = port.name.lower()
+        if "tflite_detection" in name:  # numbered: boxes, classes, scores, count
+            name = {":1": "classes", ":2": "scores"}.get(name[-2:], "")
         if len(shape) == 2 and shape[1] in (4, 5) and "boxes" not in parts:
             parts["boxes"] = number
         elif len(shape) == 1 and any(word in name for word in ("label", "class")):
@@ -70,6 +73,11 @@ def _parts(ports: Sequence[Port]) -> dict[str, int] | None:
         return None
     same = len({shapes[number][0] for number in parts.values()}) == 1
     return parts if same else None
+
+
+def _batched(shapes: Iterable[Sequence[int]]) -> bool:
+    """Whether outputs of several parts have a dimension for images; torchvision's do not."""
+    return any(len(shape) == 3 for shape in shapes)
 
 
 def yolo_v8(outputs: Mapping[str, Tensor], size: tuple[int, int], person: int) -> Found:
@@ -120,7 +128,8 @@ def ssd(outputs: Mapping[str, Tensor], size: tuple[int, int], person: int) -> Fo
     Those of TensorFlow (named `detection_boxes`, or of TFLite's own suppression) are y0, x0, y1, x1.
     """
     names = list(outputs)
-    flat = [values[0] if values.ndim > 1 and len(values) == 1 else values for values in outputs.values()]
+    batched = _batched(values.shape for values in outputs.values())
+    flat = [values[0] if batched and values.ndim > 1 else values for values in outputs.values()]
     parts = _parts([Port(name, tuple(values.shape)) for name, values in zip(names, outputs.values(), strict=True)])
     assert parts is not None, "`recognise` refused it"
     boxes, title = flat[parts["boxes"]], names[parts["boxes"]].lower()

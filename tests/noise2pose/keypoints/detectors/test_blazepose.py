@@ -6,8 +6,16 @@ import torch
 from PIL import Image
 
 from noise2pose.annotation.detections import MODELS, model_files
-from noise2pose.keypoints.detectors.blazepose import BlazeJoints, BlazePeople, anchors, decode, refine, region_of
-from noise2pose.keypoints.detectors.contract import Region
+from noise2pose.keypoints.detectors.blazepose import (
+    BlazeJoints,
+    BlazePeople,
+    anchors,
+    body_boxes,
+    decode,
+    refine,
+    region_of,
+)
+from noise2pose.keypoints.detectors.contract import People, Region
 from noise2pose.keypoints.detectors.sampling import turned_crop
 from noise2pose.keypoints.files import read_keypoints
 from tests.places import ROOT
@@ -56,6 +64,13 @@ def test_an_upright_region_of_the_same_size_is_the_picture():
     assert not corner[0].any() and torch.allclose(corner[1], expected[:, 0, 0])
 
 
+def test_the_box_of_a_body_is_slender_and_ends_at_the_border():
+    points = torch.tensor([[[100.0, 120.0], [100.0, 40.0]], [[60.0, 100.0], [160.0, 100.0]]])  # one stands, one lies
+    standing, lying = body_boxes(points, 200, 150)
+    assert standing.tolist() == pytest.approx([56.0, 40.0, 144.0, 150.0])
+    assert lying.tolist() == pytest.approx([0.0, 45.0, 160.0, 150.0])
+
+
 def test_heatmaps_refine_where_they_are_sure():
     heatmaps = torch.full((3, 64, 64), -50.0)
     heatmaps[0, 10, 21] = heatmaps[0, 10, 22] = 5.0
@@ -88,5 +103,8 @@ def test_the_shipped_photo_gives_the_published_joints():
     # One pixel of the network's input is five of the photo.
     distance = (people[0, :7, :2] - torch.tensor(PUBLISHED)).norm(dim=1)
     assert distance.mean() < 2.5 and distance.max() < 7.5
+    in_box = BlazeJoints(landmarks)(image, People(torch.tensor([[60.0, 0.0, 400.0, 512.0]]), torch.ones(1))).joints
+    # A box of half a body says little about its hips: the face is found, the shoulders of the suit are a matter of taste.
+    assert (in_box[0, :5, :2] - people[0, :5, :2]).norm(dim=1).max() < 12
     shipped = read_keypoints(PHOTOS / "astronaut_keypoints.json").points[0]
     assert torch.allclose(people[0], shipped, atol=0.5)

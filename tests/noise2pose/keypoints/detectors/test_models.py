@@ -9,6 +9,7 @@ import torch
 from noise2pose.errors import InputError
 from noise2pose.keypoints.detectors.contract import People
 from noise2pose.keypoints.detectors.models import ModelJoints, ModelPeople
+from noise2pose.keypoints.detectors.networks import Network, Port
 from noise2pose.skeletons import get
 from tests.noise2pose.keypoints.detectors.onnx_files import OFFSETS, STRIDE, blob, constant
 
@@ -79,7 +80,12 @@ def suppressed():
     return {"dets": [[[*BOX, 0.9], [40, 14, 60, 34, 0.9]]], "labels": [[1, 2]]}
 
 
-LAYOUTS = [yolo_v8, yolo_v5, yolox, end_to_end, fastest_det, ssd, ssd_of_all_classes, suppressed]
+def without_batch():
+    """One detection of an image, as torchvision gives it: no dimension is that of the images."""
+    return {"boxes": [BOX.tolist()], "labels": [1.0], "scores": [0.9]}
+
+
+LAYOUTS = [without_batch, yolo_v8, yolo_v5, yolox, end_to_end, fastest_det, ssd, ssd_of_all_classes, suppressed]
 SCALE = "mean: [0, 0, 0]\nstd: [255, 255, 255]\n"  # which the layout of many publishers does not tell
 
 
@@ -106,6 +112,30 @@ def test_the_class_person_is_that_of_the_metadata(tmp_path):
         InputError, match=r"output0 1x7x\d+, which is not yolo_v8 with a class 7: write `head and person_class` to"
     ):
         ModelPeople(plain)
+
+
+class Quantised(Network):
+    """Stands for a LiteRT detector whose input stores pixels as they are and means numbers from -1 to 1."""
+
+    kind, quantisation, metadata = "uint8", (1 / 128, 128), {}
+    input = Port("image", (1, 48, 64, 3))
+    outputs = [Port(f"TFLite_Detection_PostProcess{end}", ()) for end in ("", ":1", ":2", ":3")]
+
+    def __init__(self, file):
+        self.file = file
+
+    def __call__(self, image):
+        stored = image / self.quantisation[0] + self.quantisation[1]
+        share = 36 / 48 if abs(float(stored[0, 24, 32, 0]) - 200) < 0.5 else 13 / 48
+        boxes = torch.tensor([[[12 / 48, 10 / 64, share, 34 / 64]]])
+        return [boxes, torch.tensor([[0.0]]), torch.tensor([[0.9]]), torch.tensor([1.0])]
+
+
+def test_stored_pixels_of_a_quantised_network_are_those_of_the_image(tmp_path, monkeypatch):
+    monkeypatch.setattr("noise2pose.keypoints.detectors.description.open_network", Quantised)
+    model = ModelPeople(tmp_path / "ssd.tflite")
+    people = model(np.full((96, 128, 3), 200, np.uint8))
+    assert torch.allclose(people.boxes, 2 * BOX[None], atol=1e-3) and people.scores.item() == pytest.approx(0.9)
 
 
 def spotted(x, y, colour, width=400, height=200):
