@@ -104,7 +104,7 @@ def test_the_shipped_photo_gives_the_published_joints():
     distance = (people[0, :7, :2] - torch.tensor(PUBLISHED)).norm(dim=1)
     assert distance.mean() < 2.5 and distance.max() < 7.5
     in_box = BlazeJoints(landmarks)(image, People(torch.tensor([[60.0, 0.0, 400.0, 512.0]]), torch.ones(1))).joints
-    # A box of half a body says little about its hips: the face is found, the shoulders of the suit are a matter of taste.
+    # A box of half a body says little about its hips: the face is found again, the shoulders of the suit are not.
     assert (in_box[0, :5, :2] - people[0, :5, :2]).norm(dim=1).max() < 12
     shipped = read_keypoints(PHOTOS / "astronaut_keypoints.json").points[0]
     assert torch.allclose(people[0], shipped, atol=0.5)
