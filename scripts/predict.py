@@ -91,6 +91,7 @@ to the person. A person who is cut off by the border of the image fills the virt
 answer.
 """
 FORMATS = ("openpose", "alphapose", "mmpose", "ultralytics", "aic", "mpii", "coco")  # noise2pose.keypoints.formats
+DETECTORS = {"person_detector": "people", "pose_model": "the joints of people"}  # flags, and what their models find
 _NAMED = 3  # skipped files that are told at the end; annotations.json has all
 
 
@@ -134,6 +135,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of the 2-D detector (default: data/detector); not used with --keypoints",
     )
+    for flag, what in DETECTORS.items():
+        parser.add_argument(
+            f"--{flag}",
+            type=Path,
+            metavar="FILE",
+            help=f"ONNX or LiteRT model that finds {what} (default: that of --detector); docs/photos.md",
+        )
     parser.add_argument(
         "--skeleton",
         choices=["auto", *SKELETONS],
@@ -224,6 +232,9 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
     if sources.keypoints is not None and arguments.keypoints is not None:
         raise InputError(f"--keypoints: {sources.keypoints} is a keypoint file itself; --keypoints is for images")
     file = sources.keypoints or arguments.keypoints
+    if file is not None and (unused := [flag for flag in DETECTORS if getattr(arguments, flag) is not None]):
+        raise InputError(f"--{unused[0]}: the keypoints are given, in {file}")
+    models = {flag: getattr(arguments, flag) for flag in DETECTORS}
     skeleton = None if arguments.skeleton == "auto" else arguments.skeleton
     keypoints = None if file is None else read_keypoints(file, skeleton, arguments.format)
     if keypoints is not None and arguments.image_size is not None:
@@ -239,7 +250,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
             )
         given = sources if keypoints is None else keypoints
         tracking = {"fps": arguments.fps, "track": arguments.track, "max_gap": arguments.max_gap}
-        read = read_poses(given, **tracking, detector=arguments.detector, output=output)
+        read = read_poses(given, **tracking, detector=arguments.detector, output=output, **models)
         lifter = Lifter(named or model(default_model(read)))
         poses = lifter.predict(read, camera_pitch=arguments.camera_pitch)
         with stage("write"):
@@ -251,7 +262,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
 
     if arguments.fps is not None and not arguments.track:
         raise InputError("--fps: a method that predicts bodies takes single images: a frame rate is for --track")
-    annotator = Annotator(named or model(default_model(None)), batch_size=arguments.batch_size)
+    annotator = Annotator(named or model(default_model(None)), batch_size=arguments.batch_size, **models)
     annotations = annotator.predict(
         sources if keypoints is None or sources.keypoints is None else keypoints,
         None if sources.keypoints is not None else keypoints,

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from noise2pose.annotation import detections
+from noise2pose.keypoints.detectors.finder import Found
 from tests.noise2pose.keypoints.walker import coco_walker
 
 RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
@@ -57,11 +58,16 @@ def write_sound(path):
 
 
 class SeesColors:
-    """A detector: a walking pose in the rectangle of each colour, from the left; counts the images."""
+    """A detector: a walking pose in the rectangle of each colour, from the left; blue is seen in tiles only.
+
+    Attributes:
+        calls: images in which people were sought in all.
+    """
 
     calls = 0
 
-    def __init__(self, files=()):
+    def __init__(self, tiled=True):
+        self.tiled = tiled
         self.pose = torch.as_tensor(np.asarray(coco_walker(40))[10, :, :2], dtype=torch.float32)
         low, high = self.pose.amin(dim=0), self.pose.amax(dim=0)
         self.pose = (self.pose - low) / (high - low)
@@ -69,7 +75,7 @@ class SeesColors:
     def __call__(self, image):
         type(self).calls += 1
         found = []
-        for channel in range(3):
+        for channel in range(3 if self.tiled else 2):
             others = [other for other in range(3) if other != channel]
             rows, columns = np.nonzero((image[..., channel] > 120) & (image[..., others].max(axis=-1) < 90))
             if len(rows) > 100:
@@ -77,13 +83,14 @@ class SeesColors:
                 points = torch.as_tensor(low) + self.pose * torch.as_tensor(high - low)
                 found.append(torch.cat((points.float(), torch.full((17, 1), 0.9)), dim=1))
         found.sort(key=lambda person: float(person[0, 0]))
-        return torch.stack([torch.zeros(17, 3), *found])[1:]
+        joints = torch.stack([torch.zeros(17, 3), *found])[1:]
+        return Found(joints, torch.zeros(len(found), 4), torch.ones(len(found)), [])
 
 
 def use_colors(monkeypatch, folder):
     """Puts this detector in the place of the usual one."""
     model = folder / "detector.bin"
     model.write_bytes(b"colours")
-    monkeypatch.setattr(detections, "model_files", lambda folder=None: [model])
-    monkeypatch.setattr(detections, "BlazePose", SeesColors)
+    monkeypatch.setattr(detections, "model_files", lambda folder=None: [model, model])
+    monkeypatch.setattr(detections, "finder_of", lambda files, tiled=True: SeesColors(tiled))
     monkeypatch.setattr(SeesColors, "calls", 0)

@@ -16,6 +16,7 @@ from methods.inference.inputs import FPS, as_paths
 from methods.inference.model import TrainedModel
 from methods.inference.results import Annotations, as_folder
 from methods.model_folders import weights_sha256
+from noise2pose.annotation.detections import detector_files
 from noise2pose.annotation.people import Skipped, Subjects, Tracking, detect_people, find_subjects
 from noise2pose.annotation.writer import (
     AnnotationWriter,
@@ -45,6 +46,8 @@ class Annotator:
         device: cpu, cuda or mps.
         batch_size: people at a time.
         selector: of DiffAnnot, how it chooses its answer: guided, reproj2d, fixed, consistency or none.
+        person_detector: .onnx or .tflite that finds people; None for BlazePose's (see docs/photos.md).
+        pose_model: .onnx or .tflite that finds joints; None for BlazePose's.
 
     Raises:
         InputError: if there is no such model, or the batch size is not positive.
@@ -56,11 +59,14 @@ class Annotator:
         device: str = "cpu",
         batch_size: int = 32,
         selector: str | None = None,
+        person_detector: str | Path | None = None,
+        pose_model: str | Path | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}, expected more than 0")
         self.model = model if isinstance(model, TrainedModel) else TrainedModel(model, device, selector)
         self.batch_size = batch_size
+        self.models = [None if file is None else Path(file) for file in (person_detector, pose_model)]
 
     def predict(
         self,
@@ -111,7 +117,8 @@ class Annotator:
             keypoints = replace(keypoints, fps=frame_rate("keypoints", fps), times=[])
         tracking = Tracking(max_gap, FPS) if track else None
         place = None if detector is None else Path(detector)
-        subjects = find_subjects(sources.images, keypoints, focal, place, sources.videos, tracking)
+        files = detector_files(place, *self.models) if keypoints is None else None
+        subjects = find_subjects(sources.images, keypoints, focal, files, sources.videos, tracking)
         keypoints = subjects.keypoints
         made_from = {
             "checkpoint": weights_sha256(self.model.path),
@@ -132,7 +139,7 @@ class Annotator:
             "checkpoint_sha256": made_from["checkpoint"],
             "body": method.body_name,
             "gender": method.body.gender if method.body else "neutral",
-            "keypoints": _source(keypoints),
+            "keypoints": files.title if files is not None else _source(keypoints),
             "keypoints_about": "detected" if keypoints is None else keypoints.about(),
             "camera_pitch": camera_pitch,
             "command": command or shlex.join(["python", *sys.argv]),
@@ -189,9 +196,8 @@ class Annotator:
 
 
 def _source(keypoints: Keypoints | None) -> str:
-    """Where 2-D keypoints come from, as annotations.json names it."""
-    if keypoints is None:
-        return "blazepose"
+    """Where 2-D keypoints that were given come from, as annotations.json names it."""
+    assert keypoints is not None, "else they are detected"
     return "array" if keypoints.source is None else keypoints.source.name
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from noise2pose.annotation.detections import keypoints_of_images, video_detector
+from noise2pose.annotation.detections import detector_files, keypoints_of_images, video_detector
 from noise2pose.errors import InputError
 from noise2pose.images.sources import Sources, find_sources
 from noise2pose.keypoints.arrays import Keypoints
+from noise2pose.keypoints.detectors.finder import DetectorFiles
 from noise2pose.keypoints.files import as_keypoints, in_pixels
 from noise2pose.keypoints.tracks import tracks
 from noise2pose.keypoints.videos import FOLDER, detect_in_videos
@@ -55,6 +56,8 @@ def read_poses(
     max_gap: float = 0.5,
     detector: str | Path | None = None,
     output: Path | None = None,
+    person_detector: str | Path | None = None,
+    pose_model: str | Path | None = None,
 ) -> Keypoints:
     """The poses of some inputs, in pixels.
 
@@ -65,6 +68,7 @@ def read_poses(
         track: whether to find out who is who.
         max_gap: seconds without detection that are filled then.
         detector: folder of the 2-D detector; None for `data/detector`.
+        person_detector, pose_model: models that find people and joints; None for those of `detector`.
         output: folder that keeps what was detected, so that the same call resumes; None to keep nothing.
 
     Raises:
@@ -84,7 +88,8 @@ def read_poses(
         else:
             if skeleton is not None or image_size is not None or names is not None:
                 raise InputError("skeleton, image_size and names are for keypoints: images and videos have their own")
-            read = _detected(sources, None if detector is None else Path(detector), output)
+            files = [None if file is None else Path(file) for file in (detector, person_detector, pose_model)]
+            read = _detected(sources, detector_files(*files), output)
             read = replace(read, notes=(*read.notes, *sources.notes))
     read = in_pixels(read)
     if read.relative:
@@ -99,7 +104,7 @@ def read_poses(
         return with_identities(read, max_gap, FPS)
 
 
-def _detected(sources: Sources, detector: Path | None, output: Path | None) -> Keypoints:
+def _detected(sources: Sources, models: DetectorFiles, output: Path | None) -> Keypoints:
     if sources.videos:
-        return detect_in_videos(sources.videos, video_detector(detector), None if output is None else output / FOLDER)
-    return keypoints_of_images(sources.images, detector, None if output is None else output / "detections.json")[0]
+        return detect_in_videos(sources.videos, video_detector(models), None if output is None else output / FOLDER)
+    return keypoints_of_images(sources.images, models, None if output is None else output / "detections.json")[0]

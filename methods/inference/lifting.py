@@ -55,6 +55,8 @@ class Lifter:
         max_gap: float = MAX_GAP,
         detector: str | Path | None = None,
         output: str | Path | None = None,
+        person_detector: str | Path | None = None,
+        pose_model: str | Path | None = None,
     ) -> LiftedPoses:
         """Lifts poses; a method for clips takes those of each person in the order of their frames.
 
@@ -76,6 +78,8 @@ class Lifter:
             track: whether to find out who is who in the frames of a video, so that each person is a clip.
             max_gap: seconds without detection that are filled then; a longer gap begins another clip.
             detector: folder of the 2-D detector of images and videos; None for `data/detector`.
+            person_detector, pose_model: .onnx or .tflite that find people and joints in images and videos; None for
+                BlazePose's (see docs/photos.md).
             output: folder that keeps what was detected, so that the same call after an interruption resumes; None to
                 keep nothing.
 
@@ -89,7 +93,8 @@ class Lifter:
         if method.body is not None:
             raise InputError(f"{method.title} predicts bodies: use Annotator({self.model.name!r})")
         folder = None if output is None else as_folder(output)
-        read = read_poses(keypoints, skeleton, image_size, names, fps, track, max_gap, detector, folder)
+        about = (skeleton, image_size, names, fps, track, max_gap, detector, folder, person_detector, pose_model)
+        read = read_poses(keypoints, *about)
         points = skeletons.to_input(read.points, read.skeleton, LiftedPoses.skeleton)
         filled = torch.tensor(read.filled or [False] * len(points))
         observed = torch.cat((points[..., :2], torch.where(filled[:, None, None], 0.0, points[..., 2:])), dim=-1)

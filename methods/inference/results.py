@@ -22,6 +22,7 @@ from noise2pose.bodies import BodyModel
 from noise2pose.files import check_writable, write_npz
 from noise2pose.images.photographs import Photograph
 from noise2pose.keypoints.arrays import counted
+from noise2pose.keypoints.detectors.finder import left_out_for
 from noise2pose.rendering.figures import drawn_rows, write_pose_gif, write_pose_pictures
 from noise2pose.rendering.levelling import Levels, summarise
 
@@ -273,9 +274,11 @@ class Annotations:
         about = f"; focal length of {stated} images from their EXIF data, of {len(images) - stated} their diagonal"
         if self.focal is not None:
             about = f"; focal length {self.focal:g} pixels as given"
+        left_out = left_out_for([reason for _, reason in self.skipped])
+        skipped = f"{len(self.skipped)} skipped{f' ({left_out})' if left_out else ''}"
         return (
             f"{self.info['method']}: people annotated: {len(self)}, {int(self.suspect.sum())} of them suspect, "
-            f"{len(self.skipped)} skipped{about if images else ''}; keypoints: {self.info['keypoints_about']}"
+            f"{skipped}{about if images else ''}; keypoints: {self.info['keypoints_about']}"
             f"{f'; {summarise(self.levels.about)}' if len(self) else ''}"
         )
 

@@ -25,6 +25,7 @@ from noise2pose.images.photographs import Photograph, focal_of_diagonal, open_im
 from noise2pose.images.sources import fingerprints
 from noise2pose.images.video import FramesByNumber, Video, frame_of
 from noise2pose.keypoints.arrays import Keypoints
+from noise2pose.keypoints.detectors.finder import DetectorFiles
 from noise2pose.keypoints.files import in_pixels
 from noise2pose.keypoints.videos import FOLDER, detect_in_videos
 from noise2pose.timing import stage
@@ -86,7 +87,7 @@ class Subjects:
         about: what was detected, in words; empty until it was.
         keypoints: those that were given; None where the detector finds them.
         focal: pixels, of all images; None to take each image's own.
-        detector: folder of the detector; None for the usual one.
+        detector: the models that find people and joints, where they are needed.
         people: who is annotated, in a fixed order; None until `detect_people` has found them.
         skipped: what is left out.
         made_from: hashes of the keypoints and of the images, by which an interrupted set is recognised.
@@ -95,7 +96,7 @@ class Subjects:
     photographs: list[Photograph]
     keypoints: Keypoints | None
     focal: float | None
-    detector: Path | None = None
+    detector: DetectorFiles | None = None
     videos: Sequence[Video] = ()
     tracking: Tracking | None = None
     about: str = ""
@@ -108,7 +109,7 @@ def find_subjects(
     images: Sequence[tuple[str, Path]],
     keypoints: Keypoints | None,
     focal: float | None,
-    detector: Path | None,
+    detector: DetectorFiles | None,
     videos: Sequence[Video] = (),
     tracking: Tracking | None = None,
 ) -> Subjects:
@@ -118,7 +119,7 @@ def find_subjects(
         images: file name and path of each; none to annotate keypoints alone, or videos.
         keypoints: of the people in the images; None to detect them.
         focal: in pixels, of all images; None for the EXIF data or the diagonal of each.
-        detector: folder of the 2-D detector.
+        detector: models that find people and joints; None for BlazePose's in its usual folder.
         videos: in which people are detected.
         tracking: how the people of frames get identities; None for none.
 
@@ -127,11 +128,16 @@ def find_subjects(
     """
     if tracking is not None:
         check_installed()
-    models = [] if keypoints is not None else detections.model_files(detector)
+    if keypoints is None:
+        detector = detector or detections.detector_files()
+        detections.finder_of(detector)  # what is wrong with its files shows before anything is written
+        found_by = detector.hashes
+    else:
+        detector, found_by = None, [_hash(keypoints)]
     photographs, skipped = open_images(images)
     named = [(photograph.file_name, sha256(photograph.path)) for photograph in photographs]
     made_from = {
-        "keypoints": fingerprint([_hash(keypoints)] if keypoints is not None else [sha256(path) for path in models]),
+        "keypoints": fingerprint(found_by),
         "inputs": fingerprint([*named, *fingerprints(videos)], skipped),
     }
     subjects = Subjects(photographs, keypoints, focal, detector, videos, tracking, "", None, skipped, made_from)
@@ -162,12 +168,11 @@ def detect_people(subjects: Subjects, folder: Path | None = None) -> Subjects:
     Raises:
         InputError: if a video cannot be read, nobody is found in it, or nobody can be tracked.
     """
-    if subjects.people is not None:
+    if subjects.detector is None:
         return subjects
     cache = None if folder is None else folder / "detections.json"
     if not subjects.videos and subjects.tracking is None:
-        models = detections.model_files(subjects.detector)
-        points, unreadable = detections.detect_people(models, subjects.photographs, cache)
+        points, unreadable = detections.detect_people(subjects.detector, subjects.photographs, cache)
         people, useless = people_of_images(subjects.photographs, points, detections.SKELETON, subjects.focal)
         return replace(subjects, people=people, skipped=[*subjects.skipped, *unreadable, *useless], about="detected")
     images: dict[str, Photograph] = {photograph.file_name: photograph for photograph in subjects.photographs}

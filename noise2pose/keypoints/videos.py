@@ -4,7 +4,7 @@ A file of lines keeps what was detected in a video, so that a killed process goe
 of which video and by which models; then there is a line for each frame, and a last one when the video has ended:
 
     {"video": "clip.mp4", "sha256": ..., "models": [...], "skeleton": "coco_17", "size": [1280, 720]}
-    {"frame": 0, "time": 0.0, "people": [[x, y, confidence, x, y, confidence, ...], ...]}
+    {"frame": 0, "time": 0.0, "people": [[x, y, confidence, ...], ...], "tiled": false, "left_out": [reason, ...]}
     {"frames": 65, "notes": []}
 
 Shape letters: P people of a frame, J joints.
@@ -27,6 +27,7 @@ from noise2pose.files import lock, sha256, unwritable
 from noise2pose.images.video import Video, VideoReader
 from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.cleaning import usable
+from noise2pose.keypoints.detectors.finder import left_out_for
 from noise2pose.keypoints.images import person_names
 from noise2pose.timing import stage
 
@@ -34,8 +35,9 @@ LONGEST = 1920  # pixels of the longer side of the frames in which people are so
 FOLDER = "detections"  # in the output folder
 
 
-# Everybody in an image (H, W, 3) uint8 RGB: (P, J, 3) joints, pixels and confidence, 0 where a joint is not seen.
-Detect = Callable[[np.ndarray], torch.Tensor]
+# Everybody in an image (H, W, 3) uint8 RGB, sought in tiles too or in the whole image alone: (P, J, 3) joints, pixels
+# and confidence, 0 where a joint is not seen; and why others are left out.
+Detect = Callable[[np.ndarray, bool], tuple[torch.Tensor, list[str]]]
 
 
 class Detector(NamedTuple):
@@ -53,10 +55,11 @@ class Detector(NamedTuple):
 
 
 class Detected(NamedTuple):
-    """What was detected in a video: for each frame its time in seconds and (P, J, 3) the people."""
+    """What was detected in a video: for each frame its time in seconds and (P, J, 3) the people; who was left out."""
 
     times: list[float]
     people: list[Float[np.ndarray, "P J 3"]]
+    left_out: list[str]
     notes: list[str]
 
 
@@ -71,12 +74,13 @@ def detect_in_videos(videos: Sequence[Video], detector: Detector, folder: Path |
     Raises:
         InputError: if nobody is found, a video cannot be read, or the folder cannot be written.
     """
-    points, images, frames, times, sizes, notes = [], [], [], [], [], []
+    points, images, frames, times, sizes, notes, reasons = [], [], [], [], [], [], list[str]()
     number = few = 0
     for place, video in enumerate(videos):
         file = None if folder is None else folder / f"{place:02d}_{Path(video.file_name).stem}.jsonl"
         found = detect_in_video(video, detector, file)
         notes += found.notes
+        reasons += found.left_out
         number += len(found.times)
         for frame, (shown, people) in enumerate(zip(found.times, found.people, strict=True)):
             kept = usable(torch.from_numpy(people)).numpy() if len(people) else np.zeros(0, dtype=bool)
@@ -90,6 +94,8 @@ def detect_in_videos(videos: Sequence[Video], detector: Detector, folder: Path |
     if not points:
         raise InputError(f"{title}: nobody was found in {counted(number, 'frame')}")
     shown = f"people in {len(set(images))} of {counted(number, 'frame')}"
+    if reasons:
+        notes.append(f"left out: {left_out_for(reasons)}")
     if few:
         notes.append(f"{counted(few, 'person', 'people')} left out, of whom fewer than 3 joints are seen")
     return Keypoints(
@@ -110,6 +116,9 @@ def detect_in_videos(videos: Sequence[Video], detector: Detector, folder: Path |
 def detect_in_video(video: Video, detector: Detector, file: Path | None = None) -> Detected:
     """The people of each frame of a video.
 
+    Once a second, people are sought in the whole frame and in tiles of it; until the next time the tiles are used if
+    they showed more people, which takes two to three times as long.
+
     Args:
         video: of `open_video`.
         detector: of people and joints.
@@ -127,15 +136,22 @@ def detect_in_video(video: Video, detector: Detector, file: Path | None = None) 
             return found
         reader = VideoReader(video, len(found.times), LONGEST)
         detect = detector.load()
-        start, people = time.perf_counter(), 0
+        start, people, every = time.perf_counter(), 0, max(1, round(video.fps))
+        tiled = bool(known) and bool(known[-1]["tiled"])
         name = Path(video.file_name).name
         total, done = video.num_frames, len(found.times)
         with tqdm(total=total, initial=done, unit=" frames", desc=f"people in {name}", disable=None) as bar:
             for frame in reader:
                 with stage("detect"):
-                    joints = detect(frame.pixels).numpy().astype(np.float64)
+                    found_joints, left_out = detect(frame.pixels, tiled)
+                    if frame.number % every == 0:
+                        other_joints, other_left_out = detect(frame.pixels, not tiled)
+                        if len(other_joints) > len(found_joints) or (tiled and len(other_joints) == len(found_joints)):
+                            found_joints, left_out, tiled = other_joints, other_left_out, not tiled
+                joints = found_joints.numpy().astype(np.float64)
                 joints[..., :2] /= reader.scale
                 line = {"frame": frame.number, "time": round(frame.time, 6), "people": _rounded(joints)}
+                line |= {"tiled": tiled, "left_out": left_out}
                 _write(output, line)
                 _add(found, line)
                 people += len(joints)
@@ -184,7 +200,7 @@ def _lines(file: Path, header: dict[str, Any]) -> tuple[list[dict[str, Any]], in
 
 def _parsed(lines: Sequence[dict[str, Any]]) -> tuple[Detected, bool]:
     """What some lines say, and whether the video has ended."""
-    found = Detected([], [], [])
+    found = Detected([], [], [], [])
     for line in lines:
         if "frames" in line:
             found.notes.extend(line["notes"])
@@ -196,6 +212,7 @@ def _parsed(lines: Sequence[dict[str, Any]]) -> tuple[Detected, bool]:
 def _add(found: Detected, line: dict[str, Any]) -> None:
     people = [np.asarray(person, dtype=np.float32).reshape(-1, 3) for person in line["people"]]
     found.times.append(line["time"])
+    found.left_out.extend(line.get("left_out", ()))
     found.people.append(np.stack(people) if people else np.zeros((0, 1, 3), dtype=np.float32))
 
 

@@ -15,6 +15,7 @@ from noise2pose.errors import InputError
 from scripts.predict import main
 from tests import body_method, forks
 from tests.body_method import BodyMethod, save
+from tests.noise2pose.keypoints.detectors import onnx_files
 from tests.noise2pose.keypoints.walker import coco_walker
 from tests.tiny import TinyPoses
 
@@ -45,6 +46,61 @@ def checkpoint(request, tmp_path):
 def predict(checkpoint, *arguments, pictures=0):
     given = map(str, ("--checkpoint", checkpoint, "--max_pictures", pictures, "--batch_size", 4, *arguments))
     return main(list(given))
+
+
+def detectors(folder):
+    """Options of a people detector that finds two large people and a tiny one, and a pose network for bright spots."""
+    boxes = [[20, 40, 110, 160, 0.9], [200, 40, 290, 160, 0.7], [5, 5, 15, 20, 0.6]]
+    people = onnx_files.constant(folder / "people.onnx", {"dets": [boxes]}, (320, 240))
+    joints = onnx_files.blob(folder / "joints.onnx")
+    for file in (people, joints):
+        file.with_suffix(".yaml").write_text("mean: [0, 0, 0]\nstd: [255, 255, 255]\n")
+    return "--person_detector", people, "--pose_model", joints
+
+
+def test_people_are_found_by_any_model_and_the_others_are_told(tmp_path, checkpoint, capsys):
+    image = np.zeros((240, 320, 3), np.uint8)
+    image[97:103, 62:68] = image[97:103, 242:248] = 255
+    Image.fromarray(image).save(tmp_path / "two.png")
+    Image.new("RGB", (32, 24)).save(tmp_path / "nobody.png")
+    options = detectors(tmp_path)
+    given = (tmp_path / "two.png", tmp_path / "nobody.png", *options, "--output", tmp_path / "out")
+    assert predict(checkpoint, *given) == 0
+    said, aside = capsys.readouterr()
+    assert "people annotated: 2" in said and "5 skipped (4 under 24 pixels)" in said
+    assert "skipped nobody.png: no person was found in it" in aside
+    arrays = read_annotations(tmp_path / "out")
+    assert arrays["names"].tolist() == ["two", "two#2"]
+    content = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert content["info"]["keypoints"] == "people.onnx and joints.onnx"
+    told = {"file_name": "two.png", "reason": "somebody at 5, 5 (10 x 15 pixels): under 24 pixels"}
+    assert told in content["skipped"]
+    assert predict(checkpoint, *given) == 0  # finished already
+    options[1].with_suffix(".yaml").write_text("mean: [0, 0, 0]\nstd: [255, 255, 255]\nscore: 0.8\n")
+    assert predict(checkpoint, *given) == 2
+    assert "holds annotations made with other keypoints: delete it" in capsys.readouterr().err
+
+
+def test_a_wrong_detector_is_one_line_and_nothing_is_written(tmp_path, checkpoint, capsys):
+    Image.new("RGB", (32, 24)).save(tmp_path / "nobody.png")
+    people, joints = detectors(tmp_path)[1::2]
+    text = tmp_path / "text.onnx"
+    text.write_text("no model")
+    classifier = onnx_files.constant(tmp_path / "classifier.onnx", {"logits": np.zeros((1, 1000))})
+    for given, message in (
+        (("--person_detector", text, "--pose_model", joints), "text.onnx is not a model that onnxruntime reads"),
+        (("--person_detector", people, "--pose_model", classifier), "classifier.onnx answers an image of 64 x 48 with"),
+        (("--person_detector", tmp_path / "none.onnx", "--pose_model", joints), "none.onnx does not exist"),
+        (("--pose_model", joints, "--detector", tmp_path), "finds no people itself: give --person_detector FILE"),
+        (("--person_detector", people, "--detector", tmp_path), "fetch the detector once with `noise2pose prepare"),
+    ):
+        assert predict(checkpoint, tmp_path / "nobody.png", *given, "--output", tmp_path / "out") == 2
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+    photos(tmp_path, 1)
+    given = (tmp_path / "photos", "--keypoints", tmp_path / "keypoints.json", "--pose_model", joints)
+    assert predict(checkpoint, *given, "--output", tmp_path / "out") == 2
+    assert "--pose_model: the keypoints are given, in " in capsys.readouterr().err
 
 
 def test_photos_are_annotated_and_broken_ones_skipped(tmp_path, checkpoint, capsys):

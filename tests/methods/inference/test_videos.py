@@ -122,7 +122,7 @@ def test_a_finished_set_of_a_video_is_only_drawn(film, tmp_path, capsys):
     assert main([*arguments, "--max_pictures", "0"]) == 0
     first, calls = capsys.readouterr().out, SeesColors.calls
     assert main([*arguments, "--max_pictures", "2"]) == 0
-    assert SeesColors.calls == calls == 30
+    assert SeesColors.calls == calls == 32
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["clip_000000.png", "clip_000029#2.png"]
     assert first.split("; wrote")[0] == capsys.readouterr().out.split("; wrote")[0], "the summary is the same"
     assert "2 identities by OC-SORT" in first and len(read_annotations(tmp_path / "out")["names"]) == 60

@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from noise2pose.annotation.detections import video_detector
+from noise2pose.annotation.detections import detector_files, video_detector
 from noise2pose.errors import InputError
 from noise2pose.images.video import open_video
 from noise2pose.keypoints.videos import detect_in_video, detect_in_videos
-from tests.films import GREEN, RED, SeesColors, picture, use_colors, write_film
+from tests.films import BLUE, GREEN, RED, SeesColors, picture, use_colors, write_film
 
 FILM = [picture((RED, 4 * frame), *([(GREEN, 120)] if frame > 5 else [])) for frame in range(12)]
 
@@ -15,7 +15,7 @@ FILM = [picture((RED, 4 * frame), *([(GREEN, 120)] if frame > 5 else [])) for fr
 @pytest.fixture
 def detector(tmp_path, monkeypatch):
     use_colors(monkeypatch, tmp_path)
-    return video_detector()
+    return video_detector(detector_files())
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_killed_process_goes_on_and_ends_with_the_same_file(tmp_path, video, d
     killed.write_bytes(b"".join(lines[:kept]) + (lines[kept][:9] if kept < 14 else b""))
     SeesColors.calls = 0
     found = detect_in_video(video, detector, killed)
-    assert killed.read_bytes() == content and SeesColors.calls == 12 - min(max(kept - 1, 0), 12)
+    assert killed.read_bytes() == content and SeesColors.calls == 12 - min(max(kept - 1, 0), 12) + (kept < 2)
     assert found.times == whole.times
     assert all(np.array_equal(a, b) for a, b in zip(found.people, whole.people, strict=True))
 
@@ -67,17 +67,33 @@ def test_what_other_models_or_another_video_gave_is_not_used(tmp_path, video, de
     assert file.read_bytes() == content
     SeesColors.calls = 0
     detect_in_video(video, detector._replace(models=["another"]), file)
-    assert SeesColors.calls == 12 and json.loads(file.read_text().splitlines()[0])["models"] == ["another"]
+    assert SeesColors.calls == 13 and json.loads(file.read_text().splitlines()[0])["models"] == ["another"]
 
 
 def test_people_of_whom_little_is_seen_are_left_out_and_told(video, detector):
-    def half_hidden(image):
-        found = SeesColors()(image)
-        found[1:, 2:, 2] = 0.0
-        return found
+    def half_hidden(image, tiled):
+        joints = SeesColors()(image).joints
+        joints[1:, 2:, 2] = 0.0
+        return joints, ["somebody at 1 2 3 4: under 24 pixels"]
 
     read = detect_in_videos([video], detector._replace(load=lambda: half_hidden))
     assert len(read.points) == 12 and "6 people left out, of whom fewer than 3 joints are seen" in read.notes
+    assert "left out: 12 under 24 pixels" in read.notes
+
+
+def test_tiles_are_used_from_one_second_to_the_next_where_they_show_more_people(tmp_path, detector):
+    film = [picture((RED, 4 * frame), *([(BLUE, 100)] if 3 <= frame < 12 else [])) for frame in range(20)]
+    video = open_video(write_film(tmp_path / "few.mp4", film, milliseconds=200))
+    found = detect_in_video(video, detector, tmp_path / "whole.jsonl")
+    assert [len(people) for people in found.people] == [1] * 5 + [2] * 7 + [1] * 8
+    assert SeesColors.calls == 20 + 4
+    content = (tmp_path / "whole.jsonl").read_bytes()
+    tiled = [json.loads(line)["tiled"] for line in content.splitlines()[1:-1]]
+    assert tiled == [False] * 5 + [True] * 10 + [False] * 5
+    for kept in (5, 8, 16):  # the state goes on too
+        (tmp_path / "killed.jsonl").write_bytes(b"".join(content.splitlines(keepends=True)[:kept]))
+        detect_in_video(video, detector, tmp_path / "killed.jsonl")
+        assert (tmp_path / "killed.jsonl").read_bytes() == content
 
 
 def test_nobody_and_a_folder_in_use(tmp_path, video, detector):

@@ -1,0 +1,1 @@
+"""2-D joints of people in images: who is there, and where their joints are."""
