@@ -126,7 +126,7 @@ def several(head: str, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tenso
     if outputs[0].shape[1] > outputs[0].shape[2]:
         values = outputs[0][0]
         return values[:, :4], values[:, 4], values[:, 6:].unflatten(1, (-1, 3))
-    values = outputs[0][0].T
+    values = outputs[0][0].transpose(0, 1)
     centre, extent = values[:, :2], values[:, 2:4]
     boxes = torch.cat((centre - extent / 2.0, centre + extent / 2.0), dim=1)
     return boxes, values[:, 4], values[:, 5:].unflatten(1, (-1, 3))

@@ -82,7 +82,7 @@ def _batched(shapes: Iterable[Sequence[int]]) -> bool:
 
 def yolo_v8(outputs: Mapping[str, Tensor], size: tuple[int, int], person: int) -> Found:
     """See the module."""
-    values = next(iter(outputs.values()))[0].T
+    values = next(iter(outputs.values()))[0].transpose(0, 1)
     return _corners(values[:, :2], values[:, 2:4]), values[:, 4 + person]
 
 
