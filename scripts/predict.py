@@ -52,6 +52,16 @@ what it writes for a method that predicts bodies:
                         of the dots; the number is the largest rise of a joint's attention above its own minimum
 what it writes for videos and images:
   DIR/detections/*.jsonl, DIR/detections.json       the 2-D joints that were detected, as they come
+what --format writes beside that, for people in motion one file a person (NAME) or one for all (docs/exports.md):
+  DIR/motion[_NAME].npz   AMASS's keys (poses, trans, betas, gender, mocap_framerate), z up: SMPL's add-on for Blender
+  DIR/motion[_NAME].bvh   skeleton in the body's rest pose, centimetres, y up: Blender, MotionBuilder, Maya
+  DIR/motion[_NAME].trc   markers in metres, y up: OpenSim, Pose2Sim
+  DIR/motion[_NAME].csv   a column a coordinate, metres, y up
+  DIR/motion.json         COCO's layout with keypoints and 3-D joints or bodies (--format coco)
+  DIR/motion.glb          animated skin, or skeleton with hypotheses as ghosts; metres, y up: Blender, browsers, engines
+  DIR/motion.rrd          recording of rerun;  DIR/motion.mp4   film of the 2-D joints, the people and their side view
+They are turned upright as the drawings are. bvh and glb need pip install -e '.[export]', rrd needs '.[rerun]'.
+
 You can interrupt it: the same command resumes and ends with the same files. A broken image is skipped and noted. Look
 at what is marked suspect before you use it: a body far from its keypoints, few visible joints, legs that were not seen
 (a portrait), a body behind the camera.
@@ -151,10 +161,17 @@ def _parser() -> argparse.ArgumentParser:
         f"{', '.join(SKELETONS)}",
     )
     parser.add_argument(
-        "--format",
+        "--keypoint_format",
         choices=FORMATS,
         metavar="NAME",
         help=f"format of a JSON file, if it is not recognised: {', '.join(FORMATS)}",
+    )
+    parser.add_argument(
+        "--format",
+        default="",
+        metavar="LIST",
+        help="files to write for other tools, beside those above, with commas: npz,coco,bvh,glb,trc,csv,rrd,mp4 "
+        "(default: none; see docs/exports.md)",
     )
     parser.add_argument("--fps", type=float, metavar="RATE", help="frames of the video in a second")
     parser.add_argument("--track", action="store_true", help="find out who is who over the frames of a video")
@@ -205,20 +222,23 @@ def _command(given: Sequence[str]) -> str:
     return shlex.join(["python", "scripts/predict.py", *kept])
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """Refuses what cannot be written, before anything is read or computed."""
+def _check(arguments: argparse.Namespace) -> list[str]:
+    """Refuses what cannot be written, before anything is read or computed; returns the formats to write."""
+    from noise2pose.export.formats import check_formats
     from noise2pose.files import check_writable
 
     check_writable(arguments.output)
     if arguments.max_gap < 0.0:
         raise InputError(f"--max_gap is {arguments.max_gap:g}, expected seconds from 0 on")
+    return check_formats(arguments.format, FORMATS)
 
 
 def _predict(arguments: argparse.Namespace, command: str) -> str:
     """Writes the files; returns the summary."""
-    _check(arguments)
+    formats = _check(arguments)
     from methods.inference import Annotator, Lifter, TrainedModel
     from methods.inference.inputs import default_model, read_poses
+    from noise2pose.export.formats import lines_of
     from noise2pose.images.sources import find_sources
     from noise2pose.keypoints.files import as_keypoints, read_keypoints  # these load PyTorch
     from noise2pose.timing import stage
@@ -236,7 +256,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         raise InputError(f"--{unused[0]}: the keypoints are given, in {file}")
     models = {flag: getattr(arguments, flag) for flag in DETECTORS}
     skeleton = None if arguments.skeleton == "auto" else arguments.skeleton
-    keypoints = None if file is None else read_keypoints(file, skeleton, arguments.format)
+    keypoints = None if file is None else read_keypoints(file, skeleton, arguments.keypoint_format)
     if keypoints is not None and arguments.image_size is not None:
         keypoints = as_keypoints(keypoints, image_size=arguments.image_size)
 
@@ -255,10 +275,12 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         poses = lifter.predict(read, camera_pitch=arguments.camera_pitch)
         with stage("write"):
             written = poses.save(output, most)
+            exported = lines_of(poses.export(output, formats, sources.frames_of))
         drawn = sum(path.suffix == ".png" for path in written)
         files = ", ".join(str(path) for path in written if path.suffix != ".png")
         summary = f"{poses.summary()}; wrote {files}{f' and {drawn} pictures' if drawn else ''}"
-        return summary if named else f"{lifter.model.name}, taken because no --checkpoint was given: {summary}"
+        named_first = "" if named else f"{lifter.model.name}, taken because no --checkpoint was given: "
+        return "\n".join([named_first + summary, *exported])
 
     if arguments.fps is not None and not arguments.track:
         raise InputError("--fps: a method that predicts bodies takes single images: a frame rate is for --track")
@@ -283,8 +305,10 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         print(f"and {len(annotations.skipped) - _NAMED} more, see `skipped` in annotations.json", file=sys.stderr)
     with stage("write"):
         arrays, listed, *drawn = annotations.save(output, most)
+        exported = lines_of(annotations.export(output, formats, sources.frames_of))
     summary = f"{annotations.summary()}; wrote {arrays}, {listed}{f'; pictures: {len(drawn)}' if drawn else ''}"
-    return summary if named else f"{annotator.model.name}, taken because no --checkpoint was given: {summary}"
+    named_first = "" if named else f"{annotator.model.name}, taken because no --checkpoint was given: "
+    return "\n".join([named_first + summary, *exported])
 
 
 if __name__ == "__main__":

@@ -149,7 +149,8 @@ class Annotator:
         info["keypoints_about"] = about or info["keypoints_about"]
         photographs = _frames_of(arrays, sources.videos) or subjects.photographs
         assert method.body is not None
-        return Annotations(arrays, skipped, method.body, photographs, focal, info, made_from, method.joint_maps)
+        rate = None if keypoints is None else keypoints.fps
+        return Annotations(arrays, skipped, method.body, photographs, focal, info, made_from, method.joint_maps, rate)
 
     def _method(self, alone: bool) -> PoseMethod:
         """The loaded method.

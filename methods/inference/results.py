@@ -12,14 +12,16 @@ import numpy as np
 import roma
 import torch
 
-from noise2pose import skeletons
-from noise2pose.annotation.layout import SKELETON, levels_of, vertices_of
+from methods.inference.exports import Exports, as_folder
+from methods.inference.motions import motions_of_annotations, motions_of_poses, write_annotations_json, write_poses_json
+from noise2pose.annotation.layout import levels_of, vertices_of
 from noise2pose.annotation.people import Skipped
 from noise2pose.annotation.pictures import write_body_pictures
 from noise2pose.annotation.writer import AnnotationWriter
 from noise2pose.batch import JointMaps, PoseBatch
 from noise2pose.bodies import BodyModel
-from noise2pose.files import check_writable, write_npz
+from noise2pose.export.motion import Motion
+from noise2pose.files import write_npz
 from noise2pose.images.photographs import Photograph
 from noise2pose.keypoints.arrays import counted
 from noise2pose.keypoints.detectors.finder import left_out_for
@@ -28,7 +30,7 @@ from noise2pose.rendering.levelling import Levels, summarise
 
 
 @dataclass(frozen=True, repr=False)
-class LiftedPoses:
+class LiftedPoses(Exports):
     """3-D poses of a `Lifter`, in the order of the keypoints.
 
     The camera is that of a virtual image which shows the person whole and in the middle, so the poses are turned
@@ -75,8 +77,6 @@ class LiftedPoses:
     fps: float | None = None
     times: list[float] = field(default_factory=list)
     clips: list[int] = field(default_factory=list)
-    skeleton: ClassVar[str] = SKELETON
-    unit: ClassVar[str] = "m"
     frame: ClassVar[str] = "camera: x right, y down, z forward; relative to the pelvis"
 
     def __len__(self) -> int:
@@ -84,11 +84,6 @@ class LiftedPoses:
 
     def __repr__(self) -> str:
         return f"LiftedPoses(joints_3d {self.joints_3d.shape} in {self.unit}, {self.frame})"
-
-    @property
-    def joint_names(self) -> tuple[str, ...]:
-        """Names of the 17 joints."""
-        return skeletons.get(self.skeleton).joints
 
     @property
     def valid(self) -> np.ndarray:
@@ -109,6 +104,14 @@ class LiftedPoses:
             f"; {counted(self.num_hidden, 'joint')} not seen, guessed from their neighbours" if self.num_hidden else ""
         )
         return f"{self.method}: {self.about}{guessed}; {spread}; {summarise(self.levels.about)}"
+
+    def motions(self) -> list[Motion]:
+        """The motion of each person in each video, relative to the pelvis."""
+        return motions_of_poses(self)
+
+    def to_coco(self, path: str | Path) -> list[Path]:
+        """COCO's JSON with keypoints and the lifted joints (`noise2pose.export.coco`)."""
+        return write_poses_json(self, Path(path))
 
     def save(self, folder: str | Path, pictures: int = 20, gif: bool = True) -> list[Path]:
         """Writes poses.npz and drawings, as `scripts/predict.py` does.
@@ -152,7 +155,7 @@ class LiftedPoses:
 
 
 @dataclass(frozen=True, repr=False)
-class Annotations:
+class Annotations(Exports):
     """Bodies of people, answered by an `Annotator`, in the order of the images.
 
     Attributes:
@@ -165,6 +168,7 @@ class Annotations:
         info: what annotations.json says about their making.
         made_from: hashes of what they depend on; a folder that holds other annotations is not overwritten.
         joint_maps: `PoseMethod.joint_maps`, for the pictures.
+        fps: frames of the video in a second; None where it is unknown.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -175,8 +179,7 @@ class Annotations:
     info: dict[str, Any]
     made_from: dict[str, str]
     joint_maps: Callable[[PoseBatch], JointMaps | None]
-    skeleton: ClassVar[str] = SKELETON
-    unit: ClassVar[str] = "m"
+    fps: float | None = None
     frame: ClassVar[str] = "camera: x right, y down, z forward"
 
     def __len__(self) -> int:
@@ -222,11 +225,6 @@ class Annotations:
         return self.arrays["joints_3d"]
 
     @property
-    def joint_names(self) -> tuple[str, ...]:
-        """Names of the 17 joints."""
-        return skeletons.get(self.skeleton).joints
-
-    @property
     def keypoints_2d(self) -> np.ndarray:
         """(P, 17, 3) what was given or detected: pixels and confidence."""
         return self.arrays["keypoints_2d"]
@@ -252,6 +250,11 @@ class Annotations:
         return self.arrays["suspect"]
 
     @property
+    def status(self) -> list[str]:
+        """As of `Exports`, or "suspect"."""
+        return ["suspect" if doubt else seen for doubt, seen in zip(self.suspect, super().status, strict=True)]
+
+    @property
     def suspect_reasons(self) -> list[str]:
         """Why each person is suspect; empty for those who are not."""
         return self.arrays["suspect_reasons"].tolist()
@@ -265,6 +268,14 @@ class Annotations:
         return (
             vertices_of({key: self.arrays[key][rows] for key in ("poses", "betas", "trans")}, self.body).cpu().numpy()
         )
+
+    def motions(self) -> list[Motion]:
+        """The motion of each person in each video, in the frame of the camera, with one shape."""
+        return motions_of_annotations(self)
+
+    def to_coco(self, path: str | Path) -> list[Path]:
+        """COCO's JSON, the same as annotations.json (`noise2pose.annotation.layout`)."""
+        return write_annotations_json(self, Path(path))
 
     def summary(self) -> str:
         """One line about the method, the number of people and the focal lengths."""
@@ -301,13 +312,3 @@ class Annotations:
             folder, self.arrays, self.levels, self.body, self.photographs, pictures, self.joint_maps
         )
         return [folder / "annotations.npz", folder / "annotations.json", *drawn]
-
-
-def as_folder(path: str | Path) -> Path:
-    """The path of a folder that may be missing yet.
-
-    Raises:
-        InputError: as `check_writable`.
-    """
-    check_writable(Path(path))
-    return Path(path)

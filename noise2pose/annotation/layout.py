@@ -44,6 +44,7 @@ from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.images.crops import box_of_keypoints
 from noise2pose.rendering.levelling import Levels, level_poses
+from noise2pose.skeletons import Skeleton
 
 # Every array of a set, with what follows the number of people in its shape.
 ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
@@ -183,20 +184,39 @@ def to_coco(
         annotation = _to_annotation(row + 1, image_ids[file_name], person, str(info.get("gender", "neutral")))
         annotation |= {"level_rotation": _numbers(levels.rotation[row].ravel(), 6), "level": levels.about[row]}
         annotations.append(annotation)
-    category = {
+    return {
+        "info": dict(info),
+        "images": images,
+        "annotations": annotations,
+        "categories": [person_category(skeleton)],
+        "skipped": [{"file_name": name, "reason": reason} for name, reason in skipped],
+    }
+
+
+def person_category(skeleton: Skeleton) -> dict[str, Any]:
+    """COCO's category of people with these joints."""
+    return {
         "id": 1,
         "name": "person",
         "supercategory": "person",
         "keypoints": list(skeleton.joints),
         "skeleton": [[parent + 1, child + 1] for parent, child in skeleton.edges],  # COCO counts joints from 1
     }
-    return {
-        "info": dict(info),
-        "images": images,
-        "annotations": annotations,
-        "categories": [category],
-        "skipped": [{"file_name": name, "reason": reason} for name, reason in skipped],
-    }
+
+
+def flat_keypoints(keypoints: Float[np.ndarray, "J 3"]) -> list[float | None]:
+    """COCO's keypoints, one number after the other: x, y and visibility; zeros for joints without confidence.
+
+    Its visibility is 0 not labelled, 1 hidden, 2 visible, which are confidences of 0, 0.5 and 1 when they are read.
+
+    Args:
+        keypoints: pixels and confidence.
+    """
+    visibility = np.where(keypoints[:, 2] >= 0.75, 2, 1)
+    flat: list[float | None] = []
+    for joint, place in enumerate(keypoints):
+        flat += [*_numbers(place[:2], 3), int(visibility[joint])] if place[2] > 0 else [0, 0, 0]
+    return flat
 
 
 def to_text(content: Mapping[str, Any]) -> str:
@@ -224,15 +244,6 @@ def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray
     tracked: dict[str, Any] = {"track_id": str(person["people"])} if str(person["people"]) else {}
     if person["frames"] >= 0:
         tracked["frame_id"] = int(person["frames"])
-    # COCO's visibility: 0 not labelled, 1 hidden, 2 visible, which are confidences of 0, 0.5 and 1 when they are read.
-    visibility = np.where(confidence >= 0.75, 2, 1)
-    keypoints = [
-        number
-        for joint in range(len(seen))
-        for number in (
-            [*_numbers(person["keypoints_2d"][joint, :2], 3), int(visibility[joint])] if seen[joint] else [0, 0, 0]
-        )
-    ]
     centre_x, centre_y, side = person["box"]
     area = float(side) ** 2
     return {
@@ -244,7 +255,7 @@ def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray
         "bbox": _numbers(np.array([centre_x - side / 2.0, centre_y - side / 2.0, side, side]), 3),
         "area": round(area, 3) if math.isfinite(area) else 0.0,
         "iscrowd": 0,
-        "keypoints": keypoints,
+        "keypoints": flat_keypoints(person["keypoints_2d"]),
         "num_keypoints": int(seen.sum()),
         "confidence": _numbers(confidence, 4),
         "observed": person["observed"].tolist(),

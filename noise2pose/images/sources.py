@@ -2,15 +2,18 @@
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
 
 from noise2pose.errors import InputError
 from noise2pose.files import sha256
 from noise2pose.images import photographs, webcam
 from noise2pose.images.video import ENDINGS as VIDEO_ENDINGS
-from noise2pose.images.video import Video, open_video
+from noise2pose.images.video import Video, open_video, timed_frames
 from noise2pose.keypoints.arrays import counted
 from noise2pose.keypoints.files import is_keypoint_file
 from noise2pose.keypoints.images import KEYPOINT_ENDINGS, instead, natural
@@ -33,6 +36,10 @@ class Sources(NamedTuple):
     videos: list[Video]
     keypoints: Path | None
     notes: tuple[str, ...] = ()
+
+    def frames_of(self, name: str) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]] | None:
+        """Seconds and RGB of each frame of the video that outputs call so; None where there is none."""
+        return next((timed_frames(video) for video in self.videos if video.file_name == name), None)
 
 
 def find_sources(given: Sequence[str | Path], output: Path | None = None, seconds: float | None = None) -> Sources:

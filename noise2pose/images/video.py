@@ -156,6 +156,11 @@ class VideoReader:
         return np.ascontiguousarray(np.rot90(pixels, quarters)) if quarters else pixels
 
 
+def timed_frames(video: Video) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
+    """Seconds from the first frame, and RGB, of each frame of a video, one after the other."""
+    return ((frame.time, frame.pixels) for frame in VideoReader(video))
+
+
 class FramesByNumber:
     """Frames of a video by number, fast where numbers grow; holds one frame at a time."""
 
