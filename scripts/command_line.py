@@ -24,7 +24,7 @@ COMMANDS = {
     "predict": Command(
         "predict",
         "3-D poses or bodies of people in images or keypoint files",
-        "--checkpoint diffannot-keypoints photo.jpg --output annotated",
+        "--checkpoint diffannot-people photo.jpg --output annotated",
     ),
     "compare": Command("compare", "one table and one page of several runs", "runs/diffpose runs/context"),
     "prepare": Command(

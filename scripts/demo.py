@@ -55,7 +55,7 @@ def draw_overview(path: Path) -> None:
     options = {"keypoints_2d": "gt", "truncation": 0.0, "occlusion": 0.0, "num_workers": 0}
     people = RenderedPeople(num_people=40, picture_size=PIXELS, **options).load("test")
     poses = Lifter("diffpose-people").predict(people["keypoints_2d"].numpy(), skeleton=SKELETON)
-    annotator = load_method("diffannot-keypoints")
+    annotator = load_method("diffannot-people")
     assert annotator.body is not None and poses.uncertainty is not None
     with torch.no_grad():
         answer = annotator(people)

@@ -16,7 +16,7 @@ DESCRIPTION = """Predict the 3-D poses or bodies of people in images, videos or 
   noise2pose predict webcam --seconds 10 --track --output me
   noise2pose predict person_keypoints.json --checkpoint diffpose-people --output lifted
   noise2pose predict openpose_folder --fps 30 --output clip
-  noise2pose predict photos --checkpoint diffannot-keypoints --keypoints photos.json --output all
+  noise2pose predict photos --checkpoint diffannot-people --keypoints photos.json --output all
 
 The 2-D keypoints of images and videos are detected (`noise2pose prepare detector`). Without --checkpoint a shipped
 model is taken: one that predicts bodies for images; for keypoint files and videos one that predicts joints, for clips

@@ -48,7 +48,7 @@ def as_coco(keypoints):
 
 def test_there_are_models_for_frames_clips_and_bodies():
     assert set(LIFTERS) == {"diffpose-people", "diffpose-people-27", "fmpose-people"}
-    assert set(BODIES) == {"hmr-keypoints", "diffannot-keypoints"}
+    assert set(BODIES) == {"hmr-people", "diffannot-people"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,14 +129,14 @@ def test_the_annotator_is_better_than_its_front_end():
     people = RenderedPeople(images=False, num_people=800).load("test")
     target = people["keypoints_3d"][..., :3]
     with torch.no_grad():
-        first, refined = (load_method(name)(people)["joints_3d"] for name in ("hmr-keypoints", "diffannot-keypoints"))
+        first, refined = (load_method(name)(people)["joints_3d"] for name in ("hmr-people", "diffannot-people"))
     assert pa_mpjpe(refined, target).mean() < pa_mpjpe(first, target).mean()
 
 
 def test_the_example_of_the_readme(tmp_path):
     photo = ASSETS / "photos" / "astronaut.jpg"
     keypoints = photo.with_name("astronaut_keypoints.json")
-    command = ["--checkpoint", "diffannot-keypoints", str(photo), "--keypoints", str(keypoints)]
+    command = ["--checkpoint", "diffannot-people", str(photo), "--keypoints", str(keypoints)]
     assert main([*command, "--output", str(tmp_path)]) == 0
     (found,) = json.loads((tmp_path / "annotations.json").read_text())["annotations"]
     assert found["suspect"] and found["suspect_reasons"] == "the legs were not seen and are made up"  # a portrait

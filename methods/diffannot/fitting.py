@@ -40,6 +40,7 @@ class Guidance:
         rounds: number of runs of the chain.
         strength: weight of the reprojection error against the prior.
         scale: of the robust error, in box sides; a keypoint several times further away has little influence.
+        doubt: how much less a keypoint counts that is not certain, see `Keypoints.robust`.
         iterations: of Adam in each proximal step.
         learning_rate: of Adam, in units of the state.
     """
@@ -49,6 +50,7 @@ class Guidance:
     rounds: int = 1
     strength: float = 300.0
     scale: float = 0.1
+    doubt: float = 0.0
     iterations: int = 10
     learning_rate: float = 0.01
 
@@ -108,7 +110,7 @@ def _nearest_that_fits(
         for _ in range(guidance.iterations):
             pixels = keypoints.project(posed_body.joints(state))
             # Summed over the samples: with a mean, the gradient of one would depend on their number.
-            data = guidance.strength * keypoints.robust(pixels, guidance.scale).sum()
+            data = guidance.strength * keypoints.robust(pixels, guidance.scale, guidance.doubt).sum()
             prior = 0.5 * (state - proposal.detach()).square().sum() / variance
             optimizer.zero_grad()
             (data + prior).backward()

@@ -29,7 +29,7 @@ def front_end(checkpoint: str | None, description: str | None) -> PoseMethod:
         except InputError as error:
             raise InputError(
                 f"model.frontend_checkpoint: {error}. Train a front end first (configs/experiments/hmr_*.yaml), or "
-                "use the shipped one: --model.frontend_checkpoint hmr-keypoints"
+                "use the shipped one: --model.frontend_checkpoint hmr-people"
             ) from error
     elif description:
         frontend = make_described_method(description)

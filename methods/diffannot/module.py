@@ -64,11 +64,9 @@ class DiffAnnot(PoseMethod):
         project_rotations: replace each matrix by the nearest rotation before the body is posed.
         weight_3d: gamma_3D, of PA-MPJPE in metres of the estimated x_0, weighted by alpha-bar.
         weight_2d: gamma_2D, of its reprojection error with the front end's camera in box sides, weighted alike.
-        guidance_start: guided: first time of each round.
-        guidance_stride: guided: between times.
-        guidance_rounds: guided: number of runs of the chain.
-        guidance_strength: guided: of the keypoints against the prior.
-        guidance_scale: guided: of the robust error, in box sides.
+        guidance_start, guidance_stride, guidance_rounds: guided: first time of each round, between times, rounds.
+        guidance_strength, guidance_scale: guided: weight of the keypoints; scale of their robust error, box sides.
+        guidance_doubt: guided: how much less a keypoint counts that is not certain (`Keypoints.robust`).
         skeleton: joint order of the data, a name in `noise2pose.skeletons`.
         ema_decay: of the moving average of the weights, in long runs.
         learning_rate: of AdamW.
@@ -110,6 +108,7 @@ class DiffAnnot(PoseMethod):
         guidance_rounds: int = 1,
         guidance_strength: float = 300.0,
         guidance_scale: float = 0.1,
+        guidance_doubt: float = 0.0,
         skeleton: str = "h36m_17",
         ema_decay: float = 0.9999,
         learning_rate: float = 8e-5,
@@ -155,7 +154,8 @@ class DiffAnnot(PoseMethod):
             self.denoiser = ResidualDenoiser(levels, STATE_SIZE, width, num_blocks, conditions, learned_range)
         assert self.body is not None
         self.posed_body = PosedBody(self.body, skeleton, project_rotations)
-        guidance = Guidance(guidance_start, guidance_stride, guidance_rounds, guidance_strength, guidance_scale)
+        chain = (guidance_start, guidance_stride, guidance_rounds)
+        guidance = Guidance(*chain, guidance_strength, guidance_scale, guidance_doubt)
         self.refiner = Refiner(
             self.diffusion, self.posed_body, MESH_JOINTS, search, sampler == "ddim", max_steps, patience, fixed_step,
             residual_step, guidance, select_by,

@@ -21,7 +21,7 @@ DESCRIPTION = """DiffAnnot's denoiser, as the release's training script saves it
 
 The denoiser refines the answers of a front end, so the checkpoint holds both. --frontend names the front end: an
 imported HMR, for example, or a shipped model. The denoiser knows the answers of the front end that it was trained with:
-give that one for meaningful bodies. The shipped hmr-keypoints answers for the free body, not for SMPL, and sees 2-D
+give that one for meaningful bodies. The shipped hmr-people answers for the free body, not for SMPL, and sees 2-D
 joints instead of the image; with it a file can be tried without any other download. The checkpoint always takes 10
 denoising steps (selector `fixed`); no ground truth chooses.
 """
@@ -57,9 +57,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ema", action="store_true", help="take the moving average of the weights")
     parser.add_argument(
         "--frontend",
-        default="hmr-keypoints",
+        default="hmr-people",
         metavar="MODEL",
-        help="front end: a checkpoint, or the folder or name of a model (default: hmr-keypoints; see above)",
+        help="front end: a checkpoint, or the folder or name of a model (default: hmr-people; see above)",
     )
 
 

@@ -65,13 +65,24 @@ class Keypoints(NamedTuple):
         """Mean distance in pixels, weighted by confidence; 0 without visible joints."""
         return self._mean(torch.linalg.vector_norm(pixels - self.points, dim=-1))
 
-    def robust(self, pixels: Float[Tensor, "B J 2"], scale: float) -> Float[Tensor, " B"]:
+    def robust(self, pixels: Float[Tensor, "B J 2"], scale: float, doubt: float = 0.0) -> Float[Tensor, " B"]:
         """Mean of the Geman-McClure error d^2 / (d^2 + scale^2) in sizes, weighted by confidence (Bogo et al., 2016).
 
         A wrong detection far away has no more influence than one at a few times the scale.
+
+        Args:
+            pixels: of the body's joints.
+            scale: in sizes.
+            doubt: a joint of confidence c counts 1 / (1 + (doubt (1 - c))^2) of a certain one, as if its standard
+                deviation grew with 1 - c; 0 for the confidence alone.
         """
         square = (pixels - self.points).square().sum(dim=-1) / self.size[:, None].square()
-        return self._mean(square / (square + scale**2))
+        error = square / (square + scale**2)
+        if not doubt:
+            return self._mean(error)
+        weight = (self.confidence > 0) / (1.0 + (doubt * (1.0 - self.confidence.clamp_max(1.0))).square())
+        # Over the joints that are seen, not the weights: what nobody is certain of pulls less.
+        return (weight * error).sum(dim=-1) / (self.confidence > 0).sum(dim=-1).clamp_min(1)
 
     def _mean(self, values: Float[Tensor, "B J"]) -> Float[Tensor, " B"]:
         return (self.confidence * values).sum(dim=-1) / self.confidence.sum(dim=-1).clamp_min(1e-6)

@@ -8,7 +8,7 @@ print(poses.uncertainty.mean())
 poses.save("lifted")
 ```
 
-`Annotator("diffannot-keypoints").predict("photos", keypoints="photos.json")` answers with bodies. `scripts/predict.py`
+`Annotator("diffannot-people").predict("photos", keypoints="photos.json")` answers with bodies. `scripts/predict.py`
 does the same on the command line. No Trainer is needed.
 """
 

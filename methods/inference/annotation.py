@@ -41,7 +41,7 @@ class Annotator:
     """A trained method that answers with the bodies of people.
 
     Args:
-        model: a shipped name such as `diffannot-keypoints`, a model folder, or the file of a checkpoint; loaded at the
+        model: a shipped name such as `diffannot-people`, a model folder, or the file of a checkpoint; loaded at the
             first prediction.
         device: cpu, cuda or mps.
         batch_size: people at a time.

@@ -20,7 +20,7 @@ from noise2pose.tracking.identities import check_installed
 
 FPS = 50.0  # frames a second of the clips that methods are trained on: those of Human3.6M and of the motion here
 # The shipped models that are taken where none is named.
-BODIES_OF_IMAGES = "diffannot-keypoints"
+BODIES_OF_IMAGES = "diffannot-people"
 JOINTS_OF_CLIPS = "diffpose-people-27"
 JOINTS_OF_POSES = "diffpose-people"
 

@@ -239,7 +239,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="of methods.pose_prior.PosePrior")
     parser.add_argument("--data", type=Path, required=True, metavar="YAML", help="people with body parameters")
-    parser.add_argument("--front_end", default="hmr-keypoints", help="checkpoint or shipped model (the default)")
+    parser.add_argument("--front_end", default="hmr-people", help="checkpoint or shipped model (the default)")
     parser.add_argument("--max_people", type=int, default=400, help="of the test split, evenly spread")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, help="Markdown file to write")

@@ -121,11 +121,11 @@ def test_shipped_models_have_names(tmp_path, monkeypatch):
 
 def test_a_folder_here_comes_before_a_shipped_name_if_it_is_a_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "hmr-keypoints").mkdir()
-    assert find_checkpoint("hmr-keypoints") == model_folders.SHIPPED / "hmr-keypoints"
-    (tmp_path / "hmr-keypoints").rmdir()
-    export(tmp_path / "hmr-keypoints", ContextEncoder(**SMALL))
-    assert isinstance(load_method("hmr-keypoints"), ContextEncoder)
+    (tmp_path / "hmr-people").mkdir()
+    assert find_checkpoint("hmr-people") == model_folders.SHIPPED / "hmr-people"
+    (tmp_path / "hmr-people").rmdir()
+    export(tmp_path / "hmr-people", ContextEncoder(**SMALL))
+    assert isinstance(load_method("hmr-people"), ContextEncoder)
 
 
 def test_a_model_folder_is_tested_by_the_trainer(tmp_path):

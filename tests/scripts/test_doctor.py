@@ -45,7 +45,7 @@ data:
 """,
         "experiments/own/shipped.yaml": """
 name: shipped
-model: {class_path: methods.diffannot.DiffAnnot, init_args: {frontend_checkpoint: hmr-keypoints, body: free}}
+model: {class_path: methods.diffannot.DiffAnnot, init_args: {frontend_checkpoint: hmr-people, body: free}}
 data: ../../data/synthetic.yaml
 """,
     }

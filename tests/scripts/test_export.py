@@ -119,10 +119,10 @@ def test_a_checkpoint_of_bodies_is_exported_without_numbers(tmp_path, capsys):
 
 
 def test_a_shipped_model_is_exported_as_it_is(tmp_path):
-    folder = shipped_models()["hmr-keypoints"]
-    export("hmr-keypoints", tmp_path / "hmr-keypoints", "--dtype", "float16", "--notes", folder / "README.md")
+    folder = shipped_models()["hmr-people"]
+    export("hmr-people", tmp_path / "hmr-people", "--dtype", "float16", "--notes", folder / "README.md")
     for path in folder.iterdir():
-        assert (tmp_path / "hmr-keypoints" / path.name).read_bytes() == path.read_bytes()
+        assert (tmp_path / "hmr-people" / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_shipped_model_is_exported_as_it_is(tmp_path):
         (("RUN", "OUT", "--set", "width=32"), "--set width=32: the weights do not fit a method with these settings"),
         (("RUN", "OUT", "--notes", "none.md"), "--notes: none.md cannot be read"),
         (("RUN", "OUT", "--notes", "notes.md"), "--notes: notes.md: datasets is 'one', expected a list of text"),
-        (("diffannot-keypoints", "OUT", "--set", "frontend_checkpoint=a"), "frontend_checkpoint are in the checkpoint"),
+        (("diffannot-people", "OUT", "--set", "frontend_checkpoint=a"), "frontend_checkpoint are in the checkpoint"),
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_is_written(run, capsys, arguments, message):

@@ -130,7 +130,7 @@ def test_an_imported_annotator_is_whole(tmp_path):
     torch.manual_seed(0)
     torch.save(ReleasedDenoiser(226, 64).state_dict(), tmp_path / "model000100.pt")
     target = tmp_path / "annotator.ckpt"
-    done = import_checkpoint("diffannot", tmp_path / "model000100.pt", target, "--frontend", "hmr-keypoints")
+    done = import_checkpoint("diffannot", tmp_path / "model000100.pt", target, "--frontend", "hmr-people")
     assert done.returncode == 0 and f"predict --checkpoint {target}" in done.stdout, done.stderr
     checkpoint = torch.load(target, weights_only=True)
     kind = checkpoint["hyper_parameters"]
@@ -139,7 +139,7 @@ def test_an_imported_annotator_is_whole(tmp_path):
     assert (kind["selector"], kind["fixed_step"], kind["clip"], kind["width"]) == ("fixed", 10, "all", 64)
     method = load_method(target)
     assert not method.needs_ground_truth
-    frontend = load_method("hmr-keypoints").state_dict()
+    frontend = load_method("hmr-people").state_dict()
     assert all(torch.equal(value, frontend[key]) for key, value in method.frontend.state_dict().items())
     people = TinyPeople(num_samples=3).load("train")
     answer = method(people)

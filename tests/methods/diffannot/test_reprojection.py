@@ -49,6 +49,20 @@ def test_the_robust_error_is_the_square_when_small_and_bounded_when_large():
     assert torch.allclose(keypoints.robust(far, scale), torch.ones(32), atol=1e-4)
 
 
+def test_joints_that_are_not_certain_pull_less_and_unseen_ones_not_at_all():
+    keypoints, _, _ = keypoints_and_joints()
+    confidence = torch.tensor([1.0, 0.99, 0.9, 0.0]).repeat(5)[:17].expand(len(keypoints.points), -1)
+    pixels = keypoints.points + torch.tensor([3.0, 4.0])
+    error = 25.0 / keypoints.size**2
+    error = error / (error + 0.1**2)
+    seen, counted = 13.0, 5 * 1.0 + 4 * 0.5 + 4 / 101.0
+    robust = keypoints._replace(confidence=confidence).robust(pixels, 0.1, doubt=100.0)
+    assert torch.allclose(robust, error * counted / seen, rtol=1e-3)
+    certain = keypoints._replace(confidence=(confidence > 0).float())
+    assert torch.allclose(certain.robust(pixels, 0.1, doubt=100.0), certain.robust(pixels, 0.1))
+    assert (keypoints._replace(confidence=0.0 * confidence).robust(pixels, 0.1, doubt=100.0) == 0).all()
+
+
 def test_states_hold_what_bodies_are_made_of():
     _, _, batch = keypoints_and_joints()
     state = to_state(batch["smpl"])

@@ -75,8 +75,8 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             lifter.predict(**wrong)
-    with pytest.raises(InputError, match=r"predicts bodies: use Annotator\('hmr-keypoints'\)"):
-        Lifter("hmr-keypoints").predict(people())
+    with pytest.raises(InputError, match=r"predicts bodies: use Annotator\('hmr-people'\)"):
+        Lifter("hmr-people").predict(people())
     with pytest.raises(InputError, match=r"predicts joints from keypoints: use Lifter\('diffpose-people'\)"):
         Annotator("diffpose-people").predict(people())
     with pytest.raises(InputError, match="no model named"):

@@ -131,7 +131,7 @@ def test_a_finished_set_of_a_video_is_only_drawn(film, tmp_path, capsys):
 def test_the_default_model_fits_the_input(film):
     pytest.importorskip("trackers")
     several = read_poses(film)
-    assert default_model(several) == "diffpose-people" and default_model(None) == "diffannot-keypoints"
+    assert default_model(several) == "diffpose-people" and default_model(None) == "diffannot-people"
     assert default_model(read_poses(film, track=True)) == "diffpose-people-27"
     alone = replace(several, **several.rows([0]))
     assert default_model(alone) == "diffpose-people"
