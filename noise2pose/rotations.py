@@ -1,9 +1,12 @@
-"""Rotations as six numbers (Zhou et al., "On the continuity of rotation representations", CVPR 2019).
+"""Rotations as six numbers (Zhou et al., "On the continuity of rotation representations", CVPR 2019), and nearest ones.
 
 The layout is that of HMR, SPIN and their descendants. Every other format is used from `roma` directly.
 """
 
+from functools import cache
+
 import roma
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,3 +19,16 @@ def interleaved_6d_to_rotmat(values: Float[Tensor, "*batch 6"]) -> Float[Tensor,
 def rotmat_to_interleaved_6d(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 6"]:
     """First two columns of the matrix, row by row; inverse of `interleaved_6d_to_rotmat`."""
     return rotation[..., :2].flatten(-2)
+
+
+def nearest_rotation(matrices: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """The rotation nearest to each matrix (orthogonal Procrustes problem), also while predictions run in inference mode."""
+    _keep_constants(matrices.device)
+    return roma.special_procrustes(matrices)  # pyright: ignore[reportReturnType]
+
+
+@cache
+def _keep_constants(device: torch.device) -> None:
+    # RoMa keeps a constant of its first call. Made in inference mode, autograd would refuse it for ever after.
+    with torch.inference_mode(False):
+        roma.special_procrustes(torch.eye(3, device=device))

@@ -9,7 +9,6 @@ Shape letters: B batch, D numbers of a state, J joints, C numbers of a condition
 from dataclasses import dataclass
 from typing import Literal
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from noise2pose.batch import PoseBatch, Smpl
 from noise2pose.bodies import BodyModel
 from noise2pose.images.crops import joints_in_box
+from noise2pose.rotations import nearest_rotation
 
 Condition = Literal["none", "frontend", "keypoints", "both"]
 
@@ -40,7 +40,7 @@ def to_smpl(state: Float[Tensor, "*batch D"], project: bool = True) -> Smpl:
     """
     matrices: Tensor = state[..., :NUM_ROTATION].unflatten(-1, (NUM_JOINTS, 3, 3))
     if project:
-        matrices = roma.special_procrustes(matrices)  # pyright: ignore[reportAssignmentType]
+        matrices = nearest_rotation(matrices)
     return {
         "global_orient": matrices[..., 0, :, :],
         "body_pose": matrices[..., 1:, :, :],

@@ -7,7 +7,6 @@ Shape letters: J joints, W width of the features.
 
 from typing import NamedTuple
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,8 +43,7 @@ def mirrored(estimate: Estimate) -> Estimate:
 
 def mean_of(first: Estimate, second: Estimate) -> Estimate:
     """The mean of two estimates; of rotations, the rotation nearest to the mean of the matrices."""
-    turned = roma.special_procrustes((first.rotations + second.rotations) / 2.0)
-    assert isinstance(turned, Tensor)
+    turned = rotations.nearest_rotation((first.rotations + second.rotations) / 2.0)
     return Estimate(turned, (first.betas + second.betas) / 2.0, (first.camera + second.camera) / 2.0)
 
 

@@ -1,4 +1,5 @@
 import pytest
+import roma
 import torch
 
 from noise2pose import rotations
@@ -17,3 +18,18 @@ def test_hmrs_six_numbers_are_interleaved(hmr):
     assert (rotation - hmr["output/rot6d_to_rotmat"]).abs().max() < 1e-5
     again = rotations.interleaved_6d_to_rotmat(rotations.rotmat_to_interleaved_6d(rotation))
     assert torch.allclose(again, rotation, atol=1e-6)
+
+
+def test_the_nearest_rotation_has_gradients_after_a_first_use_in_inference_mode():
+    rotations._keep_constants.cache_clear()
+    roma.mappings._cached_horn_map.cache_clear()
+    with torch.inference_mode():
+        rotations.nearest_rotation(torch.eye(3))
+    turned = roma.random_rotmat(5)
+    matrices = (turned + 0.1).requires_grad_()
+    nearest = rotations.nearest_rotation(matrices)
+    u, _, v = torch.linalg.svd(matrices.detach())
+    u[..., -1] *= torch.det(u @ v)[:, None]
+    assert torch.allclose(nearest, u @ v, atol=1e-5)
+    nearest.square().sum().backward()
+    assert matrices.grad is not None and matrices.grad.isfinite().all()

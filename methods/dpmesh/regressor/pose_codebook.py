@@ -11,7 +11,6 @@ Shape letters: B batch, T tokens, K codes, D width of a code.
 
 from typing import Literal, NamedTuple
 
-import roma
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, distributed, nn
@@ -165,7 +164,7 @@ class PoseCodebook(nn.Module):
             values = values if values.dtype == torch.float64 else values.float()
             if self.rotation_format == "6d":
                 return rotations.interleaved_6d_to_rotmat(values)
-            return roma.special_procrustes(values.unflatten(-1, (3, 3)))  # pyright: ignore[reportReturnType]
+            return rotations.nearest_rotation(values.unflatten(-1, (3, 3)))
 
     @torch.no_grad()
     def learn(self, features: Float[Tensor, "B T D"], indices: Int[Tensor, "B T"]) -> None:
