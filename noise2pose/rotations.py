@@ -22,7 +22,7 @@ def rotmat_to_interleaved_6d(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Ten
 
 
 def nearest_rotation(matrices: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """The rotation nearest to each matrix (orthogonal Procrustes problem), also while predictions run in inference mode."""
+    """The rotation nearest to each matrix (orthogonal Procrustes problem), in inference mode and with gradients."""
     _keep_constants(matrices.device)
     return roma.special_procrustes(matrices)  # pyright: ignore[reportReturnType]
 
