@@ -112,6 +112,7 @@ def test_the_files_and_their_descriptions_tell_a_detector_from_another(tmp_path)
 
 
 def test_the_default_is_taken_where_nothing_is_given(tmp_path):
+    pytest.importorskip("ai_edge_litert")
     with pytest.raises(InputError, match="fetch the detector once"):
         detector_files(tmp_path, person_detector=tmp_path / "people.onnx")
     pose = tmp_path / "pose.onnx"
