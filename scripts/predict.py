@@ -182,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="with --track, gaps without detection that are filled; longer ones begin another clip (default: 0.5)",
     )
+    parser.add_argument(
+        "--smooth",
+        default="none",
+        metavar="FILTER",
+        help="smooths the motion of each person: butterworth:HZ (no lag) or one_euro:HZ (default: none)",
+    )
     parser.add_argument("--seconds", type=float, help="with webcam, length of the recording (default: until Ctrl-C)")
     parser.add_argument(
         "--image_size",
@@ -226,10 +232,12 @@ def _check(arguments: argparse.Namespace) -> list[str]:
     """Refuses what cannot be written, before anything is read or computed; returns the formats to write."""
     from noise2pose.export.formats import check_formats
     from noise2pose.files import check_writable
+    from noise2pose.motion.filters import filter_of
 
     check_writable(arguments.output)
     if arguments.max_gap < 0.0:
         raise InputError(f"--max_gap is {arguments.max_gap:g}, expected seconds from 0 on")
+    filter_of(arguments.smooth)
     return check_formats(arguments.format, FORMATS)
 
 
@@ -272,7 +280,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         tracking = {"fps": arguments.fps, "track": arguments.track, "max_gap": arguments.max_gap}
         read = read_poses(given, **tracking, detector=arguments.detector, output=output, **models)
         lifter = Lifter(named or model(default_model(read)))
-        poses = lifter.predict(read, camera_pitch=arguments.camera_pitch)
+        poses = lifter.predict(read, camera_pitch=arguments.camera_pitch, smooth=arguments.smooth)
         with stage("write"):
             written = poses.save(output, most)
             exported = lines_of(poses.export(output, formats, sources.frames_of))
@@ -282,8 +290,8 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         named_first = "" if named else f"{lifter.model.name}, taken because no --checkpoint was given: "
         return "\n".join([named_first + summary, *exported])
 
-    if arguments.fps is not None and not arguments.track:
-        raise InputError("--fps: a method that predicts bodies takes single images: a frame rate is for --track")
+    if arguments.fps is not None and not arguments.track and arguments.smooth == "none":
+        raise InputError("--fps: a method that predicts bodies takes single images: a rate is for --track and --smooth")
     annotator = Annotator(named or model(default_model(None)), batch_size=arguments.batch_size, **models)
     annotations = annotator.predict(
         sources if keypoints is None or sources.keypoints is None else keypoints,
@@ -296,6 +304,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         track=arguments.track,
         max_gap=arguments.max_gap,
         fps=arguments.fps,
+        smooth=arguments.smooth,
     )
     for note in sources.notes:
         print(note, file=sys.stderr)

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from methods.inference.bodies import annotate_people
 from methods.inference.inputs import FPS, as_paths
 from methods.inference.model import TrainedModel
 from methods.inference.results import Annotations, as_folder
+from methods.inference.smoothing import settle_bodies
 from methods.model_folders import weights_sha256
 from noise2pose.annotation.detections import detector_files
 from noise2pose.annotation.people import Skipped, Subjects, Tracking, detect_people, find_subjects
 from noise2pose.annotation.writer import (
     AnnotationWriter,
     Part,
+    Settle,
     fingerprint,
     join_parts,
     read_about,
@@ -33,6 +36,7 @@ from noise2pose.images.sources import Sources, find_sources
 from noise2pose.images.video import FramesByNumber, Video, frame_of
 from noise2pose.keypoints.arrays import Keypoints, frame_rate
 from noise2pose.keypoints.files import as_keypoints
+from noise2pose.motion.filters import filter_of
 from noise2pose.rendering.levelling import check_pitch
 from noise2pose.tracking.gaps import MAX_GAP
 
@@ -81,6 +85,7 @@ class Annotator:
         track: bool = False,
         max_gap: float = MAX_GAP,
         fps: float | None = None,
+        smooth: str = "none",
     ) -> Annotations:
         """Annotates everybody in some images or videos, or everybody of some keypoints.
 
@@ -100,7 +105,8 @@ class Annotator:
             track: whether to find out who is who in the frames of a video.
             max_gap: seconds without detection in which poses are put between those that were seen, when people are
                 tracked; these poses have no observed joint and are suspect.
-            fps: frames of the video in a second, for `max_gap`; None for what the source says.
+            fps: frames of the video in a second, for `max_gap` and `smooth`; None for what the source says.
+            smooth: how the motion of each person is smoothed: none, butterworth:HZ or one_euro:HZ (docs/video.md).
 
         Raises:
             InputError: if the inputs do not fit the model or each other, or `output` holds other annotations.
@@ -108,6 +114,7 @@ class Annotator:
         if focal is not None and not 0 < focal < float("inf"):
             raise InputError(f"focal is {focal}, expected more than 0")
         check_pitch(camera_pitch)
+        low_pass = filter_of(smooth)
         # As the hash of the options has them.
         focal, camera_pitch = (None if number is None else float(number) for number in (focal, camera_pitch))
         folder = None if output is None else as_folder(output)
@@ -130,6 +137,7 @@ class Annotator:
                 None if keypoints is None else keypoints.skeleton,
                 camera_pitch,
                 *([*tracking, fps] if tracking is not None else []),
+                *([str(low_pass)] if low_pass is not None else []),
             ),
             **subjects.made_from,
         }
@@ -145,12 +153,14 @@ class Annotator:
             "command": command or shlex.join(["python", *sys.argv]),
         }
         writer = None if folder is None else AnnotationWriter(folder, info, made_from)
-        arrays, skipped, about = self._annotate(subjects, writer)
+        body, rate = method.body, None if keypoints is None else keypoints.fps
+        assert body is not None
+        settle = partial(settle_bodies, body=body, fps=rate, filter_=low_pass)
+        arrays, skipped, about, motion = self._annotate(subjects, writer, settle)
         info["keypoints_about"] = about or info["keypoints_about"]
+        info |= {"motion": motion} if motion else {}
         photographs = _frames_of(arrays, sources.videos) or subjects.photographs
-        assert method.body is not None
-        rate = None if keypoints is None else keypoints.fps
-        return Annotations(arrays, skipped, method.body, photographs, focal, info, made_from, method.joint_maps, rate)
+        return Annotations(arrays, skipped, body, photographs, focal, info, made_from, method.joint_maps, rate)
 
     def _method(self, alone: bool) -> PoseMethod:
         """The loaded method.
@@ -169,14 +179,17 @@ class Annotator:
         return method
 
     def _annotate(
-        self, subjects: Subjects, writer: AnnotationWriter | None
-    ) -> tuple[dict[str, np.ndarray], Skipped, str]:
-        """Computes the parts of the set that the writer does not have yet; gives what was detected in words, too.
+        self, subjects: Subjects, writer: AnnotationWriter | None, settle: Settle
+    ) -> tuple[dict[str, np.ndarray], Skipped, str, str]:
+        """Computes the parts of the set that the writer does not have yet, and settles the whole.
+
+        It also gives what was detected, and how the motion was changed, in words.
 
         A part is a batch, always of the same people, so that a resumed set has the same numbers to the last bit.
         """
         if writer is not None and writer.finished:
-            return read_annotations(writer.folder), read_skipped(writer.folder), read_about(writer.folder)
+            said = read_about(writer.folder), read_about(writer.folder, "motion")
+            return read_annotations(writer.folder), read_skipped(writer.folder), *said
         subjects = detect_people(subjects, None if writer is None else writer.folder)
         if writer is not None and subjects.about:
             writer.info["keypoints_about"] = subjects.about
@@ -191,9 +204,12 @@ class Annotator:
                     writer.write(number, *annotate_people(self.model.method, chosen))
                 bar.update(len(chosen))
         if writer is None:
-            return *join_parts(parts, subjects.skipped), subjects.about
-        writer.finish(len(batches), subjects.skipped)
-        return read_annotations(writer.folder), read_skipped(writer.folder), subjects.about
+            joined, skipped = join_parts(parts, subjects.skipped)
+            arrays, said = settle(joined)
+            return arrays, skipped, subjects.about, said
+        writer.finish(len(batches), subjects.skipped, settle)
+        said = subjects.about, read_about(writer.folder, "motion")
+        return read_annotations(writer.folder), read_skipped(writer.folder), *said
 
 
 def _source(keypoints: Keypoints | None) -> str:

@@ -15,12 +15,14 @@ from methods.base import PoseMethod
 from methods.inference.inputs import FPS, read_poses
 from methods.inference.model import SAMPLE, TrainedModel
 from methods.inference.results import LiftedPoses, as_folder
+from methods.inference.smoothing import smooth_lifted
 from noise2pose import cameras, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 from noise2pose.keypoints.arrays import Keypoints, counted, frame_rate
 from noise2pose.keypoints.images import frame_number
 from noise2pose.keypoints.tracks import Track, at_places, is_photograph, resample, tracks
+from noise2pose.motion.filters import filter_of
 from noise2pose.rendering.levelling import check_pitch, level_poses
 from noise2pose.timing import stage
 from noise2pose.tracking.gaps import MAX_GAP
@@ -57,6 +59,7 @@ class Lifter:
         output: str | Path | None = None,
         person_detector: str | Path | None = None,
         pose_model: str | Path | None = None,
+        smooth: str = "none",
     ) -> LiftedPoses:
         """Lifts poses; a method for clips takes those of each person in the order of their frames.
 
@@ -82,12 +85,14 @@ class Lifter:
                 BlazePose's (see docs/photos.md).
             output: folder that keeps what was detected, so that the same call after an interruption resumes; None to
                 keep nothing.
+            smooth: how the motion of each person is smoothed: none, butterworth:HZ or one_euro:HZ (docs/video.md).
 
         Raises:
-            InputError: if the inputs or the pitch are wrong, or the model does not lift keypoints; also if a method for
-                clips is given several people without identities.
+            InputError: if the inputs, the pitch or the filter are wrong, or the model does not lift keypoints; also if
+                a method for clips is given several people without identities.
         """
         check_pitch(camera_pitch)
+        low_pass = filter_of(smooth)
         fps = None if fps is None else frame_rate("keypoints", fps)
         method = self.model.method
         if method.body is not None:
@@ -103,7 +108,11 @@ class Lifter:
             # A method for clips takes poses that were filled in from the frames around them, others from the keypoints.
             lifted = lift_tracks(method, observed if method.num_frames > 1 else points, found)
         points = observed
-        motion = _motion(read)
+        motion, smoothed = _motion(read), ""
+        if low_pass is not None:
+            seen_at_all = (points[..., 2] > 0).any(dim=1).numpy()
+            lifted, said = smooth_lifted(lifted, motion, seen_at_all, low_pass)
+            smoothed = f"; {said}"
         moving = sum(len(track.rows) > 1 for track in motion)
         joints, skeleton_of_joints = lifted.joints_3d.numpy(), skeletons.get(LiftedPoses.skeleton)
         seen = (points[..., 2] > 0).numpy()
@@ -122,7 +131,7 @@ class Lifter:
             checkpoint=self.model.name,
             input_skeleton=read.skeleton,
             num_hidden=int((read.points[..., 2] == 0)[~filled].sum()),
-            about=_about(read, found, method.num_frames) + no_gif,
+            about=_about(read, found, method.num_frames) + no_gif + smoothed,
             is_clip=any(len(track.rows) == len(points) > 1 for track in motion),
             levels=level_poses(joints, seen, skeleton_of_joints, _cameras(read, motion), camera_pitch),
             fps=read.fps,

@@ -3,7 +3,7 @@
 Shape letters: T poses, J joints.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import torch
 
 from methods.inference.inputs import FPS
 from noise2pose import skeletons
-from noise2pose.annotation.layout import ARRAYS, to_coco, to_text
+from noise2pose.annotation.layout import ARRAYS, SKELETON, to_coco, to_text
 from noise2pose.export.coco import write_joints_json
 from noise2pose.export.motion import Camera, Motion, one_shape
 from noise2pose.files import write_text
@@ -55,18 +55,7 @@ def motions_of_poses(poses: "LiftedPoses") -> list[Motion]:
 def motions_of_annotations(annotations: "Annotations") -> list[Motion]:
     """Of an annotator, whose bodies are in the frame of the camera; bodies that are not finite are left out."""
     arrays = annotations.arrays
-    times, sizes = arrays["times"].tolist(), arrays["image_size"]
-    record = Keypoints(
-        points=torch.from_numpy(arrays["keypoints_2d"]),
-        skeleton=annotations.skeleton,
-        names=annotations.names,
-        image_sizes=torch.from_numpy(sizes) if len(sizes) and (sizes > 0).all() else None,
-        images=annotations.file_names,
-        people=[person or None for person in arrays["people"].tolist()],
-        frames=[None if frame < 0 else frame for frame in arrays["frames"].tolist()],
-        fps=annotations.fps,
-        times=times if times and min(times) >= 0.0 else [],
-    )
+    record = record_of(arrays, annotations.fps)
     timeline, skeleton = timeline_of(record, FPS), skeletons.get(annotations.skeleton)
     pitch = annotations.info["camera_pitch"]
     levels = level_poses(annotations.joints_3d, arrays["observed"], skeleton, timeline.videos, pitch)
@@ -83,6 +72,27 @@ def motions_of_annotations(annotations: "Annotations") -> list[Motion]:
             )
         )
     return motions
+
+
+def record_of(arrays: Mapping[str, np.ndarray], fps: float | None) -> Keypoints:
+    """The keypoints of annotations, which say whose motion they are.
+
+    Args:
+        arrays: of `noise2pose.annotation.layout.ARRAYS`.
+        fps: frames of the video in a second; None where it is unknown.
+    """
+    times, sizes = arrays["times"].tolist(), arrays["image_size"]
+    return Keypoints(
+        points=torch.from_numpy(arrays["keypoints_2d"]),
+        skeleton=SKELETON,
+        names=arrays["names"].tolist(),
+        image_sizes=torch.from_numpy(sizes) if len(sizes) and (sizes > 0).all() else None,
+        images=arrays["file_names"].tolist(),
+        people=[person or None for person in arrays["people"].tolist()],
+        frames=[None if frame < 0 else frame for frame in arrays["frames"].tolist()],
+        fps=fps,
+        times=times if times and min(times) >= 0.0 else [],
+    )
 
 
 def write_poses_json(poses: "LiftedPoses", path: Path) -> list[Path]:

@@ -291,6 +291,7 @@ class Annotations(Exports):
             f"{self.info['method']}: people annotated: {len(self)}, {int(self.suspect.sum())} of them suspect, "
             f"{skipped}{about if images else ''}; keypoints: {self.info['keypoints_about']}"
             f"{f'; {summarise(self.levels.about)}' if len(self) else ''}"
+            f"{f'; {said}' if (said := self.info.get('motion')) else ''}"
         )
 
     def save(self, folder: str | Path, pictures: int = 20) -> list[Path]:

@@ -99,7 +99,7 @@ def annotate_batch(
     keypoints = batch.get("keypoints_2d", joints.new_zeros(count, 17, 3))
     camera = batch["camera"]
     size = camera["image_size"] if "image_size" in camera else torch.zeros_like(camera["focal"])
-    after = _reprojection(joints, keypoints, camera["focal"], camera["principal_point"])
+    after = reprojection_errors(joints, keypoints, camera["focal"], camera["principal_point"])
     refinement = prediction.get("refinement", {})
     rotation = torch.cat((smpl["global_orient"][:, None], smpl["body_pose"]), dim=1)
     values: dict[str, Tensor] = {
@@ -131,6 +131,18 @@ def annotate_batch(
     arrays["suspect_reasons"] = np.array(reasons, dtype=np.str_)
     arrays["suspect"] = np.array([bool(reason) for reason in reasons], dtype=np.bool_)
     return arrays
+
+
+def reprojection_errors(
+    joints: Float[Tensor, "B J 3"],
+    keypoints: Float[Tensor, "B J 3"],
+    focal: Float[Tensor, "B 2"],
+    principal_point: Float[Tensor, "B 2"],
+) -> Float[Tensor, " B"]:
+    """Pixels, the distance described at the top of this module; NaN where no joint is seen."""
+    distance = (cameras.project(joints, focal, principal_point) - keypoints[..., :2]).norm(dim=-1)
+    confidence = keypoints[..., 2]
+    return torch.where(confidence > 0, confidence * distance, 0.0).sum(dim=-1) / confidence.sum(dim=-1)
 
 
 def empty() -> dict[str, np.ndarray]:
@@ -229,13 +241,6 @@ def to_text(content: Mapping[str, Any]) -> str:
             text = json.dumps(value, allow_nan=False)
         parts.append(f"{json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def _reprojection(joints: Tensor, keypoints: Tensor, focal: Tensor, principal_point: Tensor) -> Tensor:
-    """(B,) the distance described at the top of this module; NaN where no joint is seen."""
-    distance = (cameras.project(joints, focal, principal_point) - keypoints[..., :2]).norm(dim=-1)
-    confidence = keypoints[..., 2]
-    return torch.where(confidence > 0, confidence * distance, 0.0).sum(dim=-1) / confidence.sum(dim=-1)
 
 
 def _to_annotation(identity: int, image_id: int, person: Mapping[str, np.ndarray], gender: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from noise2pose.files import commit, write_npz, write_text
 
 _ANOTHER = {"checkpoint": "another checkpoint", "model": "another model", "seed_everything": "another seed"}
 _SKIPPED = ("skipped_files", "skipped_reasons")
+Settle = Callable[[dict[str, np.ndarray]], tuple[dict[str, np.ndarray], str]]
 Part = tuple[Mapping[str, np.ndarray] | None, Sequence[tuple[str, str]]]  # of `annotate_batch`, and what was left out
 
 
@@ -98,18 +99,24 @@ class AnnotationWriter:
         files = {key: np.array([entry[i] for entry in skipped], dtype=np.str_) for i, key in enumerate(_SKIPPED)}
         write_npz(self.part(number), **(arrays or layout.empty()), **files)
 
-    def finish(self, parts: int, skipped: Sequence[tuple[str, str]] = ()) -> Summary:
+    def finish(
+        self, parts: int, skipped: Sequence[tuple[str, str]] = (), settle: Settle = lambda arrays: (arrays, "")
+    ) -> Summary:
         """Joins the parts into the set; a finished set is only read.
 
         Args:
             parts: how many there are.
             skipped: what was left out before there were parts.
+            settle: changes the whole set before it is written, and says how; `info` keeps that as `motion`.
 
         Raises:
             InputError: if a part is missing or broken.
         """
         if not self.finished:
-            self.save(*join_parts([self._read(number) for number in range(parts)], skipped))
+            joined, left_out = join_parts([self._read(number) for number in range(parts)], skipped)
+            arrays, said = settle(joined)
+            self.info |= {"motion": said} if said else {}
+            self.save(arrays, left_out)
         arrays = read_annotations(self.folder)
         return Summary(len(arrays["names"]), int(arrays["suspect"].sum()), len(read_skipped(self.folder)))
 
@@ -172,13 +179,13 @@ def read_annotations(folder: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} cannot be read ({error})") from error
 
 
-def read_about(folder: Path) -> str:
-    """What the keypoints of a finished set were read as, in words.
+def read_about(folder: Path, key: str = "keypoints_about") -> str:
+    """What the keypoints of a finished set were read as, in words, or something else that its `info` says.
 
     Raises:
         InputError: if annotations.json is missing or broken.
     """
-    return str(_content(folder)["info"].get("keypoints_about", ""))
+    return str(_content(folder)["info"].get(key, ""))
 
 
 def read_skipped(folder: Path) -> list[tuple[str, str]]:
