@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noise2pose.errors import InputError
+from noise2pose.motion.options import add_options
 from noise2pose.skeleton_tables import SKELETONS
 
 DESCRIPTION = """Predict the 3-D poses or bodies of people in images, videos or keypoint files with a trained method.
@@ -182,12 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="with --track, gaps without detection that are filled; longer ones begin another clip (default: 0.5)",
     )
-    parser.add_argument(
-        "--smooth",
-        default="none",
-        metavar="FILTER",
-        help="smooths the motion of each person: butterworth:HZ (no lag) or one_euro:HZ (default: none)",
-    )
+    add_options(parser)
     parser.add_argument("--seconds", type=float, help="with webcam, length of the recording (default: until Ctrl-C)")
     parser.add_argument(
         "--image_size",
