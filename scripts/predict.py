@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noise2pose.errors import InputError
-from noise2pose.motion.options import add_options
+from noise2pose.motion.options import add_options, chosen
 from noise2pose.skeleton_tables import SKELETONS
 
 DESCRIPTION = """Predict the 3-D poses or bodies of people in images, videos or keypoint files with a trained method.
@@ -228,18 +228,16 @@ def _check(arguments: argparse.Namespace) -> list[str]:
     """Refuses what cannot be written, before anything is read or computed; returns the formats to write."""
     from noise2pose.export.formats import check_formats
     from noise2pose.files import check_writable
-    from noise2pose.motion.filters import filter_of
 
     check_writable(arguments.output)
     if arguments.max_gap < 0.0:
         raise InputError(f"--max_gap is {arguments.max_gap:g}, expected seconds from 0 on")
-    filter_of(arguments.smooth)
     return check_formats(arguments.format, FORMATS)
 
 
 def _predict(arguments: argparse.Namespace, command: str) -> str:
     """Writes the files; returns the summary."""
-    formats = _check(arguments)
+    formats, motion = _check(arguments), chosen(arguments)
     from methods.inference import Annotator, Lifter, TrainedModel
     from methods.inference.inputs import default_model, read_poses
     from noise2pose.export.formats import lines_of
@@ -276,7 +274,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         tracking = {"fps": arguments.fps, "track": arguments.track, "max_gap": arguments.max_gap}
         read = read_poses(given, **tracking, detector=arguments.detector, output=output, **models)
         lifter = Lifter(named or model(default_model(read)))
-        poses = lifter.predict(read, camera_pitch=arguments.camera_pitch, smooth=arguments.smooth)
+        poses = lifter.predict(read, camera_pitch=arguments.camera_pitch, **motion)
         with stage("write"):
             written = poses.save(output, most)
             exported = lines_of(poses.export(output, formats, sources.frames_of))
@@ -286,8 +284,10 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         named_first = "" if named else f"{lifter.model.name}, taken because no --checkpoint was given: "
         return "\n".join([named_first + summary, *exported])
 
-    if arguments.fps is not None and not arguments.track and arguments.smooth == "none":
-        raise InputError("--fps: a method that predicts bodies takes single images: a rate is for --track and --smooth")
+    if arguments.fps is not None and not (arguments.track or arguments.level or arguments.smooth != "none"):
+        raise InputError(
+            "--fps: a method that predicts bodies takes single images: it is for --track, --smooth, --level"
+        )
     annotator = Annotator(named or model(default_model(None)), batch_size=arguments.batch_size, **models)
     annotations = annotator.predict(
         sources if keypoints is None or sources.keypoints is None else keypoints,
@@ -300,7 +300,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         track=arguments.track,
         max_gap=arguments.max_gap,
         fps=arguments.fps,
-        smooth=arguments.smooth,
+        **motion,
     )
     for note in sources.notes:
         print(note, file=sys.stderr)

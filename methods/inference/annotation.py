@@ -14,6 +14,7 @@ from tqdm import tqdm
 from methods.base import PoseMethod
 from methods.inference.bodies import annotate_people
 from methods.inference.inputs import FPS, as_paths
+from methods.inference.levels import level_bodies
 from methods.inference.model import TrainedModel
 from methods.inference.results import Annotations, as_folder
 from methods.inference.smoothing import settle_bodies
@@ -30,13 +31,14 @@ from noise2pose.annotation.writer import (
     read_annotations,
     read_skipped,
 )
+from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.images.photographs import Photograph
 from noise2pose.images.sources import Sources, find_sources
 from noise2pose.images.video import FramesByNumber, Video, frame_of
 from noise2pose.keypoints.arrays import Keypoints, frame_rate
 from noise2pose.keypoints.files import as_keypoints
-from noise2pose.motion.filters import filter_of
+from noise2pose.motion.filters import Filter, filter_of
 from noise2pose.rendering.levelling import check_pitch
 from noise2pose.tracking.gaps import MAX_GAP
 
@@ -86,6 +88,7 @@ class Annotator:
         max_gap: float = MAX_GAP,
         fps: float | None = None,
         smooth: str = "none",
+        level: bool = False,
     ) -> Annotations:
         """Annotates everybody in some images or videos, or everybody of some keypoints.
 
@@ -107,6 +110,7 @@ class Annotator:
                 tracked; these poses have no observed joint and are suspect.
             fps: frames of the video in a second, for `max_gap` and `smooth`; None for what the source says.
             smooth: how the motion of each person is smoothed: none, butterworth:HZ or one_euro:HZ (docs/video.md).
+            level: whether the answer has the bodies in a levelled frame, too (`noise2pose.annotation.layout`).
 
         Raises:
             InputError: if the inputs do not fit the model or each other, or `output` holds other annotations.
@@ -138,6 +142,7 @@ class Annotator:
                 camera_pitch,
                 *([*tracking, fps] if tracking is not None else []),
                 *([str(low_pass)] if low_pass is not None else []),
+                *(["levelled"] if level else []),
             ),
             **subjects.made_from,
         }
@@ -155,7 +160,7 @@ class Annotator:
         writer = None if folder is None else AnnotationWriter(folder, info, made_from)
         body, rate = method.body, None if keypoints is None else keypoints.fps
         assert body is not None
-        settle = partial(settle_bodies, body=body, fps=rate, filter_=low_pass)
+        settle = partial(_settled, body=body, fps=rate, low_pass=low_pass, level=level, camera_pitch=camera_pitch)
         arrays, skipped, about, motion = self._annotate(subjects, writer, settle)
         info["keypoints_about"] = about or info["keypoints_about"]
         info |= {"motion": motion} if motion else {}
@@ -210,6 +215,20 @@ class Annotator:
         writer.finish(len(batches), subjects.skipped, settle)
         said = subjects.about, read_about(writer.folder, "motion")
         return read_annotations(writer.folder), read_skipped(writer.folder), *said
+
+
+def _settled(
+    arrays: dict[str, np.ndarray],
+    body: BodyModel,
+    fps: float | None,
+    low_pass: Filter | None,
+    level: bool,
+    camera_pitch: float | None,
+) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of a whole set with one shape for each identity, smoothed and levelled if wanted, and words on it."""
+    arrays, smoothed = settle_bodies(arrays, body, fps, low_pass)
+    levelled, said = level_bodies(arrays, body, fps, camera_pitch) if level else ({}, "")
+    return {**arrays, **levelled}, "; ".join(filter(None, (smoothed, said)))
 
 
 def _source(keypoints: Keypoints | None) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from methods.base import PoseMethod
 from methods.inference.inputs import FPS, read_poses
+from methods.inference.levels import levelled_poses
 from methods.inference.model import SAMPLE, TrainedModel
 from methods.inference.results import LiftedPoses, as_folder
 from methods.inference.smoothing import smooth_lifted
@@ -60,6 +61,7 @@ class Lifter:
         person_detector: str | Path | None = None,
         pose_model: str | Path | None = None,
         smooth: str = "none",
+        level: bool = False,
     ) -> LiftedPoses:
         """Lifts poses; a method for clips takes those of each person in the order of their frames.
 
@@ -87,6 +89,8 @@ class Lifter:
                 keep nothing.
             smooth: how the motion of each person is smoothed: none, butterworth:HZ or one_euro:HZ (docs/video.md).
 
+            level: whether to turn the answer upright as drawings are, instead of leaving it in the camera frame.
+
         Raises:
             InputError: if the inputs, the pitch or the filter are wrong, or the model does not lift keypoints; also if
                 a method for clips is given several people without identities.
@@ -108,16 +112,14 @@ class Lifter:
             # A method for clips takes poses that were filled in from the frames around them, others from the keypoints.
             lifted = lift_tracks(method, observed if method.num_frames > 1 else points, found)
         points = observed
-        motion, smoothed = _motion(read), ""
+        motion, smoothed, seen = _motion(read), "", (points[..., 2] > 0).numpy()
         if low_pass is not None:
-            seen_at_all = (points[..., 2] > 0).any(dim=1).numpy()
-            lifted, said = smooth_lifted(lifted, motion, seen_at_all, low_pass)
+            lifted, said = smooth_lifted(lifted, motion, seen.any(axis=1), low_pass)
             smoothed = f"; {said}"
         moving = sum(len(track.rows) > 1 for track in motion)
         joints, skeleton_of_joints = lifted.joints_3d.numpy(), skeletons.get(LiftedPoses.skeleton)
-        seen = (points[..., 2] > 0).numpy()
         no_gif = f"; no GIF, which shows one track: there are {moving}" if moving > 1 else ""
-        return LiftedPoses(
+        poses = LiftedPoses(
             joints_3d=joints,
             uncertainty=None if lifted.uncertainty is None else lifted.uncertainty.numpy(),
             hypotheses=None if lifted.hypotheses is None else lifted.hypotheses.numpy(),
@@ -138,6 +140,7 @@ class Lifter:
             times=read.times,
             clips=_clips(len(points), motion),
         )
+        return levelled_poses(poses) if level else poses
 
 
 def _motion(read: Keypoints) -> list[Track]:

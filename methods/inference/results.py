@@ -56,6 +56,8 @@ class LiftedPoses(Exports):
         fps: frames of the video in a second; None where it is unknown.
         times: seconds of each pose from the first frame of its video; empty where only `frames` and `fps` are known.
         clips: number of the clip of each pose, the unbroken motion of one person; -1 where it is in none.
+        frame: of reference, in words.
+        from_camera: (T, 3, 3) rotations that were applied to level the poses; None for poses in the camera frame.
     """
 
     joints_3d: np.ndarray
@@ -77,7 +79,8 @@ class LiftedPoses(Exports):
     fps: float | None = None
     times: list[float] = field(default_factory=list)
     clips: list[int] = field(default_factory=list)
-    frame: ClassVar[str] = "camera: x right, y down, z forward; relative to the pelvis"
+    frame: str = "camera: x right, y down, z forward; relative to the pelvis"
+    from_camera: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -132,6 +135,7 @@ class LiftedPoses(Exports):
         known |= {"keypoints_2d": self.keypoints_2d, "image_size": self.image_size}
         known |= {"times": np.array(self.times) if self.times else None}
         known |= {"fps": None if self.fps is None else np.array(self.fps)}
+        known |= {"from_camera": self.from_camera, "frame": np.array(self.frame)}
         known |= {"level_rotation": self.levels.rotation, "level": np.array(self.levels.about)}
         arrays = {key: value for key, value in known.items() if value is not None}
         written = [folder / "poses.npz"]

@@ -20,6 +20,10 @@ annotations.npz (N people; AMASS's keys first; lengths in metres, angles in radi
   suspect (N,), suspect_reasons (N,)              worth a look before it is used, and why (`suspicion`)
   level_rotation (N, 3, 3), level (N,)            from the camera frame to one with y straight down, for drawings, and
                          where that vertical comes from; all the other arrays are in the camera frame
+Where a levelled answer was asked for, also:
+  levelled_poses, levelled_trans, levelled_joints_3d       the same in a frame with y straight down and the floor at 0,
+                         both estimated: level_rotation @ x + level_translation
+  level_translation (N, 3), resting_feet (N, 2)            metres; whether the left and the right foot rest on the floor
 
 annotations.json: COCO's layout with the same values, as pycocotools reads it; `keypoints` in COCO's form, in the joint
 order of its category, `confidence` the 17 confidences, `bbox` the square box, `area` its area (there is no
@@ -69,6 +73,7 @@ ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     "suspect": ((), np.bool_),
     "suspect_reasons": ((), np.str_),
 }
+LEVELLED = ("levelled_poses", "levelled_trans", "levelled_joints_3d", "level_translation", "resting_feet")
 
 
 @torch.no_grad()
@@ -165,11 +170,16 @@ def levels_of(arrays: Mapping[str, np.ndarray], camera_pitch: float | None = Non
         arrays: those of `ARRAYS`.
         camera_pitch: degrees that all cameras look down; None for what the people tell.
     """
-    cameras = [
+    cameras, skeleton = cameras_of(arrays), skeletons.get(SKELETON)
+    return level_poses(arrays["joints_3d"], arrays["observed"], skeleton, cameras, camera_pitch)
+
+
+def cameras_of(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """A name for the camera of each person: the image, or the folder of a video's frames."""
+    return [
         name if frame < 0 else str(PurePosixPath(name).parent)
         for name, frame in zip(arrays["file_names"].tolist(), arrays["frames"].tolist(), strict=True)
     ]
-    return level_poses(arrays["joints_3d"], arrays["observed"], skeletons.get(SKELETON), cameras, camera_pitch)
 
 
 def to_coco(

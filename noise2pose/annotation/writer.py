@@ -133,7 +133,7 @@ class AnnotationWriter:
             write_text(self.folder / "annotations.json", layout.to_text(content))
             write_npz(
                 self.folder / "annotations.npz",
-                **{key: arrays[key] for key in layout.ARRAYS},
+                **{key: arrays[key] for key in (*layout.ARRAYS, *layout.LEVELLED) if key in arrays},
                 level_rotation=levels.rotation,
                 level=np.array(levels.about, dtype=np.str_),
                 gender=np.array(str(self.info.get("gender", "neutral"))),
