@@ -39,8 +39,7 @@ EPILOG = """what it writes for a method that predicts joints:
                         keypoints_2d (poses, 17, 3) in pixels of the file with confidence; skeleton, checkpoint,
                         observed (poses, 17), whether the joint was seen; image_size (poses, 2) where it is known;
                         clips, the number of the unbroken motion of a person, -1 in none; times in seconds and fps
-                        where known; level_rotation (poses, 3, 3) and level, how pictures are turned upright and why;
-                        frame of reference, and with --level from_camera (poses, 3, 3), how the poses were turned
+                        where known; level_rotation (poses, 3, 3) and level, how pictures are turned upright and why
   DIR/NAME.png          of the first poses, or spread over a video; discs are one standard deviation of each joint
   DIR/poses.gif         of one person in consecutive frames
 

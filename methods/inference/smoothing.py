@@ -79,7 +79,7 @@ def settle_bodies(
     if not len(settled["names"]):
         return settled, "" if filter_ is None else in_words(filter_, [])
     record = record_of(arrays, fps)
-    finite = np.isfinite(settled["poses"]).all(axis=1) & np.isfinite(settled["trans"]).all(axis=1)
+    finite = np.isfinite(np.concatenate((settled["poses"], settled["trans"]), axis=1)).all(axis=1)
     clips = (
         []
         if filter_ is None

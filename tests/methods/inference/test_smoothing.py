@@ -42,6 +42,7 @@ def test_lifted_clips_are_smoothed_each_on_its_own(lifter):
     raw, smooth = (lifter.predict(points, fps=25.0, smooth=text) for text in ("none", "butterworth:4"))
     assert acceleration(smooth.joints_3d) < 0.6 * acceleration(raw.joints_3d)
     assert "smoothed (butterworth:4): 1 clip, " in smooth.summary() and "smoothed" not in raw.summary()
+    assert smooth.uncertainty is not None and raw.uncertainty is not None and smooth.hypotheses is not None
     assert not smooth.joints_3d[:, 0].any() and np.array_equal(smooth.uncertainty, raw.uncertainty)
     assert np.allclose(smooth.hypotheses.mean(axis=1), smooth.joints_3d, atol=1e-4)
     longer = replace(read_keypoints_of(np.concatenate((points, points))), frames=[*range(12), *range(100, 112)])

@@ -3,10 +3,10 @@ import pytest
 import roma
 import torch
 
-from noise2pose.motion.filters import filter_of
+from noise2pose.motion.filters import Filter
 from noise2pose.motion.smoothing import smooth_joints, smooth_rotations
 
-FILTERS = [filter_of("butterworth:4"), filter_of("one_euro:1.5")]
+FILTERS = [Filter("butterworth", 4.0), Filter("one_euro", 1.5)]
 TIMES = np.arange(60) / 30.0
 SEEN = np.ones(60, dtype=bool)
 
@@ -51,7 +51,7 @@ def test_a_turn_at_constant_speed_stays_beyond_half_a_turn():
     angles = 7.0 * TIMES  # more than two turns
     axis = np.array([0.6, 0.0, 0.8])
     rotations = matrices(angles[:, None, None] * axis)
-    smooth, leapt = smooth_rotations(filter_of("butterworth:4"), rotations, TIMES, SEEN)
+    smooth, leapt = smooth_rotations(FILTERS[0], rotations, TIMES, SEEN)
     assert leapt == 0 and np.degrees(angle(smooth, rotations))[6:-6].max() < 0.5
     still = np.repeat(matrices([[[0.0, 3.1, 0.0]]]), 60, axis=0)
     for low_pass in FILTERS:
@@ -79,7 +79,8 @@ def test_joints_with_uncertainty_and_hypotheses():
     low_pass = FILTERS[0]
     result = smooth_joints(low_pass, joints, TIMES, SEEN, uncertainty, hypotheses)
     assert result.outliers == 0 and np.abs(result.joints - clean).max() < np.abs(joints - clean).max()
-    assert result.hypotheses is not None and np.array_equal(result.uncertainty, uncertainty)
+    assert result.hypotheses is not None and result.uncertainty is not None
+    assert np.array_equal(result.uncertainty, uncertainty)
     assert np.allclose(result.hypotheses.mean(axis=1), result.joints, atol=1e-5)
     assert np.allclose(result.hypotheses.std(axis=1), hypotheses.std(axis=1), atol=1e-5)
     broken, wide, seen = hypotheses.copy(), uncertainty.copy(), SEEN.copy()
@@ -88,7 +89,7 @@ def test_joints_with_uncertainty_and_hypotheses():
     broken[10:14] += 3.0
     seen[10:14] = False
     again = smooth_joints(low_pass, broken.mean(axis=1), TIMES, seen, wide, broken)
-    assert again.outliers == 1 and np.allclose(again.uncertainty, 0.05)
+    assert again.outliers == 1 and again.uncertainty is not None and np.allclose(again.uncertainty, 0.05)
     assert np.abs(again.joints - clean).max() < 0.05 and again.joints.dtype == np.float32
     assert again.hypotheses is not None and np.allclose(again.hypotheses.mean(axis=1), again.joints, atol=1e-5)
     alone = smooth_joints(low_pass, joints, TIMES, SEEN)
