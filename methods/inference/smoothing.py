@@ -79,7 +79,7 @@ def settle_bodies(
     if not len(settled["names"]):
         return settled, "" if filter_ is None else in_words(filter_, [])
     record = record_of(arrays, fps)
-    finite = np.isfinite(np.concatenate((settled["poses"], settled["trans"]), axis=1)).all(axis=1)
+    finite = np.asarray(np.isfinite(np.concatenate((settled["poses"], settled["trans"]), axis=1)).all(axis=1))
     clips = (
         []
         if filter_ is None
@@ -96,7 +96,7 @@ def settle_bodies(
         return settled, ""
     done = []
     for rows, times in clips:
-        before, seen = settled["joints_3d"][rows], settled["observed"][rows].any(axis=1)
+        before, seen = settled["joints_3d"][rows], np.asarray(settled["observed"][rows].any(axis=1))
         rotations, turned = smooth_rotations(filter_, _rotations(settled, rows), times, seen)
         places = smooth_joints(filter_, settled["trans"][rows][:, None], times, seen)
         settled["poses"][rows] = roma.rotmat_to_rotvec(torch.from_numpy(rotations)).flatten(1).numpy()
