@@ -114,7 +114,7 @@ class Lifter:
         points = observed
         motion, smoothed, seen = _motion(read), "", (points[..., 2] > 0).numpy()
         if low_pass is not None:
-            lifted, said = smooth_lifted(lifted, motion, np.asarray(seen.any(axis=1)), low_pass)
+            lifted, said = smooth_lifted(lifted, motion, seen.max(axis=1), low_pass)
             smoothed = f"; {said}"
         moving = sum(len(track.rows) > 1 for track in motion)
         joints, skeleton_of_joints = lifted.joints_3d.numpy(), skeletons.get(LiftedPoses.skeleton)
