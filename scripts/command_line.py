@@ -26,6 +26,7 @@ COMMANDS = {
         "3-D poses or bodies of people in images or keypoint files",
         "--checkpoint diffannot-people photo.jpg --output annotated",
     ),
+    "view": Command("view", "what predict wrote, in space and over time, in a browser or as one page", "lifted"),
     "compare": Command("compare", "one table and one page of several runs", "runs/diffpose runs/context"),
     "prepare": Command(
         "prepare",

@@ -60,6 +60,7 @@ what --format writes beside that, for people in motion one file a person (NAME) 
   DIR/motion[_NAME].csv   a column a coordinate, metres, y up
   DIR/motion.json         COCO's layout with keypoints and 3-D joints or bodies (--format coco)
   DIR/motion.glb          animated skin, or skeleton with hypotheses as ghosts; metres, y up: Blender, browsers, engines
+  DIR/motion.html         one web page with everybody: timeline, hypotheses, uncertainty (see also noise2pose view)
   DIR/motion.rrd          recording of rerun;  DIR/motion.mp4   film of the 2-D joints, the people and their side view
 They are turned upright as the drawings are. bvh and glb need pip install -e '.[export]', rrd needs '.[rerun]'.
 
@@ -171,8 +172,8 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         default="",
         metavar="LIST",
-        help="files to write for other tools, beside those above, with commas: npz,coco,bvh,glb,trc,csv,rrd,mp4 "
-        "(default: none; see docs/exports.md)",
+        help="files to write for other tools, beside those above, with commas: npz,coco,bvh,glb,trc,csv,rrd,mp4,"
+        "html (default: none; see docs/exports.md)",
     )
     parser.add_argument("--fps", type=float, metavar="RATE", help="frames of the video in a second")
     parser.add_argument("--track", action="store_true", help="find out who is who over the frames of a video")

@@ -88,6 +88,16 @@ class Exports(ABC):
         frames = timed_frames(open_video(Path(images))) if isinstance(images, str | Path) else images
         return self._written(path, "mp4", None if frames is None else lambda video: frames)
 
+    def to_html(self, path: str | Path, images: str | Path | Images | None = None) -> list[Path]:
+        """One web page with everybody (`noise2pose.viewing.page`).
+
+        Args:
+            path: of the page.
+            images: as `to_mp4` takes them; None to show people without images.
+        """
+        frames = timed_frames(open_video(Path(images))) if isinstance(images, str | Path) else images
+        return self._written(path, "html", None if frames is None else lambda video: frames)
+
     def export(
         self, folder: str | Path, formats: Sequence[str], images: Callable[[str], Images | None] | None = None
     ) -> list[Written]:

@@ -5,7 +5,7 @@ const scene = JSON.parse(by("scene").textContent);
 const NONE = 65535, GHOST = 0.28, UNSEEN = 0.3, FACE_SHADES = 24;
 const style = getComputedStyle(document.documentElement);
 const view = { yaw: 0.45, pitch: 0.12, distance: 4, target: [0, 0, 0] };
-let timeline, people, moment = 0, playing = false, clock = 0, last = 0, floor, faces = null, picture = null;
+let timeline, people, moment = 0, playing = false, clock = 0, last = 0, floor, picture = null;
 
 function bytes(text) {
   const raw = atob(text), out = new Uint8Array(raw.length);
@@ -19,6 +19,8 @@ function unpack(packed) {
   for (let i = 0; i < numbers.length; i++) values[i] = numbers[i] === NONE ? NaN : packed.low + packed.step * numbers[i];
   return { shape: packed.shape, values, at: (...index) => index.reduce((sum, each, axis) => sum * packed.shape[axis] + each, 0) };
 }
+
+const faces = scene.faces ? new Uint16Array(bytes(scene.faces).buffer) : null;
 
 function point(array, start) { return [array.values[start], array.values[start + 1], array.values[start + 2]]; }
 
@@ -51,7 +53,7 @@ function fit() {
     }
   }
   view.target = low.map((value, axis) => (value + high[axis]) / 2);
-  view.distance = Math.max(1.4 * Math.hypot(...low.map((value, axis) => high[axis] - value)), 1.5);
+  view.distance = Math.max(1.15 * Math.hypot(...low.map((value, axis) => high[axis] - value)), 1.5);
   let square = 0.5;
   while (Math.max(high[0] - low[0], high[2] - low[2]) / square > 40) square *= 2;
   floor = { y: low[1] - 0.05, square, low, high };

@@ -52,6 +52,7 @@ FORMATS = {
     "csv": Format(".csv", True, "spreadsheets, pandas, R (a column a coordinate, metres, y up)"),
     "rrd": Format(".rrd", False, "`rerun FILE` of rerun-sdk"),
     "mp4": Format(".mp4", False, "any video player"),
+    "html": Format(".html", False, "any web browser (one page about everybody; no network is needed)"),
 }
 
 
@@ -101,10 +102,14 @@ def write(
     """
     from noise2pose.export import bvh, glb, npz, rrd, tables, video
     from noise2pose.export.motion import side_by_side
+    from noise2pose.viewing import page
 
     if not motions:
         raise InputError(f"{path}: there is nobody to write")
     kind = FORMATS[name]
+    if name == "html":
+        page.write_page(path, motions, images)
+        return [Written(path, kind.opens)]
     if name == "mp4":
         filmed = {motion.video for motion in motions if len(motion) > 1}
         filmed |= {motion.video for motion in motions if images is not None and images(motion.video) is not None}

@@ -74,7 +74,9 @@ def quantised(values: Float[np.ndarray, "*shape"]) -> dict[str, Any]:
 
 def _content(scene: Scene, images: Images | None, title: str) -> dict[str, Any]:
     skeleton = scene.skeleton
-    bodies = sum(len(timeline) for timeline in scene.timelines for person in timeline.people if person.faces is not None)
+    bodies = sum(
+        len(timeline) for timeline in scene.timelines for person in timeline.people if person.faces is not None
+    )
     every = max(1, -(-bodies // MOST_MESHES))
     faces = next((p.faces for timeline in scene.timelines for p in timeline.people if p.faces is not None), None)
     return {
@@ -89,7 +91,7 @@ def _content(scene: Scene, images: Images | None, title: str) -> dict[str, Any]:
 
 
 def _timeline(timeline: Timeline, images: Images | None, every: int) -> dict[str, Any]:
-    shown = _images(timeline, images)
+    shown = {} if images is None else images_of(timeline, images, _LONGEST_SIDE)
     notes = [timeline.about, f"origin: {timeline.origin}"]
     if timeline.step > 1:
         kind = "frame" if timeline.moving else "image"
@@ -105,7 +107,7 @@ def _timeline(timeline: Timeline, images: Images | None, every: int) -> dict[str
         "moving": timeline.moving,
         "sizes": [None if size is None else list(size) for size in timeline.image_size],
         "notes": notes,
-        "images": {str(moment): data for moment, data in shown.items()},
+        "images": {str(moment): _jpeg(pixels) for moment, pixels in shown.items()},
         "people": [_person(person, len(timeline), every) for person in timeline.people],
     }
 
@@ -124,34 +126,40 @@ def _person(person: Person, moments: int, every: int) -> dict[str, Any]:
     return {"name": person.name, "color": person.color, "meshes": meshes, **packed}
 
 
-def _images(timeline: Timeline, images: Images | None) -> dict[int, str]:
-    """JPEG of some moments as base64."""
-    if images is None:
-        return {}
-    every = max(1, -(-len(timeline) // MOST_IMAGES))
-    chosen = list(range(0, len(timeline), every))
+def images_of(timeline: Timeline, images: Images, longest: int) -> dict[int, UInt8[np.ndarray, "H W 3"]]:
+    """Images of at most `MOST_IMAGES` moments, by moment.
+
+    Args:
+        timeline: whose images are wanted.
+        images: as `write_page` takes them.
+        longest: pixels of the longer side; larger images are reduced.
+    """
+    chosen = range(0, len(timeline), max(1, -(-len(timeline) // MOST_IMAGES)))
     if not timeline.moving:
-        shown = {}
-        for moment in chosen:
-            first = next(iter(images(timeline.sources[moment]) or ()), None)
-            if first is not None:
-                shown[moment] = jpeg(first[1])
-        return shown
+        firsts = {moment: next(iter(images(timeline.sources[moment]) or ()), None) for moment in chosen}
+        return {moment: _reduced(first[1], longest) for moment, first in firsts.items() if first is not None}
     wanted = {int(timeline.frames[moment]): moment for moment in chosen}
     last, shown = max(wanted), {}
     for number, (_, pixels) in enumerate(images(timeline.name) or ()):
         if number in wanted:
-            shown[wanted[number]] = jpeg(pixels)
+            shown[wanted[number]] = _reduced(pixels, longest)
         if number >= last:
             break
     return shown
 
 
-def jpeg(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
-    """A reduced JPEG as base64."""
+def _reduced(pixels: UInt8[np.ndarray, "H W 3"], longest: int) -> UInt8[np.ndarray, "h w 3"]:
     from PIL import Image
 
-    image, file = Image.fromarray(pixels), io.BytesIO()
-    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-    image.save(file, format="JPEG", quality=_QUALITY)
+    image = Image.fromarray(pixels)
+    image.thumbnail((longest, longest))
+    return np.asarray(image)
+
+
+def _jpeg(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
+    """JPEG as base64."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="JPEG", quality=_QUALITY)
     return b64encode(file.getvalue()).decode()
