@@ -52,11 +52,13 @@ function fit() {
       high[i % 3] = Math.max(high[i % 3], values[i]);
     }
   }
+  const flesh = people.some((person) => person.keys.length) ? 0.15 : 0.05; // around the joints
+  for (let axis = 0; axis < 3; axis++) { low[axis] -= flesh; high[axis] += flesh; }
   view.target = low.map((value, axis) => (value + high[axis]) / 2);
   view.distance = Math.max(1.15 * Math.hypot(...low.map((value, axis) => high[axis] - value)), 1.5);
   let square = 0.5;
   while (Math.max(high[0] - low[0], high[2] - low[2]) / square > 40) square *= 2;
-  floor = { y: low[1] - 0.05, square, low, high };
+  floor = { y: low[1], square, low, high };
 }
 
 // ---- people in space
@@ -104,23 +106,26 @@ function drawMesh(context, eye, person) {
     const [x, y, d] = eye.project(mesh[3 * i], mesh[3 * i + 1], mesh[3 * i + 2]);
     flat[2 * i] = x; flat[2 * i + 1] = y; depth[i] = d;
   }
-  const shown = [], [light, up] = [eye.rows[2], eye.rows[1]];
+  const shown = [], normals = new Float32Array(mesh.length), [light, up] = [eye.rows[2], eye.rows[1]];
   for (let f = 0; f < faces.length; f += 3) {
     const [a, b, c] = [faces[f], faces[f + 1], faces[f + 2]];
+    const u = [0, 1, 2].map((i) => mesh[3 * b + i] - mesh[3 * a + i]), v = [0, 1, 2].map((i) => mesh[3 * c + i] - mesh[3 * a + i]);
+    const n = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
+    for (const corner of [a, b, c]) for (let i = 0; i < 3; i++) normals[3 * corner + i] += n[i];
     const area = (flat[2 * b] - flat[2 * a]) * (flat[2 * c + 1] - flat[2 * a + 1]) - (flat[2 * b + 1] - flat[2 * a + 1]) * (flat[2 * c] - flat[2 * a]);
     if (area < 0 && depth[a] > 0.05) shown.push({ a, b, c, depth: depth[a] + depth[b] + depth[c] });
   }
   shown.sort((one, other) => other.depth - one.depth);
-  context.lineWidth = 0.7;
+  context.lineWidth = devicePixelRatio; // covers the seams
   for (const { a, b, c } of shown) {
-    const u = [0, 1, 2].map((i) => mesh[3 * b + i] - mesh[3 * a + i]), v = [0, 1, 2].map((i) => mesh[3 * c + i] - mesh[3 * a + i]);
-    const n = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]], size = Math.hypot(...n) || 1;
+    const n = [0, 1, 2].map((i) => normals[3 * a + i] + normals[3 * b + i] + normals[3 * c + i]), size = Math.hypot(...n) || 1;
     const bright = n.reduce((sum, each, i) => sum + each * (0.85 * light[i] + 0.35 * up[i]), 0) / size;
     context.fillStyle = context.strokeStyle = person.shades[Math.max(0, Math.min(FACE_SHADES - 1, Math.round(bright * (FACE_SHADES - 1))))];
     context.beginPath();
     context.moveTo(flat[2 * a], flat[2 * a + 1]);
     context.lineTo(flat[2 * b], flat[2 * b + 1]);
     context.lineTo(flat[2 * c], flat[2 * c + 1]);
+    context.closePath();
     context.fill();
     context.stroke();
   }
