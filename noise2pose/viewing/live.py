@@ -117,7 +117,8 @@ class LiveView:
             points = np.concatenate([person.joints.reshape(-1, 3) for person in timeline.people])
             low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
             middle, size = (low + high) / 2.0, max(float(np.linalg.norm(high - low)), 1.5)
-            floor = (middle[0], low[1] - 0.05, middle[2])
+            sole = 0.12 if any(person.faces is not None for person in timeline.people) else 0.05  # below the ankles
+            floor = (middle[0], low[1] - sole, middle[2])
             self.server.scene.add_grid("/floor", 2 * size, 2 * size, plane="xz", position=floor, cell_size=0.5)
             camera = self.server.initial_camera
             camera.position, camera.look_at = tuple(middle + size * np.array([0.5, 0.25, 1.1])), tuple(middle)
