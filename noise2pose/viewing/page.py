@@ -97,7 +97,9 @@ def _timeline(timeline: Timeline, images: Images | None, every: int) -> dict[str
         kind = "frame" if timeline.moving else "image"
         notes.append(f"1 in {timeline.step} {kind}s is here, so that the page stays small")
     if every > 1 and any(person.faces is not None for person in timeline.people):
-        notes.append(f"bodies are those of 1 in {every} moments" + (", interpolated between" if timeline.moving else ""))
+        notes.append(
+            f"bodies are those of 1 in {every} moments" + (", interpolated between" if timeline.moving else "")
+        )
     if 0 < len(shown) < len(timeline):
         notes.append(f"{len(shown)} images for {len(timeline)} moments")
     return {

@@ -18,7 +18,7 @@ from scripts.predict import main
 from tests.body_method import save
 from tests.noise2pose.keypoints.walker import coco_walker
 
-OF_LIFTER = "npz,coco,glb,bvh,trc,csv"
+OF_LIFTER = "npz,coco,glb,bvh,trc,csv,html"
 
 
 def clip(people=1, frames=6, fps=25.0):
@@ -54,7 +54,11 @@ def test_each_identity_is_a_motion(tmp_path, lifter):
     written = poses.export(tmp_path / "out", OF_LIFTER.split(","))
     names = {str(file.path.name) for file in written}
     alone = {f"motion_{person}{ending}" for person in (7, 8) for ending in (".npz", ".bvh", ".trc", ".csv")}
-    assert names == alone | {"motion.json", "motion.glb"} == {file.name for file in (tmp_path / "out").iterdir()}
+    assert (
+        names
+        == alone | {"motion.json", "motion.glb", "motion.html"}
+        == {file.name for file in (tmp_path / "out").iterdir()}
+    )
     assert all(file.opens == FORMATS[file.path.suffix[1:].replace("json", "coco")].opens for file in written)
     assert poses.to_csv(tmp_path / "a.csv") == [tmp_path / "a_7.csv", tmp_path / "a_8.csv"]
     annotations = json.loads((tmp_path / "out" / "motion.json").read_text())["annotations"]

@@ -37,7 +37,9 @@ def test_ellipsoids_have_the_variance_of_the_uncertainty():
 
 
 def test_single_poses_are_one_timeline_of_images():
-    motions = [joint_motion(1, name=name, video=video) for name, video in (("a", "a.jpg"), ("a#2", "a.jpg"), ("b", "b"))]
+    motions = [
+        joint_motion(1, name=name, video=video) for name, video in (("a", "a.jpg"), ("a#2", "a.jpg"), ("b", "b"))
+    ]
     moving, images = build_scene([*motions, joint_motion(2)]).timelines
     assert moving.name == "clip.mp4" and images.name == IMAGES and not images.moving
     assert images.sources == ["a.jpg", "b"] and [person.name for person in images.people] == ["person 1", "person 2"]
