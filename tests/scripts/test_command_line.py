@@ -26,6 +26,7 @@ LIGHT = (
     "predict",
     "prepare",
     "train",
+    "view",
 )
 
 
