@@ -99,8 +99,7 @@ camera to the person.
 Joints are lifted in a virtual image of each person that shows them whole and near the middle, as the training images
 do, with the field of view of Human3.6M's cameras; so are bodies where the size of the image is unknown. So the answer
 does not depend on where in the image the person stands, and it is turned against the camera of the image by the angle
-to the person. A person who is cut off by the border of the image fills the virtual image nevertheless: expect a worse
-answer.
+to the person. A person who is cut off by the border of the image fills the virtual image: expect a worse answer.
 """
 FORMATS = ("openpose", "alphapose", "mmpose", "ultralytics", "aic", "mpii", "coco")  # noise2pose.keypoints.formats
 DETECTORS = {"person_detector": "people", "pose_model": "the joints of people"}  # flags, and what their models find
