@@ -252,5 +252,7 @@ def _joined(parts: Sequence[Poses]) -> Poses:
     return Poses(
         torch.cat([part.rotations for part in parts]),
         torch.cat([part.betas for part in parts]),
-        *([value for part in parts for value in part[field]] for field in range(2, 5)),
+        [name for part in parts for name in part.names],
+        [subject for part in parts for subject in part.subjects],
+        [action for part in parts for action in part.actions],
     )
