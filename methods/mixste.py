@@ -126,11 +126,12 @@ class MixSTE(nn.Module):
         for i, (spatial, temporal) in enumerate(zip(self.spatial_blocks, self.temporal_blocks, strict=True)):
             # Both norms are shared by all blocks, as published.
             x = self.spatial_norm(spatial(x))
-            x = x.view(batch, frames, joints, -1).transpose(1, 2).flatten(0, 1)
+            # Of a single clip the transposed tokens are a view, which every layer would copy again.
+            x = x.view(batch, frames, joints, -1).transpose(1, 2).flatten(0, 1).contiguous()
             if i == 0:
                 x = x + self.frame_embedding[:, :frames]
             x = self.temporal_norm(temporal(x))
-            x = x.view(batch, joints, frames, -1).transpose(1, 2).flatten(0, 1)
+            x = x.view(batch, joints, frames, -1).transpose(1, 2).flatten(0, 1).contiguous()
         return x.view(batch, frames, joints, -1)
 
     def forward(
