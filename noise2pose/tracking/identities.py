@@ -7,6 +7,7 @@ longer than `REMEMBERED` comes back as somebody else.
 Shape letters: D detections of a frame, J joints.
 """
 
+import importlib
 import importlib.util
 from collections.abc import Sequence
 from typing import Any
@@ -42,11 +43,8 @@ class Identifier:
 
     def __init__(self, fps: float) -> None:
         check_installed()
-        import supervision
-        import trackers
-
-        self._detections: Any = supervision.Detections
-        self._tracker = trackers.OCSORTTracker(
+        self._detections: Any = importlib.import_module("supervision").Detections
+        self._tracker = importlib.import_module("trackers").OCSORTTracker(
             lost_track_buffer=round(REMEMBERED * _TRACKERS_RATE),
             frame_rate=fps,
             minimum_consecutive_frames=1,
