@@ -119,13 +119,14 @@ class Annotator:
             raise InputError(f"focal is {focal}, expected more than 0")
         check_pitch(camera_pitch)
         low_pass = filter_of(smooth)
+        fps = None if fps is None else frame_rate("keypoints", fps)
         # As the hash of the options has them.
         focal, camera_pitch = (None if number is None else float(number) for number in (focal, camera_pitch))
         folder = None if output is None else as_folder(output)
         sources, keypoints = _sources_and_keypoints(inputs, keypoints, skeleton, folder)
         method = self._method(alone=not sources.images and not sources.videos)
         if keypoints is not None and fps is not None:
-            keypoints = replace(keypoints, fps=frame_rate("keypoints", fps), times=[])
+            keypoints = replace(keypoints, fps=fps, times=[])
         tracking = Tracking(max_gap, FPS) if track else None
         place = None if detector is None else Path(detector)
         files = detector_files(place, *self.models) if keypoints is None else None

@@ -117,7 +117,9 @@ class Exports(ABC):
             if name not in FORMATS:
                 raise InputError(f"unknown format {name}, expected some of {', '.join(FORMATS)}")
             path = Path(folder) / f"{STEM}{FORMATS[name].ending}"
-            if name == "coco":
+            if name == "mp4" and not _filmed(motions, images):
+                written.append(Written(path, "not written: nobody is in motion; single poses have pictures (NAME.png)"))
+            elif name == "coco":
                 written += [Written(file, FORMATS[name].opens) for file in self.to_coco(path)]
             else:
                 written += write(motions, path, name, images)
@@ -125,6 +127,11 @@ class Exports(ABC):
 
     def _written(self, path: str | Path, name: str, images: Callable[[str], Images | None] | None = None) -> list[Path]:
         return [file.path for file in write(self.motions(), Path(path), name, images)]
+
+
+def _filmed(motions: Sequence[Motion], images: Callable[[str], Images | None] | None) -> bool:
+    """Whether somebody is in motion, or in a video whose frames are at hand."""
+    return any(len(one) > 1 or (images is not None and images(one.video) is not None) for one in motions)
 
 
 def as_folder(path: str | Path) -> Path:

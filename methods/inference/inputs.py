@@ -9,7 +9,7 @@ import numpy as np
 from noise2pose.annotation.detections import detector_files, keypoints_of_images, video_detector
 from noise2pose.errors import InputError
 from noise2pose.images.sources import Sources, find_sources
-from noise2pose.keypoints.arrays import Keypoints
+from noise2pose.keypoints.arrays import Keypoints, frame_rate
 from noise2pose.keypoints.detectors.finder import DetectorFiles
 from noise2pose.keypoints.files import as_keypoints, in_pixels
 from noise2pose.keypoints.tracks import tracks
@@ -74,6 +74,7 @@ def read_poses(
     Raises:
         InputError: if the inputs cannot be read, nobody is found, or nobody can be tracked.
     """
+    fps = None if fps is None else frame_rate("keypoints", fps)  # before anything is detected
     if track:
         check_installed()  # before detection, which takes long
     paths = as_paths(given)

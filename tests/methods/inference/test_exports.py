@@ -157,3 +157,15 @@ def test_the_command_writes_what_it_is_told_and_says_what_opens_it(tmp_path, cap
     assert "--keypoint_format openpose" in capsys.readouterr().err and not (tmp_path / "no").exists()
     assert main([*command, "--output", str(tmp_path / "no"), "--keypoint_format", "openpose"]) == 2
     assert "two.json" in capsys.readouterr().err
+
+
+def test_single_poses_have_no_film_and_a_wrong_rate_is_refused_before_any_work(tmp_path, capsys):
+    (tmp_path / "one.json").write_text(json.dumps(clip(people=1, frames=1)))
+    command = ["--checkpoint", "diffpose-people", str(tmp_path / "one.json"), "--max_pictures", "0"]
+    assert main([*command, "--output", str(tmp_path / "out"), "--format", "mp4,csv"]) == 0
+    out = capsys.readouterr().out
+    assert "motion.mp4: not written: nobody is in motion" in out and not (tmp_path / "out" / "motion.mp4").exists()
+    assert list((tmp_path / "out").glob("motion*.csv"))
+    for rate in ("0", "-5", "nan"):
+        assert main([*command, "--output", str(tmp_path / "no"), "--fps", rate]) == 2
+        assert "fps is" in capsys.readouterr().err and not (tmp_path / "no").exists()
