@@ -240,7 +240,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
     formats, motion = _check(arguments), chosen(arguments)
     from methods.inference import Annotator, Lifter, TrainedModel
     from methods.inference.inputs import default_model, read_poses
-    from noise2pose.export.formats import lines_of
+    from noise2pose.export.formats import left_from_before, lines_of
     from noise2pose.images.sources import find_sources
     from noise2pose.keypoints.files import as_keypoints, read_keypoints  # these load PyTorch
     from noise2pose.timing import stage
@@ -282,7 +282,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         files = ", ".join(str(path) for path in written if path.suffix != ".png")
         summary = f"{poses.summary()}; wrote {files}{f' and {drawn} pictures' if drawn else ''}"
         named_first = "" if named else f"{lifter.model.name}, taken because no --checkpoint was given: "
-        return "\n".join([named_first + summary, *exported])
+        return "\n".join([named_first + summary, *exported, *left_from_before(written[0])])
 
     if arguments.fps is not None and not (arguments.track or arguments.level or arguments.smooth != "none"):
         raise InputError(

@@ -10,12 +10,11 @@ import numpy as np
 from noise2pose import skeletons
 from noise2pose.annotation.layout import SKELETON
 from noise2pose.errors import InputError
-from noise2pose.export.formats import FORMATS, Written, write
+from noise2pose.export.formats import FORMATS, STEM, Written, write
 from noise2pose.export.motion import Motion
 from noise2pose.files import check_writable
 from noise2pose.images.video import open_video, timed_frames
 
-STEM = "motion"  # of the files that `export` writes
 Images = Iterable[tuple[float, Any]]  # seconds and RGB of each frame, as `noise2pose.export.video.write_mp4` takes them
 
 

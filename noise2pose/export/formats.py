@@ -147,6 +147,21 @@ def lines_of(written: Sequence[Written]) -> list[str]:
     return lines
 
 
+def left_from_before(newest: Path) -> list[str]:
+    """A line about pictures and motion beside a file that are older than it, and so of another command; none if none.
+
+    Args:
+        newest: the file that a command writes first.
+    """
+    since, beside = newest.stat().st_mtime_ns, sorted(newest.parent.iterdir())
+    ours = [file for file in beside if file.suffix in (".png", ".gif") or file.name.startswith(STEM)]
+    older = [file.name for file in ours if file.is_file() and file.stat().st_mtime_ns < since]
+    more = f" and {len(older) - _NAMED} more" if len(older) > _NAMED else ""
+    return (
+        [f"{newest.parent}: left from before, not of this command: {', '.join(older[:_NAMED])}{more}"] if older else []
+    )
+
+
 def _note(people: "Sequence[Motion]") -> str:
     """How far the joints of skeletons are moved."""
     from noise2pose.export.rig import moved
@@ -183,6 +198,7 @@ def files_of(motions: "Sequence[Motion]", path: Path, alone: bool) -> "list[tupl
 
 _ENDING = re.compile(r"\.[A-Za-z]\w{1,4}$")  # of an image or a video
 _RIGGED = ("bvh", "glb")
+STEM = "motion"  # of the files that results are exported to
 _NAMED = 3  # files of a format that are told one by one
 _PACKAGES = {"bvh": [("pybvh", "export")], "glb": [("pygltflib", "export")], "rrd": [("rerun", "rerun")]}
 
