@@ -13,6 +13,7 @@ from jaxtyping import Bool
 
 from methods.inference.inputs import FPS
 from methods.inference.motions import record_of
+from noise2pose import cameras
 from noise2pose.annotation.layout import SKELETON, reprojection_errors
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -92,6 +93,7 @@ def settle_bodies(
         shaped = one_shape(body, _rotations(settled, rows), settled["betas"][rows], settled["trans"][rows])
         settled["betas"][rows], settled["trans"][rows] = shaped.betas, shaped.translation
     _update(settled, body, changed)
+    _place(settled, body, changed)
     if filter_ is None:
         return settled, ""
     done = []
@@ -126,6 +128,22 @@ def _identities(record: Keypoints, finite: np.ndarray) -> list[np.ndarray]:
 
 def _rotations(arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
     return roma.rotvec_to_rotmat(torch.from_numpy(arrays["poses"][rows]).unflatten(-1, (-1, 3))).numpy()
+
+
+def _place(arrays: dict[str, np.ndarray], body: BodyModel, changed: Sequence[np.ndarray]) -> None:
+    """Moves bodies whose shape is another now to where they fit their keypoints; who fits no better stays."""
+    if not changed:
+        return
+    rows = np.concatenate(changed)
+    names = ("keypoints_2d", "camera_focal", "camera_principal_point")
+    points, focal, centre = (torch.from_numpy(arrays[key][rows]) for key in names)
+    joints = torch.from_numpy(arrays["joints_3d"][rows] - arrays["trans"][rows][:, None])
+    moved = cameras.fit_translation(joints, points[..., :2], points[..., 2], focal, centre)
+    in_front = (joints[..., 2] + moved[:, None, 2]).amin(dim=1) > 0
+    errors = reprojection_errors(joints + moved[:, None], points, focal, centre).numpy()
+    chosen = rows[in_front.numpy() & (errors < arrays["reprojection_after"][rows])]
+    arrays["trans"][chosen] = moved.numpy()[np.isin(rows, chosen)]
+    _update(arrays, body, [chosen])
 
 
 @torch.no_grad()

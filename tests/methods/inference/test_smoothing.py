@@ -118,6 +118,21 @@ def test_bodies_of_an_identity_have_one_shape_and_smooth_motion(tmp_path, annota
     assert settle_bodies({key: values[:0] for key, values in arrays.items()}, found.body, None, None)[1] == ""
 
 
+def test_bodies_of_another_shape_move_to_where_they_fit_their_keypoints(tmp_path, annotator):
+    (tmp_path / "two.json").write_text(json.dumps(clip(people=2, frames=8)))
+    found = annotator.predict(tmp_path / "two.json", fps=25.0)
+    arrays = dict(found.arrays)
+    arrays["trans"] = arrays["trans"] * 1.1  # farther away, as larger bodies would be
+    arrays["keypoints_2d"] = np.array(arrays["keypoints_2d"])
+    arrays["keypoints_2d"][3] = 0.0  # of whom nothing is seen, and who stays
+    settled, _ = settle_bodies(arrays, found.body, 25.0, None)
+    seen = np.arange(len(arrays["names"])) != 3
+    assert (settled["reprojection_after"][seen] < found.arrays["reprojection_after"][seen] + 1.0).all()
+    assert np.allclose(settled["trans"][3], arrays["trans"][3], atol=1e-5)
+    again, _ = settle_bodies(settled, found.body, 25.0, None)
+    assert np.allclose(again["joints_3d"], settled["joints_3d"], atol=1e-3, equal_nan=True)
+
+
 def test_without_identities_shapes_stay(tmp_path, annotator):
     found = annotator.predict(coco_walker(6))
     arrays = {**found.arrays, "betas": np.random.default_rng(0).normal(size=(6, 10)).astype(np.float32)}
