@@ -66,7 +66,7 @@ def smooth_lifted(
 def settle_bodies(
     arrays: Mapping[str, np.ndarray], body: BodyModel, fps: float | None, filter_: Filter | None
 ) -> tuple[dict[str, np.ndarray], str]:
-    """Gives the bodies of each identity one shape, and smooths their motion; also what smoothing did, in words.
+    """Gives the bodies of each identity one shape, and smooths their motion; also what both did, in words.
 
     Where nothing says who is who, and somebody is in motion, only smoothing makes them one person.
 
@@ -94,8 +94,9 @@ def settle_bodies(
         settled["betas"][rows], settled["trans"][rows] = shaped.betas, shaped.translation
     _update(settled, body, changed)
     _place(settled, body, changed)
+    shaped = _cost(arrays, settled, known)
     if filter_ is None:
-        return settled, ""
+        return settled, shaped
     done = []
     for rows, times in clips:
         before, seen = settled["joints_3d"][rows], np.asarray(settled["observed"][rows].any(axis=1))
@@ -107,7 +108,8 @@ def settle_bodies(
         outliers, unchanged = turned + places.outliers, filter_.passes_all(times)
         done.append(smoothness(before, settled["joints_3d"][rows], times, outliers, unchanged))
     assumed = " (assumed)" if done and record.fps is None and not record.times else ""
-    return settled, in_words(filter_, done) + (f", at {FPS:g} frames a second{assumed}" if assumed else "")
+    smoothed = in_words(filter_, done) + (f", at {FPS:g} frames a second{assumed}" if assumed else "")
+    return settled, "; ".join(filter(None, (smoothed, shaped)))
 
 
 def _arrays(clips: Sequence[Track]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -128,6 +130,17 @@ def _identities(record: Keypoints, finite: np.ndarray) -> list[np.ndarray]:
 
 def _rotations(arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
     return roma.rotvec_to_rotmat(torch.from_numpy(arrays["poses"][rows]).unflatten(-1, (-1, 3))).numpy()
+
+
+def _cost(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], known: Sequence[np.ndarray]) -> str:
+    """How much worse bodies of one shape fit their keypoints than those of a shape for each frame."""
+    rows = np.concatenate(known) if known else np.zeros(0, dtype=int)
+    errors = np.stack([each["reprojection_after"][rows] for each in (before, after)])
+    seen = np.isfinite(errors).all(axis=0)
+    if not seen.any():
+        return ""
+    old, new = errors[:, seen].mean(axis=1)
+    return f"one shape for each identity: mean reprojection error {old:.1f} -> {new:.1f} pixels"
 
 
 def _place(arrays: dict[str, np.ndarray], body: BodyModel, changed: Sequence[np.ndarray]) -> None:

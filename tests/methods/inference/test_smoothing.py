@@ -86,7 +86,9 @@ def test_bodies_of_an_identity_have_one_shape_and_smooth_motion(tmp_path, annota
     arrays["trans"] = arrays["trans"] + generator.normal(0.0, 0.02, arrays["trans"].shape).astype(np.float32)
     shaped, said = settle_bodies(arrays, found.body, 25.0, None)
     smooth, words = settle_bodies(arrays, found.body, 25.0, filter_of("butterworth:4"))
-    assert said == "" and words.startswith("smoothed (butterworth:4): 2 clips, ")
+    assert words.startswith("smoothed (butterworth:4): 2 clips, ") and words.endswith(f"; {said}")
+    means = (each["reprojection_after"].mean() for each in (arrays, shaped))
+    assert said == "one shape for each identity: mean reprojection error {:.1f} -> {:.1f} pixels".format(*means)
     for person in ("7", "8"):
         rows = arrays["people"] == person
         for settled in (shaped, smooth):
