@@ -156,10 +156,11 @@ class Annotator:
             "keypoints": files.title if files is not None else _source(keypoints),
             "keypoints_about": "detected" if keypoints is None else keypoints.about(),
             "camera_pitch": camera_pitch,
+            "fps": None if keypoints is None else keypoints.fps,
             "command": command or shlex.join(["python", *sys.argv]),
         }
         writer = None if folder is None else AnnotationWriter(folder, info, made_from)
-        body, rate = method.body, None if keypoints is None else keypoints.fps
+        body, rate = method.body, info["fps"]
         assert body is not None
         settle = partial(_settled, body=body, fps=rate, low_pass=low_pass, level=level, camera_pitch=camera_pitch)
         arrays, skipped, about, motion = self._annotate(subjects, writer, settle)

@@ -11,7 +11,7 @@ from methods.inference.results import Annotations, LiftedPoses
 from noise2pose.annotation.layout import ARRAYS
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
-from noise2pose.keypoints.arrays import counted
+from noise2pose.keypoints.arrays import counted, frame_rate
 from noise2pose.rendering.levelling import Levels
 
 FILES = ("poses.npz", "annotations.npz")
@@ -94,7 +94,7 @@ def _check(path: Path, arrays: dict[str, np.ndarray], shapes: dict[str, tuple[in
 def _poses(path: Path, arrays: dict[str, np.ndarray]) -> LiftedPoses:
     known: dict[str, tuple[int, ...]] = {key: () for key in _OF_POSES}
     known |= {"joints_3d": (17, 3), "keypoints_2d": (17, 3), "level_rotation": (3, 3)}
-    optional = {"uncertainty": (17,), "image_size": (2,), "times": ()}
+    optional = {"uncertainty": (17,), "image_size": (2,), "times": (), "from_camera": (3, 3)}
     known |= {key: shape for key, shape in optional.items() if key in arrays}
     if "hypotheses" in arrays:
         known["hypotheses"] = (arrays["hypotheses"].shape[1] if arrays["hypotheses"].ndim > 1 else 0, 17, 3)
@@ -120,6 +120,8 @@ def _poses(path: Path, arrays: dict[str, np.ndarray]) -> LiftedPoses:
         levels=Levels(arrays["level_rotation"], arrays["level"].tolist()),
         fps=float(arrays["fps"]) if "fps" in arrays else None,
         times=arrays["times"].tolist() if "times" in arrays else [],
+        frame=str(arrays.get("frame", LiftedPoses.frame)),
+        from_camera=arrays.get("from_camera"),
         clips=arrays["clips"].tolist(),
     )
 
@@ -130,6 +132,7 @@ def _annotations(path: Path, arrays: dict[str, np.ndarray], body: str | Path | N
     try:
         content = json.loads(beside.read_text()) if beside.is_file() else {}
         info = {"camera_pitch": None, "method": "", "keypoints_about": "", **content.get("info", {})}
+        fps = None if info.get("fps") is None else frame_rate(str(beside), info["fps"])
         skipped = [(str(entry["file_name"]), str(entry["reason"])) for entry in content.get("skipped", [])]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{beside} is damaged ({error}): predict again, or delete it") from None
@@ -145,4 +148,5 @@ def _annotations(path: Path, arrays: dict[str, np.ndarray], body: str | Path | N
         info=info,
         made_from={},
         joint_maps=lambda batch: None,
+        fps=fps,
     )

@@ -34,6 +34,9 @@ def timeline_of(read: Keypoints, fps: float) -> Timeline:
     Args:
         read: the poses.
         fps: frames in a second where the source does not say; one frame is then the usual distance of two poses.
+
+    Raises:
+        InputError: if times are given, and do not go on from frame to frame.
     """
     videos, people, frames = list(read.images), list(read.names), [0] * len(read.names)
     moving = _moving(read, fps)
@@ -52,6 +55,8 @@ def timeline_of(read: Keypoints, fps: float) -> Timeline:
     rate = read.fps if moving else None
     if moving and rate is None:
         longest = max(moving, key=lambda track: track.times[-1])
+        if not longest.times[-1] > 0.0:
+            raise InputError(f"{read.source or 'times'}: all poses are at the same time, though their frames differ")
         rate = (frames[longest.rows[-1]] - frames[longest.rows[0]]) / longest.times[-1]
     return Timeline(videos, people, frames, rate)
 

@@ -1,10 +1,13 @@
 """Results that were saved give the same motions again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from methods.inference import Annotations, Lifter
+from methods.inference.results import LiftedPoses
 from methods.inference.saved import load_result
 from noise2pose.annotation.layout import empty
 from noise2pose.bodies import BodyModel
@@ -101,3 +104,25 @@ def test_what_is_no_result_is_named(tmp_path, lifted):
     assert "keypoints_2d has the shape (3, 17, 3), expected (5, 17, 3)" in refused(inside)
     (inside / "annotations.npz").write_bytes(content)
     assert "holds poses.npz and annotations.npz: say which" in refused(inside)
+
+
+def test_frame_of_reference_and_rate_are_those_that_were_saved(tmp_path):
+    level = Lifter("diffpose-people").predict(coco_walker(3), fps=20.0, level=True)
+    level.save(tmp_path / "level", pictures=0, gif=False)
+    again = load_result(tmp_path / "level")
+    assert isinstance(again, LiftedPoses) and again.frame == level.frame != LiftedPoses.frame
+    assert np.array_equal(again.from_camera, level.from_camera)
+
+    people = bodies()
+    arrays = {**people.arrays, "times": np.full(3, -1.0), "frames": np.array([0, 1, 1])}
+    slow = replace(people, arrays=arrays, info={**INFO, "fps": 12.5}, fps=12.5)
+    slow.save(tmp_path / "slow", pictures=0)
+    moving = load_result(tmp_path / "slow").motions()[0]
+    assert moving.fps == 12.5 and np.allclose(moving.times, [0.0, 1 / 12.5])
+
+
+def test_poses_that_are_all_at_one_time_are_refused(tmp_path):
+    people = bodies()
+    replace(people, arrays={**people.arrays, "times": np.zeros(3)}).save(tmp_path, pictures=0)
+    with pytest.raises(InputError, match="at the same time, though their frames differ"):
+        load_result(tmp_path).motions()
