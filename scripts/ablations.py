@@ -24,7 +24,7 @@ Finished rows are not run again and interrupted ones continue, so the command ca
 fails is named at the end, and the others go on. Several can run at once with different --seeds; --table then writes the
 page of all.
 
-  noise2pose ablations diffpose                            all rows, splits and seeds: about 40 hours of one core
+  noise2pose ablations diffpose                            all rows, splits and seeds: estimated: 15 hours of one core
   noise2pose ablations diffpose --seeds 0 1 --threads 1    and beside it, on the other core, --seeds 2 3 4
   noise2pose ablations diffpose --splits synthetic --rows encoder diffpose calls_1 calls_10
   noise2pose ablations diffpose --quick --seeds 0          tiny sizes, to see that everything runs

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from methods.diffannot.diffusion import GaussianDiffusion
@@ -116,6 +116,25 @@ def _nearest_that_fits(
             (data + prior).backward()
             optimizer.step()
     return state.detach()
+
+
+def if_it_fits(
+    refined: Float[Tensor, "B D"], theta: Float[Tensor, "B D"], posed_body: PosedBody, keypoints: Keypoints
+) -> tuple[Float[Tensor, "B D"], Bool[Tensor, " B"]]:
+    """Refined states, the front end's where these fit no worse: the denoiser alone has moved those.
+
+    Args:
+        refined: of `guided`.
+        theta: the front end's states.
+        posed_body: of the states.
+        keypoints: 2-D evidence.
+
+    Returns:
+        The states, and which of them are the refined ones.
+    """
+    now, before = (keypoints.distance(keypoints.project(posed_body.joints(state))) for state in (refined, theta))
+    fits = now < before
+    return torch.where(fits[:, None], refined, theta), fits
 
 
 class PosePrior(NamedTuple):

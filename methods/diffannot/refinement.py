@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from methods.diffannot.diffusion import GaussianDiffusion, Step
-from methods.diffannot.fitting import Denoise, Guidance, guided
+from methods.diffannot.fitting import Denoise, Guidance, guided, if_it_fits
 from methods.diffannot.reprojection import Keypoints
 from methods.diffannot.search import (
     Estimate,
@@ -122,14 +122,10 @@ class Refiner:
         if selector == "guided":
             denoise = None if network is None else self._denoise(network, evidence.condition)
             state = guided(self.diffusion, denoise, theta, self.posed_body, evidence.keypoints, self.guidance)
-            fits = self._distance(state, evidence) <= self._distance(theta, evidence)
-            state = torch.where(fits[:, None], state, theta)  # what fits no better was moved by the denoiser alone
+            state, fits = if_it_fits(state, theta, self.posed_body, evidence.keypoints)
             return Refined(state, self.calls("guided") * fits.to(evidence.keys.dtype))
         found = self._search(network, theta, self._score(network, selector, evidence), evidence)
         return Refined(found.state, found.step.clamp_min(0))
-
-    def _distance(self, state: Float[Tensor, "B D"], evidence: Evidence) -> Float[Tensor, " B"]:
-        return evidence.keypoints.distance(evidence.keypoints.project(self.posed_body.joints(state)))
 
     def losses_of_fixed_steps(
         self, network: nn.Module | None, theta: Float[Tensor, "B D"], score: Score, evidence: Evidence

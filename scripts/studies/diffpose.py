@@ -65,7 +65,8 @@ ROWS = {
     "release": Row("DiffPose as released", "--model.variant release"),
     "fmpose": Row(
         "FMPose3D",
-        "--model configs/methods/fmpose_residual.yaml --model.width 24 --model.num_blocks 2 --model.dropout 0.0",
+        "--model configs/methods/fmpose_residual.yaml --model.width 24 --model.num_blocks 2 --model.dropout 0.0 "
+        "--model.learning_rate 0.002",
         "whole",
     ),
     **{

@@ -5,7 +5,7 @@ import roma
 import torch
 
 from methods.diffannot.diffusion import GaussianDiffusion, schedule_betas
-from methods.diffannot.fitting import Guidance, PosePrior, fit_to_keypoints, guided
+from methods.diffannot.fitting import Guidance, PosePrior, fit_to_keypoints, guided, if_it_fits
 from methods.diffannot.reprojection import Keypoints
 from methods.diffannot.states import PosedBody, to_state
 from noise2pose.bodies import BodyModel
@@ -53,6 +53,17 @@ def test_a_prior_that_knows_the_truth_wins_over_no_prior(people):
     blind = guided(DIFFUSION, None, off, POSED, keypoints, guidance)
     knowing = guided(DIFFUSION, towards(truth), off, POSED, keypoints, guidance)
     assert error(knowing, truth) < 0.3 * error(blind, truth)
+
+
+def test_what_fits_no_better_is_the_front_ends_answer(people):
+    truth, off, keypoints = people
+    some = torch.arange(len(off)) % 2 == 0
+    refined = torch.where(some[:, None], truth, off.roll(1, dims=0))  # the others are somebody else
+    kept, fits = if_it_fits(refined, off, POSED, keypoints)
+    assert fits[some].all() and torch.equal(kept[some], truth[some])
+    assert not fits[~some].any() and torch.equal(kept[~some], off[~some])
+    nothing = keypoints._replace(confidence=torch.zeros_like(keypoints.confidence))
+    assert torch.equal(if_it_fits(refined, off, POSED, nothing)[0], off)  # no evidence for the refined one
 
 
 def test_hidden_joints_do_not_pull(people):
