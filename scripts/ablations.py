@@ -8,7 +8,7 @@ from typing import Any
 
 from noise2pose.errors import InputError
 from noise2pose.files import write_text
-from scripts.studies import diffannot, diffpose, dpmesh, page
+from scripts.studies import diffannot, diffpose, dpmesh, page, records
 
 DESCRIPTION = """Train and test every ablation of a method with several seeds, and write a page of what is finished.
 
@@ -22,7 +22,7 @@ dpmesh    configs/experiments/dpmesh_*.yaml: what heat-maps, context, reasoning 
 
 Finished rows are not run again and interrupted ones continue, so the command can be stopped and repeated. A row that
 fails is named at the end, and the others go on. Several can run at once with different --seeds; --table then writes the
-page of all.
+page of all. Beside the page lies a JSON file with what its rows measured; --add takes it over on another machine.
 
   noise2pose ablations diffpose                            all rows, splits and seeds: estimated: 15 hours of one core
   noise2pose ablations diffpose --seeds 0 1 --threads 1    and beside it, on the other core, --seeds 2 3 4
@@ -30,6 +30,7 @@ page of all.
   noise2pose ablations diffpose --quick --seeds 0          tiny sizes, to see that everything runs
   noise2pose ablations diffannot --seeds 0                 the rows of one seed; then --seeds 1, ...
   noise2pose ablations dpmesh --table                      trains nothing, writes the page of what is finished
+  noise2pose ablations diffpose --add docs/ablations_diffpose.json --seeds 0 1 2
 """
 ROWS = {"diffpose": diffpose.ROWS, "dpmesh": dpmesh.ROWS, "diffannot": diffannot.ROWS}
 _OTHERS: dict[str, Any] = {"dpmesh": dpmesh, "diffannot": diffannot}  # whose rows do not come in splits
@@ -51,6 +52,14 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="of each training (default: 1)")
     parser.add_argument("--quick", action="store_true", help="diffpose only: tiny runs on synthetic people")
     parser.add_argument("--table", action="store_true", help="train nothing, write what is finished")
+    parser.add_argument(
+        "--add",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="rows measured elsewhere, which are not run again",
+    )
     parser.add_argument("--output", type=Path, help="Markdown file (default: report/ablations_METHOD.md)")
     arguments = parser.parse_args(args)
     if arguments.method in _OTHERS and arguments.quick:
@@ -63,6 +72,8 @@ def main(args: Sequence[str] | None = None) -> int:
     if arguments.threads < 1:
         parser.error(f"--threads is {arguments.threads}, expected at least 1")
     try:
+        for file in arguments.add:
+            records.add(file)
         failed = (_rows if arguments.method in _OTHERS else _diffpose)(arguments, rows, output)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -79,7 +90,15 @@ def _diffpose(arguments: argparse.Namespace, rows: Sequence[str], output: Path) 
     failed: dict[str, str] = {}
 
     def write() -> str:
-        return page.write_page(output, splits, seeds, arguments.quick)
+        measured = [
+            diffpose.Measured(row, split, seed, arguments.quick)
+            for split in splits
+            for seed in seeds
+            for row in ROWS["diffpose"]
+        ]
+        return _with_records(
+            page.write_page(output, splits, seeds, arguments.quick), output, [one.name for one in measured]
+        )
 
     if not arguments.table:
         diffpose.check_data(splits)
@@ -104,8 +123,18 @@ def _rows(arguments: argparse.Namespace, rows: Sequence[str], output: Path) -> d
     text = study.table(seeds)
     if text:
         write_text(output, text + "\n")
-    _show(text, output)
+    _show(
+        _with_records(text, output, [study.run_name(row, seed) for seed in seeds for row in ROWS[arguments.method]]),
+        output,
+    )
     return failed
+
+
+def _with_records(text: str, output: Path, names: list[str]) -> str:
+    """Writes what the runs measured beside the page, unless it is empty; returns the page."""
+    if text:
+        records.save(output.with_suffix(".json"), names)
+    return text
 
 
 def _attempt(name: str, measure: Callable[[], None], failed: dict[str, str]) -> None:

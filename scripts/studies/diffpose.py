@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 
 from noise2pose.errors import InputError
+from noise2pose.metrics.keys import named
 from scripts import ROOT
 from scripts.studies import runs
 
@@ -171,20 +172,36 @@ def measure(measured: Measured, threads: int) -> None:
     """
     name, options = measured.name, measured.options()
     trained = ROWS[measured.row].trained
-    for needed in {"on_encoder": ["encoder"], "no": ["encoder", REFERENCE]}.get(trained, []):
-        if runs.record(measured.beside(needed).name, "test.json") is None:
-            raise InputError(f"{name}: row {needed} of this split and seed comes first: add it to --rows")
     if runs.record(name, "test.json") is None:
+        for needed in {"on_encoder": ["encoder"], "no": ["encoder", REFERENCE]}.get(trained, []):
+            _check_weights(measured.beside(needed), name)
         check_sweeps(measured, threads)
         if trained != "no":
             runs.fit(EXPERIMENT, name, measured.seed, options, threads)
         weights = "" if trained != "no" else measured.beside(REFERENCE).name
         runs.test(EXPERIMENT, name, measured.seed, options, threads, weights)
+    if runs.record(name, "best.json") is None and (best := runs.best_epoch(name, named("mpjpe")[0])):
+        runs.write_record(name, "best.json", best)
     if runs.record(name, "people.json") is None:
         from scripts.studies import people  # torch, which the page alone does not need
 
         people.use_threads(threads)
         runs.write_record(name, "people.json", people.errors_by_person(runs.folder_of(name), measured.weights))
+
+
+def _check_weights(needed: Measured, name: str) -> None:
+    """Checks that a row is finished and its weights are here.
+
+    Raises:
+        InputError: if not.
+    """
+    if runs.record(needed.name, "test.json") is None:
+        raise InputError(f"{name}: row {needed.row} of this split and seed comes first: add it to --rows")
+    if not needed.weights.is_file():
+        raise InputError(
+            f"{name}: row {needed.row} of this split and seed was measured elsewhere, and its weights are not here: "
+            f"delete {runs.folder_of(needed.name).relative_to(ROOT)} to train it again"
+        )
 
 
 def check_sweeps(measured: Measured, threads: int) -> None:

@@ -1,8 +1,6 @@
 """The page of the ablations of DiffPose: a table for each test set, and a picture of error and coverage over calls."""
 
-import csv
 import io
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -138,18 +136,8 @@ def _people(measured: Iterable[Measured]) -> People:
 
 def _best_epochs(measured: Sequence[Measured]) -> str:
     """Median epoch of the best validation, and the number of epochs; empty if the row was not trained."""
-    best, number = [], 0
-    for one in measured:
-        fit, curve = runs.record(one.name, "fit.json"), runs.folder_of(one.name) / "metrics.csv"
-        if fit is None or not curve.is_file():
-            continue
-        with curve.open(newline="") as file:
-            lines = list(csv.DictReader(file))
-        key = next((key for key in lines[0] if key.startswith("val/") and key.endswith(f"/{_MPJPE.name}")), "")
-        validated = [(float(line[key]), int(line["epoch"])) for line in lines if line.get(key)]
-        best.append(min(validated)[1] + 1 if validated else math.nan)
-        number = fit["epochs"]
-    return f"{statistics.median(best):.0f} of {number}" if best else ""
+    found = [best for one in measured if (best := runs.record(one.name, "best.json"))]
+    return f"{statistics.median(best['epoch'] for best in found):.0f} of {found[0]['epochs']}" if found else ""
 
 
 def _changes(split: str, seeds: Sequence[int], quick: bool) -> list[str]:

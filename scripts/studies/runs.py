@@ -1,5 +1,6 @@
 """The runs of a study: a folder of `runs/` each, trained and tested by the command line as users have it."""
 
+import csv
 import json
 import statistics
 from collections.abc import Sequence
@@ -24,7 +25,29 @@ def record(name: str, file: str) -> dict[str, Any] | None:
 
 def write_record(name: str, file: str, values: dict[str, Any]) -> None:
     """Writes a JSON file of a run."""
-    write_text(folder_of(name) / file, json.dumps(values, indent=2) + "\n")
+    path = folder_of(name) / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def best_epoch(name: str, key: MetricKey) -> dict[str, int] | None:
+    """Epoch with the smallest value of a metric on the first validation set, counted from 1, and how many there were.
+
+    Args:
+        name: of the run.
+        key: metric, such as MPJPE.
+
+    Returns:
+        `epoch` and `epochs`, or None if the run was not trained or not validated.
+    """
+    fit, curve = record(name, "fit.json"), folder_of(name) / "metrics.csv"
+    if fit is None or not curve.is_file():
+        return None
+    with curve.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    column = next((name for name in lines[0] if name.startswith("val/") and name.endswith(f"/{key.name}")), "")
+    validated = [(float(line[column]), int(line["epoch"])) for line in lines if line.get(column)]
+    return {"epoch": min(validated)[1] + 1, "epochs": fit["epochs"]} if validated else None
 
 
 def fit(file: str, name: str, seed: int, options: Sequence[str], threads: int) -> None:

@@ -119,6 +119,7 @@ def project(tmp_path, monkeypatch):
         name = arguments[arguments.index("--name") + 1]
         calls.append((verb, name, "--ckpt_path" in arguments and arguments[arguments.index("--ckpt_path") + 1]))
         runs.folder_of(name).joinpath("checkpoints").mkdir(parents=True, exist_ok=True)
+        (runs.folder_of(name) / "checkpoints" / "best.ckpt").touch()
         runs.write_record(name, "test.json" if verb == "test" else "fit.json", {})
 
     for module in (runs, diffpose):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from noise2pose.metrics.keys import named
 from scripts.studies import page, runs
 from scripts.studies.diffpose import Measured
 from tests.fake_runs import write_run
@@ -23,6 +24,7 @@ def finished(tmp_path, monkeypatch):
         ):
             name = Measured(row, "people", seed).name
             write_run(runs.folder_of(name), mpjpe=error + seed, num_steps=calls)
+            runs.write_record(name, "best.json", runs.best_epoch(name, named("mpjpe")[0]) or {})
             errors = {person: error + seed + number for number, person in enumerate(PEOPLE)}
             sets = {
                 "toy": {"mpjpe": dict(list(errors.items())[:5])},
