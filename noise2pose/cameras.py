@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 VIRTUAL_FOCAL = 1.145  # of `virtual_image`, in sides
-_VIRTUAL_SIDE = 2.2  # in longer sides of the person's box
+VIRTUAL_SIDE = 2.2  # in longer sides of the person's box
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def virtual_image(points: Float[Tensor, "*batch P 2"]) -> tuple[Float[Tensor, "*
         The upper left corner (..., 2) and the side (...,) in pixels; the side is 0 where all points coincide.
     """
     low, high = points.amin(dim=-2), points.amax(dim=-2)
-    side = _VIRTUAL_SIDE * (high - low).amax(dim=-1)
+    side = VIRTUAL_SIDE * (high - low).amax(dim=-1)
     return (low + high - side[..., None]) / 2.0, side
 
 

@@ -10,7 +10,9 @@ number generators", OOPSLA 2014), written in int64 tensor operations, which wrap
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -18,6 +20,8 @@ from torch import Tensor
 _GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
 _MIX2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
+_Drawn = dict[tuple[str, tuple[int, ...], tuple[int, ...], int, int], Tensor]
+_DRAWN: ContextVar[_Drawn | None] = ContextVar("drawn", default=None)
 _SEED, _STREAM = 0xD1B54A32D192ED03, 0xABC98388FB8FAC03  # odd, so that no two seeds or streams coincide
 
 
@@ -46,6 +50,10 @@ def uniform(keys: Tensor, shape: Sequence[int], *, stream: int = 0, seed: int = 
     Returns:
         (B, *shape) float32.
     """
+    return _once(_uniform, keys, shape, stream, seed)
+
+
+def _uniform(keys: Tensor, shape: Sequence[int], stream: int, seed: int) -> Tensor:
     count = math.prod(shape)
     start = _mix(_mix(keys + _signed(seed * _SEED)) + _signed(stream * _STREAM))
     position = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device)
@@ -59,7 +67,34 @@ def normal(keys: Tensor, shape: Sequence[int], *, stream: int = 0, seed: int = 0
     Returns:
         (B, *shape) float32, bounded by 5.3 in absolute value.
     """
-    return torch.special.ndtri(uniform(keys, shape, stream=stream, seed=seed))
+    return _once(_normal, keys, shape, stream, seed)
+
+
+def _normal(keys: Tensor, shape: Sequence[int], stream: int, seed: int) -> Tensor:
+    return torch.special.ndtri(_uniform(keys, shape, stream, seed))
+
+
+@contextmanager
+def drawn_once() -> Iterator[None]:
+    """Within, the same numbers are drawn once, so that a graph traced after a first call has them as constants.
+
+    The operations that draw them are none that graphs for other runtimes have.
+    """
+    token = _DRAWN.set({})
+    try:
+        yield
+    finally:
+        _DRAWN.reset(token)
+
+
+def _once(draw: Callable[..., Tensor], keys: Tensor, shape: Sequence[int], stream: int, seed: int) -> Tensor:
+    drawn = _DRAWN.get()
+    if drawn is None:
+        return draw(keys, shape, stream, seed)
+    wanted = (draw.__name__, tuple(keys.tolist()), tuple(map(int, shape)), stream, seed)
+    if wanted not in drawn:
+        drawn[wanted] = draw(keys, shape, stream, seed)
+    return drawn[wanted]
 
 
 def _signed(value: int) -> int:

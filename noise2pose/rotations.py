@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+_LEAST_COSINE = 1e-6  # of half the angle between two rotations
+
 
 def interleaved_6d_to_rotmat(values: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
     """The rotation whose first two columns are those of the values, reshaped to (3, 2) and orthonormalised in order."""
@@ -32,3 +34,18 @@ def _keep_constants(device: torch.device) -> None:
     # RoMa keeps a constant of its first call. Made in inference mode, autograd would refuse it for ever after.
     with torch.inference_mode(False):
         roma.special_procrustes(torch.eye(3, device=device))
+
+
+def halfway(first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """The rotation in the middle between two, which is the nearest one to the mean of their matrices.
+
+    In closed form, without a decomposition: with D = first^T second, S and A its symmetric and antisymmetric parts and
+    c = cos(angle / 2), the half of D is I + A / (2 c) + (S - I) / (2 (1 + c)). Half a turn apart (c = 0) the middle is
+    not defined, and the answer is no rotation.
+    """
+    turn = first.mT @ second
+    trace = turn[..., 0, 0] + turn[..., 1, 1] + turn[..., 2, 2]
+    half = ((1.0 + trace).clamp_min(0.0).sqrt() / 2.0).clamp_min(_LEAST_COSINE)[..., None, None]
+    eye = torch.eye(3, dtype=first.dtype, device=first.device)
+    middle = eye + (turn - turn.mT) / (4.0 * half) + ((turn + turn.mT) / 2.0 - eye) / (2.0 * (1.0 + half))
+    return first @ middle

@@ -1,4 +1,4 @@
-"""Write a trained method as a model folder: weights, configuration and a card."""
+"""Write a trained method as a model folder, or as ONNX graphs."""
 
 import argparse
 import shlex
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     from methods.base import PoseMethod
 
-DESCRIPTION = """Write a trained method as a model folder: weights, configuration and a card.
+DESCRIPTION = """Write a trained method as a model folder (weights, configuration and a card), or as ONNX graphs.
 
   noise2pose export runs/my_run models/my_model
   noise2pose export runs/my_run models/my_model --dtype float16 --notes notes.md
   noise2pose export runs/my_run/checkpoints/last.ckpt models/other --set guidance_strength=1000
   noise2pose predict --checkpoint models/my_model photo.jpg --output annotated
+  noise2pose export diffpose-people onnx_model --onnx
 
 Every --checkpoint, --ckpt_path and model.*_checkpoint takes the folder.
 """
@@ -32,6 +33,13 @@ EPILOG = """what it writes:
   DIR/config.yaml         class and constructor arguments of the method, and the SHA-256 of model.safetensors
   DIR/README.md           the card, with a YAML head that model hubs read. It has the numbers of the run's test.json
                           with their protocol, command, commit and seed: test the run first, with --ckpt_path best.
+
+what --onnx writes instead, for onnxruntime and other runtimes (pip install -e '.[onnx]'):
+  DIR/model.onnx          what the method answers to people without gradients and fits: lifters, and bodies of HMR; of
+                          DiffPose the answer without its hypotheses, of DiffAnnot its front end, with its denoiser
+                          beside it. It is checked: onnxruntime agrees with PyTorch to 1e-4 on other people.
+  DIR/model.yaml          inputs and outputs with shapes and units, order of the joints
+  DIR/README.md           the same to read, with a call
 
 --notes takes a Markdown file with what only you know: what the model is, data, limits, credit. Its YAML head may have
 `license` (of the weights), `data_license` (of the training data), `datasets`, `metrics` and `tags`. README.md of an
@@ -44,7 +52,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or a checkpoint")
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, a checkpoint, or a shipped model")
     parser.add_argument("output", type=Path, metavar="DIR", help="folder to write, which must not exist")
     parser.add_argument(
         "--dtype", choices=["float32", "float16", "bfloat16"], help="of the weights in the file (default: float32)"
@@ -53,9 +61,11 @@ def main(args: Sequence[str] | None = None) -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="constructor argument to change; repeatable"
     )
     parser.add_argument("--notes", type=Path, metavar="FILE", help="hand-written part of the card (Markdown)")
+    parser.add_argument("--onnx", action="store_true", help="write ONNX graphs for other runtimes instead")
+    parser.add_argument("--people", type=int, metavar="N", help="with --onnx, people that a call takes (default: 1)")
     arguments = parser.parse_args(args)
     try:
-        print(_export(arguments))
+        print(_export_onnx(arguments) if arguments.onnx else _export(arguments))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -64,6 +74,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _export(arguments: argparse.Namespace) -> str:
     """Writes the folder; returns the summary."""
+    if arguments.people is not None:
+        raise InputError("--people is for --onnx: weights take any number of people")
     if arguments.output.exists():
         raise InputError(f"{arguments.output} exists already: give the name of a folder to make, or remove it first")
     notes = Notes({}, "") if arguments.notes is None else read_notes(arguments.notes)
@@ -105,6 +117,27 @@ def _export(arguments: argparse.Namespace) -> str:
     )
     numbers = "with the numbers of its test" if run is not None and run.test else "without numbers of a test"
     return f"{arguments.output}: {method.title}, {facts['weights']}; card {numbers}: {arguments.output / 'README.md'}"
+
+
+def _export_onnx(arguments: argparse.Namespace) -> str:
+    """Writes the graphs; returns the summary."""
+    for option in ("dtype", "notes"):
+        if getattr(arguments, option) is not None:
+            raise InputError(f"--{option} is for weights: leave it out with --onnx, whose graphs are float32")
+    people = 1 if arguments.people is None else arguments.people
+    if people < 1:
+        raise InputError(f"--people is {people}, expected 1 or more")
+    if arguments.output.exists():
+        raise InputError(f"{arguments.output} exists already: give the name of a folder to make, or remove it first")
+    checkpoint, _ = _source(arguments.run)
+
+    from methods.checkpoints import load_method  # these load Lightning
+    from methods.onnx_folders import write_onnx
+
+    method = load_method(checkpoint)
+    if changes := _changes(method, arguments.set):
+        method = _changed(method, changes)
+    return write_onnx(method, arguments.output, str(arguments.run), people)
 
 
 def _source(given: Path) -> tuple[Path, Run | None]:

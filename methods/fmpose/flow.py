@@ -66,7 +66,7 @@ def euler(
     """
     condition = network.condition(pose_2d)
     condition = condition.expand(*noise.shape[:-3], *condition.shape).flatten(0, -3)
-    at_once = _POSES_AT_ONCE.get(noise.device.type, _POSES_ON_ACCELERATOR)
+    at_once = min(_POSES_AT_ONCE.get(noise.device.type, _POSES_ON_ACCELERATOR), len(condition))
     poses = []
     for given, state in zip(condition.split(at_once), noise.flatten(0, -3).split(at_once), strict=True):
         for step in range(steps):

@@ -43,7 +43,7 @@ def mirrored(estimate: Estimate) -> Estimate:
 
 def mean_of(first: Estimate, second: Estimate) -> Estimate:
     """The mean of two estimates; of rotations, the rotation nearest to the mean of the matrices."""
-    turned = rotations.nearest_rotation((first.rotations + second.rotations) / 2.0)
+    turned = rotations.halfway(first.rotations, second.rotations)
     return Estimate(turned, (first.betas + second.betas) / 2.0, (first.camera + second.camera) / 2.0)
 
 

@@ -33,3 +33,11 @@ def test_the_nearest_rotation_has_gradients_after_a_first_use_in_inference_mode(
     assert torch.allclose(nearest, u @ v, atol=1e-5)
     nearest.square().sum().backward()
     assert matrices.grad is not None and matrices.grad.isfinite().all()
+
+
+def test_halfway_is_the_nearest_rotation_to_the_mean():
+    first, second = (roma.random_rotmat(500, dtype=torch.float64) for _ in range(2))
+    middle = rotations.halfway(first, second)
+    torch.testing.assert_close(middle, rotations.nearest_rotation((first + second) / 2.0), atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(rotations.halfway(first, first), first)
+    torch.testing.assert_close(rotations.halfway(second, first), middle, atol=1e-6, rtol=0.0)
