@@ -240,6 +240,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
     formats, motion = _check(arguments), chosen(arguments)
     from methods.inference import Annotator, Lifter, TrainedModel
     from methods.inference.inputs import default_model, read_poses
+    from methods.inference.saved import check_same, made_with
     from noise2pose.export.formats import left_from_before, lines_of
     from noise2pose.images.sources import find_sources
     from noise2pose.keypoints.files import as_keypoints, read_keypoints  # these load PyTorch
@@ -262,32 +263,31 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
     if keypoints is not None and arguments.image_size is not None:
         keypoints = as_keypoints(keypoints, image_size=arguments.image_size)
 
-    lifts = not sources.images if named is None else named.method.body is None
+    lifts = not (sources.images or arguments.lock_feet) if named is None else named.method.body is None
     if lifts:
         if arguments.focal is not None:
             raise InputError("--focal: a method that predicts joints lifts in a virtual image, without a focal length")
         if sources.images and keypoints is not None:
-            raise InputError(
-                f"{arguments.checkpoint} does not look at images: give it {file} alone, without --keypoints"
-            )
-        given = sources if keypoints is None else keypoints
+            alone = f"give it {file} alone, without --keypoints"
+            raise InputError(f"{arguments.checkpoint} does not look at images: {alone}")
+        given, made_by = sources if keypoints is None else keypoints, made_with(command)
+        check_same(output, made_by)
         tracking = {"fps": arguments.fps, "track": arguments.track, "max_gap": arguments.max_gap}
         read = read_poses(given, **tracking, detector=arguments.detector, output=output, **models)
         lifter = Lifter(named or model(default_model(read)))
         poses = lifter.predict(read, camera_pitch=arguments.camera_pitch, **motion)
         with stage("write"):
-            written = poses.save(output, most)
-            exported = lines_of(poses.export(output, formats, sources.frames_of))
+            written = poses.save(output, most, command=made_by)
+            exported = lines_of(poses.export(output, formats, sources.frames_of, sources.images_of))
         drawn = sum(path.suffix == ".png" for path in written)
         files = ", ".join(str(path) for path in written if path.suffix != ".png")
         summary = f"{poses.summary()}; wrote {files}{f' and {drawn} pictures' if drawn else ''}"
         named_first = "" if named else f"{lifter.model.name}, taken because no --checkpoint was given: "
         return "\n".join([named_first + summary, *exported, *left_from_before(written[0])])
 
-    if arguments.fps is not None and not (arguments.track or arguments.level or arguments.smooth != "none"):
-        raise InputError(
-            "--fps: a method that predicts bodies takes single images: it is for --track, --smooth, --level"
-        )
+    timed = arguments.track or arguments.level or arguments.lock_feet or arguments.smooth != "none"
+    if arguments.fps is not None and not timed:
+        raise InputError("--fps: single images have no time: it is for --track, --smooth, --level and --lock_feet")
     annotator = Annotator(named or model(default_model(None)), batch_size=arguments.batch_size, **models)
     annotations = annotator.predict(
         sources if keypoints is None or sources.keypoints is None else keypoints,
@@ -310,7 +310,7 @@ def _predict(arguments: argparse.Namespace, command: str) -> str:
         print(f"and {len(annotations.skipped) - _NAMED} more, see `skipped` in annotations.json", file=sys.stderr)
     with stage("write"):
         arrays, listed, *drawn = annotations.save(output, most)
-        exported = lines_of(annotations.export(output, formats, sources.frames_of))
+        exported = lines_of(annotations.export(output, formats, sources.frames_of, sources.images_of))
     summary = f"{annotations.summary()}; wrote {arrays}, {listed}{f'; pictures: {len(drawn)}' if drawn else ''}"
     named_first = "" if named else f"{annotator.model.name}, taken because no --checkpoint was given: "
     return "\n".join([named_first + summary, *exported])

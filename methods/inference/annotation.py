@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from methods.base import PoseMethod
 from methods.inference.bodies import annotate_people
+from methods.inference.feet import lock_feet as hold_feet
 from methods.inference.inputs import FPS, as_paths
 from methods.inference.levels import level_bodies
 from methods.inference.model import TrainedModel
 from methods.inference.results import Annotations, as_folder
-from methods.inference.smoothing import settle_bodies
+from methods.inference.smoothing import clips_of, settle_bodies
 from methods.model_folders import weights_sha256
 from noise2pose.annotation.detections import detector_files
 from noise2pose.annotation.people import Skipped, Subjects, Tracking, detect_people, find_subjects
@@ -39,6 +39,7 @@ from noise2pose.images.video import FramesByNumber, Video, frame_of
 from noise2pose.keypoints.arrays import Keypoints, frame_rate
 from noise2pose.keypoints.files import as_keypoints
 from noise2pose.motion.filters import Filter, filter_of
+from noise2pose.progress import progress
 from noise2pose.rendering.levelling import check_pitch
 from noise2pose.tracking.gaps import MAX_GAP
 
@@ -89,6 +90,7 @@ class Annotator:
         fps: float | None = None,
         smooth: str = "none",
         level: bool = False,
+        lock_feet: bool = False,
     ) -> Annotations:
         """Annotates everybody in some images or videos, or everybody of some keypoints.
 
@@ -111,6 +113,7 @@ class Annotator:
             fps: frames of the video in a second, for `max_gap` and `smooth`; None for what the source says.
             smooth: how the motion of each person is smoothed: none, butterworth:HZ or one_euro:HZ (docs/video.md).
             level: whether the answer has the bodies in a levelled frame, too (`noise2pose.annotation.layout`).
+            lock_feet: whether to hold the feet of people in a video where they rest (`noise2pose.motion.feet`).
 
         Raises:
             InputError: if the inputs do not fit the model or each other, or `output` holds other annotations.
@@ -127,6 +130,8 @@ class Annotator:
         method = self._method(alone=not sources.images and not sources.videos)
         if keypoints is not None and fps is not None:
             keypoints = replace(keypoints, fps=fps, times=[])
+        if lock_feet:
+            _check_motion(sources, keypoints, track)
         tracking = Tracking(max_gap, FPS) if track else None
         place = None if detector is None else Path(detector)
         files = detector_files(place, *self.models) if keypoints is None else None
@@ -144,6 +149,7 @@ class Annotator:
                 *([*tracking, fps] if tracking is not None else []),
                 *([str(low_pass)] if low_pass is not None else []),
                 *(["levelled"] if level else []),
+                *(["feet locked"] if lock_feet else []),
             ),
             **subjects.made_from,
         }
@@ -162,7 +168,8 @@ class Annotator:
         writer = None if folder is None else AnnotationWriter(folder, info, made_from)
         body, rate = method.body, info["fps"]
         assert body is not None
-        settle = partial(_settled, body=body, fps=rate, low_pass=low_pass, level=level, camera_pitch=camera_pitch)
+        wanted = {"low_pass": low_pass, "level": level, "lock": lock_feet, "camera_pitch": camera_pitch}
+        settle = partial(_settled, body=body, fps=rate, **wanted)
         arrays, skipped, about, motion = self._annotate(subjects, writer, settle)
         info["keypoints_about"] = about or info["keypoints_about"]
         info |= {"motion": motion} if motion else {}
@@ -203,7 +210,7 @@ class Annotator:
         people = subjects.people or []
         batches = [people[start : start + self.batch_size] for start in range(0, len(people), self.batch_size)]
         parts: list[Part] = []
-        with tqdm(total=len(people), unit=" people", disable=None) as bar:
+        with progress(total=len(people), unit=" people") as bar:
             for number, chosen in enumerate(batches):
                 if writer is None:
                     parts.append(annotate_people(self.model.method, chosen))
@@ -225,12 +232,24 @@ def _settled(
     fps: float | None,
     low_pass: Filter | None,
     level: bool,
+    lock: bool,
     camera_pitch: float | None,
 ) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays of a whole set with one shape for each identity, smoothed and levelled if wanted, and words on it."""
+    """The arrays of a whole set with one shape for each identity, changed as is wanted, and words on it."""
     arrays, smoothed = settle_bodies(arrays, body, fps, low_pass)
+    arrays, locked = hold_feet(arrays, body, fps, camera_pitch) if lock else (arrays, "")
     levelled, said = level_bodies(arrays, body, fps, camera_pitch) if level else ({}, "")
-    return {**arrays, **levelled}, "; ".join(filter(None, (smoothed, said)))
+    return {**arrays, **levelled}, "; ".join(filter(None, (smoothed, locked, said)))
+
+
+def _check_motion(sources: Sources, keypoints: Keypoints | None, track: bool) -> None:
+    """Refuses to lock feet where nobody is in motion."""
+    moving = sources.videos or (keypoints is not None and not sources.images and (track or clips_of(keypoints)))
+    if not moving:
+        raise InputError(
+            "--lock_feet: it holds feet that rest over the frames of a video, and these are single photos: give a "
+            "video, or keypoints whose frames follow each other"
+        )
 
 
 def _source(keypoints: Keypoints | None) -> str:

@@ -98,7 +98,11 @@ class Exports(ABC):
         return self._written(path, "html", None if frames is None else lambda video: frames)
 
     def export(
-        self, folder: str | Path, formats: Sequence[str], images: Callable[[str], Images | None] | None = None
+        self,
+        folder: str | Path,
+        formats: Sequence[str],
+        images: Callable[[str], Images | None] | None = None,
+        photographs: Callable[[str], Images | None] | None = None,
     ) -> list[Written]:
         """Writes motion.bvh, motion.glb and so on.
 
@@ -106,6 +110,7 @@ class Exports(ABC):
             folder: made if it is missing.
             formats: names of `noise2pose.export.formats.FORMATS`.
             images: gives the frames of a video by its name, or None to draw it on white.
+            photographs: gives those of a video or of an image, for the page, which has them in it; None for `images`.
 
         Raises:
             InputError: if a format is unknown or needs a package that is missing, or a file cannot be written.
@@ -121,7 +126,7 @@ class Exports(ABC):
             elif name == "coco":
                 written += [Written(file, FORMATS[name].opens) for file in self.to_coco(path)]
             else:
-                written += write(motions, path, name, images)
+                written += write(motions, path, name, (photographs or images) if name == "html" else images)
         return written
 
     def _written(self, path: str | Path, name: str, images: Callable[[str], Images | None] | None = None) -> list[Path]:

@@ -5,7 +5,7 @@ Shape letters: T poses.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import roma
@@ -17,7 +17,7 @@ from noise2pose import skeletons
 from noise2pose.annotation.layout import SKELETON, cameras_of, levels_of
 from noise2pose.bodies import BodyModel
 from noise2pose.keypoints.arrays import counted
-from noise2pose.motion.ground import NEAR, SLOW, floor_height, resting_feet, slow_feet
+from noise2pose.motion.ground import NEAR, SLOW, floor_height, held, resting_feet, slow_feet
 from noise2pose.rendering.levelling import Levels
 
 if TYPE_CHECKING:
@@ -57,23 +57,9 @@ def level_bodies(
     Returns:
         The arrays of `noise2pose.annotation.layout.LEVELLED`.
     """
-    rotation = levels_of(arrays, camera_pitch).rotation
+    found = feet_of(arrays, fps, camera_pitch)
+    rotation, shift, resting, floors = found.rotation, found.shift, found.resting, found.floors
     joints = np.einsum("txy,tjy->tjx", rotation, arrays["joints_3d"])
-    skeleton = skeletons.get(SKELETON)
-    ankles = joints[:, [skeleton.index("left_ankle"), skeleton.index("right_ankle")]]
-    slow = np.zeros(ankles.shape[:2], dtype=bool)
-    for clip in clips_of(record_of(arrays, fps)) if len(joints) else ():
-        slow[clip.rows] = slow_feet(ankles[clip.rows], np.array(clip.times))
-    slow &= np.isfinite(ankles).all(axis=-1)
-    shift, resting, floors = np.zeros((len(joints), 3), dtype=np.float32), np.zeros_like(slow), []
-    rows_of: dict[str, list[int]] = {}
-    for row, camera in enumerate(cameras_of(arrays)):
-        if np.isfinite(ankles[row]).all():
-            rows_of.setdefault(camera, []).append(row)
-    for rows in rows_of.values():
-        floors.append(floor_height(ankles[rows], slow[rows]))
-        shift[rows, 1] = -floors[-1]
-        resting[rows] = resting_feet(ankles[rows], slow[rows], floors[-1])
     vectors = torch.from_numpy(arrays["poses"]).unflatten(-1, (-1, 3))
     turned = torch.from_numpy(rotation) @ roma.rotvec_to_rotmat(vectors[:, 0])
     poses = torch.cat((roma.rotmat_to_rotvec(turned)[:, None], vectors[:, 1:]), dim=1).flatten(1)
@@ -88,6 +74,45 @@ def level_bodies(
         "resting_feet": resting,
     }
     return levelled, _in_words(floors, int(resting.sum()), resting.size)
+
+
+class Feet(NamedTuple):
+    """Where people stand.
+
+    Attributes:
+        rotation: (T, 3, 3) to the levelled frame.
+        shift: (T, 3) metres that bring the floor to y = 0 then.
+        resting: (T, 2) left and right feet that rest.
+        floors: y of the floor of each camera, below it.
+    """
+
+    rotation: np.ndarray
+    shift: np.ndarray
+    resting: np.ndarray
+    floors: list[float]
+
+
+def feet_of(arrays: Mapping[str, np.ndarray], fps: float | None, camera_pitch: float | None) -> Feet:
+    """Floors and the feet that rest on them; arguments as of `level_bodies`."""
+    rotation = levels_of(arrays, camera_pitch).rotation
+    skeleton = skeletons.get(SKELETON)
+    chosen = [skeleton.index("left_ankle"), skeleton.index("right_ankle")]
+    ankles = np.einsum("txy,tjy->tjx", rotation, arrays["joints_3d"][:, chosen])
+    finite = np.isfinite(ankles).all(axis=(1, 2))
+    slow, steady = np.zeros(ankles.shape[:2], dtype=bool), np.array(ankles)
+    for clip in clips_of(record_of(arrays, fps)) if len(ankles) else ():
+        slow[clip.rows] = slow_feet(ankles[clip.rows], np.array(clip.times)) & finite[clip.rows][:, None]
+        steady[clip.rows] = held(ankles[clip.rows], slow[clip.rows])
+    shift, resting, floors = np.zeros((len(ankles), 3), dtype=np.float32), np.zeros_like(slow), []
+    rows_of: dict[str, list[int]] = {}
+    for row, camera in enumerate(cameras_of(arrays)):
+        if finite[row]:
+            rows_of.setdefault(camera, []).append(row)
+    for rows in rows_of.values():
+        floors.append(floor_height(steady[rows], slow[rows]))
+        shift[rows, 1] = -floors[-1]
+        resting[rows] = resting_feet(steady[rows], slow[rows], floors[-1])
+    return Feet(rotation, shift, resting, floors)
 
 
 def _in_words(floors: list[float], resting: int, feet: int) -> str:

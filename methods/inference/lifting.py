@@ -62,6 +62,7 @@ class Lifter:
         pose_model: str | Path | None = None,
         smooth: str = "none",
         level: bool = False,
+        lock_feet: bool = False,
     ) -> LiftedPoses:
         """Lifts poses; a method for clips takes those of each person in the order of their frames.
 
@@ -88,8 +89,8 @@ class Lifter:
             output: folder that keeps what was detected, so that the same call after an interruption resumes; None to
                 keep nothing.
             smooth: how the motion of each person is smoothed: none, butterworth:HZ or one_euro:HZ (docs/video.md).
-
             level: whether to turn the answer upright as drawings are, instead of leaving it in the camera frame.
+            lock_feet: refused, as the options of `Annotator` are the same: joints of a lifter have no place.
 
         Raises:
             InputError: if the inputs, the pitch or the filter are wrong, or the model does not lift keypoints; also if
@@ -101,6 +102,9 @@ class Lifter:
         method = self.model.method
         if method.body is not None:
             raise InputError(f"{method.title} predicts bodies: use Annotator({self.model.name!r})")
+        if lock_feet:
+            where = "have no place: take a model that predicts bodies, such as --checkpoint diffannot-people"
+            raise InputError(f"--lock_feet: {method.title} predicts joints relative to the pelvis, which {where}")
         folder = None if output is None else as_folder(output)
         about = (skeleton, image_size, names, fps, track, max_gap, detector, folder, person_detector, pose_model)
         read = read_poses(keypoints, *about)

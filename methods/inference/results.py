@@ -116,13 +116,14 @@ class LiftedPoses(Exports):
         """COCO's JSON with keypoints and the lifted joints (`noise2pose.export.coco`)."""
         return write_poses_json(self, Path(path))
 
-    def save(self, folder: str | Path, pictures: int = 20, gif: bool = True) -> list[Path]:
+    def save(self, folder: str | Path, pictures: int = 20, gif: bool = True, command: str = "") -> list[Path]:
         """Writes poses.npz and drawings, as `scripts/predict.py` does.
 
         Args:
             folder: made if it is missing; files of the same name are replaced.
             pictures: at most, NAME.png: of the first poses, or spread over a video; 0 for none.
             gif: whether to draw poses.gif, where the poses may be consecutive frames.
+            command: what poses.npz says made it, by which `saved.check_same` knows it again; empty for nothing.
 
         Returns:
             The files.
@@ -134,7 +135,7 @@ class LiftedPoses(Exports):
         known = {"joints_3d": self.joints_3d, "uncertainty": self.uncertainty, "hypotheses": self.hypotheses}
         known |= {"keypoints_2d": self.keypoints_2d, "image_size": self.image_size}
         known |= {"times": np.array(self.times) if self.times else None}
-        known |= {"fps": None if self.fps is None else np.array(self.fps)}
+        known |= {"fps": self.fps and np.array(self.fps), "command": np.array(command) if command else None}
         known |= {"from_camera": self.from_camera, "frame": np.array(self.frame)}
         known |= {"level_rotation": self.levels.rotation, "level": np.array(self.levels.about)}
         arrays = {key: value for key, value in known.items() if value is not None}

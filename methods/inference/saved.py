@@ -1,6 +1,7 @@
 """Results that `LiftedPoses.save` and `Annotations.save` wrote, read again."""
 
 import json
+import shlex
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from noise2pose.rendering.levelling import Levels
 
 FILES = ("poses.npz", "annotations.npz")
 _OF_POSES = ("joints_3d", "keypoints_2d", "level_rotation", "level", "names", "images", "people", "frames", "clips")
+# Options that change nothing in poses.npz, and whether a value follows them.
+_ELSEWHERE = {"--format": True, "--max_pictures": True, "--device": True, "--batch_size": True, "--profile": False}
 _SHOWN = 4  # files of a folder that a message names
 
 
@@ -36,6 +39,43 @@ def load_result(place: str | Path, body: str | Path | None = None) -> LiftedPose
     path = find_result(Path(place))
     arrays = _read(path)
     return _annotations(path, arrays, body) if path.name == FILES[1] else _poses(path, arrays)
+
+
+def made_with(command: str) -> str:
+    """The part of a command that decides what poses.npz holds: without what is written beside it, and the device."""
+    kept, words = [], shlex.split(command)
+    while words:
+        word = words.pop(0)
+        name, equals, _ = word.partition("=")
+        if name not in _ELSEWHERE:
+            kept.append(word)
+        elif _ELSEWHERE[name] and not equals:
+            words = words[1:]
+    return shlex.join(kept)
+
+
+def check_same(folder: Path, command: str) -> None:
+    """Refuses a folder whose poses.npz another command wrote, before anything is computed.
+
+    Args:
+        folder: to write to.
+        command: of `made_with`.
+
+    Raises:
+        InputError: if it holds other poses.
+    """
+    path = folder / FILES[0]
+    if not path.is_file():
+        return
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            before = str(file["command"]) if "command" in file.files else "an earlier version, or Python"
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile):
+        return  # a file that nobody can read is replaced
+    if before != command:
+        raise InputError(
+            f"{folder} holds poses that another command made ({before}): delete {path}, or write to another folder"
+        )
 
 
 def find_result(place: Path) -> Path:

@@ -92,7 +92,7 @@ def settle_bodies(
     for rows in changed:
         shaped = one_shape(body, _rotations(settled, rows), settled["betas"][rows], settled["trans"][rows])
         settled["betas"][rows], settled["trans"][rows] = shaped.betas, shaped.translation
-    _update(settled, body, changed)
+    recompute(settled, body, changed)
     _place(settled, body, changed)
     shaped = _cost(arrays, settled, known)
     if filter_ is None:
@@ -104,7 +104,7 @@ def settle_bodies(
         places = smooth_joints(filter_, settled["trans"][rows][:, None], times, seen)
         settled["poses"][rows] = roma.rotmat_to_rotvec(torch.from_numpy(rotations)).flatten(1).numpy()
         settled["trans"][rows] = places.joints[:, 0]
-        _update(settled, body, [rows])
+        recompute(settled, body, [rows])
         outliers, unchanged = turned + places.outliers, filter_.passes_all(times)
         done.append(smoothness(before, settled["joints_3d"][rows], times, outliers, unchanged))
     assumed = " (assumed)" if done and record.fps is None and not record.times else ""
@@ -156,11 +156,11 @@ def _place(arrays: dict[str, np.ndarray], body: BodyModel, changed: Sequence[np.
     errors = reprojection_errors(joints + moved[:, None], points, focal, centre).numpy()
     chosen = rows[in_front.numpy() & (errors < arrays["reprojection_after"][rows])]
     arrays["trans"][chosen] = moved.numpy()[np.isin(rows, chosen)]
-    _update(arrays, body, [chosen])
+    recompute(arrays, body, [chosen])
 
 
 @torch.no_grad()
-def _update(arrays: dict[str, np.ndarray], body: BodyModel, changed: Sequence[np.ndarray]) -> None:
+def recompute(arrays: dict[str, np.ndarray], body: BodyModel, changed: Sequence[np.ndarray]) -> None:
     """Computes what follows from the parameters of some people again."""
     if not changed:
         return

@@ -41,6 +41,16 @@ class Sources(NamedTuple):
         """Seconds and RGB of each frame of the video that outputs call so; None where there is none."""
         return next((timed_frames(video) for video in self.videos if video.file_name == name), None)
 
+    def images_of(self, name: str) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]] | None:
+        """As `frames_of`; of an image its only frame, None also where it cannot be read any more."""
+        path = next((path for known, path in self.images if known == name), None)
+        if path is None:
+            return self.frames_of(name)
+        try:
+            return iter([(0.0, photographs.read_image(path))])
+        except InputError:
+            return None
+
 
 def find_sources(given: Sequence[str | Path], output: Path | None = None, seconds: float | None = None) -> Sources:
     """Finds the files that are meant.

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds `--smooth` and `--level`."""
+    """Adds `--smooth`, `--level` and `--lock_feet`."""
     parser.add_argument(
         "--smooth",
         default="none",
@@ -18,6 +18,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="writes people upright, with y along an estimate of gravity, and reports feet that rest (default: as the "
         "camera saw them; pictures and --format are upright anyway)",
     )
+    parser.add_argument(
+        "--lock_feet",
+        action="store_true",
+        help="of bodies in a video: holds feet that rest where they are (docs/video.md)",
+    )
 
 
 def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -29,4 +34,4 @@ def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
     from noise2pose.motion.filters import filter_of
 
     filter_of(arguments.smooth)
-    return {"smooth": arguments.smooth, "level": arguments.level}
+    return {"smooth": arguments.smooth, "level": arguments.level, "lock_feet": arguments.lock_feet}
