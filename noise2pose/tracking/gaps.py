@@ -18,6 +18,7 @@ from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.images import frame_number, natural, person_names, without_ending
 from noise2pose.keypoints.tracks import LONGEST_GAP, frames_of_videos, step_of, times_of
 from noise2pose.tracking.identities import identities
+from noise2pose.tracking.things import are_things
 
 MAX_GAP = 0.5  # seconds without detection that are filled by default
 SHORTEST = 0.5  # seconds that somebody must be seen in all, in a video of at least five times that
@@ -40,7 +41,8 @@ def with_identities(read: Keypoints, max_gap: float = MAX_GAP, fps: float = 50.0
 
     A gap of at most `max_gap` is filled: its poses are interpolated and marked as `filled`. A longer one ends a clip,
     and the person keeps the number if they are found again within `identities.REMEMBERED`. Who is seen too
-    shortly is left out; the notes say how many. Identities that the source gives are kept.
+    shortly is left out, and so are things (`noise2pose.tracking.things`); the notes say how many. Identities
+    that the source gives are kept.
 
     Args:
         read: the poses; those that are no frames of a video stay as they are, without identities, and come last.
@@ -109,7 +111,12 @@ def _clips(
     nobody = of_person.pop(None, [])
     poses = [_Pose(video, frame, None, row) for frame, row, _ in nobody] if given else []
     said["single"] += len(nobody) - len(poses)
-    for person, shown in of_person.items():
+    things = are_things([read.points[[row for _, row, _ in shown]] for shown in of_person.values()])
+    for (person, shown), thing in zip(of_person.items(), things, strict=True):
+        if thing and not given:
+            said["things"] += 1
+            said["thing poses"] += len(shown)
+            continue
         if len(shown) * usual < shortest - 1e-6:
             said["short"] += 1
             said["short poses"] += len(shown)
@@ -136,6 +143,11 @@ def _notes(number: int, said: Counter[str], max_gap: float) -> list[str]:
     if said["short"]:
         who = counted(said["short"], "identity", "identities")
         notes.append(f"{who} dropped, seen for less than {SHORTEST:g} s ({counted(said['short poses'], 'pose')})")
+    if said["things"]:
+        who = counted(said["things"], "identity", "identities")
+        notes.append(
+            f"{who} dropped, small things that lie where they are all the time ({counted(said['thing poses'], 'pose')})"
+        )
     if said["single"]:
         notes.append(f"{counted(said['single'], 'pose')} dropped, in one frame only")
     if said["filled"]:
