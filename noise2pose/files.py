@@ -81,10 +81,13 @@ def check_writable(folder: Path) -> None:
     """
     for place in (folder, *folder.absolute().parents):
         if place.exists() and not place.is_dir():
-            raise InputError(f"{folder} cannot be written: {place} is a file, expected a folder")
+            raise InputError(f"{folder} cannot be written: {place} is a file, expected a folder: name another one")
     nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be written: you may not write to {nearest}; take another folder")
+        raise InputError(
+            f"{folder} cannot be written: you may not write to {nearest}; allow it (chmod u+w {nearest}) "
+            "or name another folder"
+        )
 
 
 def lock(folder: Path, otherwise: str) -> TextIO:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from noise2pose.annotation.layout import to_text
 from noise2pose.errors import InputError
@@ -21,6 +20,7 @@ from noise2pose.keypoints.cleaning import usable
 from noise2pose.keypoints.detectors.finder import SKELETON, DetectorFiles, PeopleFinder, left_out_for
 from noise2pose.keypoints.images import person_names
 from noise2pose.keypoints.videos import Detect, Detector
+from noise2pose.progress import progress
 
 __all__ = ["SKELETON", "detect_people", "detector_files", "finder_of", "model_files"]
 FOLDER = Path("data/detector")  # where `noise2pose prepare detector` puts the files
@@ -160,7 +160,7 @@ def detect_people(
     known = {} if cache is None else _read(cache, hashes)
     found: dict[str, dict[str, Any]] = {}
     finder: PeopleFinder | None = None
-    with tqdm(photographs, unit=" images", desc="2-D joints", disable=None) as bar:
+    with progress(photographs, unit=" images", desc="2-D joints") as bar:
         for number, photograph in enumerate(bar, start=1):
             content = sha256(photograph.path)
             entry = known.get(photograph.file_name, {})

@@ -13,6 +13,7 @@ from noise2pose import skeletons
 from noise2pose.annotation.layout import ARRAYS, SKELETON, vertices_of
 from noise2pose.batch import JointMaps, PoseBatch
 from noise2pose.bodies import BodyModel
+from noise2pose.bodies.legs import unseen_vertices
 from noise2pose.files import write_png
 from noise2pose.images import crops
 from noise2pose.images.photographs import Photograph
@@ -101,9 +102,11 @@ def _draw(
         left = ground = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
     panels = [left]
     if np.isfinite(vertices).all():
-        over = meshes.overlay(ground, vertices, faces, scale * focal, scale * (centre - corner))
+        joints, weights = skeletons.get(SKELETON).joints, body.skinning_weights.cpu().numpy()
+        unseen = unseen_vertices(weights, person["observed"], joints)
+        over = meshes.overlay(ground, vertices, faces, scale * focal, scale * (centre - corner), unseen=unseen)
         panels.append(_with_joints(over, (person["keypoints_2d"] - [*corner, 0.0]) * [scale, scale, 1.0]))
-        side_view = meshes.side_view(vertices @ level_rotation.T, faces, (left.shape[0], left.shape[0]))
+        side_view = meshes.side_view(vertices @ level_rotation.T, faces, (left.shape[0], left.shape[0]), unseen)
         panels.append(captioned(side_view, f"side, {level}", _LETTERS))
     if image is not None and look is not None:
         alone = _alone(person, image, body.template.device)

@@ -19,6 +19,9 @@ SKELETON = "h36m_17"
 MAX_REPROJECTION = 0.1  # of the joints on average, in sides of the box; above that an annotation is suspect
 MAX_JOINT_REPROJECTION = 0.2  # of a single joint
 MIN_VISIBLE = 6  # joints; below that it is suspect as well
+# Of the confidence of a knee or ankle at the border of the image or beyond it, which the detector may have made up.
+MIN_AT_BORDER = 0.9
+_BORDER = 0.01  # of the longer side of the image: what is nearer to its border is at it
 MIN_CONFIDENCE = 0.3  # of the legs; the 2-D detector takes joints below it as not seen
 # Of the longest bone to the third longest, in the image and in lengths of usual bones. Perspective and detection errors
 # make it above 2 for less than one of 100 people who are not seen from far above, joints of two people for 7 of 10.
@@ -132,6 +135,8 @@ def suspicions(person: Mapping[str, np.ndarray], mirrored: float = 0.0, noisy: f
         reasons.append("the legs were not seen and are made up")
     elif visible and legs < MIN_CONFIDENCE:
         reasons.append(f"the legs were hardly seen, with a confidence of {legs:.2f} at most")
+    else:
+        reasons += _legs_at_border(person, skeleton)
     reasons += _two_people(person, skeleton)
     if mirrored > MAX_DISAGREEMENT:
         reasons.append(f"mirrored, the same person gets a body that is {1000.0 * mirrored:.0f} mm away on average")
@@ -146,6 +151,21 @@ def _in_image(person: Mapping[str, np.ndarray]) -> np.ndarray:
     """Which keypoints are seen, and in the image."""
     pixels = person["keypoints_2d"][:, :2]
     return person["observed"] & ((pixels >= 0) & (pixels <= person["image_size"])).all(axis=-1)
+
+
+def _legs_at_border(person: Mapping[str, np.ndarray], skeleton: Skeleton) -> list[str]:
+    """Whether no knee or ankle was seen for certain within the image: a portrait, whose legs a detector makes up."""
+    legs = [skeleton.index(joint) for joint in _LEGS]
+    points, size = person["keypoints_2d"][legs], person["image_size"]
+    seen = points[:, 2] > 0
+    if not size.all() or not seen.any():
+        return []
+    margin = _BORDER * size.max()
+    within = ((points[:, :2] > margin) & (points[:, :2] < size - margin)).all(axis=-1)
+    if (within & (points[:, 2] >= MIN_CONFIDENCE))[seen].any() or points[seen, 2].max() >= MIN_AT_BORDER:
+        return []
+    where = "at the border of the image or beyond it"
+    return [f"the legs are {where}, with a confidence of {points[:, 2].max():.2f} at most: a detector may invent them"]
 
 
 def _far_joint(person: Mapping[str, np.ndarray], skeleton: Skeleton) -> list[str]:

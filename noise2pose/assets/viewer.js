@@ -21,6 +21,7 @@ function unpack(packed) {
 }
 
 const faces = scene.faces ? new Uint16Array(bytes(scene.faces).buffer) : null;
+const parts = scene.parts ? bytes(scene.parts) : null; // of the legs, counted from 1; 0 for the rest
 
 function point(array, start) { return [array.values[start], array.values[start + 1], array.values[start + 2]]; }
 
@@ -80,6 +81,10 @@ function drawFloor(context, eye) {
   for (let z = start(2); z <= end(2) + 1e-6; z += square) line(context, eye.project(start(0), y, z), eye.project(end(0), y, z));
 }
 
+function pale(color) {
+  return "#" + [1, 3, 5].map((i) => Math.round(0.35 * parseInt(color.slice(i, i + 2), 16) + 0.65 * 235).toString(16).padStart(2, "0")).join("");
+}
+
 function shades(color) {
   const rgb = [1, 3, 5].map((i) => parseInt(color.slice(i, i + 2), 16));
   return Array.from({ length: FACE_SHADES }, (_, i) => {
@@ -116,11 +121,13 @@ function drawMesh(context, eye, person) {
     if (area < 0 && depth[a] > 0.05) shown.push({ a, b, c, depth: depth[a] + depth[b] + depth[c] });
   }
   shown.sort((one, other) => other.depth - one.depth);
+  const unseen = [false, ...scene.leg_joints.map((joint) => !isSeen(person, joint))]; // legs that nobody saw are paler
   context.lineWidth = devicePixelRatio; // covers the seams
   for (const { a, b, c } of shown) {
     const n = [0, 1, 2].map((i) => normals[3 * a + i] + normals[3 * b + i] + normals[3 * c + i]), size = Math.hypot(...n) || 1;
     const bright = n.reduce((sum, each, i) => sum + each * (0.85 * light[i] + 0.35 * up[i]), 0) / size;
-    context.fillStyle = context.strokeStyle = person.shades[Math.max(0, Math.min(FACE_SHADES - 1, Math.round(bright * (FACE_SHADES - 1))))];
+    const tones = unseen[parts[a]] ? person.paleShades : person.shades;
+    context.fillStyle = context.strokeStyle = tones[Math.max(0, Math.min(FACE_SHADES - 1, Math.round(bright * (FACE_SHADES - 1))))];
     context.beginPath();
     context.moveTo(flat[2 * a], flat[2 * a + 1]);
     context.lineTo(flat[2 * b], flat[2 * b + 1]);
@@ -261,7 +268,7 @@ function choose(number) {
   people = timeline.people.map((person) => ({
     ...person,
     ...Object.fromEntries(["joints", "confidence", "hypotheses", "ellipsoids", "points"].map((key) => [key, unpack(person[key])])),
-    keys: Object.keys(person.meshes).map(Number), unpacked: {}, shades: shades(person.color), shown: true,
+    keys: Object.keys(person.meshes).map(Number), unpacked: {}, shades: shades(person.color), paleShades: shades(pale(person.color)), shown: true,
   }));
   by("slider").max = timeline.labels.length - 1;
   by("notes").textContent = timeline.notes.join("; ");

@@ -20,7 +20,6 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from tqdm import tqdm
 
 from noise2pose.errors import InputError
 from noise2pose.files import lock, sha256, unwritable
@@ -29,6 +28,7 @@ from noise2pose.keypoints.arrays import Keypoints, counted
 from noise2pose.keypoints.cleaning import usable
 from noise2pose.keypoints.detectors.finder import left_out_for
 from noise2pose.keypoints.images import person_names
+from noise2pose.progress import progress
 from noise2pose.timing import stage
 
 LONGEST = 1920  # pixels of the longer side of the frames in which people are sought; larger frames are reduced
@@ -140,7 +140,7 @@ def detect_in_video(video: Video, detector: Detector, file: Path | None = None) 
         tiled = bool(known) and bool(known[-1]["tiled"])
         name = Path(video.file_name).name
         total, done = video.num_frames, len(found.times)
-        with tqdm(total=total, initial=done, unit=" frames", desc=f"people in {name}", disable=None) as bar:
+        with progress(total=total, initial=done, unit=" frames", desc=f"people in {name}") as bar:
             for frame in reader:
                 with stage("detect"):
                     found_joints, left_out = detect(frame.pixels, tiled)

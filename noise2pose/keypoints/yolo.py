@@ -28,7 +28,10 @@ def read_yolo(path: Path) -> People:
     try:
         lines = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as YOLO-pose text ({error})") from error
+        raise InputError(
+            f"{path} is no keypoint file: a .txt is read as YOLO-pose, whose lines are numbers (class, box and 3 for "
+            f"each joint), and this one is not ({error})"
+        ) from error
     for row, values in enumerate(filter(None, lines)):
         if len(values) == _BOX:
             skipped["without keypoints"] += 1

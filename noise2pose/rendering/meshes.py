@@ -8,12 +8,13 @@ Shape letters: V vertices, T triangles, H rows, W columns, P pixels that show th
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from numpy.typing import ArrayLike
 
 from noise2pose.rendering.rasteriser import rasterise
 
 _GREY_BLUE = (0.70, 0.77, 0.86)
+_PALE = (0.93, 0.93, 0.95)  # of what nobody saw
 _LIGHT = (-0.35, -0.55, -0.85)  # from the surface towards the light: above the camera, to its left
 _AMBIENT = 0.35
 _SUPERSAMPLING = 2  # of pictures for people to look at
@@ -95,8 +96,12 @@ def render_mesh(
     focal: ArrayLike,
     principal_point: ArrayLike,
     size: tuple[int, int],
+    unseen: Bool[np.ndarray, " V"] | None = None,
 ) -> UInt8[np.ndarray, "H W 4"]:
     """A smoothly shaded picture of a mesh, without anti-aliasing; arguments as of `project_mesh`.
+
+    Args:
+        unseen: vertices that are drawn paler; None for none.
 
     Returns:
         RGBA; alpha is 255 where the mesh is and 0 elsewhere.
@@ -106,7 +111,10 @@ def render_mesh(
     picture = np.zeros((rows * columns, 4), dtype=np.uint8)
     normals = fragments.interpolate(vertex_normals(vertices, faces))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
-    shaded = shade(normals, _GREY_BLUE, _LIGHT, _AMBIENT)
+    colour = np.array(_GREY_BLUE, dtype=np.float32)
+    if unseen is not None:
+        colour = fragments.interpolate(np.where(unseen[:, None], np.float32(_PALE), colour))
+    shaded = shade(normals, colour, _LIGHT, _AMBIENT)
     picture[fragments.pixel, :3] = np.rint(255.0 * shaded.clip(0.0, 1.0))
     picture[fragments.pixel, 3] = 255
     return picture.reshape(rows, columns, 4)
@@ -119,6 +127,7 @@ def overlay(
     focal: ArrayLike,
     principal_point: ArrayLike,
     opacity: float = 0.9,
+    unseen: Bool[np.ndarray, " V"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A mesh over the photograph that it was found in, with smooth edges.
 
@@ -126,6 +135,7 @@ def overlay(
         photo: RGB; it is not changed.
         vertices, faces, focal, principal_point: as of `project_mesh`, in pixels of the photograph.
         opacity: 0 shows the photograph alone, 1 hides it behind the mesh.
+        unseen: vertices that are drawn paler; None for none.
     """
     rows, columns = photo.shape[:2]
     picture = photo.copy()
@@ -141,6 +151,7 @@ def overlay(
         factor * np.asarray(focal, np.float32),
         factor * (np.asarray(principal_point, np.float32) - corner),
         (factor * (right - left), factor * (bottom - top)),
+        unseen,
     )
     # The colour of a pixel without mesh is zero, so the sums of colours are weighted by alpha as they are.
     sums = mesh.reshape(bottom - top, factor, right - left, factor, 4).sum(axis=(1, 3), dtype=np.uint16)
@@ -154,6 +165,7 @@ def side_view(
     vertices: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "T 3"],
     size: tuple[int, int],
+    unseen: Bool[np.ndarray, " V"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The mesh from 90 degrees to the camera's right, on white: what the camera sees nearest is at the left.
 
@@ -162,6 +174,7 @@ def side_view(
     Args:
         vertices, faces: as of `project_mesh`.
         size: W columns and H rows.
+        unseen: vertices that are drawn paler; None for none.
     """
     columns, rows = size
     points = np.asarray(vertices, dtype=np.float32)
@@ -175,7 +188,7 @@ def side_view(
     focal = (1.0 - 2.0 * _SIDE_MARGIN) * min(columns / extent[0], rows / extent[1]) * (distance - extent[2] / 2.0)
     white = np.full((rows, columns, 3), 255, dtype=np.uint8)
     centre = (columns / 2.0, rows / 2.0)
-    return overlay(white, turned, faces, (focal, focal), centre, opacity=1.0)
+    return overlay(white, turned, faces, (focal, focal), centre, opacity=1.0, unseen=unseen)
 
 
 def _sight(

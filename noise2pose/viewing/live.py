@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from noise2pose.bodies.legs import PARTS
 from noise2pose.errors import InputError
 from noise2pose.export import extras
 from noise2pose.rendering.skeletons import color_of_joint
@@ -171,11 +172,23 @@ class LiveView:
             )
         vertices, faces = person.vertices(moment) if on["bodies"] else None, person.faces
         if vertices is not None and faces is not None:
-            body = scene.add_mesh_simple(f"{at}/body", vertices, faces, color=_rgb(person.color), opacity=0.85)
-            self._nodes.append(body)
+            color = np.array(_rgb(person.color))
+            pale = self._unseen(person, moment)[faces].any(axis=1)
+            for name, shown, shade in (("body", ~pale, color), ("unseen", pale, (0.4 * color + 0.6 * _PALE).round())):
+                if shown.any():
+                    tint = tuple(int(value) for value in shade)
+                    mesh = scene.add_mesh_simple(f"{at}/{name}", vertices, faces[shown], color=tint, opacity=0.85)
+                    self._nodes.append(mesh)
         if len(self.timeline.people) > 1:
             top = places[places[:, 1].argmax()] + [0.0, 0.15, 0.0]
             self._nodes.append(scene.add_label(f"{at}/name", person.name, position=tuple(top)))
+
+    def _unseen(self, person: Person, moment: int) -> np.ndarray:
+        """(V,) bool: vertices of the legs that nobody saw."""
+        parts, joints = person.parts, self.scene.skeleton.joints
+        assert parts is not None, "somebody with a mesh"
+        seen = person.confidence[moment] > 0
+        return np.array([not seen[joints.index(joint)] for _, joint in PARTS] + [False])[parts]
 
 
 def _rgb(color: str) -> tuple[int, int, int]:

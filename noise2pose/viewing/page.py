@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from noise2pose.bodies.legs import PARTS
 from noise2pose.export.motion import Motion
 from noise2pose.files import ASSETS, write_text
 from noise2pose.rendering.skeletons import LEFT, MIDDLE, RIGHT, color_of_joint
@@ -78,7 +79,8 @@ def _content(scene: Scene, images: Images | None, title: str) -> dict[str, Any]:
         len(timeline) for timeline in scene.timelines for person in timeline.people if person.faces is not None
     )
     every = max(1, -(-bodies // MOST_MESHES))
-    faces = next((p.faces for timeline in scene.timelines for p in timeline.people if p.faces is not None), None)
+    bodied = next((p for timeline in scene.timelines for p in timeline.people if p.faces is not None), None)
+    faces, parts = (None, None) if bodied is None else (bodied.faces, bodied.parts)
     return {
         "title": title,
         "joints": list(skeleton.joints),
@@ -86,6 +88,9 @@ def _content(scene: Scene, images: Images | None, title: str) -> dict[str, Any]:
         "colors": [color_of_joint(joint) for joint in skeleton.joints],
         "sides": {"left": LEFT, "right": RIGHT, "middle": MIDDLE},
         "faces": None if faces is None else b64encode(faces.astype("<u2").tobytes()).decode(),
+        # The joint that has to be seen for each part of the legs, and the part of each vertex, counted from 1.
+        "leg_joints": [skeleton.joints.index(joint) for _, joint in PARTS],
+        "parts": None if parts is None else b64encode((parts + 1).astype("u1").tobytes()).decode(),
         "timelines": [_timeline(timeline, images, every) for timeline in scene.timelines],
     }
 

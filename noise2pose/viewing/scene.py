@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from noise2pose.bodies.legs import parts_of_mesh
 from noise2pose.errors import InputError
 from noise2pose.export.motion import Motion, side_by_side
 
@@ -58,6 +59,12 @@ class Person:
         """Triangles of the mesh; None for somebody without a body."""
         body = next((motion.body for motion in self.motion if motion is not None), None)
         return None if body is None else body.model.faces.cpu().numpy()
+
+    @property
+    def parts(self) -> Int[np.ndarray, " V"] | None:
+        """The part of a leg that each vertex is of (`noise2pose.bodies.legs`); None for somebody without a body."""
+        body = next((motion.body for motion in self.motion if motion is not None), None)
+        return None if body is None else parts_of_mesh(body.model.skinning_weights.cpu().numpy())
 
     @torch.no_grad()
     def vertices(self, moment: int) -> Float[np.ndarray, "V 3"] | None:

@@ -149,3 +149,30 @@ def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path, checkpoint, cap
         error = capsys.readouterr().err
         assert message in error and error.startswith("error: ")
     assert not out.exists()
+
+
+def test_poses_of_another_command_are_not_replaced(tmp_path, checkpoint, capsys):
+    for name, scale in (("a", 1.0), ("b", 0.5)):
+        np.savez(tmp_path / f"{name}.npz", keypoints=scale * people(2, "coco_17"))
+    out = tmp_path / "out"
+    assert predict(checkpoint, tmp_path / "a.npz", out) == 0
+    before = (out / "poses.npz").read_bytes()
+    capsys.readouterr()
+    assert predict(checkpoint, tmp_path / "b.npz", out) == 2
+    said = capsys.readouterr().err
+    assert "holds poses that another command made" in said and "a.npz" in said and said.count("\n") == 1
+    assert predict(checkpoint, tmp_path / "a.npz", out, "--camera_pitch", "10") == 2
+    assert (out / "poses.npz").read_bytes() == before
+    assert predict(checkpoint, tmp_path / "a.npz", out, "--format", "csv", "--max_pictures", "1", "--profile") == 0
+    assert (out / "poses.npz").read_bytes() == before, "what is written beside it changes nothing in it"
+
+
+def test_text_files_that_are_no_keypoints_and_folders_that_cannot_be_written_say_what_to_do(tmp_path, capsys):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.txt").write_text("these are my photos")
+    assert main([str(tmp_path / "notes"), "--output", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "readme.txt is no keypoint file: a .txt is read as YOLO-pose" in said and said.count("\n") == 1
+    (tmp_path / "file").write_text("")
+    assert main([str(tmp_path / "notes"), "--output", str(tmp_path / "file")]) == 2
+    assert "is a file, expected a folder: name another one" in capsys.readouterr().err

@@ -267,3 +267,22 @@ def test_a_set_without_people(tmp_path):
     writer.write(0, None, [("a.jpg", "broken")])
     assert writer.finish(1) == (0, 0, 1)
     assert read_annotations(tmp_path)["poses"].shape == (0, 72) == empty()["poses"].shape
+
+
+def portrait(knees_at, confidence):
+    """Somebody whose knees and ankles are at one height of an image that is 640 pixels wide and 480 high."""
+    batch, prediction, body = answered(1)
+    skeleton = skeletons.get("h36m_17")
+    legs = [skeleton.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("knee", "ankle")]
+    batch["keypoints_2d"] = batch["keypoints_2d"].clone()
+    batch["keypoints_2d"][0, legs, 1] = knees_at
+    batch["keypoints_2d"][0, legs, 2] = confidence
+    return str(annotate_batch(batch, prediction, body)["suspect_reasons"][0])
+
+
+def test_legs_that_a_detector_puts_at_the_border_of_a_portrait_are_suspect():
+    said = "the legs are at the border of the image or beyond it, with a confidence of 0.60 at most"
+    assert said in portrait(479.0, 0.6) and said in portrait(520.0, 0.6)
+    assert "border" not in portrait(400.0, 0.6), "within the image"
+    assert "border" not in portrait(479.0, 0.95), "certain, as annotated ones are"
+    assert "border" not in portrait(479.0, 0.0) and "legs were not seen" in portrait(479.0, 0.0)
