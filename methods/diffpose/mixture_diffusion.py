@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from methods.diffpose import diffusion, gmm
+from methods.diffpose.residual import ResidualDenoiser
 from methods.diffpose.variants import STATE_SCALE, Denoiser, Lifted, Samples
 from noise2pose import keyed_random
 
@@ -125,12 +126,20 @@ class MixtureDiffusion(nn.Module):
         return Moments(mean, variance)
 
     def predict_clean(
-        self, state: Float[Tensor, "B J 3"], steps: Int[Tensor, " B"], lifted: Lifted, moments: Moments
+        self,
+        state: Float[Tensor, "B J 3"],
+        steps: Int[Tensor, " B"],
+        lifted: Lifted,
+        moments: Moments,
+        condition: Float[Tensor, "B H"] | None = None,
     ) -> Float[Tensor, "B J 3"]:
-        """Estimate of h_0, metres."""
-        estimate = lifted.pose + STATE_SCALE * self.denoiser(
-            state / STATE_SCALE, steps.to(state.dtype), lifted.features
-        )
+        """Estimate of h_0, metres; with the `condition` of a residual denoiser in place of the features if given."""
+        scaled, times = state / STATE_SCALE, steps.to(state.dtype)
+        if condition is not None and isinstance(self.denoiser, ResidualDenoiser):
+            correction = self.denoiser.denoise(scaled, times, condition)
+        else:
+            correction = self.denoiser(scaled, times, lifted.features)
+        estimate = lifted.pose + STATE_SCALE * correction
         if not self.state_skip:
             return estimate
         alpha = self.alphas_cumprod[steps, None, None]
@@ -174,15 +183,17 @@ class MixtureDiffusion(nn.Module):
             mean, state = mean.flatten(0, 1), (mean + noise).flatten(0, 1)
 
         def repeated(part: Tensor) -> Tensor:
-            return part.repeat(num_hypotheses, 1, 1)
+            return part.repeat(num_hypotheses, *[1] * (part.ndim - 1))
 
+        once = self.denoiser.condition(lifted.features) if isinstance(self.denoiser, ResidualDenoiser) else None
+        condition = None if once is None else repeated(once)
         moments = Moments(*map(repeated, moments))
         lifted = Lifted(*map(repeated, (lifted.screen, lifted.pose, lifted.features)))
         estimates = []
 
         def denoise(state: Tensor, step: int) -> tuple[Tensor, Tensor]:
             steps = torch.full_like(state[:, 0, 0], step, dtype=torch.long)
-            clean = self.predict_clean(state, steps, lifted, moments)
+            clean = self.predict_clean(state, steps, lifted, moments, condition)
             estimates.append(clean)
             return clean, diffusion.noise_from_clean(state, clean, self.alphas_cumprod[step], mean)
 

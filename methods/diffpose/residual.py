@@ -132,9 +132,26 @@ class ResidualDenoiser(nn.Module):
         context: Float[Tensor, "B J D"] | None = None,
     ) -> Float[Tensor, "B J C"]:
         """Denoises once; arguments and result as of `GraphDenoiser`."""
-        embedding = self.step_embedding(steps.to(state.dtype))
         joints = state if context is None else torch.cat((state, context), dim=-1)
-        hidden = self.input(joints.flatten(1)).unflatten(-1, (joints.shape[1], -1))
+        return self._after_input(self.input(joints.flatten(1)), state, steps)
+
+    def condition(self, context: Float[Tensor, "B J D"]) -> Float[Tensor, "B H"]:
+        """What the context adds in the first layer, which is the same in all calls for a pose."""
+        weight = self.input.weight.unflatten(1, (context.shape[1], -1))[..., -context.shape[-1] :]
+        return F.linear(context.flatten(1), weight.flatten(1), self.input.bias)
+
+    def denoise(
+        self, state: Float[Tensor, "B J C"], steps: Float[Tensor, " B"], condition: Float[Tensor, "B H"]
+    ) -> Float[Tensor, "B J C"]:
+        """As `forward`, with `condition` in place of the context, which has 16 times as many numbers as the state."""
+        weight = self.input.weight.unflatten(1, (state.shape[1], -1))[..., : state.shape[-1]]
+        return self._after_input(condition + F.linear(state.flatten(1), weight.flatten(1)), state, steps)
+
+    def _after_input(
+        self, hidden: Float[Tensor, "B H"], state: Float[Tensor, "B J C"], steps: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B J C"]:
+        embedding = self.step_embedding(steps.to(state.dtype))
+        hidden = hidden.unflatten(-1, (state.shape[1], -1))
         for block, temporal in zip(self.blocks, self.temporal, strict=True):
             hidden = temporal(block(hidden.flatten(1), embedding).view(hidden.shape))
         return self.output(self.norm(hidden.flatten(1))).view(state.shape)

@@ -37,6 +37,18 @@ def test_the_denoiser_starts_as_no_correction_and_sees_state_step_and_context():
 
 
 @torch.no_grad()
+def test_what_the_context_adds_is_computed_once_for_all_calls():
+    torch.manual_seed(0)
+    network = ResidualDenoiser(3, 8, 2, 0.0, 17, context_channels=5).eval()
+    network.output.weight.normal_()
+    state, steps, context = torch.randn(4, 17, 3), torch.arange(4.0), torch.randn(4, 17, 5)
+    condition = network.condition(context)
+    torch.testing.assert_close(network.denoise(state, steps, condition), network(state, steps, context))
+    other = network.denoise(state, steps, network.condition(context.roll(1, dims=1)))
+    assert (other - network(state, steps, context)).abs().max() > 1e-3, "whose joint it is matters"
+
+
+@torch.no_grad()
 def test_without_context_the_denoiser_takes_the_released_state():
     network = ResidualDenoiser(5, 8, 1, 0.0, 17)
     assert network(torch.randn(2, 17, 5), torch.zeros(2)).shape == (2, 17, 5)
