@@ -121,6 +121,11 @@ def _clips(
             said["short"] += 1
             said["short poses"] += len(shown)
             continue
+        lasted = shown[-1][2] - shown[0][2] + usual
+        if len(shown) * usual < min(2.0 * shortest, lasted / 2.0):
+            said["now and then"] += 1
+            said["now and then poses"] += len(shown)
+            continue
         poses += [_Pose(video, frame, person, row) for frame, row, _ in shown]
         for (frame, row, time), (following, later, then) in pairwise(shown):
             between = range(frame + step, following, step)
@@ -143,6 +148,11 @@ def _notes(number: int, said: Counter[str], max_gap: float) -> list[str]:
     if said["short"]:
         who = counted(said["short"], "identity", "identities")
         notes.append(f"{who} dropped, seen for less than {SHORTEST:g} s ({counted(said['short poses'], 'pose')})")
+    if said["now and then"]:
+        who, poses = counted(said["now and then"], "identity", "identities"), said["now and then poses"]
+        notes.append(
+            f"{who} dropped, seen for less than {2 * SHORTEST:g} s and half of the time ({counted(poses, 'pose')})"
+        )
     if said["things"]:
         who = counted(said["things"], "identity", "identities")
         notes.append(

@@ -56,3 +56,11 @@ def test_the_foot_of_a_table_gets_no_identity_and_the_people_keep_theirs():
     assert {name: len(numbers) for name, numbers in named(read, who, tracked).items()} == {
         name: len(numbers) for name, numbers in named(read, who, alone).items()
     }
+
+
+def test_who_is_seen_now_and_then_for_a_moment_gets_no_identity():
+    pytest.importorskip("trackers")
+    gone = {(AWAY, frame) for frame in range(200) if frame >= 60 or (frame >= 10 and frame % 4)}
+    tracked = with_identities(scene(missing=gone)[0])
+    assert set(tracked.people) == {"1", "2"}
+    assert any("1 identity dropped, seen for less than 1 s and half of the time" in note for note in tracked.notes)
