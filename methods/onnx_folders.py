@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from methods.onnx_graphs import TOLERANCE, UNITS, deployable_of, write_method, write_network
-from noise2pose import cameras
+from noise2pose import cameras, skeletons
+from noise2pose.annotation.layout import SKELETON
 from noise2pose.errors import InputError
 from noise2pose.export.extras import load
 from noise2pose.files import sha256
@@ -44,7 +45,7 @@ def write_onnx(method: "PoseMethod", folder: Path, source: str, people: int = 1)
         load(package, "onnx", "--onnx")
     deployable = deployable_of(method)
     shown = deployable.method
-    skeleton = shown.skeleton  # every method has one
+    skeleton = skeletons.get(str(shown.hparams.get("skeleton", SKELETON)))
     facts = {
         "method": method.title,
         "source": source,

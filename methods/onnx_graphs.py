@@ -100,7 +100,8 @@ class _Forward(nn.Module):
 def as_batch(given: Mapping[str, Tensor]) -> PoseBatch:
     """The batch of a method from the inputs of its graph."""
     batch: Any = {key: value for key, value in given.items() if key not in _CAMERA}
-    return {**batch, "camera": {key: given[key] for key in _CAMERA}, "sample_id": [_SAMPLE] * len(given["focal"])}
+    batch |= {"camera": {key: given[key] for key in _CAMERA}, "sample_id": [_SAMPLE] * len(given["focal"])}
+    return batch
 
 
 def outputs_of(prediction: Prediction) -> dict[str, Tensor]:

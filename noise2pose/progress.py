@@ -13,11 +13,13 @@ class _Lines:
     """A stream to which each state of a bar is written as a line of its own."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+        self.stream, self.before = stream, ""
 
     def write(self, text: str) -> None:
-        if shown := text.strip():
+        shown = text.strip()
+        if shown and shown != self.before:
             self.stream.write(f"{shown}\n")
+            self.before = shown
 
     def flush(self) -> None:
         self.stream.flush()

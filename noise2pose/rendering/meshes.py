@@ -113,7 +113,7 @@ def render_mesh(
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
     colour = np.array(_GREY_BLUE, dtype=np.float32)
     if unseen is not None:
-        colour = fragments.interpolate(np.where(unseen[:, None], np.float32(_PALE), colour))
+        colour = fragments.interpolate(np.where(unseen[:, None], np.array(_PALE, dtype=np.float32), colour))
     shaded = shade(normals, colour, _LIGHT, _AMBIENT)
     picture[fragments.pixel, :3] = np.rint(255.0 * shaded.clip(0.0, 1.0))
     picture[fragments.pixel, 3] = 255
