@@ -1,4 +1,4 @@
-# make demo   trains, tests and compares two methods, and ends in report/index.html
+# make demo   trains, tests and compares two methods (report/index.html), then finds a person in a photo and in motion
 # make test   runs the tests
 # make check  what CI adds: formatting, lint, types
 #

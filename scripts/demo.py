@@ -1,4 +1,4 @@
-"""Train DiffPose and its context encoder for a few minutes, test both, and compare them: `make demo`."""
+"""Train DiffPose and its context encoder, compare them, and find people with the shipped models: `make demo`."""
 
 import argparse
 import json
@@ -7,15 +7,30 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from scripts import ROOT, run
 
-QUIET = {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
+# One thread each: for networks of this size more gain little, and beside other work they wait for each other.
+QUIET = {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 SMALL = "--model.width 32 --model.num_blocks 2 --model.dropout 0.1".split()
 FROM_ENCODER = "--model.context_width 32 --model.context_blocks 2 --model.context_checkpoint".split()
 SKELETON, PERSON, PIXELS = "h36m_17", 1, 512  # of the picture at the top of README
-DESCRIPTION = """Train DiffPose and its context encoder for a few minutes, test both, and compare them.
+PHOTO = "noise2pose/assets/photos/astronaut"
+CLIP_FRAMES, CLIP_RATE, CLIP_STEP = 30, 25, 2  # of the walking person; every second frame of motion at 50 Hz
+FEWER_CLIPS = ["--data.clips_per_activity", "4"]  # of the synthetic motion, which is made anew by each command
+OPENED_BY = {
+    "index.html": "the comparison of the three runs: any web browser",
+    "motion.html": "the people in space and time, one page: any web browser",
+    "motion.glb": "animated skin or skeleton: Blender, any browser's glTF viewer, Windows 3D Viewer, Unity",
+    "motion.bvh": "motion capture: Blender, MotionBuilder, Maya",
+    "annotations.npz": "bodies as AMASS has them: numpy.load",
+    "annotations.json": "the same in COCO's layout: pycocotools, FiftyOne",
+    "poses.npz": "joints, hypotheses and uncertainty: numpy.load",
+    "poses.gif": "the clip: any image viewer",
+}
+DESCRIPTION = """Train DiffPose and its context encoder for minutes, test both, and compare them; then find people.
 
 It uses real motion if data/cmu_mocap has been prepared (see `scripts/prepare.py cmu_mocap --help`) and synthetic motion
 otherwise. Three runs with small networks are trained and tested by the same commands as any other run:
@@ -24,18 +39,69 @@ otherwise. Three runs with small networks are trained and tested by the same com
   demo_diffpose   DiffPose (release variant), which starts from that encoder, frozen
   demo_control    the encoder alone, trained for as long as the two together: what the same time gains without diffusion
 
-It ends in report/index.html.
+Each training ends after --epochs, or after --seconds (the control after as long as the other two took): then it says
+that it was cut. The comparison is report/index.html. At the end the shipped models find the body of a person in a
+photograph (report/photo) and lift a walking person (report/clip), and each file is printed with what opens it.
 """
 
 
-def train_and_test(name: str, method: str, data: str, epochs: int, options: Sequence[str]) -> float:
-    """Trains and tests one run from scratch; returns the seconds that training took."""
+def train_and_test(
+    name: str, method: str, data: str, epochs: int, seconds: float, options: Sequence[str]
+) -> tuple[float, str]:
+    """Trains and tests one run from scratch; returns the seconds that training took, and words if it was cut."""
     shutil.rmtree(ROOT / "runs" / name, ignore_errors=True)
     given = ["-c", f"configs/experiments/{method}_synthetic_frame.yaml", "--data", f"configs/data/{data}_frame.yaml"]
     given += ["--name", name, "--trainer.accelerator", "cpu", *options, "--trainer.enable_model_summary", "false"]
-    run("train", "fit", *given, "--trainer.max_epochs", str(epochs), **QUIET)
+    given += FEWER_CLIPS if data == "synthetic" else []
+    limit = str(timedelta(seconds=math.ceil(seconds)))
+    days_first = f"00:{limit:0>8}"  # as the Trainer reads it: days, hours, minutes, seconds
+    run("train", "fit", *given, "--trainer.max_epochs", str(epochs), "--trainer.max_time", days_first, **QUIET)
+    record = json.loads((ROOT / "runs" / name / "fit.json").read_text())
     run("train", "test", *given, "--ckpt_path", "best", **QUIET)
-    return json.loads((ROOT / "runs" / name / "fit.json").read_text())["seconds"]
+    if record["seconds"] < seconds:
+        return record["seconds"], ""
+    cut = f"{name} was cut after {record['seconds']:.0f} s, with {record['steps']} steps of its {epochs} epochs"
+    print(cut, flush=True)
+    return record["seconds"], cut
+
+
+def write_walk(path: Path) -> None:
+    """Writes the 2-D joints of a walking person of the synthetic test motion as a keypoint file."""
+    import numpy as np
+
+    from datamodules.synthetic_motion import SyntheticMotion
+    from noise2pose.files import write_npz
+
+    options = {"keypoints_2d": "synthetic", "num_frames": CLIP_FRAMES * CLIP_STEP}
+    clips = SyntheticMotion(clips_per_activity=4, **options).load("test")
+    walking = clips["action"].index("walk")
+    write_npz(
+        path,
+        keypoints=clips["keypoints_2d"][walking, ::CLIP_STEP].numpy(),
+        skeleton=np.array(SKELETON),
+        fps=np.array(float(CLIP_RATE)),
+        frames=np.arange(CLIP_FRAMES),
+        people=np.array(["walker"] * CLIP_FRAMES),
+    )
+
+
+def find_people(folder: Path) -> None:
+    """Shipped models on the shipped photograph and on a synthetic clip, with the files that other tools open."""
+    photo, clip = folder / "photo", folder / "clip"
+    for made in (photo, clip):
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+    drawn = ["--max_pictures", "1"]
+    source = [f"{PHOTO}.jpg", "--keypoints", f"{PHOTO}_keypoints.json", "--checkpoint", "diffannot-people"]
+    run("predict", *source, "--format", "glb,html", "--output", str(photo), *drawn, **QUIET)
+    write_walk(clip / "keypoints.npz")
+    source = [str(clip / "keypoints.npz"), "--checkpoint", "diffpose-people-27"]
+    run("predict", *source, "--format", "bvh,glb,html", "--output", str(clip), *drawn, **QUIET)
+    print("\nWhat was made, and what opens it:")
+    for path in [folder / "index.html", *sorted(photo.iterdir()), *sorted(clip.iterdir())]:
+        about = "a drawing: any image viewer" if path.suffix == ".png" else OPENED_BY.get(path.name)
+        if about:
+            print(f"  {path}  {about}")
 
 
 def draw_overview(path: Path) -> None:
@@ -83,7 +149,8 @@ def draw_overview(path: Path) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=5, help="of the encoder, and of the denoiser (default: 5)")
+    parser.add_argument("--epochs", type=int, default=20, help="of the encoder, and of the denoiser (default: 20)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training of each run at most (default: 60)")
     parser.add_argument("--output", default="report", help="folder of the report (default: report)")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the picture at the top of README, and stop")
     arguments = parser.parse_args(args)
@@ -96,12 +163,15 @@ def main(args: Sequence[str] | None = None) -> int:
     about = {"cmu": "CMU motion capture", "synthetic": "synthetic motion (no real person)"}[data]
     print(f"The demo trains small networks on {about} with simulated 2-D detections, on the CPU.")
 
-    seconds = train_and_test("demo_encoder", "context", data, arguments.epochs, SMALL)
+    epochs, most = arguments.epochs, arguments.seconds
+    seconds, cut = train_and_test("demo_encoder", "context", data, epochs, most, SMALL)
     diffpose = [*SMALL, *FROM_ENCODER, "runs/demo_encoder/checkpoints/best.ckpt"]
-    seconds_diffpose = train_and_test("demo_diffpose", "diffpose", data, arguments.epochs, diffpose)
-    # As many epochs as fit into the time of the other two.
-    epochs = math.ceil(arguments.epochs * (seconds + seconds_diffpose) / seconds)
-    train_and_test("demo_control", "context", data, epochs, SMALL)
+    seconds_diffpose, cut_diffpose = train_and_test("demo_diffpose", "diffpose", data, epochs, most, diffpose)
+    # As many epochs as fit into the time of the other two, and no longer than they took.
+    together = seconds + seconds_diffpose
+    _, cut_control = train_and_test(
+        "demo_control", "context", data, math.ceil(epochs * together / seconds), together, SMALL
+    )
 
     minutes = (time.perf_counter() - started) / 60.0
     note = (
@@ -109,10 +179,13 @@ def main(args: Sequence[str] | None = None) -> int:
         "it shows that everything runs, not how good the methods are. The control is the encoder alone, trained for as "
         "long as encoder and DiffPose together: diffusion gains only what DiffPose does better than the control."
     )
+    note += "".join(f" {words}." for words in (cut, cut_diffpose, cut_control) if words)
     names = ("demo_encoder", "demo_diffpose", "demo_control")
     options = ["--output", arguments.output, "--title", "noise2pose demo", "--note", note]
     run("compare", *(f"runs/{name}" for name in names), *options, **QUIET)
-    print(f"\nOpen {arguments.output}/index.html (it took {minutes:.1f} minutes).")
+    find_people(Path(arguments.output))
+    minutes = (time.perf_counter() - started) / 60.0
+    print(f"\nIt took {minutes:.1f} minutes.")
     return 0
 
 
