@@ -38,7 +38,7 @@ EPILOG = """what it writes for a method that predicts joints:
                         uncertainty (poses, 17) in metres and hypotheses (poses, N, 17, 3) where the method has them;
                         keypoints_2d (poses, 17, 3) in pixels of the file with confidence; skeleton, checkpoint,
                         observed (poses, 17), whether the joint was seen; image_size (poses, 2) where it is known;
-                        clips, the number of the unbroken motion of a person, -1 in none; times in seconds and fps
+                        clips, number of the unbroken motion of a person, -1 in none; command; times in seconds, fps
                         where known; level_rotation (poses, 3, 3) and level, how pictures are turned upright and why
   DIR/NAME.png          of the first poses, or spread over a video; discs are one standard deviation of each joint
   DIR/poses.gif         of one person in consecutive frames

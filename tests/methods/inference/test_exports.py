@@ -174,7 +174,8 @@ def test_single_poses_have_no_film_and_a_wrong_rate_is_refused_before_any_work(t
 def test_files_of_an_earlier_command_are_named(tmp_path, capsys):
     (tmp_path / "one.json").write_text(json.dumps(clip(people=1, frames=2)))
     command = ["--checkpoint", "diffpose-people", str(tmp_path / "one.json"), "--output", str(tmp_path / "out")]
-    assert main([*command, "--fps", "25", "--max_pictures", "1", "--format", "csv,bvh"]) == 0
+    command += ["--fps", "25"]
+    assert main([*command, "--max_pictures", "1", "--format", "csv,bvh"]) == 0
     assert "left from before" not in capsys.readouterr().out
     assert main([*command, "--max_pictures", "0", "--format", "csv"]) == 0
     said = capsys.readouterr().out.splitlines()[-1]
