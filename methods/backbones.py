@@ -16,11 +16,15 @@ class Backbone(nn.Module):
     Attributes:
         width: C, of the features.
         mean, std: of the images of its published training, RGB in [0, 1].
+        classifier: how names of tensors begin that files of its published weights have and the network has not.
+        may_lack: how names of tensors begin that such files may lack, and that stay as they are.
     """
 
     width: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    classifier: tuple[str, ...] = ("fc.",)
+    may_lack: tuple[str, ...] = ()
 
     def forward(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C"]:
         """Features of an RGB image in [0, 1]."""
@@ -48,10 +52,10 @@ class ResNet50(Backbone):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = _stage(64, 64, 3, stride=1)
-        self.layer2 = _stage(256, 128, 4, stride=2)
-        self.layer3 = _stage(512, 256, 6, stride=2)
-        self.layer4 = _stage(1024, 512, 3, stride=2)
+        self.layer1 = bottlenecks(64, 64, 3, stride=1)
+        self.layer2 = bottlenecks(256, 128, 4, stride=2)
+        self.layer3 = bottlenecks(512, 256, 6, stride=2)
+        self.layer4 = bottlenecks(1024, 512, 3, stride=2)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -72,6 +76,8 @@ class ResNet50(Backbone):
 
 
 class _Bottleneck(nn.Module):
+    """ResNet's residual block of three convolutions, the stride on the second."""
+
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
         channels_out = 4 * channels
@@ -92,7 +98,8 @@ class _Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
-def _stage(channels_in: int, channels: int, num_blocks: int, stride: int) -> nn.Sequential:
+def bottlenecks(channels_in: int, channels: int, num_blocks: int, stride: int) -> nn.Sequential:
+    """A stage of blocks, from `channels_in` to 4 times `channels`."""
     first = _Bottleneck(channels_in, channels, stride)
     return nn.Sequential(first, *(_Bottleneck(4 * channels, channels, 1) for _ in range(num_blocks - 1)))
 
@@ -110,6 +117,7 @@ class EfficientNetLite0(Backbone):
     """
 
     width = 1280
+    classifier = ("_fc.",)
     mean, std = (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
 
     def __init__(self) -> None:

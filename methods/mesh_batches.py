@@ -83,14 +83,23 @@ def camera_of(batch: PoseBatch) -> PinholeCamera:
     camera = batch.get("camera", {})
     if "focal" in camera and "principal_point" in camera:
         return PinholeCamera(camera["focal"], camera["principal_point"])
-    if "image_size" in camera:
-        size = camera["image_size"]
-    elif "principal_point" in camera:
-        size = 2.0 * camera["principal_point"]
-    else:
-        raise InputError("camera of the batch has neither principal_point nor image_size: a body cannot be placed")
+    size = image_size_of(batch)
     diagonal = torch.linalg.vector_norm(size, dim=-1, keepdim=True).expand(-1, 2)
     return PinholeCamera(camera.get("focal", diagonal), camera.get("principal_point", size / 2.0))
+
+
+def image_size_of(batch: PoseBatch) -> Float[Tensor, "B 2"]:
+    """Width and height of each image, pixels; where they are unknown, twice the principal point.
+
+    Raises:
+        InputError: if neither is known.
+    """
+    camera = batch.get("camera", {})
+    if "image_size" in camera:
+        return camera["image_size"]
+    if "principal_point" in camera:
+        return 2.0 * camera["principal_point"]
+    raise InputError("camera of the batch has neither principal_point nor image_size: a body cannot be placed")
 
 
 def translation_in_image(

@@ -85,13 +85,16 @@ def read_published(path: Path) -> Any:
     return read_torch_file(path, [*functions, np.ndarray, np.dtype, *kinds, *left_out])
 
 
-def state_dict_in(content: Any, first: Iterable[str], ema: bool = False) -> dict[str, Tensor]:
+def state_dict_in(
+    content: Any, first: Iterable[str], ema: bool = False, beside: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
     """Finds the tensors in a published checkpoint and removes the prefixes of wrappers from their names.
 
     Args:
         content: the state dict itself, a dictionary that holds it, or the release's list that begins with it.
         first: how some tensor's name begins without wrappers; wrappers before such a name are removed from all names.
         ema: take the moving average of the weights instead.
+        beside: how names begin that have no wrappers beside others that have.
 
     Raises:
         InputError: if there is no state dict or no average, or if names disagree about the wrappers.
@@ -100,7 +103,7 @@ def state_dict_in(content: Any, first: Iterable[str], ema: bool = False) -> dict
     weights = {str(key): _tensor(str(key), value) for key, value in found.items()}
     beginning = re.compile(rf"({_WRAPPERS})(?:{'|'.join(map(re.escape, first))})")
     prefix = next((match[1] for key in weights if (match := beginning.match(key))), "")
-    if without := [key for key in weights if not key.startswith(prefix)]:
+    if without := [key for key in weights if not key.startswith((prefix, *beside))]:
         raise InputError(f"some names begin with {prefix} and some do not: {_some(without)}")
     return {key.removeprefix(prefix): value for key, value in weights.items()}
 
@@ -128,6 +131,19 @@ def _tensor(key: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor | np.ndarray) and not key.endswith(_COUNTER):
         raise InputError(f"{key} is of type {type(value).__name__}, expected a tensor")
     return torch.as_tensor(value)
+
+
+def without_parts(weights: Mapping[str, Tensor], reasons: Mapping[str, str]) -> dict[str, Tensor]:
+    """Weights without parts that are not wanted; notes on the standard error what is left out.
+
+    Args:
+        weights: under their published names.
+        reasons: how names begin that are left out, and what they are.
+    """
+    kept = {key: value for key, value in weights.items() if not key.startswith(tuple(reasons))}
+    for reason in sorted({what for start, what in reasons.items() if any(key.startswith(start) for key in weights)}):
+        print(f"note: left out {reason}", file=sys.stderr)
+    return kept
 
 
 def published_names(ours: Iterable[str], table: Mapping[str, str]) -> dict[str, str]:

@@ -9,12 +9,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.hmr.regressor import NUM_BETAS, NUM_ROTATIONS, Estimate
 from methods.mesh_batches import known_bodies, masked_loss, root_relative_loss, rotations_of
-from noise2pose.batch import PoseBatch, Smpl
+from methods.mesh_regression import NUM_BETAS, NUM_ROTATIONS, Estimate, camera_prior, vertex_loss
+from noise2pose.batch import PoseBatch
 from noise2pose.bodies import BodyModel
 
 Measure = Literal["squares", "distance"]
@@ -78,19 +78,6 @@ def distances(
 ) -> Float[Tensor, "*batch"]:
     """Euclidean distance of each pair of vectors, as a loss of `torch.nn.functional` is called."""
     return torch.linalg.vector_norm(estimate - target, dim=-1)
-
-
-def vertex_loss(estimate: Estimate, smpl: Smpl, known: Bool[Tensor, " B"], body: BodyModel) -> Float[Tensor, ""]:
-    """L1 of the vertices of both bodies, each with its root joint where its rest pose has it, metres."""
-    rotations, betas = estimate.rotations[known], estimate.betas[known]
-    ours = body(rotations[:, 0], rotations[:, 1:], betas).vertices
-    theirs = body(smpl["global_orient"][known], smpl["body_pose"][known], smpl["betas"][known]).vertices
-    return (ours - theirs).abs().sum() / max(ours.numel(), 1)
-
-
-def camera_prior(camera: Float[Tensor, "B 3"]) -> Float[Tensor, ""]:
-    """exp(-10 s)^2, which keeps the scale of the camera from falling to zero and below (SPIN)."""
-    return torch.exp(-10.0 * camera[:, 0]).square().mean()
 
 
 class Discriminators(nn.Module):

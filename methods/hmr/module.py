@@ -9,9 +9,9 @@ from torch import Tensor
 from methods.backbones import Backbone, EfficientNetLite0, ResNet50
 from methods.base import PoseMethod
 from methods.facing import Normalisation, towards_person, turned_back
+from methods.hmr.features import KeypointFeatures
 from methods.hmr.losses import Discriminators, Measure, discriminator_loss, prior_loss, supervised_losses
-from methods.hmr.official import load_pretrained
-from methods.hmr.regressor import Estimate, KeypointFeatures, Regressor, mean_of, mirrored
+from methods.hmr.official import published_parts
 from methods.mesh_batches import (
     PinholeCamera,
     box_of,
@@ -21,17 +21,25 @@ from methods.mesh_batches import (
     known_bodies,
     project_to_image,
     rotations_of,
-    translation_in_image,
     vary_colours,
 )
+from methods.mesh_regression import (
+    Estimate,
+    Regressor,
+    box_in_view,
+    full_translation,
+    mean_of,
+    mirrored,
+    prediction_of,
+    whole_loss,
+)
+from methods.pretrained import load_pretrained
 from methods.schedules import scheduled
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.images.crops import joints_in_box
-
-_SMALLEST_SCALE = 0.05  # of the camera: forty metres across the box
 
 
 class HMR(PoseMethod):
@@ -44,7 +52,7 @@ class HMR(PoseMethod):
         input: `image` for the crop of the box, `keypoints` for the 2-D joints.
         backbone: image only: `resnet50` as published, or `efficientnet_lite0` for processors without an accelerator.
         pretrained: image only: weights that training starts from: `imagenet` for those that a package ships, or a file
-            (see `methods.hmr.official.load_pretrained`). They are read when training starts and not needed afterwards.
+            (see `methods.pretrained.load_pretrained`). They are read when training starts and not needed afterwards.
         freeze_backbone: train the regressor alone.
         width: keypoints only: of the features.
         num_blocks: keypoints only: residual blocks of the features.
@@ -159,15 +167,11 @@ class HMR(PoseMethod):
         box, camera = box_of(batch), camera_of(batch)
         estimate = self.estimate(batch, box, camera)
         joints = self._joints(estimate)
-        root = joints[:, self.skeleton.root, None]
-        orient, pose = estimate.rotations[:, 0], estimate.rotations[:, 1:]
-        prediction: Prediction = {
-            "joints_3d": joints - root,
-            "smpl": {"global_orient": orient, "body_pose": pose, "betas": estimate.betas},
-            "camera_translation": full_translation(estimate.camera, box, camera),
-        }
+        translation = full_translation(estimate.camera, box, camera)
+        prediction = prediction_of(estimate, joints, translation, self.skeleton.root)
         if self.answers_mesh and not self.training:
-            prediction["vertices"] = self.body(orient, pose, estimate.betas).vertices - root
+            mesh = self.body(estimate.rotations[:, 0], estimate.rotations[:, 1:], estimate.betas).vertices
+            prediction["vertices"] = mesh - joints[:, self.skeleton.root, None]
         return turned_back(prediction, rotation, self.body.rest_joints(estimate.betas)[:, 0])
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
@@ -192,8 +196,7 @@ class HMR(PoseMethod):
             judged = discriminator_loss(self.discriminators, (estimate.rotations, estimate.betas), real)
             self.log("train/loss_discriminator", judged.detach())
             loss = loss + judged
-        # Data-parallel training waits for a gradient of every parameter, also if the batch lacks some ground truth.
-        return loss + 0.0 * (estimate.rotations.sum() + estimate.betas.sum() + estimate.camera.sum())
+        return whole_loss(estimate, loss)
 
     def train(self, mode: bool = True) -> "HMR":
         super().train(mode)
@@ -207,7 +210,7 @@ class HMR(PoseMethod):
             return
         if self.pretrained is not None:
             assert isinstance(self.backbone, Backbone), "refused by the constructor"
-            load_pretrained(self.backbone, self.regressor, self.pretrained)
+            load_pretrained(self.backbone, self.regressor, self.pretrained, published_parts)
         elif self.freeze_backbone:
             raise InputError("model.freeze_backbone needs a trained backbone: give model.pretrained")
 
@@ -257,23 +260,3 @@ class HMR(PoseMethod):
         """Joints of the body, metres, before its translation."""
         rotations = estimate.rotations
         return self.body.joints(rotations[:, 0], rotations[:, 1:], estimate.betas, regressor=self.skeleton.name)
-
-
-def full_translation(
-    camera: Float[Tensor, "B 3"], box: Float[Tensor, "B 3"], image_camera: PinholeCamera
-) -> Float[Tensor, "B 3"]:
-    """Translation of the body in the camera of the whole image, metres.
-
-    Args:
-        camera: (s, tx, ty) of the crop; a scale below 0.05 counts as 0.05.
-        box: centre x, centre y and side, pixels.
-        image_camera: of the whole image.
-    """
-    weak = torch.cat((camera[:, :1].clamp_min(_SMALLEST_SCALE), camera[:, 1:]), dim=-1)
-    return translation_in_image(weak, box, image_camera)
-
-
-def box_in_view(box: Float[Tensor, "B 3"], camera: PinholeCamera) -> Float[Tensor, "B 3"]:
-    """Offset of the box from the principal point, and its side, in focal lengths (CLIFF, Li et al., ECCV 2022)."""
-    offset = (box[:, :2] - camera.principal_point) / camera.focal
-    return torch.cat((offset, box[:, 2:] / camera.focal[:, :1]), dim=-1)

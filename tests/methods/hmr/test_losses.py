@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from datamodules.base import select
 from methods.hmr import losses
 from methods.hmr.losses import Discriminators, discriminator_loss, prior_loss
-from methods.hmr.regressor import Estimate
 from methods.mesh_batches import known_bodies, masked_mean, root_relative_loss, rotations_of
+from methods.mesh_regression import Estimate
 from noise2pose.bodies import BodyModel
 from tests.tiny import TinyPeople
 

@@ -5,9 +5,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from methods.checkpoints import load_method
 from methods.hmr import HMR
-from methods.hmr.module import box_in_view, full_translation
-from methods.hmr.regressor import Regressor
 from methods.mesh_batches import PinholeCamera, camera_of, project_to_image
+from methods.mesh_regression import Regressor, box_in_view, full_translation
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.images.crops import joints_in_box

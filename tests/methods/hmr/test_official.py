@@ -7,7 +7,7 @@ import torch
 
 from methods.hmr.losses import Discriminators
 from methods.hmr.official import layout_of, load_hmr
-from methods.hmr.regressor import Regressor
+from methods.mesh_regression import Regressor
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, read_fixture
 from tests.parity.tolerances import assert_close
