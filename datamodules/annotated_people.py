@@ -1,4 +1,4 @@
-"""COCO, CrowdPose, Halpe-FullBody and MuCo-3DHP: annotated people in single images.
+"""COCO, CrowdPose, OCHuman, Halpe-FullBody and MuCo-3DHP: annotated people in single images.
 
 Such data sets share how images are held out of training, see `AnnotatedPeople`.
 """
@@ -149,6 +149,16 @@ class CrowdPose(AnnotatedPeople):
             taken = errors < self.fit_error if self.fits == "below" else errors >= self.fit_error
             batch["has_smpl"] = batch["has_smpl"] & taken
         return batch
+
+
+class OCHuman(AnnotatedPeople):
+    """OCHuman (Zhang et al., CVPR 2019): people who hide each other, in 2-D and for tests alone."""
+
+    dataset = "ochuman"
+    published_splits = {"train": None, "val": "val", "test": "test"}
+
+    def people(self, split: str) -> str:
+        return f"people of OCHuman's {split}"
 
 
 class Halpe(AnnotatedPeople):

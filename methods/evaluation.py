@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import SumMetric
 
@@ -67,6 +68,7 @@ class EvaluationSet(nn.Module):
             self._update_vertices(batch, prediction, body, groups)
             if self.protocol.smpl_joints and body.regressors[0] == _SMPL_JOINTS:
                 self._update_smpl_joints(batch, prediction, body, groups)
+            self._update_shape(batch, prediction, body, groups)
         hypotheses = prediction.get("hypotheses")
         if hypotheses is None or len(hypotheses) < 2:
             return
@@ -186,6 +188,22 @@ class EvaluationSet(nn.Module):
         pred = body.joints(**answered, regressor=_SMPL_JOINTS)
         valid = batch["has_smpl"][:, None].expand(target.shape[:-1])
         self._add("smpl_joints", pred, target, valid, groups)
+
+    def _update_shape(
+        self, batch: PoseBatch, prediction: Prediction, body: BodyModel, groups: list[str] | None
+    ) -> None:
+        """Both shapes as meshes of the true body; betas of another body than SMPL mean nothing to it."""
+        if "rest_basis" not in batch or "smpl" not in prediction or body.model_type != "smpl":
+            return
+        given: Any = batch["smpl"]
+        answered: Any = prediction["smpl"]
+        basis = batch["rest_basis"]
+        pred, target = (
+            basis[..., 0] + torch.einsum("bvcs,bs->bvc", basis[..., 1:], betas)
+            for betas in (answered["betas"], given["betas"])
+        )
+        valid = batch["has_smpl"][:, None].expand(target.shape[:-1])
+        self._add("shape", pred, target, valid, groups)
 
     def _update_pixels(
         self, batch: PoseBatch, prediction: Prediction, body: BodyModel | None, groups: list[str] | None

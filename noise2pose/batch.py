@@ -62,6 +62,9 @@ class PoseBatch(TypedDict, total=False):
     vertices: Tensor  # (B, V, 3) metres in the camera frame: ground truth of each person's own body; where has_smpl
     gender: Tensor  # (B,) int64, of the true body: 0 neutral, 1 male, 2 female
     smpl_joints: Tensor  # (B, 24, 3) metres in the camera frame: SMPL's joints of the same; where has_smpl
+    rest_basis: (
+        Tensor  # (B, V, 3, 11) metres: mesh of each person's own body in the rest pose, and of each shape coefficient
+    )
     camera_translation: Tensor  # (B, 3) metres; the body in the camera frame is that of `smpl` plus this
     camera: Camera
     box: Tensor  # (B, 3) centre x, centre y and side, pixels

@@ -70,6 +70,15 @@ class GroundTruthBodies:
         """The mesh in the camera frame, metres, on the device of the parameters."""
         return self._each((smpl, gender), lambda body, **given: body(**given).vertices) + translation[:, None]
 
+    def rest_basis(self, gender: Int[Tensor, " N"]) -> Float[Tensor, "N V 3 11"]:
+        """The mesh of each person's body in the rest pose: template, and displacement per shape coefficient, metres."""
+        bodies = self._on(gender.device)
+        present = sorted(bodies)
+        basis = torch.stack(
+            [torch.cat((bodies[each].template[..., None], bodies[each].shape_directions), dim=-1) for each in present]
+        )
+        return basis[torch.searchsorted(torch.tensor(present, device=gender.device), gender)]
+
     def rest_root(self, betas: Float[Tensor, "N 10"], gender: Int[Tensor, " N"]) -> Float[Tensor, "N 3"]:
         """Root joint of each body in the rest pose, metres."""
         return self._each(({"betas": betas}, gender), lambda body, betas: body.rest_joints(betas)[:, 0])

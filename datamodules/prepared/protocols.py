@@ -130,6 +130,8 @@ PUBLISHED = {
             "threedpw_crowd", "3DPW-Crowd: courtyard_hug_00 and courtyard_dancing_00 of validation", vertex_root="smpl"
         ),
         _mesh("threedoh", "test: 1,290 pictures", "SMPL, neutral", vertex_root="smpl"),
+        _mesh("bedlam", "val: last fifth of the sequences of each scene; not a published evaluation", "SMPL, neutral"),
+        _mesh("ssp3d", "test: 311 images, pseudo ground truth"),
         Protocol(
             name="panoptic",
             dataset="panoptic",
@@ -144,6 +146,7 @@ PUBLISHED = {
         _pixels("halpe", "val: people of COCO val2017"),
         _pixels("coco", "val: people of val2017"),
         _pixels("crowdpose", "test: people"),
+        _pixels("ochuman", "test: people of 2,231 images"),
     )
 }
 

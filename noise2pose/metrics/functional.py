@@ -100,6 +100,21 @@ def auc(
     return _mean_over_joints((_AUC_STEPS - missed).clamp(min=0) / (_AUC_STEPS + 1), valid)
 
 
+def pve_sc(
+    pred: Float[Tensor, "*#batch J C"],
+    target: Float[Tensor, "*#batch J C"],
+    valid: Shaped[Tensor, "*#batch J"] | None = None,
+) -> Float[Tensor, "*#batch"]:
+    """Mean distance of points after the mean and the root mean square radius of the target were given to them.
+
+    Of meshes in the rest pose this is PVE-T-SC (Sengupta et al., BMVC 2020, as SSP-3D's `metrics.py` has it): the size
+    of a person cannot be told from one image.
+    """
+    (x, x_mean), (y, y_mean) = _centred(pred, valid), _centred(target, valid)
+    scale = _ratio(y.square().sum(dim=(-2, -1)).sqrt(), x.square().sum(dim=(-2, -1)).sqrt())
+    return mpjpe(scale[..., None, None] * (pred - x_mean), target - y_mean, valid)
+
+
 def procrustes_align(
     pred: Float[Tensor, "*#batch J 3"],
     target: Float[Tensor, "*#batch J 3"],

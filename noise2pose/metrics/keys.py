@@ -41,15 +41,15 @@ class PoseErrorKey(MetricKey):
     Attributes:
         metric: class of `noise2pose.metrics.pose_errors` that computes it.
         compares: what of a pose is compared with the ground truth: `joints` in metres, also of clips; `clips`, the same
-            of clips only; `vertices`; `smpl_joints`, SMPL's 24 kinematic joints; joints projected into the image, in
-            `pixels` or in sides of the `box`.
+            of clips only; `vertices`; `smpl_joints`, SMPL's 24 kinematic joints; `shape`, meshes in the rest pose;
+            joints projected into the image, in `pixels` or in sides of the `box`.
         over: which joints count: those of the `protocol`, its joints for `pck`, the 12 `limbs`, or `all`.
         column: when tables have a column for it: `always`; if a run has `measured` it; if the protocol names its joints
             for `pck`; or `never`.
     """
 
     metric: str
-    compares: Literal["joints", "clips", "vertices", "smpl_joints", "pixels", "box"]
+    compares: Literal["joints", "clips", "vertices", "smpl_joints", "shape", "pixels", "box"]
     over: Literal["protocol", "pck", "limbs", "all"] = "protocol"
     column: Literal["always", "measured", "pck", "never"] = "measured"
 
@@ -69,6 +69,7 @@ POSE_ERRORS = (
     PoseErrorKey("auc", "AUC", "%", "max", metric="AUC", compares="joints", over="pck", column="pck"),
     PoseErrorKey("mpjpe_24", "MPJPE-24", "mm", "min", metric="MPJPE", compares="smpl_joints", over="all"),
     PoseErrorKey("pa_mpjpe_24", "PA-MPJPE-24", "mm", "min", metric="PAMPJPE", compares="smpl_joints", over="all"),
+    PoseErrorKey("pve_t_sc", "PVE-T-SC", "mm", "min", metric="PVESC", compares="shape", over="all"),
     PoseErrorKey("mpjpe_2d", "2-D px", "px", "min", metric="MPJPE2D", compares="pixels", column="always"),
     PoseErrorKey("mpjpe_2d_box", "2-D % of box", "%", "min", metric="MPJPE2DOfBox", compares="box"),
     PoseErrorKey("mpjpe_2d_12", "2-D px, 12 joints", "px", "min", metric="MPJPE2D", compares="pixels", over="limbs"),

@@ -216,6 +216,13 @@ class AUC(PoseMetric):
     per_pose = staticmethod(functional.auc)
 
 
+class PVESC(PoseMetric):
+    """Mean distance of vertices that were given the target's mean and size; see `functional.pve_sc`."""
+
+    higher_is_better = False
+    per_pose = staticmethod(functional.pve_sc)
+
+
 class MPJPE2D(PoseMetric):
     """Mean distance of reprojected joints (..., J, 2) from annotated ones, in the pixels that they are given in.
 

@@ -88,6 +88,18 @@ def write_coco(folder: Path) -> None:
     write_json(folder / "annotations" / "MSCOCO_train_SMPL_NeuralAnnot.json", fits([11, 13]))
 
 
+def write_ochuman(folder: Path) -> None:
+    """Val: one image of two people who hide each other, 1 and 2. Test: one image, 3 and 4; 4 has no labelled joint."""
+    hidden = [1.0 if joint in (9, 13) else 2.0 for joint in range(17)]
+    for split, numbers in (("val", (1, 2)), ("test", (3, 4))):
+        image = {"id": 1, "file_name": f"{split}_000001.jpg", "width": 320, "height": 240}
+        write_image(folder / "images" / image["file_name"], 320, 240, numbers[0])
+        seen = {4: 0}
+        annotations = [person(number, 1, places(number, 17), seen.get(number, hidden)) for number in numbers]
+        content = {"images": [image], "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+        write_json(folder / f"ochuman_coco_format_{split}_range_0.00_1.00.json", content)
+
+
 def write_halpe(folder: Path) -> None:
     """Train: 5 images of HICO-DET, val: 1 of COCO. Scores go on without end; num_keypoints is 3 everywhere.
 

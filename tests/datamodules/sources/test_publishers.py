@@ -12,8 +12,8 @@ KNOWN = publishers()
 
 def test_every_folder_of_sources_is_a_publisher():
     assert list(KNOWN) == [
-        *("amass", "bvh", "cmu_mocap", "coco", "crowdpose", "halpe", "human36m", "motion_clips", "mpi_inf_3dhp"),
-        *("muco", "panoptic", "threedoh", "threedpw", "uiprmd"),
+        *("amass", "bedlam", "bvh", "cmu_mocap", "coco", "crowdpose", "halpe", "human36m", "motion_clips"),
+        *("mpi_inf_3dhp", "muco", "ochuman", "panoptic", "ssp3d", "threedoh", "threedpw", "uiprmd"),
     ]
     assert [name for name, publisher in KNOWN.items() if publisher.download] == ["cmu_mocap"]
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import lightning as L
 import pytest
 import torch
@@ -108,7 +110,7 @@ def test_with_flip_test_a_mirrored_person_has_the_mirrored_body(batch):
 
 @pytest.mark.parametrize("left_out", [("smpl", "has_smpl"), ("keypoints_3d", "smpl", "has_smpl"), ("keypoints_2d",)])
 def test_every_parameter_gets_a_gradient_whatever_is_known(batch, left_out):
-    method = make()
+    method: Any = make()
     method.log = method.log_dict = lambda *_, **__: None
     method.training_step({key: value for key, value in batch.items() if key not in left_out}, 0).backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in method.parameters())
@@ -117,7 +119,7 @@ def test_every_parameter_gets_a_gradient_whatever_is_known(batch, left_out):
 def test_what_does_not_fit_is_refused(batch):
     with pytest.raises(InputError, match="takes images"):
         make()({key: value for key, value in batch.items() if key != "image"})
-    method = make()
+    method: Any = make()
     for key in ("keypoints_2d", "keypoints_3d"):
         with pytest.raises(InputError, match="17 joints"):
             method.training_step({**batch, key: batch[key][:, :14]}, 0)

@@ -40,13 +40,14 @@ def naive_errors(pred: np.ndarray, target: np.ndarray, valid: np.ndarray) -> dic
         "mpjpe": distances(p).mean(),
         "pa_mpjpe": distances(naive_procrustes(p, t)).mean(),
         "n_mpjpe": distances((p * t).sum() / (p * p).sum() * p).mean(),
+        "pve_sc": distances((p - p.mean(0)) * np.sqrt(t.var(0).sum() / p.var(0).sum()) + t.mean(0)).mean(),
         "pck": np.mean(distances(p) < 0.150),
         "auc": np.mean([np.mean(distances(p) < k * 0.005) for k in range(31)]),
     }
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["mpjpe", "pa_mpjpe", "n_mpjpe", "pck", "auc"])
+@pytest.mark.parametrize("name", ["mpjpe", "pa_mpjpe", "n_mpjpe", "pve_sc", "pck", "auc"])
 def test_against_a_naive_loop(name: str, dtype: torch.dtype) -> None:
     target = poses(0, 2, 5, dtype=dtype)
     pred = target + 0.3 * poses(1, 2, 5, dtype=dtype)
@@ -86,6 +87,13 @@ def test_alignment_ignores_similarity_transforms(seed: int, scale: float) -> Non
     moved = scale * pred @ rotation.mT + shift
     torch.testing.assert_close(F.procrustes_align(moved, target), F.procrustes_align(pred, target))
     torch.testing.assert_close(F.pa_mpjpe(scale * target @ rotation.mT + shift, target), torch.zeros(3).double())
+
+
+def test_the_error_of_a_shape_ignores_place_and_size_but_not_a_turn() -> None:
+    target, pred = poses(0, 3), poses(1, 3)
+    torch.testing.assert_close(F.pve_sc(2.5 * pred + 1.0, target), F.pve_sc(pred, target))
+    turned = target @ roma.rotvec_to_rotmat(torch.tensor([0.0, 0.5, 0.0])).double().mT
+    assert (F.pve_sc(0.5 * target - 3.0, target) < 1e-9).all() and (F.pve_sc(turned, target) > 0.01).all()
 
 
 @settings(max_examples=20)
