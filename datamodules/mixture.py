@@ -177,6 +177,7 @@ class MixtureOrder:
         world_size: int = 1,
     ) -> None:
         self.sizes, self.counts = list(sizes), list(counts)
+        self.batch_size = sum(self.counts)
         self.num_batches = max(num_batches, 1)
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0

@@ -77,7 +77,9 @@ class PoseMethod(L.LightningModule):
         self.group_tables: dict[str, dict[str, Any]] = {}  # of each data set of the last test, for its record
         self.tested_poses: dict[str, int] = {}  # with ground truth, of each data set
         self._seed = 0
-        self._num_batches_before: int | None = None  # of an epoch, when the checkpoint was made that is resumed from
+        # When the checkpoint was made that is resumed from: batches of an epoch, and samples of one over all processes.
+        self._num_batches_before: int | None = None
+        self.samples_before: int | None = None
         self._optimiser_options: list[list[dict[str, Any]]] = []
 
     def save_hyperparameters(self, *args: Any, frame: FrameType | None = None, **kwargs: Any) -> None:
@@ -175,6 +177,7 @@ class PoseMethod(L.LightningModule):
         checkpoint["class_path"] = class_path_of(type(self))
         checkpoint["trained_on"] = self.trained_on
         checkpoint["num_training_batches"] = self.trainer.num_training_batches
+        checkpoint["samples_of_batch"] = samples_of_batch(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_on = checkpoint.get("trained_on")
@@ -185,6 +188,7 @@ class PoseMethod(L.LightningModule):
                     "of a run, or leave --ckpt_path out"
                 )
             self._num_batches_before = checkpoint.get("num_training_batches")
+            self.samples_before = checkpoint.get("samples_of_batch")
             # The file is mapped into memory, and would stay on the disk, also when replaced, as long as this is used.
             checkpoint["optimizer_states"] = copy.deepcopy(checkpoint["optimizer_states"])
 
@@ -210,7 +214,8 @@ class PoseMethod(L.LightningModule):
         if trainer.ckpt_path is None:
             return
         if trainer.fit_loop.restarted_mid_epoch:
-            if self._num_batches_before not in (None, trainer.num_training_batches):
+            others = self._num_batches_before not in (None, trainer.num_training_batches)
+            if others or self.samples_before not in (None, samples_of_batch(trainer)):
                 _restart_epoch(trainer)
             self.on_train_epoch_start()  # which Lightning leaves out
         schedules: list[Any] = [config.scheduler for config in trainer.lr_scheduler_configs]
@@ -297,6 +302,12 @@ class PoseMethod(L.LightningModule):
     @property
     def _evaluation_sets(self) -> list[EvaluationSet]:
         return [evaluation for evaluation in self.eval_metrics if isinstance(evaluation, EvaluationSet)]
+
+
+def samples_of_batch(trainer: L.Trainer) -> int | None:
+    """Samples of a training batch over all processes; None if the loader does not say."""
+    of_process = getattr(getattr(trainer.train_dataloader, "sampler", None), "batch_size", None)
+    return None if of_process is None else of_process * trainer.world_size
 
 
 def class_path_of(kind: type) -> str:

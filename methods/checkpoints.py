@@ -3,11 +3,13 @@
 import contextvars
 import importlib
 import json
+import math
 import os
 import pickle
 import textwrap
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,25 @@ from noise2pose.errors import InputError
 from noise2pose.files import replacing
 
 _ROOM = "methods."
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Replaces a checkpoint as a whole, so that a killed process leaves the previous one; reads model folders too."""
+    """Replaces a checkpoint as a whole, so that a killed process leaves the previous one; reads model folders too.
+
+    The `last.ckpt` that is replaced is kept as `previous.ckpt`, should a disk damage the new one.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with replacing(Path(path)) as partial:
+        path = Path(path)
+        with replacing(path) as partial:
             torch.save(checkpoint, partial)
             with partial.open("rb") as file:
                 os.fsync(file.fileno())  # on the disk, before it replaces the previous one
+            if path.name == LAST and zipfile.is_zipfile(path):  # or a damaged one would replace a good one
+                with suppress(OSError), replacing(path.with_name(PREVIOUS)) as link:  # some disks know no links
+                    link.unlink(missing_ok=True)
+                    os.link(path, link)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_model(Path(path)) if Path(path).is_dir() else read_torch_file(Path(path))
@@ -179,6 +190,38 @@ def read_torch_file(path: Path, allowed: Sequence[Any] = ()) -> Any:
         ) from error
 
 
+def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint of a run that was trained longest among those that can be read, also those that SLURM made save.
+
+    Args:
+        folder: of the run, which may be missing.
+
+    Returns:
+        The file, None if the run has none yet; what is wrong with each file that would have come before it.
+
+    Raises:
+        InputError: if the run has checkpoints, and none of them can be read.
+    """
+    named = [folder / "checkpoints" / name for name in (LAST, PREVIOUS, BEST)]
+    found: list[tuple[float, Path]] = []
+    damaged: list[str] = []
+    for path in (each for each in (*named, *sorted(folder.glob("hpc_ckpt_*.ckpt"))) if each.is_file()):
+        try:  # its list of contents, which is read fast; times of files say nothing where a clock was set back
+            found.append((float(torch.load(path, "cpu", weights_only=True, mmap=True)["global_step"]), path))
+        except Exception:  # whatever the library makes of a damaged file; the next step says what is wrong with it
+            found.append((math.inf, path))
+    for _, path in sorted(found, key=lambda each: -each[0]):  # of equal ones the first, `last.ckpt`
+        try:
+            read_torch_file(path)["global_step"]
+        except (InputError, KeyError, TypeError) as error:
+            damaged.append(str(error) if isinstance(error, InputError) else f"{path} is no checkpoint of a training")
+        else:
+            return path, damaged
+    if found:
+        raise InputError(f"no checkpoint of {folder} can be read: {'; '.join(damaged)}")
+    return None, []
+
+
 def _check_sums(path: Path) -> None:
     """Compares a zip archive with its checksums, which PyTorch does not.
 
@@ -194,8 +237,8 @@ def _check_sums(path: Path) -> None:
 
 def _instead_of(path: Path) -> str:
     """What to give instead of a damaged `last.ckpt`."""
-    best = path.with_name("best.ckpt")
-    return f"; continue with the best epoch: --ckpt_path {best}" if path.name == "last.ckpt" and best.is_file() else ""
+    others = any(path.with_name(name).is_file() for name in (PREVIOUS, BEST))
+    return "; --ckpt_path auto continues from the one before" if path.name == LAST and others else ""
 
 
 def _class_path(path: Path, checkpoint: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 runs/<name>/config.yaml         resolved configuration of the training; of the last part of a resumed one
            /metrics.csv         every logged value; appended to on resuming
-           /checkpoints/        last.ckpt and best.ckpt, replaced atomically
+           /checkpoints/        last.ckpt, the one before it (previous.ckpt) and best.ckpt, replaced atomically
            /.lock               of the process that trains it
            /pictures/           people of each validation (see methods/callbacks/outputs.py)
            /fit.json            time, steps, parameters, command; `changes`: options that a resumed part had otherwise
@@ -253,7 +253,8 @@ def check_free(folder: Path, checkpoint: str | None) -> None:
     """
     checkpoints = folder / "checkpoints"
     continues = checkpoint is not None and Path(checkpoint).resolve().parent == checkpoints.resolve()
-    if not continues and any(checkpoints.glob("*.ckpt")):
+    continues = continues or (checkpoint is not None and Path(checkpoint).resolve().parent == folder.resolve())
+    if not continues and (any(checkpoints.glob("*.ckpt")) or any(folder.glob("hpc_ckpt_*.ckpt"))):
         raise InputError(
             f"{folder} already holds a run: continue it with --ckpt_path last, or start another with --name NEW"
         )

@@ -11,7 +11,13 @@ from noise2pose.errors import InputError
 
 # Beginnings of options that change nothing of what is trained.
 _BESIDE = ("name", "config", "ckpt_path", "weights_only", "pictures.", "trainer.default_root_dir", "trainer.logger")
-_BESIDE += ("trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler", "trainer.num_sanity_val_steps")
+_BESIDE += (
+    "saving.",
+    "trainer.enable_",
+    "trainer.log_every_n_steps",
+    "trainer.profiler",
+    "trainer.num_sanity_val_steps",
+)
 _LOADING = ("batch_size", "num_workers")  # ends of options of data that change no sample
 
 Changes = dict[str, tuple[Any, Any]]  # the old and the new value of each option, by its name

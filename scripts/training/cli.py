@@ -2,10 +2,7 @@
 
 import logging
 import os
-import shlex
 import sys
-import textwrap
-import traceback
 import warnings
 from contextlib import ExitStack
 from itertools import pairwise
@@ -24,14 +21,18 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.base import PoseDataModule
 from methods.base import PoseMethod
+from methods.callbacks.announcement import Announcement
+from methods.callbacks.finite import FiniteTraining
 from methods.callbacks.outputs import PredictionWriter, ValidationPictures
 from methods.callbacks.run_record import RunRecord, check_free, check_name, remove_unused
-from methods.callbacks.stopping import FiniteTraining, Interrupted, Interruption, handled, interrupt
-from methods.checkpoints import AtomicCheckpointIO, find_checkpoint
+from methods.callbacks.saving import Saving
+from methods.callbacks.stopping import Interrupted, handled, interrupt
+from methods.checkpoints import AtomicCheckpointIO, find_checkpoint, find_resumable
 from noise2pose.errors import InputError
-from noise2pose.files import lock, unwritable
+from noise2pose.files import lock
 from noise2pose.reports.options import in_words, other_options, read_configuration
 from scripts import program
+from scripts.training.ending import end_processes, interrupted, reason_of
 from scripts.training.parser import Parser, load_renamed, renamed
 from scripts.training.suggestions import CONFIGS
 
@@ -58,6 +59,8 @@ class PoseCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="run", help="Name of the run and of its folder below runs/.")
         parser.add_lightning_class_args(ValidationPictures, "pictures")
+        parser.add_lightning_class_args(FiniteTraining, "finite")
+        parser.add_lightning_class_args(Saving, "saving")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
@@ -88,14 +91,16 @@ class PoseCLI(LightningCLI):
         folder = Path(config.trainer.default_root_dir)
         checkpoints = folder / "checkpoints"
         given = config.get("ckpt_path")
-        if given in ("last", "best"):
+        if given == "auto" and self.subcommand == "fit":
+            config.ckpt_path = self._resumable(folder, config)
+        elif given in ("last", "best"):
             path = checkpoints / f"{given}.ckpt"
             if not path.is_file():
                 raise InputError(f"--ckpt_path {given}: {path} does not exist; train the run first, or check --name")
             config.ckpt_path = str(path)
         elif given is not None:
             config.ckpt_path = str(find_checkpoint(given))
-        elif given is None and self.subcommand != "fit":
+        elif self.subcommand != "fit":
             raise InputError(f"{self.subcommand} needs trained weights: give --ckpt_path best, last or a file")
         if self.subcommand == "fit":
             if rank_zero_only.rank == 0:
@@ -103,6 +108,26 @@ class PoseCLI(LightningCLI):
         else:
             trained = Path(config.ckpt_path).parent.parent  # the run of the weights, perhaps another one
             self._check_options(trained if (trained / "config.yaml").is_file() else folder, config)
+
+    def _resumable(self, folder: Path, config: Any) -> str | None:
+        """The checkpoint that `--ckpt_path auto` resumes from; None for a run that starts.
+
+        Raises:
+            InputError: if the run has other options than this command, or none of its checkpoints can be read.
+        """
+        found, damaged = find_resumable(folder)
+        if found is None:
+            return None
+        if damaged and rank_zero_only.rank == 0:
+            print(f"{'; '.join(damaged)}\nresuming from {found}", file=sys.stderr)
+        trained = read_configuration(folder / "config.yaml")
+        now = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
+        if changed := {**other_options("data", trained, now), **other_options("model", trained, now)}:
+            raise InputError(
+                f"{folder} was trained with other options: {in_words(changed)}. Continue it with these by --ckpt_path "
+                "last, or start another run with --name NEW"
+            )
+        return str(found)
 
     def _check_options(self, folder: Path, config: Any) -> None:
         """Compares the options of a test with those that the weights were trained with.
@@ -147,7 +172,11 @@ class PoseCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         with ExitStack() as self.held:
-            super()._run_subcommand(subcommand)
+            try:
+                super()._run_subcommand(subcommand)
+            except BaseException:
+                end_processes(self.trainer.strategy.launcher)
+                raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self._get_subcommand_config()
@@ -161,7 +190,9 @@ class PoseCLI(LightningCLI):
         except (ValueError, RuntimeError, MisconfigurationException) as error:  # also of the cluster's variables
             raise InputError(f"trainer: {error}") from error
         check_trainer(trainer)
-        trainer.callbacks.append(Interruption())  # after the callbacks that save checkpoints
+        # Lightning would answer SIGTERM by a message to the other processes, for which it waits forever while they wait
+        # for this one, and SLURM's signal by saving in the middle of a step.
+        trainer._signal_connector.register_signal_handlers = lambda: None
         return trainer
 
     def _is_given(self, option: str) -> bool:
@@ -218,7 +249,7 @@ def run(args: list[str]) -> int:
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 save_config_callback=RunRecord,
-                trainer_defaults={"callbacks": [PredictionWriter(), FiniteTraining()]},
+                trainer_defaults={"callbacks": [PredictionWriter(), Announcement()]},
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
                 parser_kwargs={
@@ -230,27 +261,14 @@ def run(args: list[str]) -> int:
                 args=args,
             )
     except Interrupted as stop:
-        return _interrupted(stop, args)
+        return interrupted(stop, args)
     except Exception as error:
-        reason = _input_error(error) or _other_sizes(error) or _trainer_error(error) or unwritable(error)
+        reason = reason_of(error)
         if reason is None:
             raise
         print(f"error: {reason}", file=sys.stderr)
         return 2
     return 0
-
-
-def _interrupted(stop: Interrupted, arguments: list[str]) -> int:
-    """Says how the command continues; returns the exit status."""
-    if rank_zero_only.rank != 0:  # whose status would make Lightning kill the first process
-        return 0
-    told = f"stopped by {stop}"
-    if stop.checkpoint is not None:
-        pairs = zip(["", *arguments], arguments, strict=False)
-        kept = [x for before, x in pairs if before != "--ckpt_path" and not x.startswith("--ckpt_path")]
-        told += f"; to continue from {stop.checkpoint}:\n  {program('train')} {shlex.join(kept)} --ckpt_path last"
-    print(told, file=sys.stderr)
-    return 128 + stop.signum
 
 
 def _moved(part: Any, folder: str, name: str) -> Any:
@@ -265,29 +283,3 @@ def _moved(part: Any, folder: str, name: str) -> Any:
             called = key in ("name", "id") and isinstance(value, str) and folder.endswith(f"/{value}")
             part[key] = name if called else _moved(value, folder, name)
     return part
-
-
-def _other_sizes(error: BaseException) -> str | None:
-    """What to do if a checkpoint does not fit the method; None if that is not the error."""
-    first, *rest = str(error).splitlines() or [""]
-    if not isinstance(error, RuntimeError) or not first.startswith("Error(s) in loading state_dict"):
-        return None
-    about = textwrap.shorten(rest[0] if rest else first, 160, placeholder=" ...")
-    return (
-        "the checkpoint was made by another method, or with other options; give those, or the run's configuration: "
-        f"-c runs/NAME/config.yaml ({about}{f', and {len(rest) - 1} more' if len(rest) > 1 else ''})"
-    )
-
-
-def _trainer_error(error: BaseException) -> str | None:
-    """What Lightning finds wrong with the options of its Trainer; None if that is not the error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    refused = isinstance(error, ValueError) and Path(L.__file__).parent in Path(frames[-1].filename).parents
-    return f"trainer: {error}" if refused or isinstance(error, MisconfigurationException) else None
-
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The user's mistake in an exception that the parser or the Trainer may have wrapped; None if there is none."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__ or error.__context__
-    return error

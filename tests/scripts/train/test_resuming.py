@@ -7,6 +7,7 @@ import shutil
 import signal
 
 import pytest
+import torch
 import yaml
 
 from methods.diffpose import DiffPose
@@ -152,3 +153,60 @@ def test_resuming_fails_loudly_when_there_is_nothing_to_resume(folder, train):
     assert "needs trained weights" in train("test", "-c", "tiny.yaml", status=2)
     assert "nowhere.ckpt does not exist" in train("test", "-c", "tiny.yaml", "--ckpt_path", "nowhere.ckpt", status=2)
     assert not (folder / "runs").exists()
+
+
+def test_auto_starts_a_run_and_then_goes_on(folder, train):
+    options = ("fit", "-c", "tiny.yaml", "--name", "a", "--ckpt_path", "auto")
+    said = train(*options, "--trainer.max_epochs", "2")
+    assert "a step takes 16 samples; learning rate 0.001; 8 steps in all, 0 done" in said
+    train("fit", "-c", "tiny.yaml", "--name", "whole")
+    said = train(*options)
+    run = folder / "runs" / "a"
+    assert "12 steps in all, 8 done" in said and checkpoint(run)["global_step"] == 12
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    train(*options)  # a job that is started again after its end
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_auto_continues_no_run_with_other_options(folder, train):
+    train("fit", "-c", "tiny.yaml", "--name", "a", "--trainer.max_epochs", "2")
+    options = ("fit", "-c", "tiny.yaml", "--name", "a", "--ckpt_path", "auto")
+    for other in ("--model.learning_rate", "0.5"), ("--data.num_samples", "32"):
+        said = train(*options, *other, status=2)
+        assert f"runs/a was trained with other options: {other[0][2:]} {other[1]} (was " in said
+    assert checkpoint(folder / "runs" / "a")["global_step"] == 8
+    assert "needs trained weights" in train("test", "-c", "tiny.yaml", "--ckpt_path", "auto", status=2)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed", "other", "missing"])
+def test_auto_falls_back_to_the_checkpoint_before_a_damaged_one(folder, train, damage):
+    options = ("fit", "-c", "tiny.yaml", "--name", "a")
+    train(*options, "--trainer.max_epochs", "2")
+    checkpoints = folder / "runs" / "a" / "checkpoints"
+    (checkpoints / "best.ckpt").unlink()
+    last, content = checkpoints / "last.ckpt", (checkpoints / "last.ckpt").read_bytes()
+    middle = len(content) // 2
+    changed = content[:middle] + bytes(byte ^ 255 for byte in content[middle : middle + 64]) + content[middle + 64 :]
+    last.write_bytes({"empty": b"", "cut": content[:middle], "changed": changed}.get(damage, b""))
+    if damage == "other":
+        torch.save({"weights": torch.ones(3)}, last)
+    if damage == "missing":
+        last.unlink()
+    said = train(*options, "--ckpt_path", "auto")
+    assert "12 steps in all, 4 done" in said and checkpoint(folder / "runs" / "a")["epoch"] == 2
+    if damage != "missing":
+        assert "last.ckpt" in said and f"resuming from {checkpoints.relative_to(folder)}/previous.ckpt" in said
+    for path in checkpoints.iterdir():
+        path.write_bytes(b"")
+    assert "no checkpoint of runs/a can be read: " in train(*options, "--ckpt_path", "auto", status=2)
+
+
+def test_auto_takes_the_checkpoint_of_slurm_if_it_was_trained_longest(folder, train):
+    options = ("fit", "-c", "tiny.yaml", "--name", "a")
+    train(*options, "--trainer.max_epochs", "2")
+    run = folder / "runs" / "a"
+    shutil.copy(run / "checkpoints" / "previous.ckpt", run / "hpc_ckpt_2.ckpt")
+    shutil.move(run / "checkpoints" / "last.ckpt", run / "hpc_ckpt_1.ckpt")
+    shutil.rmtree(run / "checkpoints")
+    assert "already holds a run" in train(*options, status=2)
+    assert "12 steps in all, 8 done" in train(*options, "--ckpt_path", "auto")

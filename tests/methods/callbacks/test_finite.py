@@ -4,7 +4,7 @@ import lightning as L
 import pytest
 import torch
 
-from methods.callbacks.stopping import FiniteTraining
+from methods.callbacks.finite import FiniteTraining
 from methods.diffpose import ContextEncoder
 from noise2pose.errors import InputError
 from tests.methods.diffpose.contract import SMALL
