@@ -44,6 +44,7 @@ COMMANDS = {
         "runs/my_run models/my_model --dtype float16",
     ),
     "ablations": Command("ablations", "train, test and tabulate the ablations of a method", "diffpose --seeds 0"),
+    "sweep": Command("sweep", "search options of a training with optuna", "configs/sweeps/diffpose.yaml --trials 20"),
     "annotator-report": Command(
         "annotator_report",
         "what refinement by DiffAnnot gains, with every control",

@@ -15,6 +15,7 @@ from methods.dpmesh.networks import MeshNetwork, PoseHeadName, make_network, mak
 from methods.dpmesh.regressor.pose_heads import CodebookHead
 from methods.dpmesh.regressor.regressor import Estimate, full_translation
 from methods.dpmesh.settings import SIZES, BackboneName, Size, check_settings, check_start, sides_of
+from methods.dpmesh.sharding import shard
 from methods.mesh_batches import known_bodies, project_to_image
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
@@ -279,6 +280,12 @@ class DPMesh(StagedMethod):
             self.teacher.load_state_dict(self.network.state_dict())
             if self.teacher_checkpoint is not None:
                 read_teacher(self.teacher_checkpoint, self.teacher, self.network)
+
+    def configure_model(self) -> None:
+        """Shares the networks out over the devices, if the strategy has a mesh of them (configs/trainers/fsdp.yaml)."""
+        if self.device_mesh is not None:
+            for network in filter(None, (self.network, self.teacher)):
+                shard(network, self.trainer.world_size, self.device.type)
 
     @property
     def active_network(self) -> MeshNetwork:

@@ -92,13 +92,13 @@ class PoseCLI(LightningCLI):
         checkpoints = folder / "checkpoints"
         given = config.get("ckpt_path")
         if given == "auto" and self.subcommand == "fit":
-            config.ckpt_path = self._resumable(folder, config)
+            config["ckpt_path"] = self._resumable(folder, config)
         elif given in ("last", "best"):
             path = checkpoints / f"{given}.ckpt"
             if not path.is_file():
                 raise InputError(f"--ckpt_path {given}: {path} does not exist; train the run first, or check --name")
             config.ckpt_path = str(path)
-        elif given is not None:
+        elif given not in (None, "auto"):
             config.ckpt_path = str(find_checkpoint(given))
         elif self.subcommand != "fit":
             raise InputError(f"{self.subcommand} needs trained weights: give --ckpt_path best, last or a file")

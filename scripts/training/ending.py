@@ -1,5 +1,6 @@
 """How `train` ends before its work is done: what is wrong in one line, its other processes, and its exit status."""
 
+import os
 import shlex
 import sys
 import textwrap
@@ -28,8 +29,8 @@ def reason_of(error: Exception) -> InputError | str | None:
 
 def interrupted(stop: Interrupted, arguments: list[str]) -> int:
     """Says how the command continues; returns the exit status."""
-    if rank_zero_only.rank != 0:  # whose status would make Lightning kill the first process
-        return 0
+    if rank_zero_only.rank != 0:  # whose status would make Lightning kill the first process; SLURM takes the highest
+        return 128 + stop.signum if "SLURM_PROCID" in os.environ else 0
     told = f"stopped by {stop}"
     if stop.checkpoint is not None:
         pairs = zip(["", *arguments], arguments, strict=False)

@@ -18,7 +18,7 @@ Train, validate, test and predict with any method on any data. A run is the fold
 
 examples:
   {train} fit {experiment}
-  {train} fit {experiment} --ckpt_path last        (resume)
+  {train} fit {experiment} --ckpt_path auto        (start, or resume)
   {train} test {experiment} --ckpt_path best
   {train} fit -c ... -c configs/loggers/wandb.yaml --name my_run --trainer.devices 4 --model.width 64
   {train} fit -c ... --data configs/data/cmu_frame.yaml --name the_same_on_other_data
@@ -35,7 +35,7 @@ _ABOUT = {
 }
 
 _CHECKPOINT = {
-    "fit": "last: resume the run; FILE: start from its weights and state",
+    "fit": "auto: start or resume; last: resume; FILE: start from its state",
     "other": "best or last of the run, a FILE, or a model that ships",
 }
 
@@ -44,6 +44,8 @@ _TRAINING = """
   --trainer.precision bf16-mixed      less time and memory on a GPU
   --trainer.accumulate_grad_batches N larger batches without more memory
   --trainer.fast_dev_run true         one batch of everything, to see whether it runs; nothing is kept
+  --saving.minutes N                  between two saves within an epoch (default 10; 0 for none)
+  --finite.skip N                     steps in a row with a loss that is not finite (default 0: stop)
   --pictures.people N                 drawn at each validation (default 4)
   -c configs/loggers/wandb.yaml       log to W&B as well"""
 
@@ -74,7 +76,7 @@ the rest:
 _EXAMPLES = {
     "fit": (
         "{experiment}",
-        "{experiment} --ckpt_path last",
+        "{experiment} --ckpt_path auto",
         "-c ... -c configs/loggers/wandb.yaml --name wide --model.width 96 --trainer.devices 4",
     ),
     "other": (

@@ -25,6 +25,7 @@ LIGHT = (
     "import",
     "predict",
     "prepare",
+    "sweep",
     "train",
     "view",
 )

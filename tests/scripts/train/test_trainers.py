@@ -1,0 +1,40 @@
+"""The pieces of configs/trainers, and the batches of several processes."""
+
+import yaml
+
+from tests.places import ROOT
+from tests.scripts.train.runs import TINY, checkpoint, run_in_two
+
+TRAINERS = ROOT / "configs" / "trainers"
+
+
+def test_pieces_set_what_they_say(folder, train, monkeypatch):
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
+    found = {
+        path.stem: yaml.safe_load(train("fit", "-c", "tiny.yaml", "-c", str(path), "--print_config"))["trainer"]
+        for path in TRAINERS.glob("*.yaml")
+    }
+    assert found["ddp"]["strategy"] == "ddp" and found["ddp"]["devices"] == "auto"
+    assert found["bf16"]["precision"] == "bf16-mixed"
+    assert (found["slurm"]["num_nodes"], found["slurm"]["devices"], found["slurm"]["strategy"]) == (2, 4, "ddp")
+    assert all(trainer["accelerator"] == "cpu" and trainer["max_epochs"] == 3 for trainer in found.values())
+
+
+def test_an_epoch_begins_again_where_its_batches_are_others(folder, train):
+    options = ("fit", "-c", "tiny.yaml", "--name", "a", "--trainer.limit_train_batches", "3")
+    train(*options, "--data.batch_size", "8", "--trainer.max_steps", "4", "--saving.minutes", "1e-9", status=0)
+    assert checkpoint(folder / "runs" / "a")["global_step"] == 4
+    said = train(*options, "--ckpt_path", "auto")  # as many batches in an epoch, of other samples
+    assert "batches had 8 samples before, and have 16 now" in said
+    assert "epoch 1 starts again" in said and checkpoint(folder / "runs" / "a")["global_step"] == 10
+
+
+def test_two_processes_go_on_as_one(folder, train):
+    (folder / "tiny.yaml").write_text(TINY)
+    options = ("fit", "-c", "tiny.yaml", "--name", "a", "--data.batch_size", "8", "--trainer.max_steps", "6")
+    run_in_two(folder, *options, "--saving.minutes", "1e-9")
+    found = checkpoint(folder / "runs" / "a")
+    assert found["global_step"] == 6 and found["samples_of_batch"] == 16
+    said = train(*options[:-4], "--data.batch_size", "16", "--ckpt_path", "auto")
+    assert "starts again" not in said and checkpoint(folder / "runs" / "a")["global_step"] == 12
