@@ -11,11 +11,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from methods.evaluation import EvaluationSet, with_training_source
 from methods.ranges import Range, check_ranges
+from methods.resuming import restart_epoch, samples_of_batch
 from methods.schedules import Schedule, step_of_training
 from noise2pose.batch import JointMaps, PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
@@ -216,7 +216,7 @@ class PoseMethod(L.LightningModule):
         if trainer.fit_loop.restarted_mid_epoch:
             others = self._num_batches_before not in (None, trainer.num_training_batches)
             if others or self.samples_before not in (None, samples_of_batch(trainer)):
-                _restart_epoch(trainer)
+                restart_epoch(trainer)
             self.on_train_epoch_start()  # which Lightning leaves out
         schedules: list[Any] = [config.scheduler for config in trainer.lr_scheduler_configs]
         if not all(isinstance(schedule, Schedule) for schedule in schedules):
@@ -304,12 +304,6 @@ class PoseMethod(L.LightningModule):
         return [evaluation for evaluation in self.eval_metrics if isinstance(evaluation, EvaluationSet)]
 
 
-def samples_of_batch(trainer: L.Trainer) -> int | None:
-    """Samples of a training batch over all processes; None if the loader does not say."""
-    of_process = getattr(getattr(trainer.train_dataloader, "sampler", None), "batch_size", None)
-    return None if of_process is None else of_process * trainer.world_size
-
-
 def class_path_of(kind: type) -> str:
     """The class path that checkpoints store: of the package that exports the class, since the file may move."""
     parts = kind.__module__.split(".")
@@ -318,13 +312,3 @@ def class_path_of(kind: type) -> str:
         if getattr(import_module(package), kind.__name__, None) is kind:
             return f"{package}.{kind.__name__}"
     return f"{kind.__module__}.{kind.__name__}"
-
-
-def _restart_epoch(trainer: L.Trainer) -> None:
-    """Resumes at the first batch of the epoch, because batches are others than those that the checkpoint counts."""
-    loader: Any = trainer.train_dataloader
-    loader.load_state_dict({**loader.state_dict(), "batches": 0})
-    trainer.fit_loop.restarting = False
-    trainer.fit_loop.epoch_loop.batch_progress.current.reset()
-    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-    rank_zero_info(f"The set-up has other batches than the checkpoint: epoch {trainer.current_epoch} starts again.")

@@ -3,7 +3,8 @@
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from methods.base import PoseMethod, samples_of_batch
+from methods.base import PoseMethod
+from methods.resuming import samples_of_batch
 
 
 class Announcement(Callback):

@@ -1,6 +1,7 @@
 """Compute the accelerator memory that a training step of DPMesh takes; no tensor is allocated and no GPU is needed.
 
     python -m scripts.benchmarks.dpmesh_memory
+    python -m scripts.benchmarks.dpmesh_memory --devices 1 2 4 8    what configs/trainers/fsdp.yaml shares out
 
 The step runs on fake tensors, which have sizes and no data, and the sizes of all live tensors are added up. The
 workspaces of a GPU's convolutions, fragmentation, and the context of about half a gigabyte are not included.
@@ -23,6 +24,7 @@ from methods.dpmesh.losses import reasoning_losses
 from methods.dpmesh.networks import MeshNetwork, make_network, make_teacher
 from methods.dpmesh.regressor.pose_heads import Rot6dHead
 from methods.dpmesh.settings import SIZES, Size, sides_of
+from methods.dpmesh.sharding import blocks_of
 
 TRAINING_JOINTS = 17
 _NORMALISATION = (nn.GroupNorm, nn.LayerNorm)
@@ -86,6 +88,26 @@ def training_network(size: Size, **diffusion: Any) -> MeshNetwork:
     return make_network("diffusion", size, head, TRAINING_JOINTS, **parts, diffusion=diffusion).train()
 
 
+def sharded_memory(devices: int, size: Size = "sd15") -> tuple[int, int]:
+    """Memory of weights, gradients and AdamW's state with the whole U-Net trained, on each of several devices.
+
+    Args:
+        devices: that share them (methods/dpmesh/sharding.py).
+        size: of the network.
+
+    Returns:
+        Bytes that a device keeps, and bytes of weights and gradients of the blocks that it gathers at once at most.
+    """
+    with torch.device("meta"):
+        network = training_network(size, maps=(8, 16, 32), unet_training="full")
+    kept = sum(p.nbytes * (4 if p.requires_grad else 1) for p in network.parameters())
+    if devices == 1:
+        return kept, 0
+    blocks = [sum(p.nbytes for p in block.parameters()) for block in blocks_of(network)]
+    outside = sum(p.nbytes for p in network.parameters()) - sum(blocks)
+    return -(-kept // devices), 2 * (outside + 2 * max(blocks))  # the next block is gathered while one computes
+
+
 class Alive(TorchDispatchMode):
     """Adds up the memory of all live tensors, each storage once: bytes `now`, and their `peak` so far."""
 
@@ -142,7 +164,14 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=list(SIZES), default="sd15", help="of the network (default: sd15)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="people in a batch (default: 1 16)")
+    parser.add_argument("--devices", type=int, nargs="+", help="that share weights and AdamW's state, instead of steps")
     arguments = parser.parse_args(args)
+    if arguments.devices:
+        print("| devices | kept by each | gathered at once |\n|---|---|---|")
+        for devices in arguments.devices:
+            kept, gathered = sharded_memory(devices, arguments.size)
+            print(f"| {devices} | {kept / 1e9:.2f} | {gathered / 1e9:.2f} |")
+        return
     print("| precision | checkpointing | reasoning | batch | frozen | trained | teacher | kept | peak |")
     print("|---|---|---|---|---|---|---|---|---|")
     for autocast, checkpointing in ((False, False), (True, False), (True, True)):

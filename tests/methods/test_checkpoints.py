@@ -304,12 +304,13 @@ def test_a_tensor_that_changed_on_the_disk_is_noticed(tmp_path):
     content = path.read_bytes()
     values = max(method.parameters(), key=torch.numel).detach().numpy().tobytes()
     path.write_bytes(content.replace(values, bytes(len(values))))
-    with pytest.raises(InputError, match=r"last.ckpt is damaged: last.ckpt/data/\d+ in it is not what was written$"):
+    with pytest.raises(
+        InputError, match=r"last.ckpt is damaged: last.ckpt/data/\d+ in it is not what was written; --ckpt"
+    ):
         load_method(path)
-    (tmp_path / "best.ckpt").write_bytes(content)
     for broken in (path.read_bytes(), b"", content[: len(content) // 2]):
         path.write_bytes(broken)
-        with pytest.raises(InputError, match=r"continue with the best epoch: --ckpt_path \S+/best.ckpt"):
+        with pytest.raises(InputError, match="--ckpt_path auto continues from the one before$"):
             load_method(path)
 
 

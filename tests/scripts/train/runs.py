@@ -19,6 +19,14 @@ model:
 data: {class_path: tests.tiny.TinyPoses}
 trainer: {max_epochs: 3, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
 """
+# Without a random number in the training step, which would be another one in each process.
+ENCODER = """
+model:
+  class_path: methods.diffpose.ContextEncoder
+  init_args: {width: 16, num_blocks: 1, num_heads: 2, warmup_steps: 2}
+data: {class_path: tests.tiny.TinyPoses, init_args: {batch_size: 4, eval_batch_size: 5}}
+trainer: {max_epochs: 2, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
+"""
 
 
 def run_apart(folder: Path, *arguments: str) -> None:

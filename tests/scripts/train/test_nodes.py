@@ -9,15 +9,7 @@ import sys
 import pytest
 
 from tests.places import ROOT
-from tests.scripts.train.runs import checkpoint
-
-ENCODER = """
-model:
-  class_path: methods.diffpose.ContextEncoder
-  init_args: {width: 16, num_blocks: 1, num_heads: 2, warmup_steps: 2}
-data: {class_path: tests.tiny.TinyPoses, init_args: {batch_size: 4, eval_batch_size: 5}}
-trainer: {max_epochs: 2, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
-"""
+from tests.scripts.train.runs import ENCODER, checkpoint
 
 
 @pytest.mark.slow

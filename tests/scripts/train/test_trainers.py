@@ -3,7 +3,7 @@
 import yaml
 
 from tests.places import ROOT
-from tests.scripts.train.runs import TINY, checkpoint, run_in_two
+from tests.scripts.train.runs import ENCODER, checkpoint, run_in_two
 
 TRAINERS = ROOT / "configs" / "trainers"
 
@@ -22,19 +22,20 @@ def test_pieces_set_what_they_say(folder, train, monkeypatch):
 
 
 def test_an_epoch_begins_again_where_its_batches_are_others(folder, train):
-    options = ("fit", "-c", "tiny.yaml", "--name", "a", "--trainer.limit_train_batches", "3")
-    train(*options, "--data.batch_size", "8", "--trainer.max_steps", "4", "--saving.minutes", "1e-9", status=0)
+    (folder / "encoder.yaml").write_text(ENCODER)
+    options = ("fit", "-c", "encoder.yaml", "--name", "a", "--trainer.limit_train_batches", "3")
+    train(*options, "--data.batch_size", "8", "--trainer.max_steps", "4", "--saving.minutes", "1e-9")
     assert checkpoint(folder / "runs" / "a")["global_step"] == 4
-    said = train(*options, "--ckpt_path", "auto")  # as many batches in an epoch, of other samples
+    said = train(*options, "--data.batch_size", "16", "--ckpt_path", "auto")  # as many batches, of other samples
     assert "batches had 8 samples before, and have 16 now" in said
-    assert "epoch 1 starts again" in said and checkpoint(folder / "runs" / "a")["global_step"] == 10
+    assert checkpoint(folder / "runs" / "a")["global_step"] == 7  # 4, and all 3 of epoch 1
 
 
-def test_two_processes_go_on_as_one(folder, train):
-    (folder / "tiny.yaml").write_text(TINY)
-    options = ("fit", "-c", "tiny.yaml", "--name", "a", "--data.batch_size", "8", "--trainer.max_steps", "6")
-    run_in_two(folder, *options, "--saving.minutes", "1e-9")
+def test_one_process_goes_on_within_the_epoch_of_two(folder, train):
+    (folder / "encoder.yaml").write_text(ENCODER)
+    options = ("fit", "-c", "encoder.yaml", "--name", "a")
+    run_in_two(folder, *options, "--data.batch_size", "8", "--trainer.max_steps", "6", "--saving.minutes", "1e-9")
     found = checkpoint(folder / "runs" / "a")
     assert found["global_step"] == 6 and found["samples_of_batch"] == 16
-    said = train(*options[:-4], "--data.batch_size", "16", "--ckpt_path", "auto")
-    assert "starts again" not in said and checkpoint(folder / "runs" / "a")["global_step"] == 12
+    said = train(*options, "--data.batch_size", "16", "--ckpt_path", "auto")
+    assert "batches had" not in said and checkpoint(folder / "runs" / "a")["global_step"] == 8
