@@ -79,8 +79,9 @@ class FiniteTraining(Callback):
         self.skipped = self.skipped + 1 if wrong else 0
         if wrong:
             print(f"skipped a step ({self.skipped} in a row): {self.wrong or 'in another process'}", flush=True)
-            for parameter in pl_module.parameters():
-                parameter.grad = None  # so that the optimiser changes nothing
+            if getattr(trainer.precision_plugin, "scaler", None) is None:  # which leaves the step out itself
+                for parameter in pl_module.parameters():
+                    parameter.grad = None  # so that the optimiser changes nothing
         self.wrong = ""
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def test_a_run_goes_on_after_the_signal_before_the_time_is_up(cluster):
     run = cluster / "runs" / "a"
     while job.poll() is None and not (run / "checkpoints" / "last.ckpt").exists():
         time.sleep(0.1)
-    os.killpg(job.pid, signal.SIGUSR1 if job.poll() is None else 0)
+    os.kill(int(subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True).stdout), signal.SIGUSR1)
     status = job.wait(120)
     assert status == 138 and (cluster / "requeued").read_text() == "requeue 17\n"
     before = checkpoint(run)["global_step"]
