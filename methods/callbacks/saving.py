@@ -135,7 +135,7 @@ class Saving(Checkpoint):
 
     def _save(self, trainer: L.Trainer) -> None:
         if not getattr(trainer, "fast_dev_run", False):
-            trainer.save_checkpoint(last_checkpoint(trainer))
+            trainer.save_checkpoint(last_checkpoint(trainer), weights_only=False)
         self.saved, self.due, self._unwritten = time.monotonic(), False, True
         self.stops = self.agreed
 

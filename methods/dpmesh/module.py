@@ -15,7 +15,7 @@ from methods.dpmesh.networks import MeshNetwork, PoseHeadName, make_network, mak
 from methods.dpmesh.regressor.pose_heads import CodebookHead
 from methods.dpmesh.regressor.regressor import Estimate, full_translation
 from methods.dpmesh.settings import SIZES, BackboneName, Size, check_settings, check_start, sides_of
-from methods.dpmesh.sharding import shard
+from methods.dpmesh.sharding import gather, shard, share
 from methods.mesh_batches import known_bodies, project_to_image
 from methods.staged import Group, StagedMethod
 from noise2pose import skeletons
@@ -163,8 +163,7 @@ class DPMesh(StagedMethod):
         self.weights = {name: self.hparams[f"{name}_weight"] for name in WEIGHTS} | {"tokens": token_weight}
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
         self.final_epochs = final_epochs
-        self.release = release
-        self.skeleton = skeletons.get(skeleton)
+        self.release, self.skeleton = release, skeletons.get(skeleton)
         self.body: BodyModel = BodyModel.load(body)
         sizes, sides = SIZES[size], sides_of(size, image_size)
         self.observer = Observer(
@@ -282,10 +281,15 @@ class DPMesh(StagedMethod):
                 read_teacher(self.teacher_checkpoint, self.teacher, self.network)
 
     def configure_model(self) -> None:
-        """Shares the networks out over the devices, if the strategy has a mesh of them (configs/trainers/fsdp.yaml)."""
-        if self.device_mesh is not None:
-            for network in filter(None, (self.network, self.teacher)):
-                shard(network, self.trainer.world_size, self.device.type)
+        if self.device_mesh is not None:  # of a strategy that shares out weights, configs/trainers/fsdp.yaml
+            shard([self.network, self.teacher], self.trainer.world_size, self.device.type)
+
+    def on_validation_start(self) -> None:
+        super().on_validation_start()
+        gather(self)
+
+    def on_validation_end(self) -> None:
+        share(self)
 
     @property
     def active_network(self) -> MeshNetwork:

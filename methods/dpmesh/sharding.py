@@ -3,6 +3,8 @@
 PyTorch's `fully_shard` gathers the weights of a block when it is computed, and drops them afterwards.
 """
 
+from collections.abc import Sequence
+
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
@@ -12,22 +14,38 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from methods.dpmesh.networks import MeshNetwork
 
 
-def shard(network: MeshNetwork, world_size: int, device_type: str) -> None:
-    """Shares out a network in place, once; the blocks that hold nearly all of its weights one by one.
+def shard(networks: Sequence[MeshNetwork | None], world_size: int, device_type: str) -> None:
+    """Shares out networks in place, once; the blocks that hold nearly all of their weights one by one.
 
     Args:
-        network: with its initial weights, the same in all processes.
+        networks: with their initial weights, the same in all processes.
         world_size: number of processes.
         device_type: that they compute on.
     """
-    if isinstance(network, FSDPModule):
-        return
     mesh = init_device_mesh(device_type, (world_size,))
-    for block in blocks_of(network):
-        fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
-    for name in ("levels", "attention"):  # which also compute with all weights
-        register_fsdp_forward_method(network, name)
+    for network in networks:
+        if network is None or isinstance(network, FSDPModule):
+            continue
+        for block in blocks_of(network):
+            fully_shard(block, mesh=mesh)
+        fully_shard(network, mesh=mesh)
+        register_fsdp_forward_method(network, "levels")  # which also computes with all weights
+
+
+def gather(method: nn.Module) -> None:
+    """Keeps all weights in each process, which may then compute as often as its share of an evaluation needs."""
+    for module in method.modules():
+        if isinstance(module, FSDPModule):
+            module.set_reshard_after_forward(False, recurse=False)
+            module.unshard()
+
+
+def share(method: nn.Module) -> None:
+    """Drops what `gather` has gathered."""
+    for module in method.modules():
+        if isinstance(module, FSDPModule):
+            module.set_reshard_after_forward(not isinstance(module, MeshNetwork), recurse=False)
+            module.reshard()
 
 
 def blocks_of(network: MeshNetwork) -> list[nn.Module]:

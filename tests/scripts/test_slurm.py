@@ -85,17 +85,17 @@ def test_a_run_goes_on_after_the_signal_before_the_time_is_up(cluster):
     (cluster / "tiny.yaml").write_text(TINY)
     one = {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     one |= {"SLURM_NODEID": "0", "SLURM_JOB_NAME": "noise2pose", "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
-    options = ("-c", "tiny.yaml", "--name", "a", "--data.num_samples", "4096", "--trainer.max_epochs", "8")
+    options = ("-c", "tiny.yaml", "--name", "a", "--data.num_samples", "1024", "--trainer.max_epochs", "4")
     options += ("-c", str(ROOT / "configs" / "loggers" / "wandb.yaml"))
     job = submit(cluster, "train.sh", *options, **one)
     run = cluster / "runs" / "a"
     while job.poll() is None and not (run / "checkpoints" / "last.ckpt").exists():
         time.sleep(0.1)
     os.kill(int(subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True).stdout), signal.SIGUSR1)
-    status = job.wait(120)
+    status = job.wait()
     assert status == 138 and (cluster / "requeued").read_text() == "requeue 17\n"
     before = checkpoint(run)["global_step"]
-    assert 256 <= before < 2048
-    assert submit(cluster, "train.sh", *options, **one).wait(300) == 0
-    assert checkpoint(run)["global_step"] == 2048
+    assert 64 <= before < 256
+    assert submit(cluster, "train.sh", *options, **one).wait() == 0
+    assert checkpoint(run)["global_step"] == 256
     assert len(list((run / "wandb").glob("offline-run-*-a"))) == 2  # two parts of one run of W&B

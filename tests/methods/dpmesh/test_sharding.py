@@ -15,7 +15,7 @@ DPMESH = """
 model:
   class_path: methods.dpmesh.DPMesh
   init_args: {backbone: diffusion, pose_head: rot6d, warmup_steps: 1, unet_training: full}
-data: {class_path: tests.tiny.TinyPeople, init_args: {num_samples: 16, batch_size: 4}}
+data: {class_path: tests.tiny.TinyPeople, init_args: {num_samples: 16, batch_size: 4, eval_batch_size: 12}}
 trainer: {max_epochs: 2, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false,
           gradient_clip_val: 0.1, log_every_n_steps: 1}
 """

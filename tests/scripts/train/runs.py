@@ -23,7 +23,7 @@ trainer: {max_epochs: 3, accelerator: cpu, enable_progress_bar: false, enable_mo
 ENCODER = """
 model:
   class_path: methods.diffpose.ContextEncoder
-  init_args: {width: 16, num_blocks: 1, num_heads: 2, dropout: 0.0, warmup_steps: 2}
+  init_args: {encoder: residual, width: 16, num_blocks: 1, dropout: 0.0, warmup_steps: 2}
 data: {class_path: tests.tiny.TinyPoses, init_args: {batch_size: 4, eval_batch_size: 5}}
 trainer: {max_epochs: 2, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
 """

@@ -2,8 +2,10 @@
 
 import yaml
 
+from methods.callbacks import saving
+from tests import forks
 from tests.places import ROOT
-from tests.scripts.train.runs import ENCODER, checkpoint, run_in_two
+from tests.scripts.train.runs import ENCODER, checkpoint, run_in
 
 TRAINERS = ROOT / "configs" / "trainers"
 
@@ -38,10 +40,17 @@ def test_an_epoch_begins_again_where_its_batches_are_others(folder, train):
     assert checkpoint(folder / "runs" / "a")["global_step"] == 7  # 4, and all 3 of epoch 1
 
 
+def ask_always(rank, folder, arguments):
+    """Trains in one of two processes, which agree after each step."""
+    saving._AGREE_EVERY = 0.0
+    run_in(folder, (*arguments, "--trainer.devices", "2", "--trainer.strategy", "ddp"))
+
+
 def test_one_process_goes_on_within_the_epoch_of_two(folder, train):
     (folder / "encoder.yaml").write_text(ENCODER)
     options = ("fit", "-c", "encoder.yaml", "--name", "a")
-    run_in_two(folder, *options, "--data.batch_size", "8", "--trainer.max_steps", "6", "--saving.minutes", "1e-9")
+    more = ("--data.batch_size", "8", "--trainer.max_steps", "6", "--saving.minutes", "1e-9")
+    forks.call_in_two(ask_always, folder, (*options, *more))
     found = within_the_epoch(folder / "runs" / "a")
     assert found["global_step"] == 6 and found["samples_of_batch"] == 16
     said = train(*options, "--data.batch_size", "16", "--ckpt_path", "auto")
