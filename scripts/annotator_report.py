@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from noise2pose.errors import InputError
@@ -38,7 +39,7 @@ EPILOG = """how to read it:
   steps, ms                  denoising steps of the answer, milliseconds of a sample including all candidates
 
 The paper searches up to s_max = 1000; here --max_steps is 60 by default, which includes the paper's own figure (57).
-The command writes DIR/tables.md and DIR/numbers.json, and with --curve_people DIR/curves.csv and DIR/curves.png: L'(s),
+The command writes DIR/tables.md and DIR/numbers.json, and with --curve_people DIR/curves.csv and DIR/curves.svg: L'(s),
 the error after s steps, of trained denoiser and controls; `best` is chosen for each sample with its ground truth.
 """
 # Columns of the tables: errors, and further values as (attribute of a row, heading, format).
@@ -135,14 +136,14 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
     written = ["tables.md", "numbers.json"]
     if arguments.curve_people:
         _write_curves(methods, _batches(module, "test", arguments.curve_people), arguments.output)
-        written += ["curves.csv", "curves.png"]
+        written += ["curves.csv", "curves.svg"]
     return text + "\n" + ", ".join(str(arguments.output / name) for name in written)
 
 
 def _write_curves(methods: Sequence[Any], batches: list[Any], output: Path) -> None:
     """The curves of every checkpoint as a table, and their means as a picture."""
     from methods.diffannot.curves import METRICS, loss_curves
-    from noise2pose.reports.figures import lines_png
+    from noise2pose.reports.charts import Line, line_chart, sheet, stroke
 
     found = [loss_curves(method, batches) for method in methods]
     lines = ["checkpoint,denoiser,metric,step,fixed,best"]
@@ -160,7 +161,19 @@ def _write_curves(methods: Sequence[Any], batches: list[Any], output: Path) -> N
                 values = [getattr(curve, kind).tolist() for curve in curves]
                 drawn[f"{control}, {kind}"] = [statistics.mean(at) for at in zip(*values, strict=True)]
     write_text(output / "curves.csv", "\n".join(lines) + "\n")
-    (output / "curves.png").write_bytes(lines_png(panels, "denoising steps s", "mean error (mm)"))
+    strokes = {label: stroke(number, label) for number, label in enumerate(next(iter(panels.values())))}
+    charts = [
+        replace(
+            line_chart(
+                [Line(strokes[label], np.arange(len(values)), np.array(values)) for label, values in drawn.items()],
+                "denoising steps s",
+                "mean error (mm)",
+            ),
+            title=heading,
+        )
+        for heading, drawn in panels.items()
+    ]
+    write_text(output / "curves.svg", sheet(charts, list(strokes.values()), len(charts)))
 
 
 def _data_module(path: Path) -> Any:

@@ -11,7 +11,14 @@ NUM_JOINTS = 17
 
 
 def write_run(
-    folder: Path, method: str = "DiffPose (release)", mpjpe: float = 60.0, num_samples: int = 2, tables=None, **changes
+    folder: Path,
+    method: str = "DiffPose (release)",
+    mpjpe: float = 60.0,
+    num_samples: int = 2,
+    tables=None,
+    seed: int = 0,
+    config: str = "",
+    **changes,
 ):
     """Writes a tested run.
 
@@ -21,6 +28,8 @@ def write_run(
         mpjpe: of the test and, at last, of the validation.
         num_samples: that it keeps.
         tables: by group, of each data set.
+        seed: of its training and its test.
+        config: further lines of its configuration.
         changes: replace values of the protocol or, if that has none of the name, of `test.json`.
     """
     folder.mkdir(parents=True)
@@ -40,7 +49,7 @@ def write_run(
         "parameters": 485582,
         "device": "cpu, 2 threads",
         "commit": "abc1234",
-        "seed": 0,
+        "seed": seed,
     }
     fit = {**about, "seconds": 300.0, "epochs": 2, "steps": 100, "command": "python scripts/train.py fit --name toy"}
     test = {
@@ -63,7 +72,7 @@ def write_run(
     }
     for key, value in changes.items():
         (protocol if key in protocol else test)[key] = value
-    (folder / "config.yaml").write_text("model:\n  class_path: methods.diffpose.DiffPose\n")
+    (folder / "config.yaml").write_text(f"model:\n  class_path: methods.diffpose.DiffPose\n{config}")
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "best.ckpt").touch()
     (folder / "fit.json").write_text(json.dumps(fit))

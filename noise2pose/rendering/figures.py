@@ -1,4 +1,4 @@
-"""Figures to look at: a lifted pose, several methods side by side, all stages of one person; and clips as GIFs."""
+"""Figures to look at: a lifted pose, all stages of one person; and clips as GIFs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,7 @@ from noise2pose.files import replacing
 from noise2pose.rendering import meshes
 from noise2pose.rendering.levelling import ASSUMED
 from noise2pose.rendering.skeletons import (
-    LEFT,
-    MIDDLE,
     NEUTRAL,
-    RIGHT,
     draw_skeleton_2d,
     draw_skeleton_3d,
     frame_2d,
@@ -83,58 +80,6 @@ def prediction_figure(
         named = ", ".join(f"{skeleton.joints[joint].replace('_', ' ')} {centimetres[joint]:.1f}" for joint in most)
         caption = f"discs: one standard deviation, on average {centimetres.mean():.1f} cm, most at {named} cm"
     figure.text(0.5, 0.15 / size[1], caption, ha="center", color=NEUTRAL, fontsize=9)
-    return figure
-
-
-def comparison_figure(
-    keypoints_2d: ArrayLike,
-    target: ArrayLike,
-    predictions: Sequence[tuple[str, ArrayLike]],
-    skeleton: "Skeleton",
-    image_size: ArrayLike | None = None,
-    columns: int = 4,
-) -> "Figure":
-    """One sample, several methods: the 2-D input, then each prediction over the ground truth, all on one scale.
-
-    Args:
-        keypoints_2d, skeleton, image_size: as of `prediction_figure`.
-        target: (J, 3) metres in the camera frame, root at the origin.
-        predictions: (title, (J, 3) pose like `target`) of each method, at least one.
-        columns: pictures in a row, at most.
-
-    Returns:
-        A figure with a transparent background and a legend; save it with `figure.savefig`.
-
-    Raises:
-        ValueError: if an array does not fit the skeleton.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    count = 1 + len(predictions)
-    rows = -(-count // columns)
-    columns = -(-count // rows)  # rows of about the same length
-    title_lines = max(title.count("\n") + 1 for title, _ in predictions)
-    heading, legend = 0.17 * title_lines + 0.1, 0.4  # inches
-    size = (_PANEL[0] * columns, (_PANEL[1] + heading) * rows + legend)
-    figure = Figure(figsize=size, facecolor="none")
-    grid = figure.add_gridspec(rows, columns, wspace=0, hspace=heading / _PANEL[1])
-    grid.update(left=0, right=1, bottom=legend / size[1], top=1 - heading / size[1])
-    ax = _panel(figure, grid[0, 0], "2-D input" + "\n" * (title_lines - 1))
-    draw_skeleton_2d(ax, keypoints_2d, skeleton, image_size)
-    extent = np.concatenate([np.asarray(pose, dtype=float) for pose in (target, *(pose for _, pose in predictions))])
-    for i, (title, prediction) in enumerate(predictions, start=1):
-        ax = _panel(figure, grid[divmod(i, columns)], title, in_space=True)
-        draw_skeleton_3d(ax, target, skeleton, shadow=True, extent=extent)
-        draw_skeleton_3d(ax, prediction, skeleton, extent=extent)
-    handles = [
-        *(
-            Line2D([], [], color=color, linewidth=2.2, label=side)
-            for color, side in ((LEFT, "left"), (RIGHT, "right"), (MIDDLE, "middle"))
-        ),
-        Line2D([], [], color=NEUTRAL, linewidth=6.0, alpha=0.38, label="truth"),
-    ]
-    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, labelcolor=NEUTRAL, fontsize=9)
     return figure
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 LEFT, RIGHT, MIDDLE, NEUTRAL = "#0072B2", "#D55E00", "#AA5FA0", "#7F858D"
 _ELEVATION, _AZIMUTH = 12.0, -50.0  # degrees; 40 beside the camera, so that errors in depth show
-_FLOOR = (-0.5, 0.0, 0.5)  # metres; lines of the floor around its middle, which also show the scale
-_MARGIN = 0.12  # around a person, as a share of their size
+FLOOR = (-0.5, 0.0, 0.5)  # metres; lines of the floor around its middle, which also show the scale
+MARGIN = 0.12  # around a person, as a share of their size
 
 
 def color_of_joint(name: str) -> str:
@@ -46,10 +46,10 @@ def draw_skeleton_2d(
     from matplotlib.collections import LineCollection
     from matplotlib.patches import Rectangle
 
-    points = _check(keypoints, skeleton, (2, 3))
+    points = checked_pose(keypoints, skeleton, (2, 3))
     seen = np.logical_and(np.isfinite(points).all(axis=1), (points[:, 2:] > 0).all(axis=1))
     points = np.where(seen[:, None], points, np.nan)[:, :2]
-    for color, edges in _edges_by_side(skeleton):
+    for color, edges in edges_by_side(skeleton):
         drawn = [edge for edge in edges if seen[list(edge)].all()]
         ax.add_collection(
             LineCollection([points[list(edge)] for edge in drawn], colors=color, linewidths=2.2, capstyle="round")
@@ -67,7 +67,7 @@ def draw_skeleton_2d(
 def frame_2d(ax: "Axes", points: np.ndarray) -> None:
     """Frames (K, 2) pixels, y down; for pictures that share one frame."""
     low, high = points.min(axis=0), points.max(axis=0)
-    centre, half = (low + high) / 2, max((high - low).max() * (0.5 + _MARGIN), 1.0)
+    centre, half = (low + high) / 2, max((high - low).max() * (0.5 + MARGIN), 1.0)
     ax.set_xlim(centre[0] - half, centre[0] + half)
     ax.set_ylim(centre[1] + half, centre[1] - half)
 
@@ -95,8 +95,8 @@ def draw_skeleton_3d(
     """
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
-    points = _upright(_check(joints, skeleton, (3,)))
-    for color, edges in _edges_by_side(skeleton):
+    points = upright(checked_pose(joints, skeleton, (3,)))
+    for color, edges in edges_by_side(skeleton):
         style = (
             {"colors": NEUTRAL, "linewidths": 6.0, "alpha": 0.38} if shadow else {"colors": color, "linewidths": 2.2}
         )
@@ -106,7 +106,7 @@ def draw_skeleton_3d(
         )
     if uncertainty is not None:
         _draw_discs(ax, points, np.asarray(uncertainty, dtype=float), skeleton)
-    _set_stage(ax, points if extent is None else _upright(np.asarray(extent, dtype=float)))
+    _set_stage(ax, points if extent is None else upright(np.asarray(extent, dtype=float)))
 
 
 def _draw_discs(ax: "Axes3D", points: np.ndarray, radii: np.ndarray, skeleton: "Skeleton") -> None:
@@ -115,12 +115,10 @@ def _draw_discs(ax: "Axes3D", points: np.ndarray, radii: np.ndarray, skeleton: "
 
     if radii.shape != (len(points),):
         raise ValueError(f"an uncertainty of shape {radii.shape} cannot be drawn, expected ({len(points)},)")
-    elevation, azimuth = np.radians((_ELEVATION, _AZIMUTH))
-    right = np.array((-np.sin(azimuth), np.cos(azimuth), 0.0))
-    up = np.array((-np.sin(elevation) * np.cos(azimuth), -np.sin(elevation) * np.sin(azimuth), np.cos(elevation)))
+    right, up = view_axes()
     angles = np.linspace(0.0, 2.0 * np.pi, 32, endpoint=False)[:, None]
     circle = np.cos(angles) * right + np.sin(angles) * up
-    color_of = {child: color for color, edges in _edges_by_side(skeleton) for _, child in edges}
+    color_of = {child: color for color, edges in edges_by_side(skeleton) for _, child in edges}
     drawn = [joint for joint in range(len(points)) if np.isfinite(radii[joint]) and np.isfinite(points[joint]).all()]
     discs = [points[joint] + radii[joint] * circle for joint in drawn]
     colors = [color_of.get(joint, MIDDLE) for joint in drawn]
@@ -129,7 +127,20 @@ def _draw_discs(ax: "Axes3D", points: np.ndarray, radii: np.ndarray, skeleton: "
     )
 
 
-def _check(values: ArrayLike, skeleton: "Skeleton", dims: tuple[int, ...]) -> np.ndarray:
+def view_axes() -> np.ndarray:
+    """(2, 3) what is to the right and what is up in the picture, in the frame of `upright`."""
+    elevation, azimuth = np.radians((_ELEVATION, _AZIMUTH))
+    right = (-np.sin(azimuth), np.cos(azimuth), 0.0)
+    up = (-np.sin(elevation) * np.cos(azimuth), -np.sin(elevation) * np.sin(azimuth), np.cos(elevation))
+    return np.array((right, up))
+
+
+def checked_pose(values: ArrayLike, skeleton: "Skeleton", dims: tuple[int, ...]) -> np.ndarray:
+    """A pose as an array.
+
+    Raises:
+        ValueError: if it does not fit the skeleton, or has other numbers of coordinates than `dims`.
+    """
     points = np.asarray(values, dtype=float)
     if points.ndim != 2 or len(points) != len(skeleton.joints) or points.shape[1] not in dims:
         wanted = " or ".join(f"({len(skeleton.joints)}, {dim})" for dim in dims)
@@ -137,7 +148,7 @@ def _check(values: ArrayLike, skeleton: "Skeleton", dims: tuple[int, ...]) -> np
     return points
 
 
-def _edges_by_side(skeleton: "Skeleton") -> list[tuple[str, list[tuple[int, int]]]]:
+def edges_by_side(skeleton: "Skeleton") -> list[tuple[str, list[tuple[int, int]]]]:
     """The limbs of the middle, the left and the right, each with its colour."""
     left = {pair[0] for pair in skeleton.pairs}
     right = {pair[1] for pair in skeleton.pairs}
@@ -148,7 +159,7 @@ def _edges_by_side(skeleton: "Skeleton") -> list[tuple[str, list[tuple[int, int]
     return list(sides.items())
 
 
-def _upright(points: np.ndarray) -> np.ndarray:
+def upright(points: np.ndarray) -> np.ndarray:
     """From the camera frame (y down, z forward) to the frame of the plot (z up)."""
     return np.stack((points[..., 0], points[..., 2], -points[..., 1]), axis=-1)
 
@@ -159,13 +170,13 @@ def _set_stage(ax: "Axes3D", points: np.ndarray) -> None:
 
     points = points[np.isfinite(points).all(axis=1)] if np.isfinite(points).any() else np.zeros((1, 3))
     low, high = points.min(axis=0), points.max(axis=0)
-    centre, half = (low + high) / 2, (high - low).max() * (0.5 + _MARGIN)
+    centre, half = (low + high) / 2, (high - low).max() * (0.5 + MARGIN)
     half = half if half > 0 else 1.0
     for axis, middle in zip("xyz", centre, strict=True):
         getattr(ax, f"set_{axis}lim")(middle - half, middle + half)
-    (x, y), (start, *_, end) = centre[:2], _FLOOR
-    lines = [[(x + start, y + step, low[2]), (x + end, y + step, low[2])] for step in _FLOOR]
-    lines += [[(x + step, y + start, low[2]), (x + step, y + end, low[2])] for step in _FLOOR]
+    (x, y), (start, *_, end) = centre[:2], FLOOR
+    lines = [[(x + start, y + step, low[2]), (x + end, y + step, low[2])] for step in FLOOR]
+    lines += [[(x + step, y + start, low[2]), (x + step, y + end, low[2])] for step in FLOOR]
     floor = Line3DCollection(lines, colors=NEUTRAL, linewidths=0.6, alpha=0.6, zorder=1)
     ax.add_collection3d(floor, autolim=False)
     ax.set_box_aspect((1, 1, 1), zoom=1.75)  # pyright: ignore[reportArgumentType]

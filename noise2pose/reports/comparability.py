@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from noise2pose.files import archive_fingerprint
 from noise2pose.metrics.keys import main_error
 from noise2pose.metrics.protocols import Protocol
+from noise2pose.reports.entries import Entry, entries_of
 from noise2pose.reports.options import Changes, in_words, other_options, read_configuration
 from noise2pose.reports.runs import Run
 
@@ -48,6 +50,11 @@ class Group:
     letter: str
     protocol: Protocol
     runs: list[Run]
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """Its rows: runs that differ in their seed alone are one, and the lowest median stands first."""
+        return sorted(entries_of(self.runs), key=_rank)
 
     @property
     def heading(self) -> str:
@@ -95,6 +102,11 @@ def warnings(groups: Sequence[Group]) -> list[str]:
                 f"NOT COMPARABLE: {', '.join(others)} saw other inputs than {group.runs[0].name} under the same sample "
                 "names (another data.noise_seed, or data prepared differently)."
             )
+        for entry in group.entries:
+            epochs = {run.fit["epochs"] for run in entry.runs if "epochs" in run.fit}
+            if len(epochs) > 1:
+                told = ", ".join(f"{run.name} {run.fit.get('epochs', 'unknown')}" for run in entry.runs)
+                found.append(f"The seeds of {entry.name} were trained for different numbers of epochs: {told}.")
     for run in members:
         if name := _outdated_checkpoint(run):
             found.append(
@@ -167,6 +179,8 @@ def source_in_words(protocol: Protocol) -> str:
     return f"{protocol.keypoints_2d} (trained on {trained})" if trained else protocol.keypoints_2d
 
 
-def _rank(run: Run) -> float:
-    value = run.metric(main_error(run.protocol.dimensions).name)
+def _rank(row: Run | Entry) -> float:
+    protocol = row.protocol if isinstance(row, Run) else row.first.protocol
+    name = main_error(protocol.dimensions).name
+    value = row.metric(name) if isinstance(row, Run) else row.median(name)
     return value if value is not None and math.isfinite(value) else math.inf

@@ -1,130 +1,172 @@
-"""The pictures of a report: validation curves, and predictions of the same samples side by side."""
+"""The figures of a report: validation curves, bars, calibration, and predictions of the same samples side by side."""
 
-import io
-import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from noise2pose import skeleton_tables
 from noise2pose.errors import InputError
-from noise2pose.rendering.figures import comparison_figure
-from noise2pose.rendering.skeletons import NEUTRAL
+from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS, main_error
+from noise2pose.rendering.skeletons import LEFT, MIDDLE, NEUTRAL, RIGHT
+from noise2pose.rendering.vector import SIDE, keypoints_svg, poses_svg
+from noise2pose.reports.charts import NUM_COLORS, Line, Panel, Stroke, bar_chart, line_chart, stroke, svg
 from noise2pose.reports.comparability import Group, same_samples
+from noise2pose.reports.curves import LOSSES
+from noise2pose.reports.entries import Entry
 from noise2pose.reports.runs import Run, Samples
 from noise2pose.reports.tables import labels
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#AA5FA0", "#B8860B", "#3A9BD1")  # distinct, on white and on dark paper
-_DASHES = ("-", "--", ":", "-.")  # once the colours are used up
 _NUM_SAMPLES = 6
-_DPI = 130
+_MOST_PANELS = 12  # predictions of one sample
+_KEYS = {key.name: key for key in (*POSE_ERRORS, *CALIBRATION)}
+_SIDES = (
+    Stroke("left", LEFT),
+    Stroke("right", RIGHT),
+    Stroke("middle", MIDDLE),
+    Stroke("truth", NEUTRAL, "", 6.5, 0.4),
+)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture for a wide page and for a narrow one.
+    """A figure of one or more panels.
 
     Attributes:
         name: of its file, without ending.
-        wide: PNG for a page of a thousand pixels.
-        narrow: PNG of the same for a phone.
+        panels: in their order.
+        legend: of all panels.
         alt: description for readers who cannot see it.
         caption: text below it.
+        choice: what is to be chosen to see it, among the figures of its section; empty if it is always shown.
     """
 
     name: str
-    wide: bytes
-    narrow: bytes
+    panels: Sequence[Panel]
+    legend: Sequence[Stroke]
     alt: str
     caption: str
+    choice: str = ""
 
 
-def curves_pictures(runs: Sequence[Run], title: str, name: str) -> list[Picture]:
-    """Validation MPJPE over steps and over training time, one picture for each data set.
+def curves_pictures(entries: Sequence[Entry], title: str, name: str) -> list[Picture]:
+    """Every number that a training logs over steps, one picture each, the main error first and over time as well.
 
     Args:
-        runs: of one group.
+        entries: of one group.
         title: beginning of the captions.
         name: beginning of the files' names.
     """
-    pictures = []
-    for dataset in dict.fromkeys(dataset for run in runs for dataset in run.curves):
-        drawn = [run for run in runs if dataset in run.curves]
-        wide, narrow = (_png(_curves_figure(drawn, dataset, columns)) for columns in (2, 1))
-        lowest = "; ".join(
-            f"{label} {np.fmin.reduce(run.curves[dataset][1]):.1f} mm"
-            for run, label in zip(drawn, labels(drawn), strict=True)
-        )
-        caption = f"{title}: validation MPJPE on {dataset}; a dot marks the lowest ({lowest})."
-        if any(run.fit for run in drawn):
+    pictures, runs = [], [entry.middle for entry in entries]
+    shown = {(dataset, metric) for run in runs for dataset, found in run.curves.items() for metric in found}
+    for dataset, metric in sorted(shown, key=_rank):
+        drawn = {i: run for i, run in enumerate(runs) if metric in run.curves.get(dataset, {})}
+        strokes = {i: stroke(i, label) for i, label in enumerate(labels(entries)) if i in drawn}
+        key, of_main = _KEYS.get(metric), metric in (main_error(3).name, main_error(2).name)
+        words = f"{key.caption} ({key.unit})" if key else f"training {metric}"
+        curves = {i: run.curves[dataset][metric] for i, run in drawn.items()}
+        lowest = key is not None and key.best == "min"
+        panels = [
+            line_chart([Line(strokes[i], x, y, lowest) for i, (x, y) in curves.items()], "training steps", words),
+            *(_over_time(drawn, strokes, dataset, metric, words) if of_main else []),
+        ]
+        caption = f"{title}: {'validation ' if key else ''}{words}{f' on {dataset}' if dataset else ''}."
+        if lowest:
+            best = (f"{strokes[i].label} {np.fmin.reduce(y):.1f}" for i, (_, y) in curves.items())
+            caption = f"{caption[:-1]}; a dot marks the lowest ({'; '.join(best)})."
+        if key is None:
+            caption += " Losses of different methods do not compare."
+        if any(len(entry.runs) > 1 for entry in entries):
+            caption += " Of several seeds, the run in the middle is drawn."
+        if len(panels) > 1:
             caption += " Time is the run's training time, shared out evenly over its steps."
-        if len({run.fit["device"] for run in drawn if run.fit}) > 1:
-            caption += " The runs were trained on different devices, so their times do not compare."
-        alt = "Curves of the validation MPJPE over training steps and over training time"
-        pictures.append(Picture(f"{name}_{dataset}", wide, narrow, alt, caption))
+            if len({run.fit["device"] for run in drawn.values() if run.fit}) > 1:
+                caption += " The runs were trained on different devices, so their times do not compare."
+        choice = f"{words}{f', {dataset}' if dataset else ''}"
+        file = f"{name}_{dataset or 'train'}_{metric.replace('/', '_')}"
+        alt = f"Curves of {words} over training steps"
+        pictures.append(Picture(file, panels, list(strokes.values()), alt, caption, choice))
     return pictures
+
+
+def bars_pictures(group: Group) -> list[Picture]:
+    """The main error by action or sequence, and by joint, of the best rows of a group; none if neither was recorded."""
+    error, captions, of_groups = main_error(group.protocol.dimensions), group.protocol.group_captions, []
+    for entry in group.entries:
+        found = entry.middle.by_group().get("metrics", {}).get(error.name)
+        values = found["values"] if found else {}
+        order = [*(name for name in captions if name in values), *sorted(set(values).difference(captions))]
+        of_groups.append({captions.get(name) or name: values[name] for name in order})
+    by_joint = [entry.joints() for entry in group.entries]
+    drawn = [i for i in range(len(by_joint)) if of_groups[i] or by_joint[i]][:NUM_COLORS]
+    panels, names = [], labels(group.entries)
+    for heading, tables in ((f"by {group.protocol.groups}", of_groups), ("by joint", by_joint)):
+        if keys := list(dict.fromkeys(key for i in drawn for key in tables[i])):
+            rows = [(stroke(i, names[i]), [tables[i].get(key) for key in keys]) for i in drawn]
+            panel = bar_chart([key.replace("_", " ") for key in keys], rows, f"{error.caption} ({error.unit})")
+            panels.append(replace(panel, title=f"{error.caption} {heading}"))
+    if not panels:
+        return []
+    legend = [replace(stroke(i, names[i]), dash="", width=7.0) for i in drawn]
+    few = f" of the {len(drawn)} best rows" if len(drawn) < len(names) else ""
+    what = " and ".join(panel.title.removeprefix(f"{error.caption} ") for panel in panels)
+    caption = f"Protocol {group.letter}: {error.caption} {what}{few}, {error.unit}."
+    return [Picture(f"bars_{group.letter}", panels, legend, f"Bars of the {error.caption} {what}", caption)]
 
 
 def sparsification_pictures(group: Group) -> list[Picture]:
     """Error over the share of joints left out, those with the widest spread first; of runs with several hypotheses."""
-    runs = [run for run in group.runs if run.sparsification()]
-    if not runs:
+    drawn = {i: entry.middle for i, entry in enumerate(group.entries) if entry.middle.sparsification()}
+    if not drawn:
         return []
-    wide, narrow = (_png(_sparsification_figure(runs, columns)) for columns in (2, 1))
+    names, lines = labels(group.entries), []
+    for i, run in drawn.items():
+        curve, mark = {key: np.array(values) for key, values in run.sparsification().items()}, stroke(i, names[i])
+        lines.append(Line(mark, curve["removed"], curve["error"]))
+        lines.append(Line(Stroke(f"{names[i]}, truly worst", mark.color, "", 0.9, 0.7), *_worst(curve)))
+    panel = line_chart(lines, "most uncertain joints removed (%)", "mean error of the rest (mm)", from_zero=True)
     caption = (
         f"Protocol {group.letter}: the steeper, the better the spread tells where the error is. Thin lines show the "
         "same if the truly worst joints are left out, which needs the ground truth and is only the reference."
     )
+    legend = [line.stroke for line in lines[::2]]
     alt = "Curves of the mean error over the share of joints removed"
-    return [Picture(f"sparsification_{group.letter}", wide, narrow, alt, caption)]
+    return [Picture(f"sparsification_{group.letter}", [panel], legend, alt, caption)]
 
 
 def sample_pictures(group: Group) -> list[Picture]:
-    """The input and every run's answer for the same samples of a group, which are not chosen by error."""
-    from noise2pose import skeletons
-
-    runs = [run for run in group.runs if run.samples and same_samples(group.runs[0], run)]
-    rows = [{name: i for i, name in enumerate(run.samples.sample_id)} for run in runs if run.samples]
+    """The input and every row's answer for the same samples of a group, which are not chosen by error."""
+    entries = [entry for entry in group.entries if entry.middle.samples and same_samples(group.runs[0], entry.middle)]
+    names, entries = labels(entries)[:_MOST_PANELS], entries[:_MOST_PANELS]
+    runs = [entry.middle for entry in entries]
+    rows = [{name: i for i, name in enumerate(_samples(run).sample_id)} for run in runs]
     common = [name for name in (rows[0] if rows else []) if all(name in row for row in rows)]
     chosen = [common[i] for i in np.linspace(0, len(common) - 1, min(_NUM_SAMPLES, len(common))).astype(int)]
     if not chosen:
         return []
     first, root, pictures = _samples(runs[0]), group.protocol.root, []
-    skeleton = skeletons.get(first.skeleton)
+    skeleton, square = skeleton_tables.get(first.skeleton), (SIDE, SIDE)
     if skeleton.num_joints != first.target.shape[1]:
         raise InputError(
             f"{runs[0].folder / 'test_samples.npz'}: {first.target.shape[1]} joints, but {first.skeleton} has "
             f"{skeleton.num_joints}"
         )
+    errors = [sample_errors(run) for run in runs]
     for number, name in enumerate(chosen, start=1):
-        predictions, words = [], []
-        for run, row, label in zip(runs, rows, labels(runs), strict=True):
-            error = sample_errors(run)[row[name]]
-            predictions.append((f"{textwrap.fill(label, 28)}\n{error:.1f} mm", _samples(run).prediction[row[name]]))
-            words.append(f"{label} {error:.1f} mm")
         i = rows[0][name]
-        wide, narrow = (
-            _png(
-                comparison_figure(
-                    first.keypoints_2d[i],
-                    first.target[i] - first.target[i, root],
-                    [(title, pose - pose[root]) for title, pose in predictions],
-                    skeleton,
-                    first.image_size[i],
-                    columns,
-                )
-            )
-            for columns in (4, 2)
-        )
-        file = f"sample_{group.letter}{number}"
+        target = first.target[i] - first.target[i, root]
+        answers = [_samples(run).prediction[row[name]] for run, row in zip(runs, rows, strict=True)]
+        answers = [answer - answer[root] for answer in answers]
+        extent = np.concatenate([target, *answers])
+        panels = [svg(keypoints_svg(first.keypoints_2d[i], skeleton, first.image_size[i]), square, "2-D input")]
+        words = [f"{label} {error[row[name]]:.1f} mm" for label, error, row in zip(names, errors, rows, strict=True)]
+        panels += [
+            svg(poses_svg(target, answer, skeleton, extent), square, told)
+            for answer, told in zip(answers, words, strict=True)
+        ]
         alt = "Skeletons of the 2-D input, and of each prediction over the truth"
-        pictures.append(Picture(file, wide, narrow, alt, f"{name}. MPJPE: {'; '.join(words)}."))
+        caption = f"{name}. MPJPE: {'; '.join(words)}."
+        pictures.append(Picture(f"sample_{group.letter}{number}", panels, _SIDES, alt, caption))
     return pictures
 
 
@@ -141,109 +183,25 @@ def _samples(run: Run) -> Samples:
     return run.samples
 
 
-def lines_png(panels: Mapping[str, Mapping[str, Sequence[float]]], x: str, y: str) -> bytes:
-    """A PNG with a panel beside each other for each heading, each with the same lines over 0, 1, 2, ...
-
-    Args:
-        panels: heading to lines, label to values.
-        x, y: titles of the axes.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2 * len(panels), 3.6), facecolor="none", layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False).flat
-    drawn = []
-    for panel, (ax, (heading, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
-        for i, (label, values) in enumerate(lines.items()):
-            style = {"color": _COLORS[i // 2 % len(_COLORS)], "linestyle": _DASHES[i % 2]}
-            (line,) = ax.plot(range(len(values)), values, linewidth=1.8, label=label, **style)
-            drawn += [line] if panel == 0 else []
-        ax.set_title(heading, color=NEUTRAL, fontsize=10)
-        _style(ax, x, y if panel == 0 else "")
-    _legend(figure, drawn, 2)
-    return _png(figure)
+def _rank(shown: tuple[str, str]) -> tuple[bool, int, str, str]:
+    """Losses last, and metrics in the order of their keys."""
+    dataset, metric = shown
+    return dataset == LOSSES, list(_KEYS).index(metric) if metric in _KEYS else len(_KEYS), dataset, metric
 
 
-def _curves_figure(runs: Sequence[Run], dataset: str, columns: int) -> "Figure":
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+def _worst(curve: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return curve["removed"], curve["oracle_error"]
 
-    timed = [run for run in runs if run.fit and run.fit["steps"] > 0]
-    minutes = max((run.fit["seconds"] for run in timed), default=0.0) / 60
-    panels = [("training steps", runs, lambda run, steps: steps)]
-    if timed:
-        unit, scale = ("hours", 3600.0) if minutes > 120 else ("minutes", 60.0) if minutes > 2 else ("seconds", 1.0)
-        share = lambda run, steps: steps / run.fit["steps"] * run.fit["seconds"] / scale  # noqa: E731
-        panels.append((f"training time ({unit})", timed, share))
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    legend = 0.25 * -(-len(runs) // columns) + 0.1
-    figure = Figure(figsize=(5.2 * columns, 3.3 * rows + legend), facecolor="none", layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
-    values = np.concatenate([run.curves[dataset][1] for run in runs])
-    values = values[np.isfinite(values)]
+
+def _over_time(drawn: dict[int, Run], strokes: dict[int, Stroke], dataset: str, metric: str, words: str) -> list[Panel]:
+    """The same curves over the training time; none if no run recorded it."""
+    timed = {i: run for i, run in drawn.items() if run.fit and run.fit["steps"] > 0}
+    minutes = max((run.fit["seconds"] for run in timed.values()), default=0.0) / 60
+    if not timed:
+        return []
+    unit, scale = ("hours", 3600.0) if minutes > 120 else ("minutes", 60.0) if minutes > 2 else ("seconds", 1.0)
     lines = []
-    for panel, (ax, (title, shown, position)) in enumerate(zip(axes, panels, strict=False)):
-        for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
-            if not any(run is one for one in shown):
-                continue
-            steps, errors = run.curves[dataset]
-            style = {"color": _COLORS[i % len(_COLORS)], "linestyle": _DASHES[i // len(_COLORS) % len(_DASHES)]}
-            x = position(run, steps)
-            (line,) = ax.plot(x, errors, linewidth=1.8, label=label, **style)
-            if np.isfinite(errors).any():
-                best = np.nanargmin(errors)
-                ax.plot(x[best], errors[best], "o", markersize=5, color=style["color"])
-            if panel == 0:
-                lines.append(line)
-        if len(values) and values.min() > 0 and values.max() > 4 * values.min():
-            ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-            ax.yaxis.set_major_formatter(ScalarFormatter())
-            ax.yaxis.set_minor_formatter(NullFormatter())
-        _style(ax, title, "MPJPE (mm)" if panel % columns == 0 else "")
-    _legend(figure, lines, columns)
-    return figure
-
-
-def _sparsification_figure(runs: Sequence[Run], columns: int) -> "Figure":
-    from matplotlib.figure import Figure
-
-    legend = 0.25 * -(-(len(runs) + 1) // columns) + 0.1
-    figure = Figure(figsize=(5.2, 3.3 + legend), facecolor="none", layout="constrained")
-    ax = figure.subplots()
-    lines = []
-    for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
-        curve, color = run.sparsification(), _COLORS[i % len(_COLORS)]
-        style = _DASHES[i // len(_COLORS) % len(_DASHES)]
-        lines += ax.plot(curve["removed"], curve["error"], linewidth=1.8, label=label, color=color, linestyle=style)
-        (worst,) = ax.plot(curve["removed"], curve["oracle_error"], linewidth=0.8, color=color, alpha=0.6)
-        worst.set_label("truly worst removed" if i == 0 else "_")
-        lines += [worst] if i == 0 else []
-    ax.set_ylim(bottom=0.0)
-    _style(ax, "most uncertain joints removed (%)", "mean error of the rest (mm)")
-    _legend(figure, lines, columns)
-    return figure
-
-
-def _style(ax: "Axes", x: str, y: str) -> None:
-    ax.set_facecolor("none")
-    ax.set_xlabel(x, color=NEUTRAL)
-    ax.set_ylabel(y, color=NEUTRAL)
-    ax.tick_params(colors=NEUTRAL, which="both", labelsize=9)
-    ax.grid(color=NEUTRAL, alpha=0.25, linewidth=0.6)
-    for side, spine in ax.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(NEUTRAL)
-
-
-def _legend(figure: "Figure", lines: "list[Line2D]", columns: int) -> None:
-    figure.legend(
-        handles=lines, loc="outside lower center", ncols=columns, frameon=False, labelcolor=NEUTRAL, fontsize=9
-    )
-
-
-def _png(figure: "Figure") -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
-    return file.getvalue()
+    for i, run in timed.items():
+        steps, values = run.curves[dataset][metric]
+        lines.append(Line(strokes[i], steps / run.fit["steps"] * run.fit["seconds"] / scale, values, dot=True))
+    return [line_chart(lines, f"training time ({unit})", words)]

@@ -18,6 +18,8 @@ _BESIDE += (
     "trainer.profiler",
     "trainer.num_sanity_val_steps",
 )
+# The safe loader, in C where PyYAML has it: a page of thirty runs reads sixty files.
+_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LOADING = ("batch_size", "num_workers")  # ends of options of data that change no sample
 
 Changes = dict[str, tuple[Any, Any]]  # the old and the new value of each option, by its name
@@ -62,6 +64,23 @@ def other_options(part: str, trained: dict[str, Any], tested: dict[str, Any]) ->
     return {of_class: found[of_class]} if of_class in found else found
 
 
+def settings(trained: dict[str, Any], tested: dict[str, Any]) -> dict[str, Any]:
+    """What was trained and tested, by option: those of the method, the data and the trainer, without the seed.
+
+    Args:
+        trained: the configuration of the training as YAML holds it; may be empty.
+        tested: that of the test. Options that it has otherwise are beside the training's, as `test.OPTION`.
+    """
+    found = {
+        key.replace(".init_args.", "."): value
+        for key, value in _leaves({part: trained.get(part) for part in ("model", "data", "trainer")})
+        if not key.startswith(_BESIDE) and not key.endswith((".dirpath", "num_workers"))
+    }
+    for part in ("model", "data") if trained and tested else ():
+        found |= {f"test.{key}": new for key, (_, new) in other_options(part, trained, tested).items()}
+    return found
+
+
 def in_words(changes: Changes) -> str:
     """Options with their values now and before."""
     return ", ".join(f"{key} {new} (was {old})" for key, (old, new) in changes.items())
@@ -74,7 +93,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
         InputError: if it names no method.
     """
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.load(path.read_text(encoding="utf-8"), _SAFE_LOADER)
         str(config["model"]["class_path"])
         return config
     except FileNotFoundError:

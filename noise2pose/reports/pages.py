@@ -1,61 +1,27 @@
-"""Writes a report: `index.html`, one file with everything, and `report.md` with its pictures in `figures/`."""
+"""Writes a report: `index.html`, one file with everything, and `report.md` with its figures in `figures/`."""
 
+import base64
+import hashlib
+import os
 import re
-from base64 import b64encode
+import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from noise2pose.errors import InputError
 from noise2pose.files import ASSETS, write_bytes
 from noise2pose.metrics.keys import POSE_ERRORS
+from noise2pose.reports.charts import sheet
 from noise2pose.reports.comparability import group_by_protocol, protocol_in_words, warnings
-from noise2pose.reports.figures import Picture, curves_pictures, sample_pictures, sparsification_pictures
+from noise2pose.reports.entries import Entry, entries_of
 from noise2pose.reports.runs import Run
-from noise2pose.reports.tables import (
-    BY_GROUP_TITLE,
-    CALIBRATION_LEGEND,
-    CALIBRATION_TITLE,
-    LEFT_ALIGNED,
-    LEGEND,
-    ORACLE_TITLE,
-    SAME_IN_A_GROUP,
-    Row,
-    calibration_rows,
-    device_note,
-    devices_of,
-    oracle_rows,
-    result_rows,
-    rows_by_group,
-)
+from noise2pose.reports.sections import Section, sections_of
+from noise2pose.reports.tables import LEFT_ALIGNED, SAME_IN_A_GROUP, Row
 
-_ORACLE = (
-    "The pose closest to the ground truth was chosen with the ground truth, which is unknown in use. The null control "
-    "chooses among as many poses of pure noise with the same spread: its gain is the gain of choosing alone."
-)
-_SAMPLES = (
-    "The same samples for every run, spread over the test set and not chosen by error. The person is seen from beside "
-    "the camera, where errors in depth show; the floor is a metre wide."
-)
-
-
-@dataclass(frozen=True)
-class _Section:
-    """A section of the page.
-
-    Attributes:
-        title: of the section.
-        text: paragraphs.
-        tables: (caption, rows) of each table.
-        pictures: one below the other.
-        kind: class of the section in the page.
-    """
-
-    title: str
-    text: Sequence[str] = ()
-    tables: Sequence[tuple[str, Sequence[Row]]] = ()
-    pictures: Sequence[Picture] = ()
-    kind: str = ""
+_NUMBERS = re.compile(r"[-+<]?[\d.,]+([ (].*)?|-|best|nan")  # texts that are aligned to the right
+_LONG = 200  # characters of a warning that is shown at once
+_COLUMNS = {"samples": 4}  # panels in a row of a figure's file, by kind of section
 
 
 def write_report(runs: Sequence[Run], output: Path | str, title: str | None = None, note: str = "") -> Path:
@@ -75,60 +41,26 @@ def write_report(runs: Sequence[Run], output: Path | str, title: str | None = No
     Raises:
         InputError: if the folder cannot be written, or samples do not match their skeleton.
     """
-    title = title or f"{len(runs)} run{'s' if len(runs) > 1 else ''} compared"
-    sections, loud = _sections(runs), warnings(group_by_protocol(runs))
-    pictures = [picture for section in sections for picture in section.pictures]
-    files = {f"figures/{picture.name}.png": picture.wide for picture in pictures}
-    files["report.md"] = _markdown(title, note, loud, sections, runs).encode()
-    files["index.html"] = _html(title, note, loud, sections, runs).encode()
-    output = Path(output)
+    title, output = title or f"{len(runs)} run{'s' if len(runs) > 1 else ''} compared", Path(output)
+    sections, loud = sections_of(runs), warnings(group_by_protocol(runs))
+    files = {
+        f"figures/{file_name(picture.name)}.svg": sheet(picture.panels, picture.legend, _COLUMNS.get(section.kind, 2))
+        for section in sections
+        for picture in section.pictures
+    }
+    files["report.md"] = _markdown(title, note, loud, sections, runs)
+    files["index.html"] = _html(title, note, loud, sections, runs, output)
     for name, content in files.items():
         try:
-            write_bytes(output / name, content)
+            write_bytes(output / name, content.encode())
         except OSError as error:
             raise InputError(f"{output / name}: cannot be written ({error.strerror})") from error
     return output / "index.html"
 
 
-def _sections(runs: Sequence[Run]) -> list[_Section]:
-    groups, devices = group_by_protocol(runs), devices_of(runs)
-    untested = [run for run in runs if not run.test]
-    tables = [(group.heading, result_rows(group.runs, devices, group.letter)) for group in groups]
-    if untested:
-        commands = "; ".join(f"{run.name}: {run.test_command}" for run in untested)
-        tables.append((f"Not tested yet; type - {commands}", result_rows(untested, devices)))
-    sections = [_Section("Results", [LEGEND, device_note(devices)], tables)]
-    for group in groups:
-        if rows := rows_by_group(group):
-            title = BY_GROUP_TITLE.format(of=group.protocol.groups)
-            sections.append(_Section(f"Results of protocol {group.letter}", [], [(title, rows)]))
-    calibrated = [(f"Protocol {group.letter}", rows) for group in groups if (rows := calibration_rows(group.runs))]
-    if calibrated:
-        pictures = [picture for group in groups for picture in sparsification_pictures(group)]
-        sections.append(_Section(CALIBRATION_TITLE, [CALIBRATION_LEGEND], calibrated, pictures))
-    oracles = [(f"Protocol {group.letter}", rows) for group in groups if (rows := oracle_rows(group.runs))]
-    if oracles:
-        sections.append(_Section(ORACLE_TITLE, [_ORACLE], oracles))
-    curves = [
-        picture
-        for title, name, members in [
-            *((f"Protocol {group.letter}", group.letter, group.runs) for group in groups),
-            ("Not tested yet", "untested", untested),
-        ]
-        for picture in curves_pictures(members, title, f"curves_{name}")
-    ]
-    if curves:
-        sections.append(_Section("Validation while training", pictures=curves))
-    for group in groups:
-        where = f"Predictions, protocol {group.letter}" if len(groups) > 1 else "Predictions"
-        if all(len(run.test["protocols"]) > 1 and not run.samples for run in group.runs):
-            continue  # samples are kept of the first set only
-        shown = sample_pictures(group)
-        absent = [run.name for run in group.runs if not run.samples]
-        text = [_SAMPLES] if shown else ["No sample was kept by every run of this protocol."]
-        text += [f"No samples were kept by: {', '.join(absent)}."] if absent else []
-        sections.append(_Section(where, text, pictures=shown, kind="samples"))
-    return sections
+def file_name(name: str) -> str:
+    """A name that is valid on any file system and in Markdown."""
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _facts(run: Run) -> dict[str, str]:
@@ -156,37 +88,68 @@ def _facts(run: Run) -> dict[str, str]:
     return facts
 
 
-def _html(title: str, note: str, loud: Sequence[str], sections: Iterable[_Section], runs: Sequence[Run]) -> str:
+def _html(
+    title: str, note: str, loud: Sequence[str], sections: Iterable[Section], runs: Sequence[Run], output: Path
+) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
         trim_blocks=True,
+        lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
+    script = (ASSETS / "report.js").read_text(encoding="utf-8")
+    numbers = {run.folder: number for number, run in enumerate(runs)}
     return environment.get_template("report.html").render(
         title=title,
         note=note,
         loud=loud,
+        told=textwrap.shorten(loud[0], _LONG, placeholder=" ...") if loud else "",
         sections=sections,
-        runs=runs,
+        made=_made(runs),
+        script=Markup("\n" + script),
+        # Only this script may run, and nothing is loaded, whatever the names of runs hold.
+        digest=base64.b64encode(hashlib.sha256(("\n" + script).encode()).digest()).decode(),
         columns_of=_page_columns,
         facts_of=_facts,
-        left_aligned=LEFT_ALIGNED,
-        base64=lambda image: b64encode(image).decode(),
+        right_aligned=_right_aligned,
+        anchor_of=lambda entry: f"made-{numbers[entry.first.folder]}",
+        link_to=lambda folder: _link(folder, output),
+        raw=Markup,
     )
+
+
+def _made(runs: Sequence[Run]) -> list[Entry]:
+    """Every run once, together with those of its row."""
+    tested = entries_of(run for run in runs if run.test)
+    return [*tested, *entries_of(run for run in runs if not run.test)]
+
+
+def _link(folder: Path, output: Path) -> str:
+    """A folder's address from the page, so that both can be moved together."""
+    try:
+        return quote(Path(os.path.relpath(folder.resolve(), output.resolve())).as_posix())
+    except ValueError:  # another drive
+        return folder.resolve().as_uri()
+
+
+def _right_aligned(rows: Sequence[Row], column: str) -> bool:
+    known = [row.cells[column] for row in rows if column in row.cells]
+    return column not in LEFT_ALIGNED and all(_NUMBERS.fullmatch(text) for text in known)
 
 
 def _page_columns(rows: Sequence[Row]) -> list[str]:
     """The columns that the caption does not repeat, names first and errors next, so that a phone shows them."""
     columns = [column for column in rows[0].cells if column not in SAME_IN_A_GROUP]
-    first = ("run", "method", "error", *(key.caption for key in POSE_ERRORS), "null control")
+    first = ("run", "method", "error", *(key.caption for key in POSE_ERRORS), "null control", "vs best", "p", "seeds")
     return sorted(columns, key=lambda column: first.index(column) if column in first else len(first))
 
 
-def _markdown(title: str, note: str, loud: Sequence[str], sections: Iterable[_Section], runs: Sequence[Run]) -> str:
+def _markdown(title: str, note: str, loud: Sequence[str], sections: Iterable[Section], runs: Sequence[Run]) -> str:
     parts = [f"# {_plain(title)}", *([_plain(note)] if note else []), *(f"> **{_plain(text)}**" for text in loud)]
     for section in sections:
         parts.append(f"## {_plain(section.title)}")
@@ -194,7 +157,7 @@ def _markdown(title: str, note: str, loud: Sequence[str], sections: Iterable[_Se
         for caption, rows in section.tables:
             parts += [_plain(caption), _markdown_table(rows)]
         for picture in section.pictures:
-            parts += [f"![{picture.alt}](figures/{picture.name}.png)", _plain(picture.caption)]
+            parts += [f"![{_plain(picture.alt)}](figures/{file_name(picture.name)}.svg)", _plain(picture.caption)]
     parts.append("## How each number was made")
     for run in runs:
         parts.append(f"### {_plain(run.method)} ({_plain(run.name)})")
@@ -205,13 +168,14 @@ def _markdown(title: str, note: str, loud: Sequence[str], sections: Iterable[_Se
 
 def _markdown_table(rows: Sequence[Row]) -> str:
     columns = _page_columns(rows)
-    lines = [columns, ["---" if column in LEFT_ALIGNED else "---:" for column in columns]]
+    lines = [[_plain(column) for column in columns]]
+    lines.append(["---:" if _right_aligned(rows, column) else "---" for column in columns])
     for row in rows:
-        cells = {column: _plain(row.cells[column]) for column in columns}
+        cells = {column: _plain(row.cells.get(column, "-")) for column in columns}
         lines.append([f"**{text}**" if column in row.best else text for column, text in cells.items()])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _plain(text: str) -> str:
     """The text with Markdown's special characters escaped."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))

@@ -3,7 +3,6 @@
 Shape letters: S samples, J joints, T points of a curve.
 """
 
-import csv
 import json
 import re
 import shlex
@@ -17,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from noise2pose.errors import InputError
-from noise2pose.metrics.keys import CALIBRATION, FIRST_STAGE, ORACLE, main_error, oracle_key
+from noise2pose.metrics.keys import CALIBRATION, ORACLE, main_error, oracle_key
 from noise2pose.metrics.protocols import Protocol
+from noise2pose.reports.curves import LOSSES, Curve, read_curves
 from noise2pose.reports.options import first_stage_epochs, read_configuration
 
 _FILES = ("config.yaml", "metrics.csv", "fit.json", "test.json")
@@ -65,7 +65,7 @@ class Run:
         fit: `fit.json`, empty if the run was not trained here.
         test: `test.json`, empty if the run has not been tested.
         protocols: of the evaluation sets that it was tested on.
-        curves: validation MPJPE in millimetres of each data set: (T,) training steps and (T,) values.
+        curves: of its training, by data set of the validation (`LOSSES` for losses) and metric.
         samples: `test_samples.npz`.
         label: its name in a report; empty for the name of the folder.
     """
@@ -74,7 +74,7 @@ class Run:
     fit: dict[str, Any] = field(default_factory=dict)
     test: dict[str, Any] = field(default_factory=dict)
     protocols: tuple[Protocol, ...] = ()
-    curves: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    curves: dict[str, dict[str, Curve]] = field(default_factory=dict)
     samples: Samples | None = None
     label: str = ""
 
@@ -108,7 +108,7 @@ class Run:
                 self,
                 test={**self.test, "calibration": {} if number else self.test.get("calibration")},
                 protocols=(protocol,),
-                curves={name: curve for name, curve in self.curves.items() if name == protocol.dataset},
+                curves={name: found for name, found in self.curves.items() if name in (protocol.dataset, LOSSES)},
                 samples=None if number else self.samples,
             )
             for number, protocol in enumerate(self.protocols)
@@ -139,6 +139,19 @@ class Run:
     def by_group(self) -> dict[str, Any]:
         """Its errors by action or sequence, with both averages; empty if none were recorded."""
         return (self.test.get("groups") or {}).get(self.protocol.dataset) or {}
+
+    def people(self) -> dict[str, float]:
+        """Its main error of each person; empty if it was not recorded."""
+        return (self.test.get("per_person") or {}).get(self.protocol.dataset) or {}
+
+    def joints(self) -> dict[str, float]:
+        """Its MPJPE of each joint that counts, in millimetres; empty if it was not recorded."""
+        return (self.test.get("per_joint") or {}).get(self.protocol.dataset) or {}
+
+    @property
+    def seed(self) -> int | None:
+        """Of its training, or of its test if it was not trained in this folder."""
+        return self.fit.get("seed", self.test.get("seed"))
 
     def oracle(self) -> dict[str, tuple[float, float | None]]:
         """The error of each choice made with the ground truth, and of its null control."""
@@ -187,7 +200,7 @@ def load_run(path: Path | str) -> Run:
         fit=_read_json(folder / "fit.json", _FIT),
         test=test,
         protocols=protocols,
-        curves=_read_curves(folder / "metrics.csv", first_stage_epochs(folder / "config.yaml")),
+        curves=read_curves(folder / "metrics.csv", first_stage_epochs(folder / "config.yaml")),
         samples=samples,
     )
 
@@ -203,11 +216,20 @@ def _protocols(test: dict[str, Any], path: Path) -> tuple[Protocol, ...]:
     for key, value in test["metrics"].items():
         if not _is_a(value, float):
             raise InputError(f"{path}: metric {key} is {value!r}, expected a number")
+    for key in ("per_person", "per_joint"):
+        _check_tables(test.get(key) or {}, f"{path}: {key}")
     prefix = f"test/{protocols[0].dataset}/"
     error = prefix + main_error(protocols[0].dimensions).name
     if error not in test["metrics"] and not any(key.startswith(prefix + ORACLE) for key in test["metrics"]):
         raise InputError(f"{path}: metrics lack {error}")
     return protocols
+
+
+def _check_tables(tables: Any, what: str) -> None:
+    """Refuses what is not a number for each name, for each data set."""
+    of_sets = tables.values() if isinstance(tables, dict) else [None]
+    if not all(isinstance(table, dict) and all(_is_a(v, float) for v in table.values()) for table in of_sets):
+        raise InputError(f"{what} is not a number for each name, for each data set")
 
 
 def run_folder(path: Path) -> Path | None:
@@ -246,39 +268,6 @@ def _read_json(path: Path, types: dict[str, type]) -> dict[str, Any]:
 def _is_a(value: Any, kind: type) -> bool:
     accepted = (int, float) if kind is float else kind
     return isinstance(value, accepted) and not isinstance(value, bool)
-
-
-def _read_curves(path: Path, left_out: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Errors of the trained method; those of so many first epochs are left out if they have no keys of their own."""
-    if not path.exists():
-        return {}
-    curves: dict[str, dict[int, float]] = {}
-    line = 1
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if "step" not in (reader.fieldnames or []):
-                raise InputError(f"{path}: no column step in its first line, expected the log of a training")
-            keys = [key for key in reader.fieldnames or [] if re.fullmatch(f"val/[^/]+/{main_error(3).name}", key)]
-            if any(f"/{FIRST_STAGE}" in key for key in reader.fieldnames or []):
-                left_out = 0
-            for row in reader:
-                line = reader.line_num
-                if None in row or None in row.values():
-                    raise ValueError("expected as many cells as in the first line")
-                if left_out and int(row.get("epoch") or 0) < left_out:
-                    continue
-                for key in keys:
-                    if row[key]:  # a step logged twice, by a resumed run, counts once
-                        curves.setdefault(key.split("/")[1], {})[int(row["step"])] = float(row[key])
-    except InputError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: line {line} is broken ({error})") from error
-    return {
-        name: (np.array(sorted(curve)), np.array([curve[step] for step in sorted(curve)]))
-        for name, curve in curves.items()
-    }
 
 
 def _read_samples(path: Path, protocol: Protocol) -> Samples | None:

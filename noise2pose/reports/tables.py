@@ -1,6 +1,7 @@
 """Tables of runs: grouped by protocol, sorted by MPJPE, with numbers that need the ground truth in a table apart."""
 
 import math
+import statistics
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,9 @@ from typing import Any
 
 from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS, MetricKey, PoseErrorKey, main_error
 from noise2pose.reports.comparability import Group, group_by_protocol, source_in_words, warnings
+from noise2pose.reports.entries import Entry, differing_settings, entries_of, median, median_and_range
 from noise2pose.reports.runs import Run
+from noise2pose.reports.significance import Comparison, against_first
 
 WIDTH = 140  # columns of a terminal
 LEFT_ALIGNED = ("run", "method", "data", "protocol", "2-D", "chosen with the truth", "error")
@@ -19,6 +22,13 @@ LEGEND = (
     "MPJPE, PA-MPJPE and PVE (of vertices) in mm, lower is better; PCK and AUC in per cent. hyp. = hypotheses averaged "
     "for the answer; steps = denoiser calls per hypothesis (0 = no diffusion)."
 )
+SEEDS_LEGEND = "Errors of several seeds: median (smallest-largest)."
+PEOPLE_LEGEND = (
+    "vs best: mean over the people of the test set of their error minus that of the same person in the best row. p: "
+    "Wilcoxon's signed-rank test over people, corrected by Holm over the rows, from 6 people on. The best row was "
+    "chosen by the same numbers, so a p just below 0.05 means little."
+)
+SETTINGS_TITLE = "Settings that differ"
 BY_GROUP_TITLE = "By {of}; mean = every {of} weighs the same, poses = every pose does"
 CALIBRATION_TITLE = "Does the spread of the hypotheses predict the error?"
 CALIBRATION_LEGEND = (
@@ -35,93 +45,126 @@ class Row:
     Attributes:
         cells: text of each column.
         best: columns in which no other row of the table is better.
+        entry: the runs behind it.
     """
 
     cells: dict[str, str]
     best: frozenset[str] = frozenset()
+    entry: Entry | None = None
 
 
-def result_rows(runs: Sequence[Run], devices: Sequence[str], letter: str = "-") -> list[Row]:
-    """One row a run; the best errors are marked where there are several runs.
+def result_rows(entries: Sequence[Entry], devices: Sequence[str], letter: str = "-") -> list[Row]:
+    """One line a row; the best errors are marked where there are several rows.
 
     Args:
-        runs: of one group, or not tested.
+        entries: of one group, best first, or not tested.
         devices: of all runs in the report; when there are several, times carry the number of theirs.
         letter: of their group.
     """
-    errors, best = _errors_of(runs), {}
-    for key in errors:
-        values = [value for run in runs if (value := run.metric(key.name)) is not None and math.isfinite(value)]
+    errors, best = _errors_of(entries), {}
+    medians = {key: [entry.median(key.name) for entry in entries] for key in errors}
+    for key, found in medians.items():
+        values = [value for value in found if value is not None and math.isfinite(value)]
         if len(values) > 1:
             best[key] = max(values) if key.best == "max" else min(values)
+    compared = against_first([entry.people() for entry in entries]) if entries[0].first.test else []
+    if not any(compared):
+        compared = []
     rows = []
-    for run in runs:
+    for i, entry in enumerate(entries):
+        run, fits = entry.first, [one.fit for one in entry.runs if one.fit]
+        speed = statistics.median(one.test["poses_per_second"] for one in entry.runs) if run.test else 0.0
         cells = {
-            "run": run.name,
-            "method": run.method,
+            "run": entry.name,
+            "method": entry.method,
             "data": run.protocol.dataset if run.test else "-",
             "protocol": letter,
             "2-D": source_in_words(run.protocol) if run.test else "-",
+            **{key.caption: entry.text(key) for key in errors},
+            **(_compared(compared[i], i == 0) if compared else {}),
+            "seeds": str(len(entry.runs)),
             "hyp.": str(run.protocol.num_hypotheses) if run.test else "-",
             "steps": str(run.test.get("num_steps", "-")),
-            **{key.caption: _number(key, run.metric(key.name)) for key in errors},
             "params": _parameters(run.parameters),
-            "poses/s": _on(devices, run.test, f"{run.test['poses_per_second']:,.0f}" if run.test else "-"),
-            "training": _on(devices, run.fit, _duration(run.fit["seconds"]) if run.fit else "-"),
+            "poses/s": _on(devices, run.test, f"{speed:,.0f}" if run.test else "-"),
+            "training": _on(devices, fits[0], _duration(statistics.median(fit["seconds"] for fit in fits)))
+            if fits
+            else "-",
         }
-        rows.append(Row(cells, frozenset(key.caption for key in best if run.metric(key.name) == best[key])))
+        marked = frozenset(key.caption for key in best if medians[key][i] == best[key])
+        rows.append(Row(cells, marked, entry))
     return rows
+
+
+def settings_rows(entries: Sequence[Entry]) -> tuple[list[Row], int]:
+    """The settings that differ between rows, a column each, and how many more differ."""
+    columns, more = differing_settings(entries)
+    if not columns:
+        return [], 0
+    rows = [
+        Row(
+            {"run": entry.name, "method": entry.method, **{key: found[i] for key, found in columns.items()}},
+            entry=entry,
+        )
+        for i, entry in enumerate(entries)
+    ]
+    return rows, more
 
 
 def rows_by_group(group: Group) -> list[Row]:
-    """Errors by action or sequence, one row a run and error, the last two columns both averages."""
+    """Errors by action or sequence, one line a row and error, the last two columns both averages."""
     captions = group.protocol.group_captions
-    tables = [(run, run.by_group().get("metrics", {})) for run in group.runs]
+    tables = [(entry, [run.by_group().get("metrics", {}) for run in entry.runs]) for entry in group.entries]
     rows = []
-    for key in _errors_of(group.runs):
-        shown = [(run, metrics[key.name]) for run, metrics in tables if key.name in metrics]
-        found = {name for _, table in shown for name in table["values"]}
-        order = [*(name for name in captions if name in found), *sorted(found.difference(captions))]
-        for run, table in shown:
-            cells = {"run": run.name, "method": run.method, "error": key.caption}
-            cells |= {captions.get(name) or name: _number(key, table["values"].get(name)) for name in order}
-            cells |= {"mean": key.text(table["mean_of_groups"]), "poses": key.text(table["mean_over_poses"])}
-            rows.append(Row(cells))
+    for key in _errors_of(group.entries):
+        shown = [
+            (entry, [of_run[key.name] for of_run in found])
+            for entry, found in tables
+            if all(key.name in of_run for of_run in found)
+        ]
+        names = {name for _, found in shown for table in found for name in table["values"]}
+        order = [*(name for name in captions if name in names), *sorted(names.difference(captions))]
+        for entry, found in shown:
+            cells = {"run": entry.name, "method": entry.method, "error": key.caption}
+            for name in order:
+                middle = median([table["values"].get(name) for table in found])
+                cells[captions.get(name) or name] = _number(key, middle)
+            for caption, name in (("mean", "mean_of_groups"), ("poses", "mean_over_poses")):
+                cells[caption] = _number(key, median([table[name] for table in found]))
+            rows.append(Row(cells, entry=entry))
     return rows
 
 
-def oracle_rows(runs: Iterable[Run]) -> list[Row]:
+def oracle_rows(entries: Iterable[Entry]) -> list[Row]:
     """What was chosen with the ground truth, beside its null control."""
     error = main_error(3)
-    return [
-        Row(
-            {
-                "run": run.name,
-                "method": run.method,
+    rows = []
+    for entry in entries:
+        found = [run.oracle() for run in entry.runs]
+        for choice in found[0]:
+            both = [one.get(choice, (None, None)) for one in found]
+            cells = {
+                "run": entry.name,
+                "method": entry.method,
                 "chosen with the truth": choice.replace("_", " "),
-                error.caption: error.text(value),
-                "null control": _number(error, null),
+                error.caption: median_and_range(error, [value for value, _ in both]),
+                "null control": median_and_range(error, [null for _, null in both]),
             }
-        )
-        for run in runs
-        for choice, (value, null) in run.oracle().items()
-    ]
+            rows.append(Row(cells, entry=entry))
+    return rows
 
 
-def calibration_rows(runs: Iterable[Run]) -> list[Row]:
-    """How well calibrated the hypotheses are, for each run that has several."""
-    return [
-        Row(
-            {
-                "run": run.name,
-                "method": run.method,
-                "hyp.": str(run.protocol.num_hypotheses),
-                **{key.caption: _number(key, found.get(key.name)) for key in CALIBRATION},
-            }
-        )
-        for run in runs
-        if (found := run.calibration())
-    ]
+def calibration_rows(entries: Iterable[Entry]) -> list[Row]:
+    """How well calibrated the hypotheses are, for each row that has several."""
+    rows = []
+    for entry in entries:
+        found = [run.calibration() for run in entry.runs]
+        if not found[0]:
+            continue
+        cells = {"run": entry.name, "method": entry.method, "hyp.": str(entry.first.protocol.num_hypotheses)}
+        cells |= {key.caption: median_and_range(key, [one.get(key.name) for one in found]) for key in CALIBRATION}
+        rows.append(Row(cells, entry=entry))
+    return rows
 
 
 def devices_of(runs: Iterable[Run]) -> list[str]:
@@ -139,45 +182,65 @@ def device_note(devices: Sequence[str]) -> str:
     return f"poses/s and training times compare on the same device only: {named}."
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
-    """A short name of each run in a picture: its method, with the run's own name where methods repeat."""
-    number = Counter(run.method for run in runs)
-    return [run.method if number[run.method] == 1 else f"{run.method}: {run.name}" for run in runs]
+def labels(entries: Sequence[Entry]) -> list[str]:
+    """A short name of each row in a figure: its method, with the row's own name where methods repeat."""
+    number = Counter(entry.method for entry in entries)
+    return [entry.method if number[entry.method] == 1 else f"{entry.method}: {entry.name}" for entry in entries]
 
 
 def text_report(runs: Sequence[Run]) -> str:
     """The tables for a terminal, at most 140 columns wide, one for each evaluation set."""
     groups, devices = group_by_protocol(runs), devices_of(runs)
-    untested = [run for run in runs if not run.test]
+    untested = entries_of(run for run in runs if not run.test)
     parts = [_wrap(warning) for warning in warnings(groups)]
-    blocks = [(group.heading, result_rows(group.runs, devices, group.letter)) for group in groups]
+    blocks = [(group.heading, result_rows(group.entries, devices, group.letter)) for group in groups]
     if untested:
         blocks.append(("Not tested yet", result_rows(untested, devices)))
     parts += ["\n".join([_wrap(heading), *_aligned(rows)]) for heading, rows in blocks]
-    parts.append(_wrap(f"{LEGEND} {device_note(devices)}"))
-    parts += [f"{run.name} is not tested yet; type:\n  {run.test_command}" for run in untested]
+    parts.append(_wrap(f"{legend_of(groups)} {device_note(devices)}"))
+    parts += [f"{run.name} is not tested yet; type:\n  {run.test_command}" for run in runs if not run.test]
+    for group in groups:
+        rows, more = settings_rows(group.entries)
+        if rows:
+            title = f"{SETTINGS_TITLE} (protocol {group.letter}){f', and {more} more' if more else ''}"
+            parts.append("\n".join([title, *_aligned(rows)]))
     for group in groups:
         if rows := rows_by_group(group):
             title = f"{BY_GROUP_TITLE.format(of=group.protocol.groups)} (protocol {group.letter})"
             parts.append("\n".join([title, *_aligned(rows)]))
     for group in groups:
-        if rows := calibration_rows(group.runs):
+        if rows := calibration_rows(group.entries):
             title = f"{CALIBRATION_TITLE} (protocol {group.letter})"
             parts.append("\n".join([title, *_aligned(rows), _wrap(CALIBRATION_LEGEND)]))
     for group in groups:
-        if rows := oracle_rows(group.runs):
+        if rows := oracle_rows(group.entries):
             parts.append("\n".join([f"{ORACLE_TITLE} (protocol {group.letter})", *_aligned(rows)]))
     return "\n\n".join(parts)
+
+
+def legend_of(groups: Sequence[Group]) -> str:
+    """What the columns of the results mean."""
+    several = any(len(entry.runs) > 1 for group in groups for entry in group.entries)
+    people = any(run.people() for group in groups for run in group.runs)
+    return " ".join([LEGEND, *([SEEDS_LEGEND] if several else []), *([PEOPLE_LEGEND] if people else [])])
 
 
 def _wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def _errors_of(runs: Sequence[Run]) -> list[PoseErrorKey]:
+def _compared(found: Comparison | None, is_first: bool) -> dict[str, str]:
+    """The columns of the comparison with the best row."""
+    if found is None:
+        return {"vs best": "best" if is_first else "-", "p": "-"}
+    return {"vs best": f"{found.difference:+.1f}", "p": "<0.001" if found.p < 0.001 else f"{found.p:.3f}"}
+
+
+def _errors_of(entries: Sequence[Entry]) -> list[PoseErrorKey]:
     """The errors that have a column in the table of runs of one protocol."""
-    dimensions = runs[0].protocol.dimensions if runs[0].test else 3
-    names_pck_joints = bool(runs[0].test and runs[0].protocol.pck_joints)
+    first, runs = entries[0].first, [run for entry in entries for run in entry.runs]
+    dimensions = first.protocol.dimensions if first.test else 3
+    names_pck_joints = bool(first.test and first.protocol.pck_joints)
 
     def is_shown(key: PoseErrorKey) -> bool:
         if key.column == "measured":

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from noise2pose.files import write_bytes, write_text
 from noise2pose.metrics.keys import CALIBRATION, MetricKey, named
+from noise2pose.reports.significance import Comparison, compare, holm
 from scripts.studies import runs
 from scripts.studies.diffpose import REFERENCE, ROWS, SWEEPS, Measured
-from scripts.studies.significance import Comparison, compare, holm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Paired comparisons of two rows over people."""
+"""Paired comparisons of rows over people."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -52,3 +52,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
         corrected[i] = largest
     return corrected
+
+
+def against_first(rows: Sequence[Mapping[str, float]]) -> list[Comparison | None]:
+    """Compares each row but the first with the first, over people; p-values are corrected by Holm.
+
+    Args:
+        rows: the error of each person.
+
+    Returns:
+        None for the first row, and for rows that share too few people with it.
+    """
+    found = [compare({0: row}, {0: rows[0]}) if row else None for row in rows[1:]]
+    corrected = iter(holm([one.p for one in found if one]))
+    return [None, *(one._replace(p=next(corrected)) if one else None for one in found)]

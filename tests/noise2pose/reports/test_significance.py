@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from scripts.studies.significance import FEWEST, compare, holm
+from noise2pose.reports.significance import FEWEST, compare, holm
 
 
 def people(*errors):
