@@ -75,6 +75,7 @@ class PoseMethod(L.LightningModule):
         self.predict_seconds = 0.0
         self.calibration: dict[str, list[float]] = {}  # curves of the last test, for its record
         self.group_tables: dict[str, dict[str, Any]] = {}  # of each data set of the last test, for its record
+        self.details: dict[str, dict[str, dict[str, float]]] = {}  # errors of people and joints, of each data set
         self.tested_poses: dict[str, int] = {}  # with ground truth, of each data set
         self._seed = 0
         # When the checkpoint was made that is resumed from: batches of an epoch, and samples of one over all processes.
@@ -269,6 +270,11 @@ class PoseMethod(L.LightningModule):
         self.group_tables = {
             evaluation.protocol.dataset: table for evaluation in self._evaluation_sets if (table := evaluation.table())
         }
+        self.details = {"per_person": {}, "per_joint": {}}
+        if not self.needs_ground_truth:
+            for evaluation in self._evaluation_sets:
+                self.details["per_person"][evaluation.protocol.dataset] = evaluation.per_person()
+                self.details["per_joint"][evaluation.protocol.dataset] = evaluation.per_joint()
         self.tested_poses = {e.protocol.dataset: int(e.poses.compute()) for e in self._evaluation_sets}
         self._log_metrics("test")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from methods.mesh_batches import PinholeCamera, project_to_image
-from noise2pose import keyed_random
+from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
@@ -17,7 +17,7 @@ from noise2pose.metrics import pose_errors
 from noise2pose.metrics.calibration import Calibration
 from noise2pose.metrics.hypotheses import best_joints_of, best_of, null_hypotheses
 from noise2pose.metrics.keys import ORACLE, POSE_ERRORS, PoseErrorKey, main_error, oracle_key
-from noise2pose.metrics.pose_errors import PoseMetric
+from noise2pose.metrics.pose_errors import JointErrors, PoseMetric
 from noise2pose.metrics.protocols import LIMB_JOINTS, Protocol
 
 _SMPL_JOINTS = "smpl_24"
@@ -41,6 +41,8 @@ class EvaluationSet(nn.Module):
         self.oracle = nn.ModuleDict({name: _metric(main_error(3), protocol) for name in names})
         self.calibration = Calibration(joints=protocol.joints, root=protocol.root)
         self.poses = SumMetric()
+        self.people = _metric(main_error(protocol.dimensions), replace(protocol, average="poses"))
+        self.joints = JointErrors(root=protocol.root)
 
     def update(self, batch: PoseBatch, prediction: Prediction, body: BodyModel | None) -> None:
         """Adds a batch.
@@ -62,6 +64,8 @@ class EvaluationSet(nn.Module):
             return
         target, valid = batch["keypoints_3d"][..., :3], batch["keypoints_3d"][..., 3]
         self._add("joints", prediction["joints_3d"], target, valid, groups)
+        self._add_people(prediction["joints_3d"], target, valid, batch)
+        self.joints.update(prediction["joints_3d"], target, valid)
         if target.ndim == 4:
             self._add("clips", prediction["joints_3d"], target, valid, groups)
         if body is not None and "has_smpl" in batch:
@@ -120,6 +124,20 @@ class EvaluationSet(nn.Module):
                 }
         return {"of": self.protocol.groups, "metrics": found} if found else {}
 
+    def per_person(self) -> dict[str, float]:
+        """The main error of each person, by name; empty for data without names."""
+        found = self.people.per_group() if self.people.update_called else {}
+        return {name: group.value for name, group in found.items()}
+
+    def per_joint(self) -> dict[str, float]:
+        """The MPJPE of each joint that counts, by name; empty for 2-D ground truth."""
+        if not self.joints.update_called:
+            return {}
+        names, counted = skeletons.get(self.protocol.skeleton).joints, self.protocol.joints
+        values = dict(zip(names, self.joints.compute().tolist(), strict=True))
+        kept = names if counted is None else [names[joint] for joint in counted]
+        return {name: values[name] for name in kept if values[name] == values[name]}
+
     def curves(self) -> dict[str, list[float]]:
         """Relation of the spread of the hypotheses and their error, see `Calibration`; empty for a single answer."""
         if not self.calibration.update_called:
@@ -129,7 +147,8 @@ class EvaluationSet(nn.Module):
 
     def reset(self) -> None:
         """Forgets all poses."""
-        for metric in (*self.metrics.values(), *self.oracle.values(), self.calibration, self.poses):
+        others = (self.calibration, self.poses, self.people, self.joints)
+        for metric in (*self.metrics.values(), *self.oracle.values(), *others):
             metric.reset()  # pyright: ignore[reportCallIssue]
 
     def _groups(self, batch: PoseBatch) -> list[str] | None:
@@ -147,6 +166,10 @@ class EvaluationSet(nn.Module):
             if key.compares == compares:
                 metric: Any = self.metrics[key.name]
                 metric.update(pred, target, valid, groups)
+
+    def _add_people(self, pred: Tensor, target: Tensor, valid: Tensor, batch: PoseBatch) -> None:
+        if "subject" in batch:
+            self.people.update(pred, target, valid, batch["subject"])
 
     def _update_vertices(
         self, batch: PoseBatch, prediction: Prediction, body: BodyModel, groups: list[str] | None
@@ -222,6 +245,7 @@ class EvaluationSet(nn.Module):
         annotated = batch["keypoints_2d_gt"] if "keypoints_2d_gt" in batch else batch["keypoints_2d"]
         target, valid = annotated[..., :2], annotated[..., 2]
         self._add("pixels", pixels, target, valid, groups)
+        self._add_people(pixels, target, valid, batch)
         if "box" in batch:
             side = batch["box"][:, 2, None, None]
             self._add("box", pixels / side, target / side, valid, groups)

@@ -179,6 +179,7 @@ class RunRecord(SaveConfigCallback):
                 "metrics": metrics,
                 "calibration": pl_module.calibration,
                 "groups": pl_module.group_tables,
+                **pl_module.details,
                 "poses": pl_module.tested_poses,
             }
             self._write_config(trainer, "config_test.yaml")

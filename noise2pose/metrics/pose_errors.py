@@ -240,6 +240,42 @@ class MPJPE2DOfBox(MPJPE2D):
     scale = 100.0
 
 
+class JointErrors(Metric):
+    """Mean position error of each joint over poses, millimetres; NaN for a joint that never counted.
+
+    Args:
+        root: joint on which both poses are centred first; a pose whose root is not valid does not count.
+        kwargs: of `torchmetrics.Metric`.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    higher_is_better = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, root: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.root = root
+        for name in ("total", "count"):  # of each joint, once the first poses tell how many there are
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(
+        self, pred: Float[Tensor, "*batch J 3"], target: Float[Tensor, "*batch J 3"], valid: Float[Tensor, "*batch J"]
+    ) -> None:
+        """Adds poses in metres, and 1 for joints that have ground truth, else 0."""
+        pred, target = pred.double(), target.double()
+        root = slice(self.root, self.root + 1)
+        counted = (valid > 0) & (valid[..., root] > 0)
+        errors = functional.joint_error(pred - pred[..., root, :], target - target[..., root, :])
+        self.total = self.total + errors.where(counted, 0.0).flatten(0, -2).sum(dim=0)
+        self.count = self.count + counted.flatten(0, -2).sum(dim=0)
+
+    def compute(self) -> Float[Tensor, " J"]:
+        """(J,) millimetres, float64."""
+        return 1000.0 * self.total / self.count
+
+
 def check_finite(what: str, pose: Tensor, valid: Tensor | None) -> None:
     bad = ~pose.isfinite().all(dim=-1)
     bad = bad if valid is None else bad & (valid > 0)

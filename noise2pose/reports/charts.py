@@ -4,9 +4,10 @@ Every text is escaped here, so that no name of a run or a method becomes markup.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -82,9 +83,9 @@ def line_chart(lines: Sequence[Line], x: str, y: str, from_zero: bool = False) -
     ys = np.concatenate([line.y[np.isfinite(line.y)] for line in lines])
     xs, ys = (values if len(values) else np.array([0.0, 1.0]) for values in (xs, ys))
     log = not from_zero and ys.min() > 0 and ys.max() > 4 * ys.min()
-    to_y = np.log10 if log else np.asarray
+    to_y: Callable[[Any], Any] = np.log10 if log else np.asarray
     low, high = (0.0 if from_zero else ys.min()), ys.max()
-    span = (to_y(high) - to_y(low)) or abs(float(to_y(high))) or 1.0
+    span = float(to_y(high) - to_y(low)) or abs(float(to_y(high))) or 1.0
     bottom, top = float(to_y(low)) - (0 if from_zero else 0.04 * span), float(to_y(high)) + 0.04 * span
     width, height = _SIZE
     left, right = float(xs.min()), float(xs.max() if xs.max() > xs.min() else xs.min() + 1.0)

@@ -119,7 +119,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
         trained, tested = (read_configuration(folder / name) for name in ("config.yaml", "config_test.yaml"))
     except InputError:  # which is reported where the configuration is needed
         return {}
-    return settings(trained, tested)
+    return settings(trained or tested, tested) if trained or tested else {}
 
 
 def identified(known: dict[str, Any], depth: int = 0) -> dict[str, Any]:

@@ -188,3 +188,33 @@ def test_without_a_valid_joint_there_is_no_number(people):
     people["keypoints_3d"][..., 3] = 0.0
     people["has_smpl"][:] = False
     assert measured(BODIES, people, answer(people), BODY)[0] == {}
+
+
+def test_errors_of_people_and_joints_are_the_plain_means():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(6, 17, 3, generator=generator)
+    pred = target + 0.1 * torch.randn(6, 17, 3, generator=generator)
+    valid = (torch.rand(6, 17, 1, generator=generator) > 0.3).float()
+    valid[:, 0] = 1.0
+    valid[5, 0] = 0.0  # without its root, a pose does not count
+    people = ["a", "b", "a", "c", "b", "a"]
+    evaluation = EvaluationSet(Protocol("p", "toy", "test", "h36m_17", joints=(1, 2, 9)))
+    for part in (slice(0, 2), slice(2, 6)):
+        batch: Any = {"keypoints_3d": torch.cat((target, valid), -1)[part], "subject": people[part]}
+        evaluation.update(batch, {"joints_3d": pred[part]}, None)
+    errors = 1000 * ((pred - pred[:, :1]) - (target - target[:, :1])).norm(dim=-1)
+    counted = valid[..., 0] * valid[:, :1, 0]
+    kept = [1, 2, 9]
+    names = skeletons.get("h36m_17").joints
+    found = evaluation.per_joint()
+    assert list(found) == [names[joint] for joint in kept]
+    for joint in kept:
+        mean = (errors * counted)[:, joint].sum() / counted[:, joint].sum()
+        assert found[names[joint]] == pytest.approx(float(mean), rel=1e-5)
+    poses = (errors * counted)[:, kept].sum(1) / counted[:, kept].sum(1)
+    for person, error in evaluation.per_person().items():
+        own = torch.tensor([name == person for name in people]) & ~poses.isnan()
+        assert error == pytest.approx(float(poses[own].mean()), rel=1e-5)
+    assert set(evaluation.per_person()) <= {"a", "b", "c"}
+    evaluation.reset()
+    assert not evaluation.per_person() and not evaluation.per_joint()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from noise2pose import skeletons
 from noise2pose.bodies import BodyModel
-from noise2pose.rendering.figures import comparison_figure, overview_figure, prediction_figure
+from noise2pose.rendering.figures import overview_figure, prediction_figure
 from noise2pose.rendering.skeletons import LEFT, MIDDLE, RIGHT, draw_skeleton_2d, draw_skeleton_3d
 
 SKELETON = skeletons.get("h36m_17")
@@ -95,35 +95,6 @@ def test_the_person_stands_upright_on_equal_axes():
     origin = screen(0, 0, 0)
     assert screen(0, -0.1, 0)[1] > origin[1], "up in the world is up on the paper"
     assert screen(0.1, 0, 0)[0] > origin[0], "right of the camera is right on the paper"
-
-
-def test_pictures_of_one_sample_share_their_scale():
-    figure = comparison_figure(keypoints(), pose(), [("a", pose(1)), ("b", 2 * pose(2))], SKELETON)
-    panels: list[Any] = figure.axes
-    _, first, second = panels
-    assert first.get_zlim() == second.get_zlim() and first.get_xlim() == second.get_xlim()
-
-
-@pytest.mark.parametrize(("number", "columns", "expected"), [(1, 4, (1, 2)), (5, 4, (2, 3)), (2, 2, (2, 2))])
-def test_pictures_wrap_into_rows_of_the_same_length(number, columns, expected):
-    figure = comparison_figure(keypoints(), pose(), [("m", pose(1))] * number, SKELETON, columns=columns)
-    panels: list[Any] = figure.axes
-    assert panels[0].get_subplotspec().get_gridspec().get_geometry() == expected
-
-
-def test_a_prediction_shows_and_the_paper_is_transparent():
-    same = comparison_figure(keypoints(), pose(), [("m\n0.0 mm", pose())], SKELETON)
-    other = comparison_figure(keypoints(), pose(), [("m\n0.0 mm", pose(1))], SKELETON)
-    assert (pixels(same) != pixels(other)).any()
-    assert pixels(same)[0, 3] == 0
-
-
-def test_tensors_are_accepted_and_diverged_predictions_survive():
-    broken = torch.full((17, 3), torch.nan)
-    figure = comparison_figure(
-        torch.from_numpy(keypoints()), torch.from_numpy(pose()).float(), [("nan", broken)], SKELETON
-    )
-    assert len(pixels(figure))
 
 
 def test_discs_have_the_radius_of_the_uncertainty_and_face_the_viewer():

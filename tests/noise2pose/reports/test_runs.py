@@ -27,7 +27,7 @@ def test_a_run_is_read(folder):
     run = load_run(folder)
     assert (run.name, run.method, run.parameters) == ("toy", "DiffPose (release)", 485582)
     assert run.metric("mpjpe") == 60.0 and run.metric("pck") is None
-    steps, values = run.curves["toy"]
+    steps, values = run.curves["toy"]["mpjpe"]
     assert steps.tolist() == [49, 99] and values.tolist() == [240.0, 60.0]
     assert run.samples and run.samples.prediction.shape == (2, 17, 3)
 
@@ -35,13 +35,13 @@ def test_a_run_is_read(folder):
 def test_errors_of_a_first_stage_are_not_the_methods_also_in_runs_from_before_they_had_keys(folder):
     config = "model: {class_path: m.M, init_args: {context_epochs: 1, context_checkpoint: NONE}}\n"
     (folder / "config.yaml").write_text(config.replace("NONE", "null"))
-    assert load_run(folder).curves["toy"][1].tolist() == [60.0]
+    assert load_run(folder).curves["toy"]["mpjpe"][1].tolist() == [60.0]
     (folder / "config.yaml").write_text(config.replace("NONE", "a.ckpt"))  # then there is no first stage
-    assert load_run(folder).curves["toy"][1].tolist() == [240.0, 60.0]
+    assert load_run(folder).curves["toy"]["mpjpe"][1].tolist() == [240.0, 60.0]
     (folder / "config.yaml").write_text(config.replace("NONE", "null"))
     rows = "epoch,step,val/toy/first_stage/mpjpe,val/toy/mpjpe\n0,49,240,\n0,59,,80\n1,99,,60\n"
     (folder / "metrics.csv").write_text(rows)
-    assert load_run(folder).curves["toy"][1].tolist() == [80.0, 60.0]
+    assert load_run(folder).curves["toy"]["mpjpe"][1].tolist() == [80.0, 60.0]
 
 
 def test_what_needs_the_truth_is_never_among_the_metrics(folder):
@@ -93,7 +93,7 @@ def test_the_command_that_tests_a_run_takes_a_checkpoint_that_it_has(folder):
 def test_steps_logged_twice_by_a_resumed_run_count_once(folder):
     with (folder / "metrics.csv").open("a") as file:
         file.write("1,49,,77.0\n2,149,,nan\n")
-    steps, values = load_run(folder).curves["toy"]
+    steps, values = load_run(folder).curves["toy"]["mpjpe"]
     assert steps.tolist() == [49, 99, 149]
     np.testing.assert_array_equal(values, [77.0, 60.0, np.nan])
 

@@ -9,6 +9,7 @@ import pytest
 from datamodules.prepared.protocols import published
 from noise2pose.files import archive_fingerprint
 from noise2pose.reports.comparability import group_by_protocol, warnings
+from noise2pose.reports.entries import entries_of
 from noise2pose.reports.runs import load_run
 from noise2pose.reports.tables import labels, result_rows, rows_by_group, text_report
 from tests.fake_runs import write_run
@@ -26,13 +27,13 @@ def test_rows_are_sorted_and_the_best_is_marked(make):
     runs = [make("a", mpjpe=70.0), make("b", mpjpe=50.0), make("c", mpjpe=float("nan"))]
     (group,) = group_by_protocol(runs)
     assert [run.name for run in group.runs] == ["b", "a", "c"]
-    rows = result_rows(group.runs, ["cpu, 2 threads"])
+    rows = result_rows(group.entries, ["cpu, 2 threads"])
     assert [set(row.best) for row in rows] == [{"MPJPE", "PA-MPJPE"}, set(), set()]
     assert rows[0].cells["params"] == "485.58 k" and rows[0].cells["training"] == "5 min"
 
 
 def test_one_run_alone_is_not_the_best(make):
-    assert not result_rows([make("a")], ["cpu, 2 threads"])[0].best
+    assert not result_rows(entries_of([make("a")]), ["cpu, 2 threads"])[0].best
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_an_untested_run_comes_with_the_command_to_type(make, tmp_path):
 
 def test_labels_tell_runs_of_one_method_apart(make):
     runs = [make("a"), make("b"), make("c", method="context encoder")]
-    assert labels(runs) == ["DiffPose (release): a", "DiffPose (release): b", "context encoder"]
+    assert labels(entries_of(runs)) == ["DiffPose (release): a", "DiffPose (release): b", "context encoder"]
 
 
 def test_actions_stand_in_the_order_of_the_literature(make):
