@@ -28,6 +28,7 @@ COMMANDS = {
     ),
     "view": Command("view", "what predict wrote, in space and over time, in a browser or as one page", "lifted"),
     "compare": Command("compare", "one table and one page of several runs", "runs/diffpose runs/context"),
+    "runs": Command("runs", "runs with their state, epoch, best error and age", "--state running killed"),
     "prepare": Command(
         "prepare",
         "convert a data set, a body model or the 2-D detector",

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from methods.base import PoseMethod
 from methods.callbacks.curve import RunCSVLogger
-from methods.callbacks.stopping import Interrupted
+from methods.callbacks.stopping import Interrupted, Interruption
 from methods.callbacks.wandb_logger import RunWandbLogger
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
@@ -111,7 +111,7 @@ class RunRecord(SaveConfigCallback):
         }
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.begun = False
+        self.begun, self.epochs = False, trainer.current_epoch
         self.started = time.perf_counter()
         for logger in trainer.loggers:
             if isinstance(logger, RunCSVLogger):
@@ -125,13 +125,21 @@ class RunRecord(SaveConfigCallback):
             self.started += time.perf_counter() - before
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.epochs = trainer.current_epoch + 1
         if trainer.is_global_zero:
-            self._write_fit(trainer, pl_module, trainer.current_epoch + 1)
+            self._write_fit(trainer, pl_module, self.epochs)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Records that the training came to its end, also an early one; an interruption has not ended it."""
+        callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        interrupted = any(isinstance(each, Interruption) and each.signum is not None for each in callbacks)
+        if self.begun and not interrupted and trainer.is_global_zero:
+            self._write_fit(trainer, pl_module, self.epochs, finished=True)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Records an interrupted training up to its last step."""
         if isinstance(exception, Interrupted) and exception.checkpoint and self.started and trainer.is_global_zero:
-            self._write_fit(trainer, pl_module, trainer.current_epoch)
+            self._write_fit(trainer, pl_module, trainer.current_epoch, stopped=True)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.samples: list[dict[str, np.ndarray]] = []
@@ -209,13 +217,22 @@ class RunRecord(SaveConfigCallback):
     def _seconds(self) -> float:
         return self.seconds_before + (time.perf_counter() - self.started if self.started else 0.0)
 
-    def _write_fit(self, trainer: L.Trainer, pl_module: L.LightningModule, epochs: int) -> None:
+    def _write_fit(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        epochs: int,
+        finished: bool = False,
+        stopped: bool = False,
+    ) -> None:
         record = {
             **_describe(trainer, pl_module, self.config),
             "seconds": self._seconds(),
             "epochs": epochs,
             "steps": trainer.global_step,
             "changes": self.changes,
+            "finished": finished,
+            "stopped": stopped,
         }
         write_text(Path(trainer.default_root_dir) / "fit.json", json.dumps(record, indent=2) + "\n")
 

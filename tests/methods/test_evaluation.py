@@ -1,6 +1,7 @@
 """Answers measured by the protocols of the literature, against numbers that are worked out here by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -191,7 +192,7 @@ def test_without_a_valid_joint_there_is_no_number(people):
 
 
 def test_errors_of_people_and_joints_are_the_plain_means():
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
     target = torch.randn(6, 17, 3, generator=generator)
     pred = target + 0.1 * torch.randn(6, 17, 3, generator=generator)
     valid = (torch.rand(6, 17, 1, generator=generator) > 0.3).float()
