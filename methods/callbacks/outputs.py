@@ -21,11 +21,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from methods.base import PoseMethod
 from methods.callbacks.run_record import RunRecord, as_array
 from methods.model_folders import weights_sha256
+from noise2pose import skeletons
 from noise2pose.annotation.layout import annotate_batch
 from noise2pose.annotation.writer import AnnotationWriter, fingerprint
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.errors import InputError
 from noise2pose.files import command, write_npz, write_png
+from noise2pose.rendering.lifted import draw_lifted
 from noise2pose.rendering.people import draw_people
 
 _SHOWN = ("image", "keypoints_2d", "box", "camera", "sample_id")  # in pictures
@@ -158,8 +160,9 @@ def _fingerprint(trainer: L.Trainer, totals: list[int]) -> dict[str, str]:
 class ValidationPictures(Callback):
     """Draws people of each validation of a training, for the run's folder and for W&B.
 
-    Methods without a body and data without images have no pictures. No random numbers are drawn, so training is the
-    same with and without pictures.
+    Methods with a body, on data with images, have bodies over the images; all others have skeletons, those of clips in
+    the middle frame. Data without 3-D ground truth and images have no pictures. No random numbers are drawn, so
+    training is the same with and without pictures.
 
     Args:
         people: number of people of the first batch; 0 for no pictures.
@@ -184,18 +187,37 @@ class ValidationPictures(Callback):
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if not wanted or not fitting or getattr(trainer, "fast_dev_run", False):
             return
-        if pl_module.body is None or "image" not in batch or not set(_ANSWERED) <= outputs.keys():
+        if pl_module.body is not None and "image" in batch and set(_ANSWERED) <= outputs.keys():
+            people: PoseBatch = _first(batch, _SHOWN, self.people)
+            answers: Prediction = _first(outputs, _ANSWERED, self.people)
+            with trainer.precision_plugin.forward_context():
+                maps = pl_module.joint_maps(people)
+            picture = draw_people(people, answers, pl_module.body, maps)
+        elif {"keypoints_2d", "keypoints_3d"} <= batch.keys() and pl_module.protocols[0].dimensions == 3:
+            picture = _lifted(pl_module, batch, outputs, self.people)
+        else:
             return
-        people: PoseBatch = _first(batch, _SHOWN, self.people)
-        answers: Prediction = _first(outputs, _ANSWERED, self.people)
-        with trainer.precision_plugin.forward_context():
-            maps = pl_module.joint_maps(people)
-        picture = draw_people(people, answers, pl_module.body, maps)
         folder = Path(trainer.default_root_dir) / "pictures"
         write_png(folder / f"epoch_{trainer.current_epoch:04d}.png", picture)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("val/pictures", [picture], step=trainer.global_step)
+
+
+def _lifted(method: PoseMethod, batch: PoseBatch, outputs: Prediction, count: int) -> np.ndarray:
+    """The skeletons of the first samples, around the root of the protocol."""
+    protocol = method.protocols[0]
+
+    def of_first(values: torch.Tensor) -> np.ndarray:
+        values = values[:count]
+        return as_array(values[:, values.shape[1] // 2] if values.ndim == 4 else values)
+
+    def centred(poses: np.ndarray) -> np.ndarray:
+        return poses - poses[:, protocol.root, None]
+
+    prediction, target = (of_first(each[..., :3]) for each in (outputs["joints_3d"], batch["keypoints_3d"]))
+    skeleton = skeletons.get(protocol.skeleton)
+    return draw_lifted(of_first(batch["keypoints_2d"]), centred(prediction), centred(target), skeleton)
 
 
 def _first(tree: Any, keys: tuple[str, ...], count: int) -> Any:

@@ -31,13 +31,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from methods.base import PoseMethod
+from methods.callbacks import wandb_record
 from methods.callbacks.curve import RunCSVLogger
 from methods.callbacks.stopping import Interrupted, Interruption
-from methods.callbacks.wandb_logger import RunWandbLogger
 from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.credentials import refuse_credentials
 from noise2pose.errors import InputError
 from noise2pose.files import archive_fingerprint, command, commit, write_npz, write_text
-from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS
 from noise2pose.reports.options import changed_options, in_words
 
 _NUM_SAMPLES = 8  # predictions kept for figures
@@ -61,6 +61,7 @@ class RunRecord(SaveConfigCallback):
         # Arguments that the method set from files, which may be missing when the run is resumed or tested.
         for key in [key for key, value in arguments.items() if value is None]:
             arguments[key] = pl_module.hparams.get(key)
+        refuse_credentials(json.loads(self.parser.dump(self.config, skip_none=False, format="json")))
         commit()  # of the running code, before the next commit is made
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -192,6 +193,12 @@ class RunRecord(SaveConfigCallback):
             }
             self._write_config(trainer, "config_test.yaml")
             write_text(folder / "test.json", json.dumps(record, indent=2) + "\n")
+            for logger in _wandb_loggers(trainer):
+                wandb_record.log_test(logger, record)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._describe_to_wandb(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == TrainerFn.VALIDATING:
@@ -238,18 +245,16 @@ class RunRecord(SaveConfigCallback):
 
     def _describe_to_wandb(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, PoseMethod)
-        for logger in trainer.loggers:
-            if not isinstance(logger, WandbLogger) or not trainer.is_global_zero:
-                continue
-            if isinstance(logger, RunWandbLogger):
-                logger.begin()
-            about = _describe(trainer, pl_module, self.config)
+        kind = {TrainerFn.FITTING: "fit", TrainerFn.VALIDATING: "validate", TrainerFn.TESTING: "test"}
+        for logger in _wandb_loggers(trainer):
+            about = {**_describe(trainer, pl_module, self.config), "changes": self.changes}
             config = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
-            logger.experiment.config.update({**config, **about, "changes": self.changes}, allow_val_change=True)
-            for protocol in pl_module.protocols:
-                for key in (*POSE_ERRORS, *CALIBRATION):
-                    name = f"val/{protocol.dataset}/{key.name}"
-                    logger.experiment.define_metric(name, step_metric="trainer/global_step", summary=key.best)
+            wandb_record.begin(logger, pl_module, about, config, kind[trainer.state.fn])
+
+
+def _wandb_loggers(trainer: L.Trainer) -> list[WandbLogger]:
+    """Those of this process, which are the first's alone."""
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger) and trainer.is_global_zero]
 
 
 def check_name(name: str) -> None:

@@ -1,12 +1,15 @@
 """The W&B run of a training or a test."""
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
+
+if TYPE_CHECKING:
+    from methods.callbacks.wandb_record import Job
 
 _PATIENCE = 5  # seconds to reach the server
 _INIT_PATIENCE = 20  # seconds until the server has made the run; wandb needs about three times as long to give up
@@ -31,13 +34,25 @@ class RunWandbLogger(WandbLogger):
         return super().experiment if self._begun else _DummyExperiment()  # Lightning asks for it before `setup`
 
     @rank_zero_only
-    def begin(self) -> None:
-        """Makes the run: offline, after a line that says why, if there is no login or no network."""
+    def begin(self, job: "Job | None" = None) -> None:
+        """Makes the run: offline, after a line that says why, if there is no login or no network.
+
+        Args:
+            job: what the command does. Of another command than `fit`, the run is one of its own, `NAME-KIND`: two runs
+                of one id could not be uploaded later, and a dashboard could not tell them apart.
+        """
         import wandb
 
         if self._begun:
             return
         self._begun = True
+        if job is not None:
+            given = self._wandb_init
+            self._wandb_init = {"group": job.group, "job_type": job.kind, **{k: v for k, v in given.items() if v}}
+            self._wandb_init |= {key: value for key, value in given.items() if key not in self._wandb_init}
+            self._wandb_init["tags"] = list(dict.fromkeys([*(given.get("tags") or ()), *job.tags]))
+            if job.kind != "fit" and self._id:
+                self._id = self._wandb_init["id"] = f"{self._id}-{job.kind}"
         reason = None
         mode = "offline" if self._offline else self._wandb_init.get("mode") or wandb.setup().settings.mode
         if mode in ("online", "shared", "run"):
