@@ -1,6 +1,7 @@
 # make demo   trains, tests and compares two methods (report/index.html), then finds a person in a photo and in motion
 # make test   runs the tests
 # make check  what CI adds: formatting, lint, types
+# make audit  known vulnerabilities of the pinned packages, by pip-audit; needs a network
 #
 # Both make their own .venv and install pinned versions first, with the small CPU build of torch where PyTorch's own index
 # can be reached. For the CUDA build, from the default index:  make install TORCH=cuda   (later commands keep it)
@@ -11,7 +12,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed-$(TORCH)
 OTHER_BUILD := $(filter-out $(INSTALLED),$(wildcard .venv/.installed-cpu .venv/.installed-cuda))
 
-.PHONY: demo test check install clean
+.PHONY: demo test check audit install clean
 
 demo: install
 	$(BIN)/python scripts/demo.py
@@ -23,6 +24,13 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# In an environment of its own: pip-audit must not change what it looks at.
+audit:
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install --quiet "pip-audit>=2.10,<3"
+	@grep -E '^[A-Za-z0-9._-]+==' constraints.txt | sed 's/+cpu//' > .venv-audit/pinned.txt
+	.venv-audit/bin/pip-audit --requirement .venv-audit/pinned.txt --no-deps --disable-pip
 
 install: $(INSTALLED)
 
@@ -43,4 +51,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installed; now: source .venv/bin/activate"
 
 clean:
-	rm -rf .venv runs report
+	rm -rf .venv .venv-audit runs report

@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from methods.evaluation import EvaluationSet, with_training_source
+from methods.evaluation import EvaluationSet, details_of, with_training_source
 from methods.ranges import Range, check_ranges
 from methods.resuming import restart_epoch, samples_of_batch
 from methods.schedules import Schedule, step_of_training
@@ -75,8 +75,7 @@ class PoseMethod(L.LightningModule):
         self.predict_seconds = 0.0
         self.calibration: dict[str, list[float]] = {}  # curves of the last test, for its record
         self.group_tables: dict[str, dict[str, Any]] = {}  # of each data set of the last test, for its record
-        self.details: dict[str, dict[str, dict[str, float]]] = {}  # errors of people and joints, of each data set
-        self.tested_poses: dict[str, int] = {}  # with ground truth, of each data set
+        self.details: dict[str, dict[str, Any]] = {}  # of the last test, for its record, see `details_of`
         self._seed = 0
         # When the checkpoint was made that is resumed from: batches of an epoch, and samples of one over all processes.
         self._num_batches_before: int | None = None
@@ -270,12 +269,7 @@ class PoseMethod(L.LightningModule):
         self.group_tables = {
             evaluation.protocol.dataset: table for evaluation in self._evaluation_sets if (table := evaluation.table())
         }
-        self.details = {"per_person": {}, "per_joint": {}}
-        if not self.needs_ground_truth:
-            for evaluation in self._evaluation_sets:
-                self.details["per_person"][evaluation.protocol.dataset] = evaluation.per_person()
-                self.details["per_joint"][evaluation.protocol.dataset] = evaluation.per_joint()
-        self.tested_poses = {e.protocol.dataset: int(e.poses.compute()) for e in self._evaluation_sets}
+        self.details = details_of(self._evaluation_sets, self.needs_ground_truth)
         self._log_metrics("test")
 
     def _update_metrics(self, dataloader_idx: int, batch: PoseBatch, prediction: Prediction) -> None:

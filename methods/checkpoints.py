@@ -1,7 +1,6 @@
 """Checkpoints: how they are written and found, and how a method is made from one or from a model folder."""
 
 import contextvars
-import importlib
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from methods.base import PoseMethod, class_path_of
 from methods.model_folders import CONFIG, read_config, read_model, shipped_models
+from noise2pose.class_paths import named_class
 from noise2pose.errors import InputError
 from noise2pose.files import replacing
 
@@ -80,10 +80,7 @@ def make_method(class_path: str, hyper_parameters: dict[str, Any]) -> PoseMethod
         ImportError, AttributeError, TypeError: if the class cannot be imported, is not a method, or takes other
             arguments.
     """
-    module, _, name = class_path.rpartition(".")
-    found = getattr(importlib.import_module(module), name)
-    if not (isinstance(found, type) and issubclass(found, PoseMethod)):
-        raise TypeError(f"{class_path} is not a method")
+    found = named_class(class_path, PoseMethod)
     arguments = {
         key: None if key in found.weight_files else value
         for key, value in hyper_parameters.items()

@@ -259,6 +259,26 @@ def _metric(key: PoseErrorKey, protocol: Protocol) -> PoseMetric:
     return metric(joints=joints.get(key.over), root=root.get(key.compares), by_group=mean_over_groups)
 
 
+def details_of(evaluations: Sequence[EvaluationSet], needs_ground_truth: bool) -> dict[str, dict[str, Any]]:
+    """What a test records beside its metrics, for each data set.
+
+    Args:
+        evaluations: of the test.
+        needs_ground_truth: whether predictions were chosen with the ground truth; then there are numbers of poses only.
+
+    Returns:
+        `poses`, the number of those with ground truth; `per_person` and `per_joint`, the errors of each.
+    """
+    found: dict[str, dict[str, Any]] = {"poses": {}, "per_person": {}, "per_joint": {}}
+    for evaluation in evaluations:
+        dataset = evaluation.protocol.dataset
+        found["poses"][dataset] = int(evaluation.poses.compute())
+        if not needs_ground_truth:
+            found["per_person"][dataset] = evaluation.per_person()
+            found["per_joint"][dataset] = evaluation.per_joint()
+    return found
+
+
 def with_training_source(
     protocols: Sequence[Protocol], trained_on: str | None, allowed: bool, method: str
 ) -> list[Protocol]:

@@ -1,7 +1,7 @@
 """Keeps passwords and keys out of what a run records: its configuration, its command, and what is uploaded."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from noise2pose.errors import InputError
@@ -12,7 +12,6 @@ _NAMES = re.compile(
     r"(auth|access|api|hub|hf)_?token)|token"
 )
 _IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+@")  # user:password@ of an address
-_OPTION = re.compile(r"(--[\w.]+)[= ]")
 HIDDEN = "***"
 
 
@@ -32,19 +31,19 @@ def refuse_credentials(config: dict[str, Any]) -> None:
             )
 
 
-def without_credentials(text: str) -> str:
-    """A command line or an address with the values of such options, and users in addresses, replaced by stars."""
-    words, hides = [], False
-    for word in _IN_ADDRESS.sub(f"{HIDDEN}@", text).split(" "):
+def without_credentials(words: Sequence[str]) -> list[str]:
+    """The words of a command line, with stars for the values of such options and for users in addresses."""
+    shown: list[str] = []
+    hides = False
+    for word in words:
         name, equals, _ = word.partition("=")
+        named = name.startswith("--") and _NAMES.fullmatch(name.lstrip("-").rsplit(".", 1)[-1])
         if hides:
-            words.append(HIDDEN)
-            hides = False
-            continue
-        of_option = _OPTION.match(f"{name} ") and _NAMES.fullmatch(name.lstrip("-").rsplit(".", 1)[-1])
-        words.append(f"{name}={HIDDEN}" if of_option and equals else word)
-        hides = bool(of_option) and not equals
-    return " ".join(words)
+            shown.append(HIDDEN)
+        else:
+            shown.append(f"{name}={HIDDEN}" if named and equals else _IN_ADDRESS.sub(f"{HIDDEN}@", word))
+        hides = bool(named) and not equals and not hides
+    return shown
 
 
 def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,7 @@ from typing import TextIO
 
 import numpy as np
 
+from noise2pose.credentials import without_credentials
 from noise2pose.errors import InputError
 
 ASSETS = Path(__file__).resolve().parent / "assets"  # what ships with the project; see NOTICE there
@@ -166,9 +167,10 @@ def archive_fingerprint(path: Path) -> str:
 
 
 def command() -> str:
-    """The command line of this process, as a user would type it again."""
+    """The command line of this process, as a user would type it again; without passwords and keys."""
     called_by_name = Path(sys.argv[0]).name == "noise2pose"
-    return shlex.join(["noise2pose", *sys.argv[1:]] if called_by_name else ["python", *sys.argv])
+    words = ["noise2pose", *sys.argv[1:]] if called_by_name else ["python", *sys.argv]
+    return shlex.join(without_credentials(words))
 
 
 @cache

@@ -1,6 +1,5 @@
 """The joints of every skeleton, in the order of its data set. Use them through `noise2pose.skeletons`."""
 
-from noise2pose.errors import InputError
 from noise2pose.skeleton import Skeleton, tree
 
 
@@ -317,14 +316,3 @@ SKELETONS: dict[str, Skeleton] = {
         ),
     )
 }
-
-
-def get(name: str) -> Skeleton:
-    """The skeleton of that name.
-
-    Raises:
-        InputError: if there is none; the known names are listed.
-    """
-    if name not in SKELETONS:
-        raise InputError(f"unknown skeleton {name}; known are {', '.join(SKELETONS)}")
-    return SKELETONS[name]

@@ -14,9 +14,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from noise2pose.errors import InputError
-from noise2pose.skeleton_tables import SKELETONS, Skeleton, get
+from noise2pose.skeleton_tables import SKELETONS, Skeleton
 
 __all__ = ["SKELETONS", "Skeleton", "conversion_matrix", "convert", "convert_partly", "get", "place_hidden"]
+
+
+def get(name: str) -> Skeleton:
+    """The skeleton of that name.
+
+    Raises:
+        InputError: if there is none; the known names are listed.
+    """
+    if name not in SKELETONS:
+        raise InputError(f"unknown skeleton {name}; known are {', '.join(SKELETONS)}")
+    return SKELETONS[name]
 
 
 def convert(

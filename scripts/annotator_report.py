@@ -1,7 +1,6 @@
 """What refinement by DiffAnnot is worth, in the layout of the paper's Tables II and III, with every control."""
 
 import argparse
-import importlib
 import json
 import shlex
 import statistics
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from noise2pose.class_paths import named_class
 from noise2pose.errors import InputError
 from noise2pose.files import commit, write_text
 from noise2pose.metrics.keys import MetricKey, named
@@ -178,10 +178,11 @@ def _write_curves(methods: Sequence[Any], batches: list[Any], output: Path) -> N
 
 def _data_module(path: Path) -> Any:
     """The data module of a YAML file as `scripts/train.py` takes it."""
+    from datamodules.base import PoseDataModule
+
     try:
         described = yaml.safe_load(path.read_text())
-        module, _, name = described["class_path"].rpartition(".")
-        return getattr(importlib.import_module(module), name)(**described.get("init_args", {}))
+        return named_class(described["class_path"], PoseDataModule)(**described.get("init_args", {}))
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ImportError) as error:
         message = f"--data {path}: not a file with class_path and init_args of a data module ({error})"
         raise InputError(message) from error

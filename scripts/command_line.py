@@ -28,6 +28,9 @@ COMMANDS = {
     ),
     "view": Command("view", "what predict wrote, in space and over time, in a browser or as one page", "lifted"),
     "compare": Command("compare", "one table and one page of several runs", "runs/diffpose runs/context"),
+    "dashboard": Command(
+        "dashboard", "a report and workspace of W&B for some runs, or the page where W&B is out of reach", "runs/*"
+    ),
     "runs": Command("runs", "runs with their state, epoch, best error and age", "--state running killed"),
     "prepare": Command(
         "prepare",

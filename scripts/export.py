@@ -23,6 +23,7 @@ DESCRIPTION = """Write a trained method as a model folder (weights, configuratio
   noise2pose export runs/my_run models/my_model
   noise2pose export runs/my_run models/my_model --dtype float16 --notes notes.md
   noise2pose export runs/my_run/checkpoints/last.ckpt models/other --set guidance_strength=1000
+  noise2pose export runs/my_run models/my_model --wandb
   noise2pose predict --checkpoint models/my_model photo.jpg --output annotated
   noise2pose export diffpose-people onnx_model --onnx
 
@@ -60,6 +61,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="constructor argument to change; repeatable"
     )
+    parser.add_argument("--wandb", action="store_true", help="also log the folder to W&B, as an artifact of the run")
     parser.add_argument("--notes", type=Path, metavar="FILE", help="hand-written part of the card (Markdown)")
     parser.add_argument("--onnx", action="store_true", help="write ONNX graphs for other runtimes instead")
     parser.add_argument("--people", type=int, metavar="N", help="with --onnx, people that a call takes (default: 1)")
@@ -115,6 +117,12 @@ def _export(arguments: argparse.Namespace) -> str:
         weights,
         lambda sha256: model_card(arguments.output.name, notes, facts, tags, run, remarks, sha256),
     )
+    if arguments.wandb:
+        from methods.callbacks.wandb_record import log_model
+
+        if run is None or not (run.test or run.fit):
+            raise InputError(f"--wandb logs the model of a run, and {arguments.run} is none; the folder is written")
+        log_model(arguments.output, run.folder, run.test or run.fit)
     numbers = "with the numbers of its test" if run is not None and run.test else "without numbers of a test"
     return f"{arguments.output}: {method.title}, {facts['weights']}; card {numbers}: {arguments.output / 'README.md'}"
 

@@ -155,10 +155,11 @@ def _rendered(job: _Job, arrays: dict[str, np.ndarray], todo: list[int], num_wor
     # Workers read the job from files: this process would wait forever to write into the full pipe of a killed one.
     files = Path(job.images).with_name("job")
     files.mkdir(exist_ok=True)
-    (files / "job.pickle").write_bytes(pickle.dumps(job))
+    (files / "job.pickle").write_bytes(packed := pickle.dumps(job))
+    digest = hashlib.sha256(packed).digest()
     for name, array in arrays.items():
         np.save(files / f"{name}.npy", array)
-    pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=(files, started))
+    pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=(files, digest, started))
     try:
         for future in as_completed([pool.submit(_render, first, first + _CHUNK) for first in todo]):
             yield future.result()
@@ -190,11 +191,14 @@ _worker: _Worker | None = None  # of a worker process
 _people: dict[str, np.ndarray] = {}
 
 
-def _start(files: Path, started: Event) -> None:
+def _start(files: Path, digest: bytes, started: Event) -> None:
     global _worker
     started.set()
     torch.set_num_threads(1)
-    _worker = _Worker(pickle.loads((files / "job.pickle").read_bytes()))
+    packed = (files / "job.pickle").read_bytes()
+    if hashlib.sha256(packed).digest() != digest:  # in a folder that others may write to
+        raise InputError(f"{files / 'job.pickle'} is not the file that this command wrote")
+    _worker = _Worker(pickle.loads(packed))
     _people.update({file.stem: np.load(file, mmap_mode="r") for file in files.glob("*.npy")})
 
 

@@ -19,7 +19,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from methods.base import PoseMethod
-from methods.callbacks.run_record import RunRecord, as_array
+from methods.callbacks.description import as_array
+from methods.callbacks.run_record import RunRecord
 from methods.model_folders import weights_sha256
 from noise2pose import skeletons
 from noise2pose.annotation.layout import annotate_batch

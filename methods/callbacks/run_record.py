@@ -23,21 +23,20 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
 
 from methods.base import PoseMethod
 from methods.callbacks import wandb_record
 from methods.callbacks.curve import RunCSVLogger
+from methods.callbacks.description import describe, samples_of
 from methods.callbacks.stopping import Interrupted, Interruption
-from noise2pose.batch import PoseBatch, Prediction
+from noise2pose.batch import PoseBatch
 from noise2pose.credentials import refuse_credentials
 from noise2pose.errors import InputError
-from noise2pose.files import archive_fingerprint, command, commit, write_npz, write_text
+from noise2pose.files import archive_fingerprint, commit, write_npz, write_text
 from noise2pose.reports.options import changed_options, in_words
 
 _NUM_SAMPLES = 8  # predictions kept for figures
@@ -163,7 +162,7 @@ class RunRecord(SaveConfigCallback):
             wanted = np.linspace(0, num_batches - 1, min(_NUM_SAMPLES, num_batches)).astype(int)
             count = -(-_NUM_SAMPLES // len(wanted)) if batch_idx in wanted else 0
             if count and len(self.samples) < _NUM_SAMPLES:
-                self.samples.append(_samples(batch, outputs, count))
+                self.samples.append(samples_of(batch, outputs, count))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -176,7 +175,7 @@ class RunRecord(SaveConfigCallback):
                 joined = {key: np.concatenate([part[key] for part in self.samples])[:_NUM_SAMPLES] for key in keys}
                 write_npz(samples, skeleton=np.array(pl_module.protocols[0].skeleton), **joined)
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
-            record = _describe(trainer, pl_module, self.config)
+            record = describe(trainer, pl_module, self.config)
             limit = trainer.limit_test_batches
             if isinstance(limit, int) or limit < 1.0:  # 1 is one batch, 1.0 is all of them
                 for protocol in record["protocols"]:  # or tables would show a part as the whole
@@ -189,7 +188,6 @@ class RunRecord(SaveConfigCallback):
                 "calibration": pl_module.calibration,
                 "groups": pl_module.group_tables,
                 **pl_module.details,
-                "poses": pl_module.tested_poses,
             }
             self._write_config(trainer, "config_test.yaml")
             write_text(folder / "test.json", json.dumps(record, indent=2) + "\n")
@@ -233,7 +231,7 @@ class RunRecord(SaveConfigCallback):
         stopped: bool = False,
     ) -> None:
         record = {
-            **_describe(trainer, pl_module, self.config),
+            **describe(trainer, pl_module, self.config),
             "seconds": self._seconds(),
             "epochs": epochs,
             "steps": trainer.global_step,
@@ -247,7 +245,7 @@ class RunRecord(SaveConfigCallback):
         assert isinstance(pl_module, PoseMethod)
         kind = {TrainerFn.FITTING: "fit", TrainerFn.VALIDATING: "validate", TrainerFn.TESTING: "test"}
         for logger in _wandb_loggers(trainer):
-            about = {**_describe(trainer, pl_module, self.config), "changes": self.changes}
+            about = {**describe(trainer, pl_module, self.config), "changes": self.changes}
             config = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
             wandb_record.begin(logger, pl_module, about, config, kind[trainer.state.fn])
 
@@ -295,45 +293,3 @@ def remove_unused(folder: Path, made: Sequence[Path]) -> None:
         for parent in made[1:]:
             with suppress(OSError):  # it holds other runs by now
                 parent.rmdir()
-
-
-def as_array(tensor: Tensor) -> np.ndarray:
-    """A tensor as a float32 array."""
-    return tensor.detach().float().cpu().numpy()
-
-
-def _samples(batch: PoseBatch, prediction: Prediction, count: int) -> dict[str, np.ndarray]:
-    """Up to `count` samples spread over a batch, root-relative; the middle frame of a clip."""
-    chosen = torch.linspace(0, len(batch["sample_id"]) - 1, min(count, len(batch["sample_id"]))).long()
-
-    def pose(values: Tensor) -> np.ndarray:
-        values = values[chosen.to(values.device)]
-        return as_array(values[:, values.shape[1] // 2] if values.ndim == 4 else values)
-
-    target = batch["keypoints_3d"][..., :3]
-    return {
-        "sample_id": np.array([batch["sample_id"][i] for i in chosen.tolist()]),
-        "keypoints_2d": pose(batch["keypoints_2d"]),
-        "target": pose(target - target[..., :1, :]),
-        "prediction": pose(prediction["joints_3d"]),
-        "image_size": as_array(batch["camera"]["image_size"])[chosen.numpy()],
-    }
-
-
-def _describe(trainer: L.Trainer, pl_module: L.LightningModule, config: Any) -> dict[str, Any]:
-    """Everything that is needed to interpret and repeat the run's numbers."""
-    assert isinstance(pl_module, PoseMethod)
-    number = pl_module.num_hypotheses
-    device = pl_module.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    return {
-        "run": Path(trainer.default_root_dir).name,
-        "method": pl_module.title,
-        "protocols": [{**protocol.as_dict(), "num_hypotheses": number} for protocol in pl_module.protocols],
-        "num_steps": pl_module.num_steps,
-        "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
-        "device": f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name,
-        "command": command(),
-        "commit": commit(),
-        "seed": config.seed_everything,
-    }

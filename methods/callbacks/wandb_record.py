@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning.pytorch.loggers import WandbLogger
@@ -9,11 +10,13 @@ from lightning.pytorch.loggers import WandbLogger
 from methods.base import PoseMethod
 from methods.callbacks.wandb_logger import RunWandbLogger
 from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS
+from noise2pose.reports.options import read_configuration
 
 KEYS = (
     "name", "experiment", "method", "dataset", "protocol", "input_2d", "num_hypotheses", "num_steps", "seed",
     "parameters", "commit", "job",
 )  # fmt: skip
+PROJECT = "noise2pose"  # of configs/loggers/wandb.yaml
 _SEED = re.compile(r"[-_.]+(s|seed)[-_.]?\d+$")
 
 
@@ -107,3 +110,32 @@ def log_test(logger: WandbLogger, record: Mapping[str, Any]) -> None:
         )
     if charts:
         logger.experiment.log(charts)
+
+
+def log_model(model: Path, folder: Path, record: Mapping[str, Any]) -> None:
+    """Logs a model folder as an artifact, in a run of its own beside that of the training.
+
+    Args:
+        model: folder that `noise2pose export` wrote.
+        folder: of the run.
+        record: its `test.json` or `fit.json`.
+    """
+    import wandb
+
+    keys, config = keys_of(record, "export"), read_configuration(folder / "config.yaml")
+    loggers = (config.get("trainer") or {}).get("logger") or []
+    options = [one.get("init_args") or {} for one in loggers if "WandbLogger" in str(one.get("class_path"))]
+    project = options[0].get("project") if options else None
+    name = folder.resolve().name
+    logger = RunWandbLogger(project=project or PROJECT, name=name, id=name, save_dir=str(folder))
+    logger.begin(Job("export", keys["experiment"], (str(keys["method"])[:64],)))
+    logger.experiment.config.update(keys)
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", model.resolve().name), type="model", metadata=keys)
+    artifact.add_dir(str(model))
+    logger.experiment.log_artifact(artifact, aliases=["latest", experiment_alias(keys)])
+    wandb.finish()
+
+
+def experiment_alias(keys: Mapping[str, Any]) -> str:
+    """The name of a version of an artifact: that of the run, in letters that W&B takes."""
+    return re.sub(r"[^\w.-]", "_", str(keys["name"]))

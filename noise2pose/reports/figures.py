@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from noise2pose import skeleton_tables
 from noise2pose.errors import InputError
 from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS, main_error
 from noise2pose.rendering.skeletons import LEFT, MIDDLE, NEUTRAL, RIGHT
@@ -16,6 +15,7 @@ from noise2pose.reports.curves import LOSSES
 from noise2pose.reports.entries import Entry
 from noise2pose.reports.runs import Run, Samples
 from noise2pose.reports.tables import labels
+from noise2pose.skeleton_tables import SKELETONS
 
 _NUM_SAMPLES = 6
 _MOST_PANELS = 12  # predictions of one sample
@@ -145,7 +145,9 @@ def sample_pictures(group: Group) -> list[Picture]:
     if not chosen:
         return []
     first, root, pictures = _samples(runs[0]), group.protocol.root, []
-    skeleton, square = skeleton_tables.get(first.skeleton), (SIDE, SIDE)
+    if first.skeleton not in SKELETONS:  # of a version with other skeletons
+        raise InputError(f"{runs[0].folder / 'test_samples.npz'}: unknown skeleton {first.skeleton}")
+    skeleton, square = SKELETONS[first.skeleton], (SIDE, SIDE)
     if skeleton.num_joints != first.target.shape[1]:
         raise InputError(
             f"{runs[0].folder / 'test_samples.npz'}: {first.target.shape[1]} joints, but {first.skeleton} has "

@@ -1,6 +1,5 @@
 """What `test` does not record of a run: errors of each person, and whether options change the answer at all."""
 
-import importlib
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from datamodules.base import PoseDataModule, select
 from methods.base import PoseMethod
 from methods.checkpoints import make_method, read_checkpoint
 from noise2pose.batch import PoseBatch
+from noise2pose.class_paths import named_class
 from noise2pose.errors import InputError
 from noise2pose.metrics import calibration, functional
 from noise2pose.metrics.protocols import Protocol
@@ -127,8 +127,7 @@ def _with_options(checkpoint: Path, options: dict[str, Any]) -> PoseMethod:
 
 def make_data_module(config: dict[str, Any]) -> PoseDataModule:
     """The data module of a configuration, ready to test."""
-    module, _, name = config["class_path"].rpartition(".")
-    data: PoseDataModule = getattr(importlib.import_module(module), name)(**config["init_args"])
+    data = named_class(config["class_path"], PoseDataModule)(**config["init_args"])
     data.prepare_data()
     data.setup("test")
     return data

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from noise2pose.errors import InputError
 
+_MOST_BYTES = 1 << 30  # of a file that is read whole; a damaged or hostile archive may promise any size
+
 
 def file_names(source: Path) -> list[str]:
     """Names of the files in an archive or folder, relative to it, sorted.
@@ -25,12 +27,15 @@ def read_file(source: Path, name: str) -> bytes:
     """The content of a file by its name within the source.
 
     Raises:
-        InputError: if it is a damaged part of an archive.
+        InputError: if it is a damaged part of an archive, or larger than any file that is read so.
     """
     if source.is_dir():
         return (source / name).read_bytes()
     try:
-        return _open(source).read(name)
+        archive = _open(source)
+        if (size := archive.getinfo(name).file_size) > _MOST_BYTES:
+            raise InputError(f"{source}: {name} would have {size} bytes when unpacked, expected at most {_MOST_BYTES}")
+        return archive.read(name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{source}: {name} is damaged ({error}); download the archive again") from error
 

@@ -25,6 +25,7 @@ from noise2pose.files import replacing
 SKELETON = "panoptic_19"
 FOLDERS = ("hdPose3d_stage1_coco19", "hdPose3d_stage1")  # the first that there is; 160422_mafia2 has the second only
 MIN_CONFIDENCE = 0.1  # of a joint that counts, Jiang et al. (2020); joints that were not found have -1
+_MOST_BYTES = 64 << 20  # of the poses of one frame, which have a few kilobytes
 _SCENE = re.compile(r"body3DScene_(\d+)\.json$")
 _JOINTS = skeletons.get(SKELETON).num_joints
 # Where the joints of "mpi15" are in "coco19": the same but for the top of the head, which takes the nose's place.
@@ -100,6 +101,9 @@ def _from_archive(archive: Path, skipped: list[tuple[str, str]]) -> dict[int, by
         with tarfile.open(archive) as opened:
             for member in opened:
                 match = _SCENE.search(member.name)
+                if match and member.size > _MOST_BYTES:
+                    skipped.append((f"{archive}: {member.name}", f"{member.size} bytes are no poses of one frame"))
+                    continue
                 file = opened.extractfile(member) if match and member.isfile() else None
                 if match and file is not None:
                     found.setdefault(int(match[1]), file.read())

@@ -11,6 +11,7 @@ import pytest
 import torch
 import wandb
 
+from methods.callbacks.wandb_record import KEYS
 from methods.diffpose import DiffPose
 from scripts import compare
 from tests import forks
@@ -91,31 +92,53 @@ def test_one_batch_is_not_all_batches(train, folder):
     assert record["protocols"][0]["split"].endswith("ONLY 1 BATCHES")  # so that no table shows it as the whole
 
 
-def run_and_finish(folder, arguments):
+def run_and_finish(folder, arguments, key=None):
+    if key is not None:
+        os.environ["WANDB_API_KEY"] = key
     run_in(folder, arguments)
     wandb.finish()  # which W&B does by itself where an interpreter ends
 
 
-def test_wandb_offline_keeps_the_best_value_and_the_protocol(folder):
-    config = str(ROOT / "configs" / "loggers" / "wandb.yaml")
-    # In a process of its own: W&B's service writes relative to the folder that it was started in.
-    options = ("-c", "tiny.yaml", "-c", config, "--name", "w", "--trainer.log_every_n_steps", "2")
-    forks.call(run_and_finish, folder, ("fit", *options))
-    run = folder / "runs" / "w"
-    assert (run / "metrics.csv").is_file()
-    folder = next((run / "wandb").glob("offline-run-*-w"))
+def inspected(folder):
+    """What `wandb` reads back from the files of an offline run."""
     inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(folder)]
-    found = json.loads(subprocess.run(inspect, capture_output=True, check=True, text=True).stdout)
-    rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    return json.loads(subprocess.run(inspect, capture_output=True, check=True, text=True).stdout)
+
+
+def test_wandb_is_told_the_same_of_every_method_and_keeps_the_best_value(folder):
+    """Read back from the files of offline runs, in which no credential stands."""
+    config, secret = str(ROOT / "configs" / "loggers" / "wandb.yaml"), "0123456789abcdef" * 2 + "01234567"
+    options = ("-c", "tiny.yaml", "-c", config, "--trainer.log_every_n_steps", "2")
+    found = {}
+    # In processes of their own: W&B's service writes relative to the folder that it was started in.
+    for name, more in (("mine_seed1", ()), ("other", ("--model", "methods.diffpose.ContextEncoder"))):
+        arguments = (*options, "--name", name, "--seed_everything", "1", *more)
+        forks.call(run_and_finish, folder, ("fit", *arguments), secret)
+        forks.call(run_and_finish, folder, ("test", *arguments, "--ckpt_path", "best"), secret)
+        run = folder / "runs" / name
+        for job, of_id in (("fit", name), ("test", f"{name}-test")):
+            (offline,) = (run / "wandb").glob(f"offline-run-*-{of_id}")
+            found[name, job] = inspected(offline)
+            assert list(offline.glob("files/media/images/val/pictures_*.png")) or job == "test"
+        assert not [path for path in run.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    config_of = {key: one["config"] for key, one in found.items()}
+    assert len({frozenset(one) for one in config_of.values()}) == 1, "every command of every method has the same keys"
+    mine = config_of["mine_seed1", "fit"]
+    assert {key: mine[key] for key in KEYS if key not in ("parameters", "commit")} == {
+        "name": "mine_seed1", "experiment": "mine", "method": "DiffPose (release)", "dataset": "tiny",
+        "protocol": "tiny", "input_2d": "gt", "num_hypotheses": 5, "num_steps": 2, "seed": 1, "job": "fit",
+    }  # fmt: skip
+    assert mine["model"]["init_args"]["width"] == 16 and mine["parameters"] > 0
+    first, test = found["mine_seed1", "fit"], found["mine_seed1", "test"]
+    assert (first["run_id"], test["run_id"]) == ("mine_seed1", "mine_seed1-test")
+    rows = [line.split(",") for line in (folder / "runs" / "mine_seed1" / "metrics.csv").read_text().splitlines()]
     column = rows[0].index("val/tiny/mpjpe")
     best = min(float(row[column]) for row in rows[1:] if row[column])
-    assert found["summary"]["val/tiny/mpjpe"]["min"] == pytest.approx(best)
-    assert {"train/loss", "val/tiny/pa_mpjpe", "val/tiny/pck", "val/tiny/auc"} <= set(found["summary"])
-    assert found["config"]["method"] == "DiffPose (release)" and found["config"]["num_steps"] == 2
-    (protocol,) = found["config"]["protocols"]
-    assert protocol["dataset"] == "tiny" and protocol["keypoints_2d"] == "gt"
-    assert found["config"]["model"]["init_args"]["width"] == 16
-    assert found["run_id"] == "w"
+    assert first["summary"]["val/tiny/mpjpe"]["min"] == pytest.approx(best)
+    for name in ("mine_seed1", "other"):
+        assert {"train/loss", "val/tiny/pa_mpjpe", "val/tiny/pck"} <= set(found[name, "fit"]["summary"])
+        assert {"test/tiny/mpjpe", "test/tiny/per_joint_table"} <= set(found[name, "test"]["summary"])
+    assert "test/tiny/sparsification_table" in test["summary"], "of the method with several hypotheses"
 
 
 def test_a_training_that_is_refused_at_its_first_batch_leaves_no_run_of_wandb(folder, train, monkeypatch):
