@@ -25,6 +25,9 @@ examples:
   noise2pose compare runs/* --output report/cmu --title "Lifting on CMU motion" --note "One seed each."
 """
 EPILOG = """how to read it:
+  rows              runs that differ in their seed alone are one row: median (smallest-largest)
+  vs best, p        over the people of the test set, paired with the best row: mean difference, and p of Wilcoxon's
+                    signed-rank test corrected by Holm; of runs whose test.json has the errors of each person
   MPJPE, PA-MPJPE   mean error per joint in mm, after centring on the root / after the best similarity transform
   protocol          rows are comparable within one letter only: same data, split, joints, root, ground truth, average
                     and source of 2-D input; a run that was tested on several sets has several letters
