@@ -25,12 +25,12 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# In an environment of its own: pip-audit must not change what it looks at.
+# In an environment of its own: pip-audit must not change what it looks at. Strict: what cannot be looked up is an error.
 audit:
 	@$(PYTHON) -m venv .venv-audit
 	@.venv-audit/bin/python -m pip install --quiet "pip-audit>=2.10,<3"
 	@grep -E '^[A-Za-z0-9._-]+==' constraints.txt | sed 's/+cpu//' > .venv-audit/pinned.txt
-	.venv-audit/bin/pip-audit --requirement .venv-audit/pinned.txt --no-deps --disable-pip
+	.venv-audit/bin/pip-audit --requirement .venv-audit/pinned.txt --no-deps --disable-pip --strict
 
 install: $(INSTALLED)
 
