@@ -27,7 +27,7 @@ def calls():
                 if not isinstance(node, ast.Call):
                     continue
                 called = node.func
-                module = getattr(getattr(called, "value", None), "id", "")
+                module = getattr(called.value, "id", "an expression") if isinstance(called, ast.Attribute) else ""
                 name = getattr(called, "attr", getattr(called, "id", ""))
                 keywords = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
                 found.append((f"{file}:{node.lineno}", file, module, name, keywords))

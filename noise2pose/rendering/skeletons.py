@@ -1,7 +1,7 @@
 """Skeletons drawn with matplotlib's object interface: no display, no global state, no backend to choose.
 
 Left limbs are blue, right limbs vermilion, the middle purple (after Okabe and Ito, told apart with every common colour
-blindness); the ground truth is a wide grey shadow. Lines and text keep their contrast on white and on dark paper.
+blindness). Lines and text keep their contrast on white and on dark paper.
 Shape letters: J joints.
 """
 
@@ -76,7 +76,6 @@ def draw_skeleton_3d(
     ax: "Axes3D",
     joints: ArrayLike,
     skeleton: "Skeleton",
-    shadow: bool = False,
     extent: ArrayLike | None = None,
     uncertainty: ArrayLike | None = None,
 ) -> None:
@@ -86,7 +85,6 @@ def draw_skeleton_3d(
         ax: three-dimensional axes; may hold other poses already.
         joints: (J, 3) metres in the camera frame (x right, y down, z forward).
         skeleton: of `noise2pose.skeletons`, with J joints.
-        shadow: draw a wide grey shadow, as for the ground truth behind a prediction.
         extent: (K, 3) points that the picture must hold, so that several pictures share one scale; default the joints.
         uncertainty: (J,) metres, the radius of a translucent disc around each joint; not finite for a joint without.
 
@@ -97,12 +95,9 @@ def draw_skeleton_3d(
 
     points = upright(checked_pose(joints, skeleton, (3,)))
     for color, edges in edges_by_side(skeleton):
-        style = (
-            {"colors": NEUTRAL, "linewidths": 6.0, "alpha": 0.38} if shadow else {"colors": color, "linewidths": 2.2}
-        )
         lines = [points[list(edge)] for edge in edges if np.isfinite(points[list(edge)]).all()]
         ax.add_collection3d(
-            Line3DCollection(lines, capstyle="round", zorder=2 if shadow else 3, **style), autolim=False
+            Line3DCollection(lines, capstyle="round", zorder=3, colors=color, linewidths=2.2), autolim=False
         )
     if uncertainty is not None:
         _draw_discs(ax, points, np.asarray(uncertainty, dtype=float), skeleton)
