@@ -17,6 +17,7 @@ KEYS = (
     "parameters", "commit", "job",
 )  # fmt: skip
 PROJECT = "noise2pose"  # of configs/loggers/wandb.yaml
+_SETTINGS = ("model", "data", "trainer", "seed_everything")  # further options differ between fit and test
 _SEED = re.compile(r"[-_.]+(s|seed)[-_.]?\d+$")
 
 
@@ -72,7 +73,8 @@ def begin(
         shown = ("method", "dataset", "protocol", "input_2d")
         tags = tuple(dict.fromkeys(str(keys[key])[:64] for key in shown if keys[key]))
         logger.begin(Job(kind, keys["experiment"], tags))
-    logger.experiment.config.update({**config, **record, **keys}, allow_val_change=True)
+    settings = {part: config.get(part) for part in _SETTINGS}
+    logger.experiment.config.update({**settings, **record, **keys}, allow_val_change=True)
     for protocol in method.protocols:
         for key in (*POSE_ERRORS, *CALIBRATION):
             name = f"val/{protocol.dataset}/{key.name}"
