@@ -67,7 +67,7 @@ def test_errors_of_the_first_stage_are_not_the_methods(tmp_path):
         rows = [row for row in csv.DictReader(file) if row["val/tiny/mpjpe"] or row["val/tiny/first_stage/mpjpe"]]
     assert [(row["epoch"], bool(row["val/tiny/mpjpe"])) for row in rows] == [("0", False), ("1", True)]
     assert rows[1]["val/tiny/first_stage/mpjpe"] == ""
-    steps, errors = load_run(tmp_path).curves["tiny"]
+    steps, errors = load_run(tmp_path).curves["tiny"]["mpjpe"]
     assert steps.tolist() == [5] and errors.tolist() == [float(rows[1]["val/tiny/mpjpe"])]
     found = L.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, default_root_dir=tmp_path).validate(
         method, datamodule=TinyPoses(), verbose=False

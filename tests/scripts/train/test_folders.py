@@ -15,7 +15,14 @@ from tests.scripts.train.runs import checkpoint
 def test_one_run_is_one_folder_and_is_never_overwritten(folder, train):
     train("fit", "-c", "tiny.yaml", "--name", "a")
     run = folder / "runs" / "a"
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "metrics.csv", "fit.json", "checkpoints", ".lock"}
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml",
+        "metrics.csv",
+        "fit.json",
+        "checkpoints",
+        "pictures",
+        ".lock",
+    }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["ckpt_path"] is None and config["trainer"]["default_root_dir"] == "runs/a"
