@@ -12,7 +12,7 @@ from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS, MetricKey, PoseErr
 from noise2pose.reports.comparability import Group, group_by_protocol, source_in_words, warnings
 from noise2pose.reports.entries import Entry, differing_settings, entries_of, median, median_and_range
 from noise2pose.reports.runs import Run
-from noise2pose.reports.significance import Comparison, against_first
+from noise2pose.reports.significance import FEWEST, Comparison, against_first
 
 WIDTH = 140  # columns of a terminal
 LEFT_ALIGNED = ("run", "method", "data", "protocol", "2-D", "chosen with the truth", "error")
@@ -221,7 +221,7 @@ def text_report(runs: Sequence[Run]) -> str:
 def legend_of(groups: Sequence[Group]) -> str:
     """What the columns of the results mean."""
     several = any(len(entry.runs) > 1 for group in groups for entry in group.entries)
-    people = any(run.people() for group in groups for run in group.runs)
+    people = any(len(run.people()) >= FEWEST for group in groups for run in group.runs)
     return " ".join([LEGEND, *([SEEDS_LEGEND] if several else []), *([PEOPLE_LEGEND] if people else [])])
 
 
