@@ -1,6 +1,7 @@
 """Pictures that a training leaves: which, when, and that nothing else depends on them."""
 
 import random
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from methods.callbacks.outputs import PredictionWriter, ValidationPictures
+from methods.callbacks.outputs import PredictionWriter, ValidationPictures, _lifted
 from methods.diffpose import DiffPose
 from methods.hmr import HMR
 from tests.body_method import BodyMethod
@@ -65,8 +66,21 @@ def test_no_picture_of_what_is_no_validation(tmp_path, options):
     assert names(tmp_path) == []
 
 
-def test_no_picture_outside_training_without_photos_and_where_nobody_wants_one(tmp_path):
-    trainer, _ = fit(BodyMethod(), tmp_path, ValidationPictures(), data=TinyPoses(16))
+def test_without_photos_the_pictures_are_skeletons(tmp_path):
+    fit(BodyMethod(), tmp_path, ValidationPictures(people=2), data=TinyPoses(16))
+    assert names(tmp_path) == ["epoch_0000.png", "epoch_0001.png"]
+
+
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_skeletons_are_drawn_of_frames_and_of_the_middle_of_clips(num_frames):
+    data = TinyPoses(16, num_frames=num_frames)
+    batch, method = data.load("val"), SimpleNamespace(protocols=data.protocols("val"))
+    picture = _lifted(method, batch, {"joints_3d": batch["keypoints_3d"][..., :3]}, 2)
+    panels = np.split(picture, 3, axis=1)
+    assert (panels[1][20:] == panels[2][20:]).all() and (picture < 200).any()
+
+
+def test_no_picture_outside_training_and_where_nobody_wants_one(tmp_path):
     trainer, _ = fit(BodyMethod(input="image"), tmp_path, ValidationPictures(people=0))
     settings = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path, "accelerator": "cpu"}
     trainer = L.Trainer(**settings, callbacks=[ValidationPictures()])
