@@ -243,11 +243,13 @@ class RunRecord(SaveConfigCallback):
 
     def _describe_to_wandb(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, PoseMethod)
-        kind = {TrainerFn.FITTING: "fit", TrainerFn.VALIDATING: "validate", TrainerFn.TESTING: "test"}
+        kinds = {TrainerFn.FITTING: "fit", TrainerFn.VALIDATING: "validate"}
         for logger in _wandb_loggers(trainer):
             about = {**describe(trainer, pl_module, self.config), "changes": self.changes}
             config = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
-            wandb_record.begin(logger, pl_module, about, config, kind[trainer.state.fn])
+            wandb_record.begin(
+                logger, pl_module, about, config, kinds.get(trainer.state.fn or TrainerFn.TESTING, "test")
+            )
 
 
 def _wandb_loggers(trainer: L.Trainer) -> list[WandbLogger]:

@@ -4,7 +4,7 @@ Shape letters: J joints, K points.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,7 +35,7 @@ def keypoints_svg(keypoints: ArrayLike, skeleton: "Skeleton", image_size: ArrayL
         ValueError: if `keypoints` does not fit the skeleton.
     """
     points = checked_pose(keypoints, skeleton, (2, 3))
-    seen: np.ndarray = np.isfinite(points).all(axis=1) & (points[:, 2:] > 0).all(axis=1)
+    seen: Any = np.isfinite(points).all(axis=1) & (points[:, 2:] > 0).all(axis=1)
     if not seen.any():
         return []
     shown = points[seen, :2]

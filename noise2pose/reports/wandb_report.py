@@ -6,6 +6,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from noise2pose.errors import InputError
@@ -125,8 +126,7 @@ def _quoted(text: str) -> str:
 
 def _packages() -> tuple[Any, Any]:
     try:
-        import wandb_workspaces.reports.v2 as reports
-        import wandb_workspaces.workspaces as workspaces
+        reports, workspaces = (import_module(f"wandb_workspaces.{name}") for name in ("reports.v2", "workspaces"))
     except ImportError as error:
         raise InputError("wandb-workspaces is not installed: pip install 'noise2pose[dashboard]'") from error
     return reports, workspaces
