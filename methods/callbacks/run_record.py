@@ -32,7 +32,8 @@ from methods.base import PoseMethod
 from methods.callbacks import wandb_record
 from methods.callbacks.curve import RunCSVLogger
 from methods.callbacks.description import describe, samples_of
-from methods.callbacks.stopping import Interrupted, Interruption
+from methods.callbacks.saving import Saving
+from methods.callbacks.stopping import Interrupted
 from noise2pose.batch import PoseBatch
 from noise2pose.credentials import refuse_credentials
 from noise2pose.errors import InputError
@@ -132,7 +133,7 @@ class RunRecord(SaveConfigCallback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Records that the training came to its end, also an early one; an interruption has not ended it."""
         callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-        interrupted = any(isinstance(each, Interruption) and each.signum is not None for each in callbacks)
+        interrupted = any(isinstance(each, Saving) and each.signum is not None for each in callbacks)
         if self.begun and not interrupted and trainer.is_global_zero:
             self._write_fit(trainer, pl_module, self.epochs, finished=True)
 
