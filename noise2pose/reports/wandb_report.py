@@ -13,7 +13,7 @@ from noise2pose.errors import InputError
 from noise2pose.metrics.keys import CALIBRATION, POSE_ERRORS
 from noise2pose.reports.runs import Run
 
-_GROUPED = ("config.experiment", "config.seed")
+_GROUPED = "config.experiment"  # so that seeds are one line
 _NOTE = (
     "One colour an experiment; lines and bars are medians over its seeds, with the range. Compare rows of one data "
     "set, protocol and 2-D source only: `dataset`, `protocol` and `input_2d` of each run's configuration say which. "
@@ -69,7 +69,7 @@ def build_report(entity: str, project: str, title: str, shown: Iterable[Shown]) 
                 project=project,
                 name=name,
                 filters=f"Config('job') = '{job}' and Config('dataset') = {_quoted(each.dataset)}",
-                groupby=list(_GROUPED[:1]),
+                groupby=[_GROUPED],
             )
             for name, job in (("trainings", "fit"), ("tests", "test"))
         )
@@ -88,7 +88,7 @@ def build_workspace(entity: str, project: str, title: str, shown: Iterable[Shown
         panels = _panels(reports, each)
         sections.append(workspaces.Section(name=f"{each.dataset}: tests", panels=panels["test"], is_open=True))
         sections.append(workspaces.Section(name=f"{each.dataset}: validation", panels=panels["val"], is_open=True))
-    grouped = [workspaces.Config(key.removeprefix("config.")) for key in _GROUPED[:1]]
+    grouped = [workspaces.Config(_GROUPED.removeprefix("config."))]
     return workspaces.Workspace(
         entity=entity,
         project=project,
@@ -104,7 +104,7 @@ def _panels(reports: Any, shown: Shown) -> dict[str, list[Any]]:
     keys = {key.name: key for key in (*POSE_ERRORS, *CALIBRATION)}
     for name in shown.metrics:
         title = f"{keys[name].caption} ({keys[name].unit})"
-        grouped = {"groupby": "config.experiment", "groupby_aggfunc": "median", "groupby_rangefunc": "minmax"}
+        grouped = {"groupby": _GROUPED, "groupby_aggfunc": "median", "groupby_rangefunc": "minmax"}
         tests.append(reports.BarPlot(title=title, metrics=[f"test/{shown.dataset}/{name}"], **grouped))
         curves.append(
             reports.LinePlot(title=title, x="trainer/global_step", y=[f"val/{shown.dataset}/{name}"], **grouped)
