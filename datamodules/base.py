@@ -5,19 +5,18 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from datamodules.samples import move, select, taken_from
 from noise2pose.batch import PoseBatch
 from noise2pose.errors import InputError
 from noise2pose.metrics.protocols import Protocol
 
 Split = Literal["train", "val", "test"]
-
-_Tree = TypeVar("_Tree")
 
 
 class EpochOrder:
@@ -156,28 +155,6 @@ def batch_of(samples: PoseBatch, index: Tensor) -> PoseBatch:
     return batch
 
 
-def select(samples: _Tree, index: Tensor) -> _Tree:
-    """The samples at the positions `index` (int64, CPU), in every tensor and list of a nested dictionary."""
-    tree: Any = samples
-    if isinstance(tree, dict):
-        chosen: Any = {key: select(value, index) for key, value in tree.items()}
-    elif isinstance(tree, Tensor):
-        chosen = tree.index_select(0, index.to(tree.device))
-    else:
-        chosen = [tree[i] for i in index.tolist()]
-    return chosen
-
-
-def move(samples: _Tree, device: torch.device) -> _Tree:
-    """The nested dictionary with every tensor on `device`."""
-    tree: Any = samples
-    if isinstance(tree, dict):
-        moved: Any = {key: move(value, device) for key, value in tree.items()}
-    else:
-        moved = tree.to(device) if isinstance(tree, Tensor) else tree
-    return moved
-
-
 def check_range(least: float, largest: float = math.inf, **options: float) -> None:
     """Refuses options of a data module that are out of range, before anything is loaded.
 
@@ -222,11 +199,20 @@ class PoseDataModule(L.LightningDataModule):
         eval_batch_size: validation, test and prediction samples of one process.
         mixed_keypoints_2d: whether a method may be tested on another source of 2-D keypoints than it was trained on,
             which its protocol then says.
+        train_share: of the training samples that are trained on, at random; smaller shares are parts of larger ones.
     """
 
-    def __init__(self, batch_size: int = 256, eval_batch_size: int = 1024, mixed_keypoints_2d: bool = False) -> None:
+    def __init__(
+        self,
+        batch_size: int = 256,
+        eval_batch_size: int = 1024,
+        mixed_keypoints_2d: bool = False,
+        train_share: float = 1.0,
+    ) -> None:
         super().__init__()
         check_range(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        check_range(0, 1, train_share=train_share)
+        self.train_share = train_share
         self.mixed_keypoints_2d = mixed_keypoints_2d
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -291,7 +277,12 @@ class PoseDataModule(L.LightningDataModule):
         """A function that gives samples of a split, prepared once, and their number."""
         if split not in self._samples:
             device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-            self._samples[split] = self.take(split, device)
+            take, number = self.take(split, device)
+            if split == "train" and self.train_share < 1.0:
+                order = torch.randperm(number, generator=torch.Generator().manual_seed(0))
+                kept = order[: max(1, round(self.train_share * number))].sort().values
+                take, number = partial(taken_from, take, kept), len(kept)
+            self._samples[split] = take, number
         return self._samples[split]
 
     def take(self, split: Split, device: torch.device) -> tuple[Take, int]:

@@ -1,6 +1,7 @@
 """People whose body parameters are known exactly: the free body in synthetic or CMU poses, rendered or as keypoints."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +15,20 @@ from datamodules.motion.detections import simulate_detections
 from datamodules.motion_capture import clips_of_people, open_motion, publisher_of, roots_and_weights
 from datamodules.prepared.folder import PreparedFolder
 from datamodules.rendered.cache import render_cache
-from datamodules.rendered.people import MIN_SEEN, SKELETON, UPRIGHT, Poses, draw_betas, photograph
+from datamodules.rendered.people import (
+    IMAGE_SIDE,
+    MIN_SEEN,
+    SKELETON,
+    UPRIGHT,
+    Poses,
+    draw_betas,
+    keypoints_of,
+    photograph,
+)
 from datamodules.rendered.scenes import covered
 from noise2pose import keyed_random
 from noise2pose.batch import PoseBatch
-from noise2pose.bodies import BodyModel
+from noise2pose.bodies import BodyModel, coco
 from noise2pose.errors import InputError
 from noise2pose.images.crops import BOX_SCALE
 from noise2pose.metrics.protocols import MESH_JOINTS, Protocol
@@ -47,13 +57,16 @@ class RenderedPeople(PoseDataModule):
         truncation: share of the people who are moved over a border of the image, see `rendered.people.photograph`.
         occlusion: share of the people behind one to three objects; their hidden joints are not detected.
         picture_size: side of the rendered images, pixels.
+        whole_images: render the whole image instead of the crop around the person; `box` is then that of the image.
         max_turn: degrees that people are turned away from the camera at most; 180 for seen from any side.
         photos: folder of photographs for the backgrounds; without, backgrounds are made up.
         cache: folder where rendered images are kept; the same settings find the same images again.
         num_workers: processes that render, in addition to the first.
         noise_seed: of cameras, people and detection errors; methods compared with each other must share it.
         body: `free`, or the npz of another body (`scripts/prepare.py body`).
-        batch_size, eval_batch_size, mixed_keypoints_2d: see `PoseDataModule`.
+        skeleton: of the keypoints: `h36m_17`, or `coco_17` for methods that find keypoints in images. People, cameras
+            and images are the same.
+        batch_size, eval_batch_size, mixed_keypoints_2d, train_share: see `PoseDataModule`.
     """
 
     def __init__(
@@ -68,17 +81,20 @@ class RenderedPeople(PoseDataModule):
         truncation: float = 0.15,
         occlusion: float = 0.3,
         picture_size: int = 224,
+        whole_images: bool = False,
         max_turn: float = 180.0,
         photos: str | None = None,
         cache: str = "data/rendered",
         num_workers: int = 1,
         noise_seed: int = 0,
         body: str = "free",
+        skeleton: Literal["h36m_17", "coco_17"] = SKELETON,
         batch_size: int = 64,
         eval_batch_size: int = 256,
         mixed_keypoints_2d: bool = False,
+        train_share: float = 1.0,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d)
+        super().__init__(batch_size, eval_batch_size, mixed_keypoints_2d, train_share)
         self.motion = motion
         self.root = Path(root)
         self.roots, self.weights = roots_and_weights(roots, weights)
@@ -88,12 +104,14 @@ class RenderedPeople(PoseDataModule):
         self.truncation = truncation
         self.occlusion = occlusion
         self.picture_size = picture_size
+        self.whole_images = whole_images
         self.max_turn = max_turn
         self.photos = photos
         self.cache = cache
         self.num_workers = num_workers
         self.noise_seed = noise_seed
         self.body = body
+        self.skeleton = skeleton
         fewest = 80 if motion == "both" else 40  # one of each kind of motion in the smallest split
         if not 0.0 <= max_turn <= 180.0:
             raise InputError(f"data.max_turn is {max_turn}, expected 0 to 180 degrees")
@@ -122,26 +140,37 @@ class RenderedPeople(PoseDataModule):
         source = "clips of no other split" + (", CMU subjects neither" if split == "test" else "")
         source = "clips of no other split" if self.motion == "synthetic" else source
         source = "people of no other split" if self.motion == "people" else source
+        source += ", whole images" if self.whole_images else ""
         source += f", turned at most {self.max_turn:g} degrees" if self.max_turn < 180.0 else ""
-        return [
-            Protocol(
-                name=self.dataset,
-                dataset=self.dataset,
-                split=f"{split}: {self.sizes[split]} rendered people in {self.motion} poses, {source}",
-                skeleton=SKELETON,
-                joints=MESH_JOINTS,
-                keypoints_2d=self.keypoints_2d,
+        protocol = Protocol(
+            name=self.dataset,
+            dataset=self.dataset,
+            split=f"{split}: {self.sizes[split]} rendered people in {self.motion} poses, {source}",
+            skeleton=self.skeleton,
+            joints=MESH_JOINTS,
+            keypoints_2d=self.keypoints_2d,
+        )
+        if self.skeleton == coco.SKELETON:  # which has no root for poses to be relative to
+            protocol = replace(
+                protocol, name=f"{self.dataset}_coco", joints=None, alignment="none", units="px", dimensions=2
             )
-        ]
+        return [protocol]
 
     def load(self, split: Split) -> PoseBatch:
         poses = self.poses(split)
         keys = keyed_random.keys_of(poses.names)
         body = BodyModel.load(self.body)
         people = photograph(poses, body, keys, self.noise_seed, self.truncation, self.max_turn)
+        if self.skeleton == coco.SKELETON:
+            joints = coco.coco_joints(body, **people["smpl"], translation=people["camera_translation"])
+            people |= keypoints_of(joints, people["camera"])
         check_keypoints(people, f"{self.dataset} {split}", num_joints=17)
         if self.keypoints_2d == "synthetic":
+            if self.skeleton == coco.SKELETON:  # methods with a body take the exact joints in space instead
+                people["keypoints_2d_gt"] = people["keypoints_2d"]
             people["keypoints_2d"] = self._detect(people, keys)
+        if self.whole_images:
+            people["box"] = torch.tensor([IMAGE_SIDE / 2.0, IMAGE_SIDE / 2.0, IMAGE_SIDE]).repeat(len(keys), 1)
         if self.images:
             people["image"] = render_cache(
                 self.cache,
@@ -245,7 +274,7 @@ class RenderedPeople(PoseDataModule):
         # Where nearly all of a person is hidden the detector guesses on, as detectors do.
         seen = torch.where(seen.sum(dim=-1, keepdim=True) >= MIN_SEEN, seen, exact[..., 2] > 0)
         area = 0.5 * (people["box"][:, 2] / BOX_SCALE).square()  # a person fills about half of the square around them
-        return simulate_detections(exact[..., :2], seen, area, keys, SKELETON, self.noise_seed)
+        return simulate_detections(exact[..., :2], seen, area, keys, self.skeleton, self.noise_seed)
 
 
 def _joined(parts: Sequence[Poses]) -> Poses:

@@ -97,10 +97,13 @@ class JointMaps(NamedTuple):
 class Prediction(TypedDict, total=False):
     """One pose per sample, deployable: nothing in it was chosen with ground truth.
 
+    A method that finds keypoints in images answers `keypoints_2d` alone.
+
     Vertices and joints of a body in the camera frame of the whole image are those of `smpl` plus `camera_translation`,
     which is SMPL's `trans`.
     """
 
+    keypoints_2d: Tensor  # (B, J, 3) pixels of the whole image, and confidence in [0, 1]
     joints_3d: Tensor  # (B, [F], J, 3) metres, relative to the root joint of the skeleton
     vertices: Tensor  # (B, V, 3) metres, relative to the same joint
     smpl: Smpl

@@ -99,8 +99,7 @@ def photograph(
     joints = joints + translation[:, None]
     pixels, inside = _project(joints, camera)
     return {
-        "keypoints_2d": torch.cat((pixels, inside[..., None].float()), dim=-1),
-        "keypoints_3d": torch.cat((joints, torch.ones_like(joints[..., :1])), dim=-1),
+        **keypoints_of(joints, camera),
         "smpl": smpl,
         "has_smpl": torch.ones(len(joints), dtype=torch.bool),
         "camera_translation": translation,
@@ -109,6 +108,15 @@ def photograph(
         "sample_id": poses.names,
         "subject": poses.subjects,
         "action": poses.actions,
+    }
+
+
+def keypoints_of(joints: Float[Tensor, "N J 3"], camera: Camera) -> PoseBatch:
+    """`keypoints_3d` of joints in the camera frame, and `keypoints_2d` with confidence 1 in the image and 0 outside."""
+    pixels, inside = _project(joints, camera)
+    return {
+        "keypoints_2d": torch.cat((pixels, inside[..., None].float()), dim=-1),
+        "keypoints_3d": torch.cat((joints, torch.ones_like(joints[..., :1])), dim=-1),
     }
 
 

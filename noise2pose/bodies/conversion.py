@@ -2,7 +2,8 @@
 
 SMPL (`.pkl` of version 1.0, whose arrays are chumpy's objects, and 1.1), SMPL-H and SMPL-X (`.pkl`, `.npz`) have the
 same form, linear blend skinning, and are recognised by their numbers of vertices and joints. SMPL-X lists its shape
-components (10 or 300) before its expressions (10 or 100); a body file has the first ten of the shape only.
+components (10 or 300) before its expressions (10 or 100); a body file has the first ten of both. Of SMPL-X it also has
+the landmarks of the face, but for its outline, whose vertices depend on the view.
 
 The names of joints and vertices come from the `smplx` package, whose licence, like that of the models, allows
 non-commercial use only: neither a model nor a converted file may be passed on.
@@ -33,6 +34,9 @@ _NEEDED = ("v_template", "shapedirs", "posedirs", "weights", "J_regressor", "kin
 _GENDER_WORDS = {"male": "male", "m": "male", "female": "female", "f": "female", "neutral": "neutral", "n": "neutral"}
 # The published regressor of Human3.6M's joints has the left leg first, `h36m_17` has the right leg first.
 _PUBLISHED_H36M = (0, 4, 5, 6, 1, 2, 3, *range(7, 17))
+_GIVEN = ("h36m_17",)  # skeletons whose matrices are files of their own
+_FEWEST_SHAPES, _MOST_SHAPES = 10, 300  # components of SMPL-X's files before those of the expression
+_LANDMARKS, _LANDMARK_KEYS = 51, ("lmk_faces_idx", "lmk_bary_coords")
 _ROW_SUM = 0.05  # how far the weights of a regressed joint may be from one
 
 
@@ -93,6 +97,8 @@ def convert(
     entries = _read_entries(source)
     model = _recognise(source, entries)
     needed = {key: entries[key] for key in _NEEDED if key in entries}
+    if model.key == "smplx":
+        needed |= _face(source, entries)
     Arrays(source, needed).read("posedirs", (model.vertices, 3, 9 * (model.joints - 1)))
     body = body_files.check(source, needed)
     matrices, notes = {}, []
@@ -104,7 +110,7 @@ def convert(
         body,
         joint_names=names,
         vertex_ids=vertex_ids,
-        regressors=matrices,
+        regressors={**body.regressors, **matrices},
         model_type=model.key,
         gender=gender or _gender(source, entries),
     )
@@ -128,8 +134,8 @@ def read_regressor(path: str | PathLike[str], name: str, template: Tensor) -> tu
     Raises:
         InputError: if the file cannot be read, has another shape, or its joints fit neither order.
     """
-    if name not in body_files.REGRESSOR_KEYS:
-        raise InputError(f"no regressor of {name} is known, expected one of {', '.join(body_files.REGRESSOR_KEYS)}")
+    if name not in _GIVEN:
+        raise InputError(f"no regressor of {name} is known, expected {', '.join(_GIVEN)}")
     try:
         check_arrays(Path(path))
         loaded = np.load(path, allow_pickle=False)
@@ -158,7 +164,7 @@ def read_regressor(path: str | PathLike[str], name: str, template: Tensor) -> tu
 
 def _read_entries(path: Path) -> Mapping[str, Any]:
     if path.suffix == ".npz":
-        return read_object_npz(path, only={*_NEEDED, "gender", "vertex_ids"})
+        return read_object_npz(path, only={*_NEEDED, *_LANDMARK_KEYS, "gender", "vertex_ids"})
     if path.suffix != ".pkl":
         raise InputError(f"{path}: expected a .pkl or .npz file of SMPL, SMPL-H or SMPL-X")
     entries = safe_pickle.load(path)
@@ -178,6 +184,25 @@ def _recognise(path: Path, entries: Mapping[str, Any]) -> ModelType:
             return model
     known = ", ".join(f"{model.name} ({model.vertices} and {model.joints})" for model in MODEL_TYPES)
     raise InputError(f"{path}: found {vertices} vertices and {joints} joints, expected those of {known}")
+
+
+def _face(path: Path, entries: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Expressions and landmarks of SMPL-X, as keys of a body file, as far as the model has them."""
+    arrays, found = Arrays(path, entries), {}
+    directions = arrays.read("shapedirs", (None, 3, None))
+    start = _MOST_SHAPES if directions.shape[-1] > _MOST_SHAPES else _FEWEST_SHAPES
+    if directions.shape[-1] > start:
+        found["expressiondirs"] = directions[..., start:]
+    if all(key in arrays for key in _LANDMARK_KEYS):
+        faces = arrays.read("f", (None, 3)).astype(np.int64)
+        numbers = arrays.read("lmk_faces_idx", (_LANDMARKS,)).astype(np.int64)
+        if numbers.min() < 0 or numbers.max() >= len(faces):
+            raise InputError(f"{path}: `lmk_faces_idx` names face {numbers.max()}, expected numbers below {len(faces)}")
+        matrix = np.zeros((_LANDMARKS, len(directions)))
+        corners = (np.arange(_LANDMARKS)[:, None], faces[numbers])
+        np.add.at(matrix, corners, arrays.numbers("lmk_bary_coords", (_LANDMARKS, 3)).numpy())
+        found["J_regressor_face"] = matrix
+    return found
 
 
 def _gender(path: Path, entries: Mapping[str, Any]) -> str:
@@ -211,7 +236,7 @@ def _arrays_of(body: BodyArrays) -> dict[str, np.ndarray]:
 
     arrays = {
         "v_template": single(body.template),
-        "shapedirs": single(body.shape_directions),
+        "shapedirs": single(body.shape_directions[..., : body_files.NUM_BETAS]),
         "weights": single(body.skinning_weights),
         "J_regressor": single(body.joint_regressor),
         "f": body.faces.numpy().astype(np.uint32),
@@ -223,6 +248,8 @@ def _arrays_of(body: BodyArrays) -> dict[str, np.ndarray]:
         "gender": np.array(body.gender),
         **{body_files.REGRESSOR_KEYS[name]: single(matrix) for name, matrix in body.regressors.items()},
     }
+    if body.num_expressions:
+        arrays["expressiondirs"] = single(body.shape_directions[..., body_files.NUM_BETAS :])
     if body.pose_directions is not None:
         arrays["posedirs"] = single(body.pose_directions)
     return arrays

@@ -3,7 +3,8 @@
 A body file is an npz with SMPL's keys that carries every index of its mesh: `v_template` (V, 3), `shapedirs` (V, 3, at
 least 10; the first 10 are used), `weights` (V, K), `J_regressor` (K, V), `kintree_table` (2, K) with parents in the
 first row, `f` (T, 3), and optionally `posedirs` (V, 3, 9 * (K - 1)), `J_regressor_h36m` (17, V) in the order of
-`h36m_17`, `joint_names` (K,), `vertex_id_names` with `vertex_ids`, `model_type` and `gender`.
+`h36m_17`, `J_regressor_face` (51, V) landmarks of the face, `expressiondirs` (V, 3, at least 10; the first 10 are
+used), `joint_names` (K,), `vertex_id_names` with `vertex_ids`, `model_type` and `gender`.
 
 Shape letters: V vertices, K joints of the kinematic tree, J joints of a regressed skeleton, S shape coefficients, T
 faces.
@@ -26,10 +27,11 @@ from noise2pose.files import ASSETS
 from noise2pose.limits import check_arrays
 
 FREE_BODY = ASSETS / "free_body.npz"
-NUM_BETAS = 10
-REGRESSOR_KEYS = {"h36m_17": "J_regressor_h36m"}
+NUM_BETAS, NUM_EXPRESSIONS = 10, 10
+REGRESSOR_KEYS = {"h36m_17": "J_regressor_h36m", "face_51": "J_regressor_face"}
 _KEYS = {
     *("v_template", "shapedirs", "weights", "J_regressor", "kintree_table", "f", "posedirs", "joint_names"),
+    "expressiondirs",
     *("vertex_id_names", "vertex_ids", "model_type", "gender", *REGRESSOR_KEYS.values()),
 }
 
@@ -50,6 +52,7 @@ class BodyArrays:
     regressors: Mapping[str, Tensor]
     model_type: str
     gender: str
+    num_expressions: int
 
 
 def read(path: str | PathLike[str]) -> BodyArrays:
@@ -89,6 +92,10 @@ def check(path: str | PathLike[str], entries: Mapping[str, Any]) -> BodyArrays:
     shape_directions = arrays.numbers("shapedirs", (vertices, 3, None))
     if shape_directions.shape[-1] < NUM_BETAS:
         raise InputError(f"{path}: `shapedirs` has {shape_directions.shape[-1]} components, expected {NUM_BETAS}")
+    shape_directions, expressions = shape_directions[..., :NUM_BETAS], 0
+    if "expressiondirs" in arrays:
+        expression = arrays.numbers("expressiondirs", (vertices, 3, None))[..., :NUM_EXPRESSIONS]
+        shape_directions, expressions = torch.cat((shape_directions, expression), dim=-1), expression.shape[-1]
     vertex_ids = {}
     if "vertex_ids" in arrays:
         numbers = arrays.read("vertex_ids", (None,))
@@ -98,7 +105,7 @@ def check(path: str | PathLike[str], entries: Mapping[str, Any]) -> BodyArrays:
     names = arrays.read("joint_names", (joints,)) if "joint_names" in arrays else ()
     return BodyArrays(
         template=arrays.numbers("v_template", (vertices, 3)),
-        shape_directions=shape_directions[..., :NUM_BETAS],
+        shape_directions=shape_directions,
         skinning_weights=arrays.numbers("weights", (vertices, joints)),
         joint_regressor=arrays.numbers("J_regressor", (joints, vertices)),
         parents=_parents(arrays.read("kintree_table", (2, joints))[0], path),
@@ -113,6 +120,7 @@ def check(path: str | PathLike[str], entries: Mapping[str, Any]) -> BodyArrays:
         },
         model_type=str(arrays.read("model_type", ())) if "model_type" in arrays else "other",
         gender=str(arrays.read("gender", ())) if "gender" in arrays else "neutral",
+        num_expressions=expressions,
     )
 
 

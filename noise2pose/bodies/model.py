@@ -20,6 +20,8 @@ from noise2pose.bodies import files as body_files
 from noise2pose.errors import InputError
 
 _KINEMATIC_JOINTS = {24: "smpl_24", 52: "smplh_52", 55: "smplx_55"}
+COCO_FACE = "coco_face"  # regressor of the first five joints of COCO, of every body that names their vertices
+_FACE_VERTICES = ("nose", "leye", "reye", "lear", "rear")  # as the package smplx calls them, in COCO's order
 _BODY_JOINTS = 21  # of SMPL, SMPL-H and SMPL-X alike, besides the root; what follows differs
 
 
@@ -46,7 +48,8 @@ class BodyModel(nn.Module):
 
     Args:
         template: (V, 3) vertices of the mean body, metres.
-        shape_directions: (V, 3, S) displacement per unit of each shape coefficient.
+        shape_directions: (V, 3, S) displacement per unit of each shape coefficient, and after them of each coefficient
+            of the facial expression.
         skinning_weights: (V, K), rows sum to one.
         joint_regressor: (K, V) from vertices to the joints of the kinematic tree.
         parents: the parent of each joint; -1 for the root, which comes first, and parents before their children.
@@ -57,6 +60,8 @@ class BodyModel(nn.Module):
         regressors: (J, V) matrices of further skeletons, by the names that `joints` takes; rows sum to one.
         model_type: "free", "smpl", "smplh", "smplx" or "other".
         gender: "neutral", "male" or "female".
+        num_expressions: how many of the coefficients are of the expression. Wherever the model takes betas, these may
+            follow them; betas alone are a face at rest.
         dtype: of the buffers.
     """
 
@@ -86,9 +91,11 @@ class BodyModel(nn.Module):
         regressors: Mapping[str, Tensor] | None = None,
         model_type: str = "other",
         gender: str = "neutral",
+        num_expressions: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        self.num_expressions = num_expressions
         self.parents = parents
         self.joint_names = joint_names
         self.vertex_ids = dict(vertex_ids or {})
@@ -114,6 +121,10 @@ class BodyModel(nn.Module):
         self._keep("_rest_joints", rest_joints.to(dtype))  # (1 + S, K, 3)
         for name, matrix in (regressors or {}).items():
             self._add_regressor(name, matrix)
+        if set(_FACE_VERTICES) <= set(self.vertex_ids):
+            face = torch.zeros(len(_FACE_VERTICES), len(template))
+            face[range(len(face)), [self.vertex_ids[name] for name in _FACE_VERTICES]] = 1.0
+            self._add_regressor(COCO_FACE, face)
 
     @classmethod
     def load(cls, name_or_path: str | PathLike[str], dtype: torch.dtype = torch.float32) -> "BodyModel":
@@ -172,7 +183,7 @@ class BodyModel(nn.Module):
 
     def rest_joints(self, betas: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch K 3"]:
         """Joints of the kinematic tree in the rest pose, metres."""
-        return self._rest_joints[0] + torch.tensordot(betas, self._rest_joints[1:], dims=1)
+        return self._rest_joints[0] + torch.tensordot(betas, self._rest_joints[1 : 1 + betas.shape[-1]], dims=1)
 
     def forward(
         self,
@@ -193,7 +204,8 @@ class BodyModel(nn.Module):
             Vertices and kinematic joints.
         """
         rotations, positions, rest = self._pose(global_orient, body_pose, betas)
-        vertices = self.template + torch.einsum("...s,vcs->...vc", betas, self.shape_directions)
+        directions = self.shape_directions[..., : betas.shape[-1]]
+        vertices = self.template + torch.einsum("...s,vcs->...vc", betas, directions)
         if self.pose_directions.shape[-1]:
             vertices = vertices + torch.einsum("...p,vcp->...vc", _pose_features(body_pose), self.pose_directions)
         offsets = positions - (rotations @ rest[..., None])[..., 0]
@@ -220,7 +232,8 @@ class BodyModel(nn.Module):
 
         Args:
             global_orient, body_pose, betas, translation: as in `forward`.
-            regressor: one of `self.regressors`; the first, "smpl_24" or its like, are the kinematic joints.
+            regressor: one of `self.regressors`; the first, "smpl_24" or its like, are the kinematic joints, and
+                "coco_face" are nose, eyes and ears.
 
         Raises:
             InputError: if the body has no such regressor.
@@ -232,7 +245,7 @@ class BodyModel(nn.Module):
             basis, mass = self.get_buffer(f"_{regressor}_basis"), self.get_buffer(f"_{regressor}_mass")
             folded = basis[0] + betas @ basis[1 : 1 + betas.shape[-1]]
             if self.pose_directions.shape[-1]:
-                folded = folded + _pose_features(body_pose) @ basis[1 + betas.shape[-1] :]
+                folded = folded + _pose_features(body_pose) @ basis[1 + self.shape_directions.shape[-1] :]
             folded = folded.unflatten(-1, (*mass.shape, 3))
             offsets = positions - (rotations @ rest[..., None])[..., 0]
             joints = torch.einsum("...kab,...jkb->...ja", rotations, folded) + mass @ offsets

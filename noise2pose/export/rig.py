@@ -157,7 +157,12 @@ def _body_rig(motion: Motion) -> Rig:
 def rest_vertices(model: "BodyModel", betas: np.ndarray) -> Float[np.ndarray, "V 3"]:
     """The mesh in the rest pose, metres."""
     shape = torch.from_numpy(betas).to(model.template)
-    return (model.template + torch.einsum("s,vcs->vc", shape, model.shape_directions)).cpu().double().numpy()
+    return (
+        (model.template + torch.einsum("s,vcs->vc", shape, model.shape_directions[..., : len(shape)]))
+        .cpu()
+        .double()
+        .numpy()
+    )
 
 
 def _tips(model: "BodyModel", betas: np.ndarray, rest: np.ndarray) -> Float[np.ndarray, "K 3"]:

@@ -64,6 +64,9 @@ def mirror_batch(
         "keypoints_2d": _with_x(keypoints, x),
         "camera": {**camera, "principal_point": _with_x(centre, width - centre[:, 0])},
     }
+    if "keypoints_2d_gt" in batch:
+        exact = batch["keypoints_2d_gt"][..., order, :]
+        mirrored["keypoints_2d_gt"] = _with_x(exact, width.view(-1, *[1] * (exact.ndim - 2)) - exact[..., 0])
     if "keypoints_3d" in batch:
         joints = batch["keypoints_3d"][..., order, :]
         mirrored["keypoints_3d"] = _with_x(joints, -joints[..., 0])

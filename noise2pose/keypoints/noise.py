@@ -242,6 +242,20 @@ def _categorical(weights: Tensor, uniform: Tensor) -> Tensor:
     return (cumulative[:, None] <= threshold[..., None]).sum(dim=-1)
 
 
+def coco_sigmas(skeleton: str) -> Float[Tensor, " J"]:
+    """How far annotators of COCO differ in each joint, in square roots of the person's area; float64.
+
+    Joints that COCO lacks have the number of the joint that they are most like.
+
+    Args:
+        skeleton: name in `noise2pose.skeletons`.
+
+    Raises:
+        InputError: if a joint is like none of COCO's.
+    """
+    return _table(skeleton)[0][0].clone()
+
+
 @cache
 def _table(skeleton: str) -> tuple[Tensor, Tensor]:
     """(9, J) numbers of each joint from `_KINDS`, and (J,) the index of its partner, or its own if it has none."""

@@ -74,14 +74,14 @@ def mpjve(
 
 
 def pck(
-    pred: Float[Tensor, "*#batch J 3"],
-    target: Float[Tensor, "*#batch J 3"],
+    pred: Float[Tensor, "*#batch J C"],
+    target: Float[Tensor, "*#batch J C"],
     valid: Shaped[Tensor, "*#batch J"] | None = None,
     threshold: float = 0.150,
 ) -> Float[Tensor, "*#batch"]:
     """Share of correct keypoints, in [0, 1]: an error of the threshold itself is not correct (MPI-INF-3DHP).
 
-    Poses and threshold are in metres.
+    Poses and threshold are in metres, or both in any other unit.
     """
     error = joint_error(pred, target)
     return _mean_over_joints((error < threshold - _ROUNDING).to(error.dtype), valid)

@@ -42,21 +42,22 @@ class PoseErrorKey(MetricKey):
         metric: class of `noise2pose.metrics.pose_errors` that computes it.
         compares: what of a pose is compared with the ground truth: `joints` in metres, also of clips; `clips`, the same
             of clips only; `vertices`; `smpl_joints`, SMPL's 24 kinematic joints; `shape`, meshes in the rest pose;
-            joints projected into the image, in `pixels` or in sides of the `box`.
+            joints projected into the image, in `pixels` or in sides of the `box`; of methods that find keypoints, the
+            same as `keypoints`, in sides of the box, and in the distances of COCO's `similarity`.
         over: which joints count: those of the `protocol`, its joints for `pck`, the 12 `limbs`, or `all`.
         column: when tables have a column for it: `always`; if a run has `measured` it; if the protocol names its joints
             for `pck`; or `never`.
     """
 
     metric: str
-    compares: Literal["joints", "clips", "vertices", "smpl_joints", "shape", "pixels", "box"]
+    compares: Literal["joints", "clips", "vertices", "smpl_joints", "shape", "pixels", "box", "keypoints", "similarity"]
     over: Literal["protocol", "pck", "limbs", "all"] = "protocol"
     column: Literal["always", "measured", "pck", "never"] = "measured"
 
     @property
     def dimensions(self) -> int:
         """Of the ground truth: 2 or 3."""
-        return 2 if self.compares in ("pixels", "box") else 3
+        return 2 if self.compares in ("pixels", "box", "keypoints", "similarity") else 3
 
 
 POSE_ERRORS = (
@@ -73,6 +74,9 @@ POSE_ERRORS = (
     PoseErrorKey("mpjpe_2d", "2-D px", "px", "min", metric="MPJPE2D", compares="pixels", column="always"),
     PoseErrorKey("mpjpe_2d_box", "2-D % of box", "%", "min", metric="MPJPE2DOfBox", compares="box"),
     PoseErrorKey("mpjpe_2d_12", "2-D px, 12 joints", "px", "min", metric="MPJPE2D", compares="pixels", over="limbs"),
+    PoseErrorKey("oks", "OKS", "%", "max", metric="OKS", compares="similarity"),
+    PoseErrorKey("oks_ap", "AP of OKS", "%", "max", metric="OKSPrecision", compares="similarity"),
+    PoseErrorKey("pck_2d", "2-D PCK", "%", "max", metric="PCK2D", compares="keypoints"),
 )
 # Of `noise2pose.metrics.calibration.Calibration`; coverage is best at its level.
 CALIBRATION = (

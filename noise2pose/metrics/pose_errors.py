@@ -12,6 +12,7 @@ tensor(0., dtype=torch.float64)
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from noise2pose.errors import InputError
 from noise2pose.metrics import functional
+from noise2pose.metrics.similarity import precision_of, similarity_of
 
 
 class GroupMean(NamedTuple):
@@ -274,6 +276,30 @@ class JointErrors(Metric):
     def compute(self) -> Float[Tensor, " J"]:
         """(J,) millimetres, float64."""
         return 1000.0 * self.total / self.count
+
+
+class PCK2D(PoseMetric):
+    """Keypoints nearer than a twentieth of the side of the person's box, in which they are given; per cent."""
+
+    higher_is_better = True
+    scale = 100.0
+    per_pose = staticmethod(partial(functional.pck, threshold=0.05))
+
+
+class OKS(PoseMetric):
+    """Object keypoint similarity of keypoints in the units of `similarity.in_similarity`, per cent."""
+
+    higher_is_better = True
+    scale = 100.0
+    per_pose = staticmethod(similarity_of)
+
+
+class OKSPrecision(PoseMetric):
+    """Share of the thresholds .50, .55, ..., .95 that `OKS` passes: COCO's AP of one person in each image, per cent."""
+
+    higher_is_better = True
+    scale = 100.0
+    per_pose = staticmethod(precision_of)
 
 
 def check_finite(what: str, pose: Tensor, valid: Tensor | None) -> None:

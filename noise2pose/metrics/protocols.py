@@ -3,8 +3,8 @@
 A data module states the protocol of its numbers; it is logged with every run and printed in every table.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from noise2pose.errors import InputError
@@ -91,3 +91,47 @@ class Protocol:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for YAML, JSON and W&B."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def limb_joints(skeleton: str) -> tuple[int, ...]:
+    """The twelve joints of `LIMB_JOINTS` in another skeleton.
+
+    Raises:
+        InputError: if the skeleton is unknown, or lacks one.
+    """
+    from noise2pose import skeletons  # with PyTorch, which commands that only compare numbers do not need
+
+    names = skeletons.get("h36m_17").joints
+    return tuple(skeletons.get(skeleton).index(names[joint]) for joint in LIMB_JOINTS)
+
+
+def in_the_image(protocol: Protocol) -> Protocol:
+    """The protocol by which the keypoints of a method are compared with those that a data set knows in space too."""
+    return replace(protocol, dimensions=2, alignment="none", units="px")
+
+
+def with_training_source(
+    protocols: Sequence[Protocol], trained_on: str | None, allowed: bool, method: str
+) -> list[Protocol]:
+    """The protocols, with the source of the 2-D keypoints in training where it differs from that of the evaluation.
+
+    Args:
+        protocols: of the evaluation.
+        trained_on: sources in training, joined by `+`; None if unknown.
+        allowed: whether the two may differ.
+        method: its title, for the message.
+
+    Raises:
+        InputError: if they differ and may not.
+    """
+    checked = []
+    for protocol in protocols:
+        differs = trained_on is not None and protocol.keypoints_2d not in trained_on.split("+")
+        if differs and not allowed:
+            raise InputError(
+                f"{method} was trained on {trained_on} 2-D keypoints, and data.keypoints_2d of {protocol.dataset} is "
+                f"{protocol.keypoints_2d}: set it to the same, or give --data.mixed_keypoints_2d true, which is then "
+                "written beside every number"
+            )
+        checked.append(replace(protocol, train_keypoints_2d=trained_on) if differs else protocol)
+    return checked

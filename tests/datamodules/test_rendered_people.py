@@ -7,7 +7,7 @@ import torch
 from datamodules.rendered.people import MIN_SEEN, SKELETON
 from datamodules.rendered.scenes import covered
 from datamodules.rendered_people import RenderedPeople
-from noise2pose import cameras
+from noise2pose import cameras, skeletons
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.images.crops import BOX_SCALE
@@ -196,6 +196,19 @@ def test_images_lie_on_disk_as_bytes_and_are_loaded_as_numbers(cmu, tmp_path):
         assert torch.equal(people[key], keypoints_only[key])
 
 
+def test_a_whole_image_shows_the_same_people(cmu, tmp_path):
+    crops, whole = make(cmu, occlusion=0.0), make(cmu, occlusion=0.0, whole_images=True)
+    ours, theirs = whole.load("val"), crops.load("val")
+    assert all(torch.equal(ours[key], theirs[key]) for key in ("keypoints_2d", "keypoints_3d", "camera_translation"))
+    assert torch.equal(ours["box"], torch.tensor([500.0, 500.0, 1000.0]).expand(len(ours["box"]), 3))
+    assert "whole images" in whole.protocols("val")[0].split and "whole" not in crops.protocols("val")[0].split
+    images = make(
+        cmu, images=True, picture_size=16, whole_images=True, cache=str(tmp_path), num_workers=0, truncation=0.0
+    ).load("val")["image"]
+    borders = torch.cat((images[..., 0].flatten(1), images[..., -1].flatten(1)), dim=1)
+    assert (borders.float().mean(dim=1) > 2.0).all()  # nothing is beyond the border, where crops are black
+
+
 def test_the_protocol_says_what_the_numbers_are_of(cmu, motion):
     (protocol,) = make(cmu, motion, keypoints_2d="gt").protocols("test")
     assert protocol.dataset == f"rendered_{motion}" and protocol.keypoints_2d == "gt" and len(protocol.joints) == 14
@@ -204,3 +217,43 @@ def test_the_protocol_says_what_the_numbers_are_of(cmu, motion):
     assert make(cmu, motion).protocols("test")[0].keypoints_2d == "synthetic"
     images = make(cmu, motion, keypoints_2d="gt", images=True).protocols("test")[0]
     assert dataclasses.asdict(images) == dataclasses.asdict(protocol), "the same people"
+
+
+def test_coco_keypoints_are_of_the_same_people_before_the_same_cameras():
+    ours, theirs = (RenderedPeople(images=False, num_people=80, skeleton=name) for name in ("h36m_17", "coco_17"))
+    human, coco = ours.load("test"), theirs.load("test")
+    for key in ("global_orient", "body_pose", "betas"):
+        assert torch.equal(human["smpl"][key], coco["smpl"][key])
+    assert torch.equal(human["box"], coco["box"]) and theirs.protocols("test")[0].dimensions == 2
+    names = [skeletons.get(name).joints for name in ("h36m_17", "coco_17")]
+    exact, limbs = coco["keypoints_2d_gt"], [n for n in names[1] if n in names[0]]
+    assert len(limbs) == 12
+    for name in limbs:  # a regressor of Human3.6M is a centimetre from the kinematic joint
+        joints = human["keypoints_3d"][:, names[0].index(name), None, :3]
+        camera = human["camera"]
+        apart = (
+            cameras.project(joints, camera["focal"], camera["principal_point"])[:, 0]
+            - exact[:, names[1].index(name), :2]
+        )
+        assert (apart.norm(dim=-1) < 0.03 * coco["box"][:, 2]).all(), name
+    camera = coco["camera"]
+    projected = cameras.project(coco["keypoints_3d"][..., :3], camera["focal"], camera["principal_point"])
+    assert torch.allclose(projected, exact[..., :2], atol=0.01)
+    nose, ears = coco["keypoints_3d"][:, 0, :3], coco["keypoints_3d"][:, 3:5, :3]
+    assert ((nose - ears.mean(dim=1)).norm(dim=-1) - 0.13).abs().max() < 0.05  # metres: it is the nose of a head
+
+
+def test_a_share_of_the_training_people_is_part_of_a_larger_share():
+    def trained_on(share):
+        data = RenderedPeople(images=False, num_people=80, train_share=share, batch_size=4)
+        data.setup("fit")
+        take, number = data.samples("train")
+        batches = list(data.train_dataloader())
+        assert data.samples("val")[1] == 2
+        return number, take(torch.arange(number))["sample_id"], {name for b in batches for name in b["sample_id"]}
+
+    (all_of, every, _), (tenth, few, seen), (half, some, _) = (trained_on(share) for share in (1.0, 0.1, 0.5))
+    assert (all_of, half, tenth) == (80, 40, 8) and set(few) < set(some) < set(every) and seen == set(few)
+    assert trained_on(0.001)[0] == 1
+    with pytest.raises(InputError, match="data.train_share is 1.5, expected 0 to 1"):
+        RenderedPeople(train_share=1.5)

@@ -7,11 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# How far annotators differ in each of the 17 joints of COCO, in square roots of the person's area (cocodataset.org,
-# keypoint evaluation): nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
-_SPREAD = 2.0 * torch.tensor(
-    [0.026, *(s for s in (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089) for _ in "lr")]
-)
+from noise2pose.keypoints.noise import coco_sigmas
+
+_SPREAD = 2.0 * coco_sigmas("coco_17").float()  # in square roots of the person's area
 
 
 def overlaps(boxes: Float[Tensor, "P 4"], others: Float[Tensor, "Q 4"]) -> Float[Tensor, "P Q"]:

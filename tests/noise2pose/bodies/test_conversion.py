@@ -87,7 +87,9 @@ def test_a_converted_body_equals_smplx(folder, tmp_path, kind, name, gender):
     matrix = torch.from_numpy(np.load(regressor)[LEGS_EXCHANGED]).float()
     assert (body.joints(*given) - matrix @ posed.vertices).abs().max() < 1e-5
     assert torch.equal(body.joints(*given, regressor=body.regressors[0]), posed.joints)
-    assert body.regressors == ({"smpl": "smpl_24", "smplh": "smplh_52", "smplx": "smplx_55"}[kind], "h36m_17")
+    tree = {"smpl": "smpl_24", "smplh": "smplh_52", "smplx": "smplx_55"}[kind]
+    face = ("face_51",) if kind == "smplx" else ()
+    assert body.regressors == (tree, "h36m_17", *face, "coco_face")
 
 
 @pytest.mark.parametrize("kind, name", [("smplh", "SMPLH_FEMALE.pkl"), ("smplx", "SMPLX_NEUTRAL.npz")])
@@ -227,3 +229,28 @@ def test_the_gender_is_kept(tmp_path, name, entry, asked, gender):
     (tmp_path / name).write_bytes(pickle.dumps(entries, 2))
     convert(tmp_path / name, tmp_path / "body.npz", gender=asked)
     assert BodyModel.load(tmp_path / "body.npz").gender == gender
+
+
+def test_expressions_of_smplx_equal_those_of_the_package(folder, tmp_path):
+    convert(folder / "SMPLX_NEUTRAL.npz", tmp_path / "smplx.npz")
+    body = BodyModel.load(tmp_path / "smplx.npz")
+    rotvecs, betas, translation = parameters(55)
+    expression = torch.randn(3, 10)
+    with contextlib.redirect_stdout(io.StringIO()):
+        flat = {"use_pca": False, "flat_hand_mean": True, "batch_size": 3, "num_betas": 10, "num_expression_coeffs": 10}
+        model = smplx.SMPLX(str(folder / "SMPLX_NEUTRAL.npz"), **flat)
+        pose = rotvecs.flatten(1)
+        hands = {"left_hand_pose": pose[:, 75:120], "right_hand_pose": pose[:, 120:]}
+        face = {"jaw_pose": pose[:, 66:69], "leye_pose": pose[:, 69:72], "reye_pose": pose[:, 72:75]}
+        given = {"betas": betas, "transl": translation, "global_orient": pose[:, :3], "body_pose": pose[:, 3:66]}
+        expected = model(**given, **hands, **face, expression=expression)
+    rotations = roma.rotvec_to_rotmat(rotvecs)
+    found = body(rotations[:, 0], rotations[:, 1:], torch.cat((betas, expression), dim=-1), translation)
+    assert (found.vertices - expected.vertices).abs().max() < 1e-4
+    landmarks = body.joints(
+        rotations[:, 0], rotations[:, 1:], torch.cat((betas, expression), dim=-1), translation, regressor="face_51"
+    )
+    corners = found.vertices[:, body.faces[0]]  # the stand-in has all of its landmarks there
+    assert (landmarks - corners.mean(dim=1, keepdim=True)).abs().max() < 1e-4
+    alone = body.joints(rotations[:, 0], rotations[:, 1:], betas, translation, regressor="face_51")
+    assert (alone - landmarks).abs().max() > 1e-3
