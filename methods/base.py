@@ -7,13 +7,13 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from methods.evaluation import EvaluationSet, details_of, with_training_source
+from methods.evaluation import EvaluationSet, details_of
 from methods.ranges import Range, check_ranges
 from methods.resuming import restart_epoch, samples_of_batch
 from methods.schedules import Schedule, step_of_training
@@ -21,10 +21,9 @@ from noise2pose.batch import JointMaps, PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
 from noise2pose.metrics.keys import FIRST_STAGE, ORACLE, main_error
-from noise2pose.metrics.protocols import Protocol
+from noise2pose.metrics.protocols import Protocol, in_the_image, with_training_source
 
-# The number that checkpoints are chosen by: MPJPE on the first validation set, in pixels if that has 2-D annotations
-# only; not written to any logger.
+# What checkpoints are chosen by: MPJPE on the first validation set, in pixels if that or the method is 2-D; not logged.
 MONITOR = "val_mpjpe"
 _STEP_STRIDE = 1_000_003  # up to so many processes draw different random numbers
 _BATCH_STRIDE = 2_654_435_769  # odd, since the CPU's generator takes the lowest 32 bits of a seed
@@ -45,6 +44,7 @@ class PoseMethod(L.LightningModule):
         input: `image` for a method that needs the image, `keypoints` for one that does not.
         ema_decay: of the moving average of its weights in long runs; None for the decay of `WarmupEMA`.
         weight_files: constructor arguments that name files of initial weights, which are not needed with a checkpoint.
+        answers: poses in space, or keypoints in the image, whose errors are then those in 2-D.
         answers_mesh: whether predictions have vertices; false in a method that asks for the body's parameters alone.
         ranges: least and largest value of constructor arguments whose names do not say it (see `methods.ranges`).
         body: whose parameters the method predicts; None for a method that predicts joints only.
@@ -60,6 +60,7 @@ class PoseMethod(L.LightningModule):
     input: str = "keypoints"
     ema_decay: float | None = None
     weight_files: tuple[str, ...] = ()
+    answers: Literal["joints_3d", "keypoints_2d"] = "joints_3d"
     answers_mesh: bool = True
     ranges: Mapping[str, Range] = {}
 
@@ -163,6 +164,7 @@ class PoseMethod(L.LightningModule):
         datamodule: Any = getattr(self.trainer, "datamodule", None)
         split = "test" if stage == "test" else "val"
         self.protocols = [] if datamodule is None or stage == "predict" else datamodule.protocols(split)
+        self.protocols = [in_the_image(p) for p in self.protocols] if self.answers == "keypoints_2d" else self.protocols
         names = [protocol.dataset for protocol in self.protocols]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise InputError(
@@ -202,8 +204,7 @@ class PoseMethod(L.LightningModule):
         datamodule: Any = getattr(self.trainer, "datamodule", None)
         if datamodule is not None:  # also if the run was resumed from a checkpoint of another data set
             self.trained_on = "+".join(sorted(datamodule.training_sources()))
-        # Before the checkpoint replaces them.
-        self._optimiser_options = [
+        self._optimiser_options = [  # before the checkpoint replaces them
             [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
             for optimizer in self.trainer.optimizers
         ]
@@ -254,7 +255,7 @@ class PoseMethod(L.LightningModule):
         if batch_idx == 1 and dataloader_idx == 0:  # the first batch is a warm-up; it counts only if it is the only one
             self.predicted_poses, self.predict_seconds = 0, 0.0
         self.predict_seconds += time.perf_counter() - started
-        self.predicted_poses += prediction["joints_3d"].shape[:-2].numel()
+        self.predicted_poses += prediction[self.answers].shape[:-2].numel()
         self._update_metrics(dataloader_idx, batch, prediction)
         return prediction
 

@@ -13,12 +13,14 @@ from noise2pose import keyed_random, skeletons
 from noise2pose.batch import PoseBatch, Prediction
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
+from noise2pose.images.crops import bounds_of_keypoints
 from noise2pose.metrics import pose_errors
 from noise2pose.metrics.calibration import Calibration
 from noise2pose.metrics.hypotheses import best_joints_of, best_of, null_hypotheses
 from noise2pose.metrics.keys import ORACLE, POSE_ERRORS, PoseErrorKey, main_error, oracle_key
 from noise2pose.metrics.pose_errors import JointErrors, PoseMetric
-from noise2pose.metrics.protocols import LIMB_JOINTS, Protocol
+from noise2pose.metrics.protocols import Protocol, limb_joints
+from noise2pose.metrics.similarity import area_of, in_similarity
 
 _SMPL_JOINTS = "smpl_24"
 _ORACLE_CHOICES = {"best": best_of, "best_joints": best_joints_of}  # among hypotheses; of whole poses, of each joint
@@ -231,12 +233,9 @@ class EvaluationSet(nn.Module):
     def _update_pixels(
         self, batch: PoseBatch, prediction: Prediction, body: BodyModel | None, groups: list[str] | None
     ) -> None:
-        if body is None or "smpl" not in prediction or "camera_translation" not in prediction:
+        pixels = self._pixels_of(batch, prediction, body)
+        if pixels is None:
             return
-        answered: Any = prediction["smpl"]
-        joints = body.joints(**answered, translation=prediction["camera_translation"], regressor=self.protocol.skeleton)
-        camera = PinholeCamera(batch["camera"]["focal"], batch["camera"]["principal_point"])
-        pixels = project_to_image(joints, camera)
         if "keypoints_2d_gt" not in batch and self.protocol.keypoints_2d != "gt":
             raise InputError(
                 f"{self.protocol.dataset}: the 2-D input is {self.protocol.keypoints_2d}, and there are no annotated "
@@ -249,10 +248,37 @@ class EvaluationSet(nn.Module):
         if "box" in batch:
             side = batch["box"][:, 2, None, None]
             self._add("box", pixels / side, target / side, valid, groups)
+        if "keypoints_2d" in prediction:
+            self._update_keypoints(pixels, annotated, batch.get("box"), groups)
+
+    def _pixels_of(self, batch: PoseBatch, prediction: Prediction, body: BodyModel | None) -> Tensor | None:
+        """The keypoints of the answer, or the joints of its body, in pixels of the whole image; None without either."""
+        if "keypoints_2d" in prediction:
+            return prediction["keypoints_2d"][..., :2]
+        if body is None or "smpl" not in prediction or "camera_translation" not in prediction:
+            return None
+        answered: Any = prediction["smpl"]
+        joints = body.joints(**answered, translation=prediction["camera_translation"], regressor=self.protocol.skeleton)
+        return project_to_image(joints, PinholeCamera(batch["camera"]["focal"], batch["camera"]["principal_point"]))
+
+    def _update_keypoints(
+        self, pixels: Tensor, annotated: Tensor, box: Tensor | None, groups: list[str] | None
+    ) -> None:
+        """What is measured of methods that find keypoints."""
+        target, valid = annotated[..., :2], annotated[..., 2]
+        area = area_of(bounds_of_keypoints(annotated))
+        skeleton = self.protocol.skeleton
+        found, true = (in_similarity(points, area, skeleton) for points in (pixels, target))
+        self._add("similarity", found, true, valid, groups)
+        if box is not None:
+            side = box[:, 2, None, None]
+            self._add("keypoints", pixels / side, target / side, valid, groups)
 
 
 def _metric(key: PoseErrorKey, protocol: Protocol) -> PoseMetric:
-    joints = {"protocol": protocol.joints, "pck": protocol.pck_joints or protocol.joints, "limbs": LIMB_JOINTS}
+    joints = {"protocol": protocol.joints, "pck": protocol.pck_joints or protocol.joints}
+    if key.over == "limbs":
+        joints["limbs"] = limb_joints(protocol.skeleton)
     root = {"joints": protocol.root, "clips": protocol.root, "smpl_joints": 0}  # vertices come centred
     metric: type[PoseMetric] = getattr(pose_errors, key.metric)
     mean_over_groups = protocol.average != "poses"
@@ -277,30 +303,3 @@ def details_of(evaluations: Sequence[EvaluationSet], needs_ground_truth: bool) -
             found["per_person"][dataset] = evaluation.per_person()
             found["per_joint"][dataset] = evaluation.per_joint()
     return found
-
-
-def with_training_source(
-    protocols: Sequence[Protocol], trained_on: str | None, allowed: bool, method: str
-) -> list[Protocol]:
-    """The protocols, with the source of the 2-D keypoints in training where it differs from that of the evaluation.
-
-    Args:
-        protocols: of the evaluation.
-        trained_on: sources in training, joined by `+`; None if unknown.
-        allowed: whether the two may differ.
-        method: its title, for the message.
-
-    Raises:
-        InputError: if they differ and may not.
-    """
-    checked = []
-    for protocol in protocols:
-        differs = trained_on is not None and protocol.keypoints_2d not in trained_on.split("+")
-        if differs and not allowed:
-            raise InputError(
-                f"{method} was trained on {trained_on} 2-D keypoints, and data.keypoints_2d of {protocol.dataset} is "
-                f"{protocol.keypoints_2d}: set it to the same, or give --data.mixed_keypoints_2d true, which is then "
-                "written beside every number"
-            )
-        checked.append(replace(protocol, train_keypoints_2d=trained_on) if differs else protocol)
-    return checked

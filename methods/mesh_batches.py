@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -40,6 +41,35 @@ def image_of(batch: PoseBatch, method: str, remedy: str = "set data.images to tr
     if "image" not in batch:
         raise InputError(f"{method} takes images and this data has none: {remedy}, or take data with images")
     return batch["image"]
+
+
+def small_image_of(batch: PoseBatch, method: str, largest: int) -> Float[Tensor, "B 3 S S"]:
+    """`image_of`, averaged to a side of `largest` pixels where it is larger.
+
+    Raises:
+        InputError: as `image_of`.
+    """
+    image = image_of(batch, method)
+    return F.interpolate(image, size=(largest, largest), mode="area") if image.shape[-1] > largest else image
+
+
+def places_in_crop(
+    keypoints: Float[Tensor, "B J 3"], box: Float[Tensor, "B 3"], skeleton: Skeleton, method: str
+) -> Float[Tensor, "B J 3"]:
+    """Keypoints in [0, 1] across the box, and their confidence; unlike `joints_in_box` also of joints without any.
+
+    Raises:
+        InputError: as `check_single_frames`.
+    """
+    check_single_frames(keypoints, skeleton, method)
+    places = (keypoints[..., :2] - box[:, None, :2]) / box[:, None, 2:] + 0.5
+    return torch.cat((places, keypoints[..., 2:]), dim=-1)
+
+
+def pixels_of_crop(places: Float[Tensor, "B J 3"], box: Float[Tensor, "B 3"]) -> Float[Tensor, "B J 3"]:
+    """The inverse of `places_in_crop`."""
+    pixels = (places[..., :2] - 0.5) * box[:, None, 2:] + box[:, None, :2]
+    return torch.cat((pixels, places[..., 2:]), dim=-1)
 
 
 def vary_colours(image: Float[Tensor, "B 3 S S"], amount: float) -> Float[Tensor, "B 3 S S"]:

@@ -90,7 +90,7 @@ def _report(arguments: argparse.Namespace, command: list[str]) -> str:
     from methods.diffannot.controls import measure_controls
     from methods.diffannot.module import DiffAnnot
     from methods.diffannot.states import to_state
-    from methods.evaluation import with_training_source
+    from noise2pose.metrics.protocols import with_training_source
 
     methods = []
     for path in arguments.checkpoints:

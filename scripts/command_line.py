@@ -37,6 +37,11 @@ COMMANDS = {
         "convert a data set, a body model or the 2-D detector",
         "threedpw --source 3DPW --output data/threedpw",
     ),
+    "generate": Command(
+        "generate",
+        "make labelled people with a controlled diffusion model (Pose++)",
+        "all generated -c configs/generation/small.yaml",
+    ),
     "import": Command(
         "import_checkpoint",
         "turn published weights into a checkpoint of this project",

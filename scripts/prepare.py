@@ -59,7 +59,7 @@ SMPL-H) comes with the data of SPIN (https://github.com/nkolot/SPIN, fetch_data.
 what comes out: one npz file with everything that belongs to the mesh: the model, names of joints and vertices, gender,
 and the regressor with its rows in the order of h36m_17. The published matrix has the left leg first and h36m_17 the
 right leg; which one was found is told from the body and printed. Without --regressor only the model's own joints
-can be asked for. Of SMPL-X the expressions are left out.
+can be asked for. Of SMPL-X ten expressions and 51 landmarks of the face are kept besides.
 
 exit status: 0 the file was written, 2 something cannot be read or the command is wrong; then nothing is written.
 

@@ -90,7 +90,7 @@ class PredictionWriter(Callback):
         assert isinstance(pl_module, PoseMethod)
         number = self._number(trainer, dataloader_idx, batch_idx)
         if self.writer is None:
-            part = {"sample_id": np.array(batch["sample_id"]), "joints_3d": as_array(outputs["joints_3d"])}
+            part = {"sample_id": np.array(batch["sample_id"]), pl_module.answers: as_array(outputs[pl_module.answers])}
             part[_NUMBER] = np.full(len(part["sample_id"]), number)
             if "uncertainty" in outputs:
                 part["uncertainty"] = as_array(outputs["uncertainty"])

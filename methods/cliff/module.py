@@ -32,7 +32,7 @@ from methods.mesh_batches import (
     vary_colours,
 )
 from methods.mesh_regression import Estimate, full_translation, mean_of, mirrored, prediction_of, whole_loss
-from methods.pretrained import load_pretrained
+from methods.networks.pretrained import load_pretrained
 from methods.schedules import scheduled
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -47,7 +47,7 @@ class CLIFF(PoseMethod):
         backbone: `hrnet_w48_pose` as BEDLAM and Pose++, `hrnet_w48` or `resnet50` as CLIFF, or `efficientnet_lite0` for
             processors without an accelerator.
         pretrained: weights that training starts from: `imagenet` for those that a package ships, or a file (see
-            `methods.pretrained.load_pretrained`). They are read when training starts and not needed afterwards.
+            `methods.networks.pretrained`). They are read when training starts and not needed afterwards.
         freeze_backbone: train the regressor alone.
         head: `smpl` for 24 rotations and 10 shape coefficients, `smplx` for 22 and 11.
         bbox_norm: unit of the box information: `bedlam`, or `cliff` (see `box_information`). Weights know their own.

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.backbones import Backbone, ResNet50
 from methods.cliff.regressor import BACKBONES, HEADS, BoxNorm, Crop, HeadSize, regressor_for
-from methods.hrnet import ClassificationHRNet, PoseHRNet
+from methods.networks.backbones import Backbone, ResNet50
+from methods.networks.hrnet import ClassificationHRNet, PoseHRNet
+from methods.networks.pretrained import FIRST_NAMES, Parts
 from methods.official_weights import (
     Imported,
     check_body,
@@ -24,7 +25,6 @@ from methods.official_weights import (
     state_dict_in,
     without_parts,
 )
-from methods.pretrained import FIRST_NAMES, Parts
 from noise2pose.errors import InputError
 
 DESCRIPTION = """CLIFF, as its authors published it or as BEDLAM's training code saves it.

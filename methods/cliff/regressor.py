@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from methods.backbones import Backbone, EfficientNetLite0, ResNet50
-from methods.hrnet import ClassificationHRNet, PoseHRNet
 from methods.mesh_batches import PinholeCamera
 from methods.mesh_regression import NUM_BETAS, NUM_ROTATIONS, Estimate, Regressor, box_in_view
+from methods.networks.backbones import Backbone, EfficientNetLite0, ResNet50
+from methods.networks.hrnet import ClassificationHRNet, PoseHRNet
 
 BackboneName = Literal["resnet50", "hrnet_w48", "hrnet_w48_pose", "efficientnet_lite0"]
 BoxNorm = Literal["cliff", "bedlam"]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from methods.mixste import MixSTE
+from methods.networks.mixste import MixSTE
 
 _LONGEST_PERIOD = 10_000  # of the sines of a step, in steps / 2 pi
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from methods.d3dp.denoiser import Denoiser
 from methods.d3dp.diffusion import cosine_alphas_cumprod
-from methods.mixste import PUBLISHED_NAMES
+from methods.networks.mixste import PUBLISHED_NAMES
 from methods.official_weights import Imported, load, published_names, read_published, require, state_dict_in
 from noise2pose import skeletons
 from noise2pose.errors import InputError

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from methods.modulation import ModulatedBlock
+from methods.networks.modulation import ModulatedBlock
 
 
 def sinusoidal_embedding(time: Shaped[Tensor, " B"], size: int) -> Float[Tensor, "B W"]:

@@ -30,7 +30,7 @@ from methods.lifting import (
     towards_person,
     turned_back,
 )
-from methods.mixste import MixSTE
+from methods.networks.mixste import MixSTE
 from methods.official_weights import check
 from methods.schedules import scheduled
 from noise2pose import keyed_random, skeletons

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from methods.diffpose.denoisers import GraphDenoiser, GraphLifter
 from methods.diffpose.initialisation import empty_histogram
-from methods.mixste import PUBLISHED_NAMES, MixSTE
+from methods.networks.mixste import PUBLISHED_NAMES, MixSTE
 from methods.official_weights import Imported, load, published_names, read_published, require, state_dict_in
 from noise2pose import skeletons
 from noise2pose.errors import InputError

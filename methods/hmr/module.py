@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from methods.backbones import Backbone, EfficientNetLite0, ResNet50
 from methods.base import PoseMethod
 from methods.facing import Normalisation, towards_person, turned_back
 from methods.hmr.features import KeypointFeatures
@@ -33,7 +32,8 @@ from methods.mesh_regression import (
     prediction_of,
     whole_loss,
 )
-from methods.pretrained import load_pretrained
+from methods.networks.backbones import Backbone, BackboneName, make_backbone
+from methods.networks.pretrained import load_pretrained
 from methods.schedules import scheduled
 from noise2pose import skeletons
 from noise2pose.batch import PoseBatch, Prediction
@@ -52,7 +52,7 @@ class HMR(PoseMethod):
         input: `image` for the crop of the box, `keypoints` for the 2-D joints.
         backbone: image only: `resnet50` as published, or `efficientnet_lite0` for processors without an accelerator.
         pretrained: image only: weights that training starts from: `imagenet` for those that a package ships, or a file
-            (see `methods.pretrained.load_pretrained`). They are read when training starts and not needed afterwards.
+            (see `methods.networks.pretrained`). They are read when training starts and not needed afterwards.
         freeze_backbone: train the regressor alone.
         width: keypoints only: of the features.
         num_blocks: keypoints only: residual blocks of the features.
@@ -91,7 +91,7 @@ class HMR(PoseMethod):
     def __init__(
         self,
         input: Literal["image", "keypoints"] = "image",
-        backbone: Literal["resnet50", "efficientnet_lite0"] = "resnet50",
+        backbone: BackboneName = "resnet50",
         pretrained: str | None = None,
         freeze_backbone: bool = False,
         width: int = 1024,
@@ -156,7 +156,7 @@ class HMR(PoseMethod):
         else:
             if normalisation != "box":
                 raise InputError(f"model.normalisation {normalisation} is for keypoints: set model.input to keypoints")
-            self.backbone = ResNet50() if backbone == "resnet50" else EfficientNetLite0()
+            self.backbone = make_backbone(backbone)
         self.backbone.requires_grad_(not freeze_backbone)
         self.regressor = Regressor(self.backbone.width + 3 * box_input, hidden, num_iterations, dropout)
         self.discriminators = Discriminators() if adversarial else None

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.backbones import ResNet50
 from methods.mesh_regression import Regressor
+from methods.networks.backbones import ResNet50
+from methods.networks.pretrained import FIRST_NAMES, Parts
 from methods.official_weights import (
     Imported,
     check_body,
@@ -22,7 +23,6 @@ from methods.official_weights import (
     state_dict_in,
     without_parts,
 )
-from methods.pretrained import FIRST_NAMES, Parts
 from noise2pose.errors import InputError
 
 DESCRIPTION = """HMR and SPIN, as mmhuman3d or SPIN published them.

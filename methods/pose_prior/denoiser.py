@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.modulation import ModulatedBlock
+from methods.networks.modulation import ModulatedBlock
 from noise2pose import rotations
 
 NUM_JOINTS = 23  # of SMPL without the root

@@ -1,4 +1,4 @@
-"""MixSTE written as its release reads: the slow reference beside `methods.mixste`.
+"""MixSTE written as its release reads: the slow reference beside `methods.networks.mixste`.
 
 Attention writes out its softmax, and tokens are copied into the layout that each attention wants. Dropout, which
 changes no number at test, is left out. Parameters carry the official names.

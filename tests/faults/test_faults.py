@@ -159,7 +159,7 @@ def unreachable(folder, when):
     (folder / "status").write_text(str(status))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_goes_on_without_the_server_of_wandb(folder):
     process = forks.start(unreachable, folder, "start")
     process.join()
@@ -168,7 +168,7 @@ def test_a_training_goes_on_without_the_server_of_wandb(folder):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs pgrep")
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_goes_on_by_the_same_command_after_the_service_of_wandb_died(folder, train):
     forks.start(unreachable, folder, "middle").join()
     assert 4 <= checkpoint(folder / "runs" / "a")["global_step"] < 12

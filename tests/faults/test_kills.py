@@ -63,7 +63,9 @@ def trained_in_spite_of(folder, kills, seed):
 
 
 @pytest.mark.parametrize(
-    "name, kills", [("diffpose_release", 2), *(pytest.param(name, 20, marks=pytest.mark.slow) for name in NAMES)]
+    "name, kills",
+    [pytest.param("diffpose_release", 2, marks=pytest.mark.long)]
+    + [pytest.param(name, 20, marks=pytest.mark.long) for name in NAMES],
 )
 def test_a_killed_training_ends_with_the_weights_of_one_that_is_not(tmp_path, name, kills):
     write_experiment(tmp_path, name)

@@ -47,7 +47,7 @@ def seconds_since_signal(folder: Path) -> float:
     return time.time() - float((folder / "signalled").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["validation_step", "training_step"])
 def test_a_signal_to_the_first_process_ends_all(folder, where):
     forks.call_in_two(stopped, folder, where, signal.SIGTERM)
@@ -62,7 +62,7 @@ def test_a_signal_to_the_first_process_ends_all(folder, where):
         assert checkpoint(folder / "runs" / "run")["global_step"] == 24
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_process_ends_the_others_and_the_run_goes_on(folder):
     with pytest.raises(Exception, match="signal SIGKILL"):
         forks.call_in_two(stopped, folder, "training_step", signal.SIGKILL)

@@ -157,7 +157,7 @@ def test_what_is_not_a_method_is_refused_by_name(tmp_path):
     for class_path, message in {
         "os.system": "class_path is os.system, expected a class of methods.",
         "methods.diffpose.nothing": "does not hold a whole methods.diffpose.nothing",
-        "methods.checkpoints.load_method": "is not a method",
+        "methods.checkpoints.load_method": "is something else, expected a subclass of methods.base.PoseMethod",
         "methods.diffpose.DiffPose": "does not hold a whole methods.diffpose.DiffPose",
     }.items():
         with pytest.raises(InputError, match=f"a.ckpt.*{message}"):

@@ -12,8 +12,11 @@ from methods.evaluation import EvaluationSet
 from noise2pose import cameras, skeletons
 from noise2pose.bodies import BodyModel
 from noise2pose.errors import InputError
+from noise2pose.images.crops import bounds_of_keypoints
 from noise2pose.metrics import functional
-from noise2pose.metrics.protocols import LIMB_JOINTS, MESH_JOINTS, Protocol
+from noise2pose.metrics.keys import main_error
+from noise2pose.metrics.protocols import LIMB_JOINTS, MESH_JOINTS, Protocol, in_the_image, limb_joints
+from noise2pose.metrics.similarity import area_of, average_precision, oks
 from tests.parity.procedural import read_fixture
 from tests.places import PARITY
 from tests.tiny import TinyPeople, TinyPoses
@@ -219,3 +222,48 @@ def test_errors_of_people_and_joints_are_the_plain_means():
     assert set(evaluation.per_person()) <= {"a", "b", "c"}
     evaluation.reset()
     assert not evaluation.per_person() and not evaluation.per_joint()
+
+
+@pytest.fixture
+def found(people):
+    """Keypoints that a method found 6 pixels beside the true ones, and the data set's protocol in the image."""
+    protocol = in_the_image(Protocol(name="tiny", dataset="tiny", split="", skeleton="h36m_17"))
+    keypoints = people["keypoints_2d"].clone()
+    keypoints[..., 0] += 6.0
+    return protocol, {"keypoints_2d": keypoints}
+
+
+def test_keypoints_are_measured_in_pixels_in_the_box_and_by_their_similarity(people, found):
+    protocol, prediction = found
+    values = measured(protocol, people, prediction, parts=3)[0]
+    assert values["mpjpe_2d"] == pytest.approx(6.0, abs=1e-3) == values["mpjpe_2d_12"]
+    assert values["mpjpe_2d_box"] == pytest.approx(float((600.0 / people["box"][:, 2]).mean()), rel=1e-4)
+    area = area_of(bounds_of_keypoints(people["keypoints_2d"]))
+    truth = people["keypoints_2d"]
+    similarity = oks(prediction["keypoints_2d"][..., :2], truth[..., :2], area, truth[..., 2], "h36m_17")
+    assert values["oks"] == pytest.approx(100.0 * float(similarity.mean()), rel=1e-4)
+    assert values["oks_ap"] == pytest.approx(100.0 * float(average_precision(similarity).mean()), rel=1e-4)
+    assert values["pck_2d"] == 100.0 and "mpjpe" not in values
+    assert main_error(protocol.dimensions).name in values
+
+
+def test_keypoints_of_other_joints_or_of_other_people_are_seen(people, found):
+    protocol, prediction = found
+    good = measured(protocol, people, prediction)[0]["oks"]
+    flip = list(skeletons.get("h36m_17").flip_order)
+    for wrong in (prediction["keypoints_2d"][:, flip], prediction["keypoints_2d"].roll(1, dims=0)):
+        assert measured(protocol, people, {"keypoints_2d": wrong})[0]["oks"] < good - 10.0
+
+
+def test_keypoints_are_not_compared_with_simulated_detections(people, found):
+    protocol, prediction = found
+    detected = replace(protocol, keypoints_2d="synthetic")
+    with pytest.raises(InputError, match="no annotated keypoints"):
+        measured(detected, people, prediction)
+    given = {**people, "keypoints_2d_gt": people["keypoints_2d"], "keypoints_2d": people["keypoints_2d"] + 50.0}
+    assert measured(detected, given, prediction)[0]["mpjpe_2d"] == pytest.approx(6.0, abs=1e-3)
+
+
+def test_limbs_are_found_by_their_names():
+    names = [skeletons.get("coco_17").joints[joint] for joint in limb_joints("coco_17")]
+    assert [skeletons.get("h36m_17").joints[joint] for joint in LIMB_JOINTS] == names

@@ -78,7 +78,7 @@ def test_an_array_covers_every_seed_of_every_experiment_once(cluster):
     assert submit(cluster, "array.sh", "0 5", *experiments, SLURM_ARRAY_TASK_ID="4").wait(60) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_goes_on_after_the_signal_before_the_time_is_up(cluster):
     command = f'exec {sys.executable} {ROOT / "scripts" / "train.py"} "${{@:2}}"'
     (cluster / "bin" / "noise2pose").write_text(f"#!/bin/bash\n{command}\n")

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.backbones import ResNet50
 from methods.dpmesh.backbone.features import Features, ImageFeatures
 from methods.dpmesh.conditions import Conditions
+from methods.networks.backbones import ResNet50
 from methods.official_weights import load, read_published, state_dict_in
 from noise2pose.errors import InputError
 

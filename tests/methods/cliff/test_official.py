@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from datamodules.base import select
-from methods.backbones import ResNet50
 from methods.checkpoints import load_method
 from methods.cliff.official import load_cliff
 from methods.cliff.regressor import HeadSize
-from methods.hrnet import ClassificationHRNet, PoseHRNet
+from methods.networks.backbones import ResNet50
+from methods.networks.hrnet import ClassificationHRNet, PoseHRNet
 from noise2pose.errors import InputError
 from scripts.import_checkpoint import main
 from tests.parity.procedural import procedural_state_dict

@@ -38,7 +38,7 @@ def train(rank, folder, name, piece, *more):
     assert status == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_share_the_weights_and_train_as_two_copies_do(tmp_path):
     (tmp_path / "dpmesh.yaml").write_text(DPMESH)
     forks.call_in_two(train, tmp_path, "ddp", "ddp")

@@ -27,7 +27,7 @@ def test_a_body_is_converted_and_told(source, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "SMPL, female, 6890 vertices, 24 joints; regressors: h36m_17" in printed
     assert "has the left leg first as published; legs exchanged" in printed and "do not pass it on" in printed
-    assert BodyModel.load(target).regressors == ("smpl_24", "h36m_17")
+    assert BodyModel.load(target).regressors == ("smpl_24", "h36m_17", "coco_face")
     assert [path.name for path in target.parent.iterdir()] == ["smpl.npz"]
 
 

@@ -23,7 +23,7 @@ def test_one_run_is_one_folder_and_is_never_overwritten(folder, train):
         "pictures",
         ".lock",
     }
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["ckpt_path"] is None and config["trainer"]["default_root_dir"] == "runs/a"
     fit = json.loads((run / "fit.json").read_text())

@@ -35,7 +35,7 @@ def agents(folder, processes, *options):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_agents_of_two_processes_train_as_one_process(folder, train):
     (folder / "encoder.yaml").write_text(ENCODER)
     assert [agent.wait() for agent in agents(folder, 2)] == [0, 0]
@@ -49,7 +49,7 @@ def test_two_agents_of_two_processes_train_as_one_process(folder, train):
     assert checkpoint(folder / "runs" / "nodes")["samples_of_batch"] == 16
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_machine_ends_the_run_which_goes_on(folder, train):
     (folder / "encoder.yaml").write_text(ENCODER)
     first, second = agents(folder, 1, "--trainer.max_epochs", "10000", "--data.batch_size", "8")

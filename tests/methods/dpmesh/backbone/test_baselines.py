@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from methods.backbones import ResNet50
 from methods.dpmesh.backbone.baselines import ResNetFeatures, TransformerFeatures
 from methods.dpmesh.conditions import conditions
+from methods.networks.backbones import ResNet50
 from noise2pose.errors import InputError
 
 SMALL = {"embedding": 32, "depth": 3, "num_heads": 2}

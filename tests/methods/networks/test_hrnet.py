@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from methods.hmr.official import published_parts
-from methods.hrnet import ClassificationHRNet, PoseHRNet
-from methods.pretrained import load_pretrained
+from methods.networks.hrnet import ClassificationHRNet, PoseHRNet
+from methods.networks.pretrained import load_pretrained
 from noise2pose.errors import InputError
 from tests.parity.procedural import procedural_state_dict, read_fixture
 from tests.parity.tolerances import assert_close

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from methods.backbones import Backbone, EfficientNetLite0
 from methods.checkpoints import read_checkpoint
+from methods.networks.backbones import Backbone, EfficientNetLite0
 from methods.official_weights import load, read_published, state_dict_in
 from noise2pose.errors import InputError
 
@@ -67,6 +67,24 @@ def load_pretrained(
         load(backbone, parts.backbone, type(backbone).__name__)
         if parts.regressor:
             load(regressor, parts.regressor, type(regressor).__name__)
+    except InputError as error:
+        raise InputError(f"model.pretrained: {path}: {error}") from error
+
+
+def load_backbone(backbone: Backbone, source: str) -> None:
+    """Fills a backbone with weights of ImageNet's classes.
+
+    Args:
+        backbone: of images.
+        source: `imagenet` for the weights that a Python package ships, or a file with the backbone's tensor names.
+
+    Raises:
+        InputError: if the file or the package is missing, or if the weights are of another network.
+    """
+    path = _shipped(backbone) if source == "imagenet" else Path(source)
+    try:
+        weights = state_dict_in(read_published(path), FIRST_NAMES)
+        load(backbone, _of_backbone(backbone, weights), type(backbone).__name__)
     except InputError as error:
         raise InputError(f"model.pretrained: {path}: {error}") from error
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from methods.diffpose.context import ContextEncoder, build_encoder, encode
-from methods.mixste import MixSTE, TransformerBlock
+from methods.networks.mixste import MixSTE, TransformerBlock
 from noise2pose import skeletons
 from noise2pose.errors import InputError
 from noise2pose.images.mirroring import mirror_batch, mirror_pose

@@ -4,10 +4,13 @@ Shape letters: B batch, S side of the image in pixels, C channels, s and e sides
 """
 
 from abc import abstractmethod
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+BackboneName = Literal["resnet50", "efficientnet_lite0"]
 
 
 class Backbone(nn.Module):
@@ -15,12 +18,14 @@ class Backbone(nn.Module):
 
     Attributes:
         width: C, of the features.
+        level_widths: channels of each of the `levels`.
         mean, std: of the images of its published training, RGB in [0, 1].
         classifier: how names of tensors begin that files of its published weights have and the network has not.
         may_lack: how names of tensors begin that such files may lack, and that stay as they are.
     """
 
     width: int
+    level_widths: tuple[int, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     classifier: tuple[str, ...] = ("fc.",)
@@ -34,6 +39,14 @@ class Backbone(nn.Module):
     def map(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C s s"]:
         """Feature map of an RGB image in [0, 1], before it is averaged; s = S / 32."""
 
+    @abstractmethod
+    def levels(self, image: Float[Tensor, "B 3 S S"]) -> list[Tensor]:
+        """Four feature maps (B, C, s, s) of an RGB image in [0, 1]; s = S / 4, S / 8, S / 16 and S / 32, rounded up."""
+
+    def freeze_beyond_levels(self) -> "Backbone":
+        """Freezes what `levels` do not depend on: data-parallel training waits for a gradient of all that is not."""
+        return self
+
     def _normalised(self, image: Tensor) -> Tensor:
         mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (image - mean) / std
@@ -46,6 +59,7 @@ class ResNet50(Backbone):
     """
 
     width = 2048
+    level_widths = (256, 512, 1024, 2048)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
     def __init__(self) -> None:
@@ -61,7 +75,10 @@ class ResNet50(Backbone):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def map(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C s s"]:
-        return self.stages(self.stem(image))[-1]
+        return self.levels(image)[-1]
+
+    def levels(self, image: Float[Tensor, "B 3 S S"]) -> list[Tensor]:
+        return self.stages(self.stem(image))
 
     def stem(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 64 e e"]:
         """Early features of an RGB image in [0, 1]; e = S / 4."""
@@ -107,6 +124,7 @@ def bottlenecks(channels_in: int, channels: int, num_blocks: int, stride: int) -
 # EfficientNet-Lite0: repeats, kernel, stride, expansion and output channels of each group of blocks.
 _LITE0 = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
           (1, 3, 1, 6, 320))  # fmt: skip
+_LITE0_LEVELS = (2, 4, 10, 15)  # blocks after which the side is S / 4, S / 8, S / 16 and S / 32
 
 
 class EfficientNetLite0(Backbone):
@@ -118,6 +136,7 @@ class EfficientNetLite0(Backbone):
 
     width = 1280
     classifier = ("_fc.",)
+    level_widths = (24, 40, 112, 320)
     mean, std = (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
 
     def __init__(self) -> None:
@@ -134,10 +153,21 @@ class EfficientNetLite0(Backbone):
         self._bn1 = _lite_norm(self.width)
 
     def map(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C s s"]:
+        return F.relu6(self._bn1(self._conv_head(self.levels(image)[-1])))
+
+    def freeze_beyond_levels(self) -> "EfficientNetLite0":
+        self._conv_head.requires_grad_(False)
+        self._bn1.requires_grad_(False)
+        return self
+
+    def levels(self, image: Float[Tensor, "B 3 S S"]) -> list[Tensor]:
         x = F.relu6(self._bn0(self._conv_stem(self._normalised(image))))
-        for block in self._blocks:
+        found = []
+        for number, block in enumerate(self._blocks):
             x = block(x)
-        return F.relu6(self._bn1(self._conv_head(x)))
+            if number in _LITE0_LEVELS:
+                found.append(x)
+        return found
 
 
 class _InvertedBottleneck(nn.Module):
@@ -180,3 +210,8 @@ class _SameConv2d(nn.Conv2d):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             paddings += [total // 2, total - total // 2]
         return super().forward(F.pad(input, paddings))
+
+
+def make_backbone(name: BackboneName) -> Backbone:
+    """A backbone with random weights."""
+    return ResNet50() if name == "resnet50" else EfficientNetLite0()

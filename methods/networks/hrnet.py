@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from methods.backbones import Backbone, bottlenecks
+from methods.networks.backbones import Backbone, bottlenecks
 
 _MODULES = (1, 4, 3)  # exchanges in the stages of two, three and four resolutions
 _BLOCKS = 4  # of each resolution between two exchanges

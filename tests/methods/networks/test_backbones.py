@@ -5,11 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from methods.backbones import EfficientNetLite0, ResNet50, _SameConv2d
 from methods.hmr import HMR
 from methods.hmr.official import published_parts
 from methods.mesh_regression import Regressor
-from methods.pretrained import load_pretrained
+from methods.networks.backbones import EfficientNetLite0, ResNet50, _SameConv2d, make_backbone
+from methods.networks.pretrained import load_backbone, load_pretrained
 from noise2pose.errors import InputError
 from tests.methods.hmr.test_module import SMALL, fit
 from tests.tiny import TinyPeople
@@ -105,3 +105,30 @@ def test_a_frozen_backbone_needs_weights(tmp_path):
     method = HMR(backbone="efficientnet_lite0", freeze_backbone=True, **SMALL)
     with pytest.raises(InputError, match="give model.pretrained"):
         fit(method, tmp_path, TinyPeople(num_samples=16))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("network", [ResNet50(), EfficientNetLite0()])
+def test_levels_halve_the_side_from_a_quarter_on_and_end_in_the_map(network):
+    image = torch.rand(1, 3, 96, 96)
+    levels = network.eval().levels(image)
+    assert [tuple(level.shape[1:]) for level in levels] == [
+        (width, side, side) for width, side in zip(network.level_widths, (24, 12, 6, 3), strict=True)
+    ]
+    assert network.map(image).shape[-2:] == levels[-1].shape[-2:]
+    # A level sees what is in front of its places: a change in the left upper corner reaches the corner of the map.
+    changed_image = image.clone()
+    changed_image[..., :8, :8] = 0.0
+    fine, now = levels[0], network.levels(changed_image)[0]
+    assert not torch.equal(fine[..., :2, :2], now[..., :2, :2]) and torch.equal(fine[..., 12:, 12:], now[..., 12:, 12:])
+
+
+def test_a_backbone_is_filled_from_the_package_or_a_file(package, tmp_path):
+    for source in ("imagenet", str(tmp_path / "lite0.pth")):
+        backbone = make_backbone("efficientnet_lite0")
+        load_backbone(backbone, source)
+        assert all(torch.equal(value, package[name]) for name, value in backbone.state_dict().items())
+    with pytest.raises(InputError, match="do not fit ResNet50"):
+        load_backbone(make_backbone("resnet50"), str(tmp_path / "lite0.pth"))
+    with pytest.raises(InputError, match="no Python package ships ImageNet weights of resnet50"):
+        load_backbone(make_backbone("resnet50"), "imagenet")

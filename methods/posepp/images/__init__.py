@@ -1,0 +1,1 @@
+"""How an image comes to be: generators behind one protocol, and how well they follow their maps."""

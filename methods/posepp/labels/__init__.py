@@ -1,0 +1,1 @@
+"""Labels made honest: images filtered, keypoints refined, heads turned."""
