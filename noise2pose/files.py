@@ -91,22 +91,23 @@ def check_writable(folder: Path) -> None:
         )
 
 
-def lock(folder: Path, otherwise: str) -> TextIO:
+def lock(folder: Path, otherwise: str = "", wait: bool = False) -> TextIO:
     """Locks a folder, which is made if it is missing, until the file that is returned is closed or the process ends.
 
     Args:
         folder: of one process at a time.
         otherwise: what to do if another process has locked it.
+        wait: for another process that has locked it.
 
     Raises:
-        InputError: if another process has locked it; the process is named.
+        InputError: if another process has locked it and `wait` is not set; the process is named.
     """
     import fcntl  # which only this function needs, and Windows lacks
 
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / ".lock").open("a+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError as error:
         file.seek(0)
         holder = file.read().strip() or "another process"

@@ -67,7 +67,7 @@ def generate(arguments: argparse.Namespace) -> None:
     from methods.posepp.dataset import DATASET, open_dataset, read_dataset
     from methods.posepp.settings import read_settings
     from methods.posepp.stages import STAGES, run_stage, unfinished
-    from noise2pose.files import check_writable
+    from noise2pose.files import check_writable, lock
 
     output: Path = arguments.output
     check_writable(output)
@@ -77,16 +77,36 @@ def generate(arguments: argparse.Namespace) -> None:
     kept = None if arguments.config else read_dataset(output)["settings"]
     settings = read_settings(arguments.config, arguments.set, kept)
     shards = own_shards(arguments, settings.num_shards)
-    if not begun:
-        collect_poses(settings, output)
-    open_dataset(output, settings)
-    for name in STAGES if arguments.stage == "all" else (arguments.stage,):
+    stages = list(STAGES) if arguments.stage == "all" else [arguments.stage]
+    check_files(settings, stages)
+    with lock(output, wait=True):  # of processes that start at once, one writes the poses
+        if not (output / DATASET).exists():
+            collect_poses(settings, output)
+        open_dataset(output, settings)
+    for name in stages:
         left = unfinished(name, output, shards)
         total, to_do = (sum(len(settings.shard_samples(shard)) for shard in each) for each in (shards, left))
         with tqdm(total=total, initial=total - to_do, desc=f"{name:<9}", unit=" images", file=sys.stderr) as progress:
             run_stage(name, output, settings, left, progress.update)
         if name == "export":
-            finish(output, settings)
+            with lock(output, wait=True):
+                finish(output, settings)
+
+
+def check_files(settings: "Settings", stages: Sequence[str]) -> None:
+    """Checks that what the stages read besides the data set is there, before hours of images end for want of it.
+
+    Raises:
+        InputError: for the first that is not named or does not exist.
+    """
+    from methods.posepp.stages import STAGES
+
+    for stage in stages:
+        for key, path in STAGES[stage].files(settings).items():
+            if not path:
+                raise InputError(f"{key} is empty, and the stage {stage} needs it: name it with --set {key}=PATH")
+            if not Path(path).exists():
+                raise InputError(f"{key}: {path} does not exist, and the stage {stage} needs it")
 
 
 def finish(output: Path, settings: "Settings") -> None:
@@ -94,7 +114,7 @@ def finish(output: Path, settings: "Settings") -> None:
     from methods.posepp.contact_sheet import count_reasons, write_contact_sheet
     from methods.posepp.dataset import read_dataset
     from methods.posepp.exports import write_annotations
-    from methods.posepp.stages import unfinished
+    from methods.posepp.stages import STAGES, stages_of, unfinished
 
     shards = range(settings.num_shards)
     if left := unfinished("export", output, shards):
@@ -106,6 +126,8 @@ def finish(output: Path, settings: "Settings") -> None:
     write_contact_sheet(output, shards)
     reasons = count_reasons(output, shards)
     left_out = ", ".join(f"{reason} {number}" for reason, number in reasons.most_common() if reason != "kept")
+    if without := [name for name in STAGES["export"].optional if name not in stages_of(output)]:
+        print(f"note: without the stages {', '.join(without)}, which were not run")
     print(f"{output}: {kept} of {settings.samples} samples kept; left out: {left_out or 'none'}")
     print(f"look at {output / 'contact_sheet.html'}")
 

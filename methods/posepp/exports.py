@@ -58,7 +58,11 @@ class ExportStage:
             arrays |= self.with_head(arrays, record.arrays("head"))
         arrays["keypoints_2d_initial"] = arrays["keypoints_2d"]
         if "refine" in record.files:
-            arrays |= record.arrays("refine")
+            refined = record.arrays("refine")
+            stays = refined["moved"] == 0.0  # where the body has it, also after its head was turned
+            arrays |= refined | {
+                "keypoints_2d": np.where(stays[:, None], arrays["keypoints_2d"], refined["keypoints_2d"])
+            }
         image = {kind: generated[kind] for kind in IMAGES if kind in generated}
         return Result(record.id, {**image, **files_of(arrays, facts)})
 

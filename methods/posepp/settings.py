@@ -146,6 +146,10 @@ class Generation:
     scheduler: str = "euler"
     format: str = "jpg"
 
+    def files(self) -> dict[str, str]:
+        """The file that is read before the folders of Stable Diffusion are, which are checked with all their parts."""
+        return {"generation.checkpoint": self.checkpoint} if self.checkpoint or not self.base_dir else {}
+
 
 @dataclass
 class Settings:

@@ -23,7 +23,7 @@ from methods.posepp.people.sampling import SampleStage
 from methods.posepp.records import Record, Result, Stage
 from methods.posepp.settings import Settings, fingerprint
 from noise2pose.errors import InputError
-from noise2pose.files import write_text
+from noise2pose.files import lock, write_text
 from noise2pose.motion.pose_bank import read_poses
 from noise2pose.shards import read_manifest, read_shard, shard_path, write_shard
 
@@ -38,12 +38,14 @@ class Definition(NamedTuple):
         optional: stages whose shards it reads as well, where the data set has them.
         settings: parts of `Settings` that it depends on besides those of the stages it needs.
         make: its factory, of the settings and the folder of the data set.
+        files: what it reads besides the data set, by the keys of the settings that name it; empty where none is named.
     """
 
     needs: tuple[str, ...]
     settings: tuple[str, ...]
     make: Callable[[Settings, Path], Stage]
     optional: tuple[str, ...] = ()
+    files: Callable[[Settings], dict[str, str]] = lambda settings: {}
 
 
 def _sample(settings: Settings, folder: Path) -> Stage:
@@ -97,10 +99,16 @@ def _export(settings: Settings, folder: Path) -> Stage:
 STAGES: dict[str, Definition] = {
     "sample": Definition((), ("poses", "body", "camera", "prompts"), _sample),
     "render": Definition(("sample",), ("conditions",), _render),
-    "generate": Definition(("sample", "render"), ("generation",), _generate),
-    "detect": Definition(("sample", "render", "generate"), ("detect",), _detect),
+    "generate": Definition(
+        ("sample", "render"), ("generation",), _generate, files=lambda settings: settings.generation.files()
+    ),
+    "detect": Definition(
+        ("sample", "render", "generate"), ("detect",), _detect, files=lambda settings: settings.detect.files()
+    ),
     "filter": Definition(("sample", "render", "detect"), ("filter",), _filter),
-    "refine": Definition(("render", "generate", "filter"), ("refine",), _refine),
+    "refine": Definition(
+        ("render", "generate", "filter"), ("refine",), _refine, files=lambda settings: settings.refine.files()
+    ),
     "head": Definition(("sample", "detect", "filter"), ("head",), _head),
     "export": Definition(("sample", "render", "generate"), (), _export, optional=("filter", "refine", "head")),
 }
@@ -137,7 +145,8 @@ def run_stage(
             the disk is full.
     """
     definition = STAGES[name]
-    _check_settings(name, folder, settings)
+    with lock(folder, wait=True):  # processes that start at once write one file
+        _check_settings(name, folder, settings)
     stage: Stage | None = None
     for shard in unfinished(name, folder, shards):
         if stage is None:  # which may load networks

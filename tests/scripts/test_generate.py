@@ -199,3 +199,60 @@ def test_a_full_disk_is_one_line_and_no_half_shard(tmp_path, config, monkeypatch
         "shard-000000.tar",
         "stage.json",
     ]
+
+
+def test_all_asks_for_its_files_before_the_first_image(tmp_path, config, capsys):
+    folder = tmp_path / "people"
+    for options, message in (
+        ((), "generation.checkpoint is empty, and the stage generate needs it"),
+        (("--set", "generation.base_dir=sd"), "detect.checkpoint is empty, and the stage detect needs it"),
+        (
+            (
+                "--set",
+                "generation.base_dir=sd",
+                "--set",
+                "detect.source=simulated",
+                "--set",
+                "refine.checkpoint=no.ckpt",
+            ),
+            "refine.checkpoint: no.ckpt does not exist, and the stage refine needs it",
+        ),
+    ):
+        assert generate.main(["all", str(folder), *config, *options]) == 2
+        assert message in capsys.readouterr().err and not (folder / "sample").exists()
+
+
+def test_an_export_without_a_filter_says_so(tmp_path, config, monkeypatch, capsys):
+    painter.install(monkeypatch, "refine", "head")
+    monkeypatch.setitem(STAGES, "refine", STAGES["refine"]._replace(needs=("render", "generate")))
+    monkeypatch.setitem(STAGES, "head", STAGES["head"]._replace(needs=("sample", "render")))
+    assert generate.main(["all", str(tmp_path / "people"), *config]) == 0
+    assert "note: without the stages filter, which were not run" in capsys.readouterr().out
+
+
+def _sample(folder, config, rank, processes):
+    assert generate.main(["sample", str(folder), *config, "--rank", str(rank), "--world_size", str(processes)]) == 0
+
+
+def test_processes_that_start_at_once_write_one_data_set(tmp_path, config):
+    one, many = tmp_path / "one", tmp_path / "many"
+    _sample(one, config, 0, 1)
+    processes = [start(_sample, many, config, rank, 3) for rank in range(3)]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert sums(one, ("sample",)) == sums(many, ("sample",))
+    assert not list(many.rglob("*.partial"))
+
+
+def test_joints_that_the_refinement_left_follow_a_turned_head(tmp_path, config, monkeypatch):
+    painter.install(monkeypatch, "filter", "refine", "head")
+    monkeypatch.setattr(painter, "MOVED", 0.0)
+    folder = tmp_path / "people"
+    assert generate.main(["all", str(folder), *config]) == 0
+    samples = dict(read_shard(folder / "export" / "shard-000000.tar"))
+    arrays = npz_arrays(samples[2]["npz"])  # its head was turned
+    camera = arrays["keypoints_3d"] @ arrays["K"].T
+    assert np.allclose(arrays["keypoints_2d"][:, :2], camera[:, :2] / camera[:, 2:], atol=0.01)
+    initial = npz_arrays(dict(read_shard(folder / "render" / "shard-000000.tar"))[2]["npz"])["keypoints_2d"]
+    assert np.abs(arrays["keypoints_2d"] - initial)[:5].max() > 0.1

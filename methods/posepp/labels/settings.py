@@ -29,6 +29,15 @@ class Detector:
     person_detector: str = ""
     image_size: int = 128
 
+    def files(self) -> dict[str, str]:
+        """Files that the source needs, by their keys; empty where none is named."""
+        if self.source == SIMULATED:
+            return {}
+        if self.source == ESTIMATOR:
+            return {"detect.checkpoint": self.checkpoint}
+        people = {"detect.person_detector": self.person_detector} if self.person_detector else {}
+        return {"detect.pose_model": self.pose_model} | people
+
 
 @dataclass
 class Refinement:
@@ -41,6 +50,10 @@ class Refinement:
 
     checkpoint: str = ""
     image_size: int = 128
+
+    def files(self) -> dict[str, str]:
+        """The checkpoint by its key, if one is named."""
+        return {"refine.checkpoint": self.checkpoint} if self.checkpoint else {}
 
 
 @dataclass

@@ -81,7 +81,7 @@ def install(monkeypatch, *extra):
     }
     chosen = {name: definitions[name] for name in ("generate", *extra)}
     ordered = {"sample": STAGES["sample"], "render": STAGES["render"], **chosen, "export": STAGES["export"]}
-    for name in [*STAGES]:
+    for name in reversed([*STAGES]):  # which come back from the last to the first
         monkeypatch.delitem(STAGES, name)
     for name, definition in ordered.items():
         monkeypatch.setitem(STAGES, name, definition)
