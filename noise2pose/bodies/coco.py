@@ -32,7 +32,7 @@ def coco_joints(
     """
     face = face_points(body, global_orient, body_pose, betas, translation)
     joints = body.joints(global_orient, body_pose, betas, translation, regressor=body.regressors[0])
-    return torch.cat((face, joints[..., _limbs(), :]), dim=-2)
+    return torch.cat((face, joints[..., kinematic_limbs(), :]), dim=-2)
 
 
 def face_points(
@@ -56,7 +56,7 @@ def face_points(
 
 
 @cache
-def _limbs() -> list[int]:
+def kinematic_limbs() -> list[int]:
     """Kinematic joints that are COCO's shoulders, elbows, wrists, hips, knees and ankles, in COCO's order."""
     kinematic = skeletons.get("smpl_24")
     return [kinematic.index(joint) for joint in skeletons.get(SKELETON).joints[NUM_FACE:]]

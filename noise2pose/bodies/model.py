@@ -21,7 +21,7 @@ from noise2pose.errors import InputError
 
 _KINEMATIC_JOINTS = {24: "smpl_24", 52: "smplh_52", 55: "smplx_55"}
 COCO_FACE = "coco_face"  # regressor of the first five joints of COCO, of every body that names their vertices
-_FACE_VERTICES = ("nose", "leye", "reye", "lear", "rear")  # as the package smplx calls them, in COCO's order
+FACE_VERTICES = ("nose", "leye", "reye", "lear", "rear")  # as the package smplx calls them, in COCO's order
 _BODY_JOINTS = 21  # of SMPL, SMPL-H and SMPL-X alike, besides the root; what follows differs
 
 
@@ -121,9 +121,9 @@ class BodyModel(nn.Module):
         self._keep("_rest_joints", rest_joints.to(dtype))  # (1 + S, K, 3)
         for name, matrix in (regressors or {}).items():
             self._add_regressor(name, matrix)
-        if set(_FACE_VERTICES) <= set(self.vertex_ids):
-            face = torch.zeros(len(_FACE_VERTICES), len(template))
-            face[range(len(face)), [self.vertex_ids[name] for name in _FACE_VERTICES]] = 1.0
+        if set(FACE_VERTICES) <= set(self.vertex_ids):
+            face = torch.zeros(len(FACE_VERTICES), len(template))
+            face[range(len(face)), [self.vertex_ids[name] for name in FACE_VERTICES]] = 1.0
             self._add_regressor(COCO_FACE, face)
 
     @classmethod

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from noise2pose import skeletons
 from noise2pose.bodies import BodyModel
+from noise2pose.bodies.coco import kinematic_limbs
 from noise2pose.bodies.files import FREE_BODY
+from noise2pose.bodies.model import FACE_VERTICES
 from noise2pose.errors import InputError
 from noise2pose.files import sha256
 
@@ -28,9 +29,6 @@ PARTS = {
     55: (("global_orient", 1), ("body_pose", 21), ("jaw_pose", 1), ("leye_pose", 1), ("reye_pose", 1), *_HANDS),
 }
 _BODY_ROTATIONS = 22  # root and joints that all of them share
-# COCO's points as vertices of the skin and joints of the tree, which SMPL, SMPL-H and SMPL-X number alike.
-_FACE = ("nose", "leye", "reye", "lear", "rear")
-_TREE = (16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8)
 COCO = "coco_17"
 FACE = "face_51"  # regressor of the landmarks of SMPL-X's face
 # Fingers in OpenPose's order, and where the three joints of each begin among the fifteen of a hand.
@@ -55,9 +53,9 @@ class Body:
         self.joints = len(self.model.parents)
         if self.joints not in PARTS:
             raise InputError(f"{self.path}: has {self.joints} joints, expected those of SMPL, SMPL-H or SMPL-X")
-        if missing := [name for name in _FACE if name not in self.model.vertex_ids]:
+        if missing := [name for name in FACE_VERTICES if name not in self.model.vertex_ids]:
             raise InputError(f"{self.path}: names no vertex {', '.join(missing)}, which the drawn keypoints need")
-        self.face = [self.model.vertex_ids[name] for name in _FACE]
+        self.face = [self.model.vertex_ids[name] for name in FACE_VERTICES]
         self.faces: np.ndarray = self.model.faces.numpy()
 
     @cached_property
@@ -128,13 +126,12 @@ class Body:
 
     def coco(self, vertices: Float[np.ndarray, "V 3"], joints: Float[np.ndarray, "K 3"]) -> Float[np.ndarray, "17 3"]:
         """COCO's points: nose, eyes and ears on the skin, the others joints of the kinematic tree."""
-        return np.concatenate((vertices[self.face], joints[list(_TREE)]))
+        return np.concatenate((vertices[self.face], joints[kinematic_limbs()]))
 
 
 def coco_owners() -> tuple[int, ...]:
     """The joint of the kinematic tree that each point of COCO is; -1 for those of the face, which are on the skin."""
-    assert skeletons.get(COCO).index("left_shoulder") == len(_FACE)
-    return (*[-1] * len(_FACE), *_TREE)
+    return (*[-1] * len(FACE_VERTICES), *kinematic_limbs())
 
 
 def split_pose(rotvecs: Float32[np.ndarray, "K 3"]) -> dict[str, Float32[np.ndarray, " N"]]:
