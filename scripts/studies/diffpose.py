@@ -48,7 +48,7 @@ ROWS = {
     "encoder": Row("context encoder", f"{_POINTS} --model.width 16", "encoder"),
     "encoder_long": Row("control: the encoder, trained twice as long", f"{_POINTS} --model.width 16", "twice"),
     "compute": Row(
-        "control: encoder with the operations of DiffPose", f"{_POINTS} --model.width 35 --model.num_heads 1", "whole"
+        "control: encoder with the operations of DiffPose", f"{_POINTS} --model.width 33 --model.num_heads 1", "whole"
     ),
     "parameters": Row(
         "control: encoder with the parameters of DiffPose", f"{_POINTS} --model.width 25 --model.num_heads 1", "whole"

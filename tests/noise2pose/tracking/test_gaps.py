@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from noise2pose.keypoints.tracks import tracks
 from noise2pose.tracking.gaps import with_identities
 from tests.noise2pose.keypoints.walker import coco_walker
 
-pytest.importorskip("trackers")
+pytestmark = pytest.mark.skipif(find_spec("trackers") is None, reason="needs the package trackers")
 FPS, SECONDS = 25.0, 8
 RIGHT, LEFT, AWAY = "walks to the right", "walks to the left", "goes away and returns"
 
